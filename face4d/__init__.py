@@ -1,0 +1,6 @@
+"""face4d: dynamic 3D (4D) facial expressions, from a neutral face and a label to a moving face.
+
+Importing the package loads nothing heavy; import the module you need (``from face4d.generation import lstm``).
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The expression classifier that scores generated sequences."""

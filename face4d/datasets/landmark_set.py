@@ -1,0 +1,198 @@
+"""Landmark sequences on disk: reading, checking and splitting them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from face4d.constants import NUM_LANDMARKS
+from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name
+from face4d.errors import InputError
+
+
+@dataclass(frozen=True)
+class LandmarkSequence:
+    """One sequence of one subject.
+
+    Attributes:
+        path: file it came from.
+        label: canonical label.
+        subject: subject name.
+        landmarks: (T, 68, 3) float32, metres.
+        neutral: (68, 3) float32, metres; the subject's neutral landmarks.
+    """
+
+    path: Path
+    label: str
+    subject: str
+    landmarks: np.ndarray
+    neutral: np.ndarray
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """(T, 68, 3) float32, metres: landmarks minus neutral landmarks, what all models see."""
+        return self.landmarks - self.neutral
+
+
+@dataclass(frozen=True)
+class LandmarkSplit:
+    """Training and test sequences and the class names, which are the sorted labels of the training set."""
+
+    train: tuple[LandmarkSequence, ...]
+    test: tuple[LandmarkSequence, ...]
+    labels: tuple[str, ...]
+
+
+def read_landmarks(path: str | Path) -> np.ndarray:
+    """Read one landmark file.
+
+    Returns:
+        (T, 68, 3) float32, metres, T >= 2.
+
+    Raises:
+        InputError: not a finite numeric array of that shape.
+    """
+    path = Path(path)
+    expected = f"a (frames, {NUM_LANDMARKS}, 3) array of finite numbers"
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(path, expected, "no such file") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(path, expected, f"an unreadable file ({error})") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise InputError(path, expected, "something that is not numbers")
+    if array.ndim != 3 or array.shape[1:] != (NUM_LANDMARKS, 3) or len(array) < 2:
+        raise InputError(path, expected + ", 2 frames or more", f"shape {array.shape}")
+    finite = np.isfinite(array).all(axis=(1, 2))
+    if not finite.all():
+        raise InputError(path, expected, f"NaN or infinity in frame {int(np.argmin(finite))}")
+    return array.astype(np.float32)
+
+
+def load_folder(
+    folder: str | Path,
+    *,
+    labels: Sequence[str] | None = None,
+    neutrals: Mapping[str, np.ndarray] | None = None,
+) -> tuple[LandmarkSequence, ...]:
+    """All landmark sequences below ``folder``, at any depth, sorted by label and subject.
+
+    Args:
+        folder: holds ``<label>_<subject>.npy`` files; dot files are ignored.
+        labels: only these; ``None`` = all.
+        neutrals: (68, 3) neutral landmarks by subject, metres; without it frame 0 of each sequence is its neutral.
+
+    Raises:
+        InputError: missing or empty folder, a bad file, two files of one label and subject, a subject without neutral.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(folder, "a folder of <label>_<subject>.npy landmark files", "no such folder")
+    paths = [p for p in folder.rglob("*.npy") if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    if not paths:
+        raise InputError(folder, "<label>_<subject>.npy landmark files", "none")
+    wanted = None if labels is None else {canonical_label(label) for label in labels}
+    sequences: dict[tuple[str, str], LandmarkSequence] = {}
+    for path in sorted(paths):
+        label, subject = parse_sequence_name(path)
+        if wanted is not None and label not in wanted:
+            continue
+        if (label, subject) in sequences:
+            raise InputError(path, f"one file of {label}, {subject}", f"also {sequences[label, subject].path}")
+        landmarks = read_landmarks(path)
+        if neutrals is not None and subject not in neutrals:
+            raise InputError(path, f"a neutral mesh of {subject} among the actors", f"only {', '.join(sorted(neutrals))}")
+        neutral = landmarks[0] if neutrals is None else np.asarray(neutrals[subject], np.float32)
+        sequences[label, subject] = LandmarkSequence(path, label, subject, landmarks, neutral)
+    if not sequences:
+        found = sorted({parse_sequence_name(p)[0] for p in paths})
+        raise InputError(folder, f"sequences of {', '.join(sorted(wanted or ()))}", f"only {', '.join(found)}")
+    return tuple(sequences[key] for key in sorted(sequences))
+
+
+def load_split(
+    root: str | Path,
+    *,
+    labels: Sequence[str] | None = None,
+    test_subjects: Sequence[str] = (),
+    neutrals: Mapping[str, np.ndarray] | None = None,
+) -> LandmarkSplit:
+    """Training and test set of a landmark folder.
+
+    Args:
+        root: with ``dataset_training`` and ``dataset_testing``, or a plain folder that is split by subject.
+        labels: only these; ``None`` or ``["all"]`` = all found.
+        test_subjects: for a plain folder, the subjects of the test set that exist there.
+        neutrals: see :func:`load_folder`.
+
+    Raises:
+        InputError: also for a wanted label that is missing, a label seen only in the test set, an empty half,
+            and sequences of different lengths.
+    """
+    root = Path(root)
+    wanted = None if labels is None or list(labels) == ["all"] else [canonical_label(label) for label in labels]
+    if (root / TRAIN_FOLDER).is_dir():
+        train = load_folder(root / TRAIN_FOLDER, labels=wanted, neutrals=neutrals)
+        test = load_folder(root / TEST_FOLDER, labels=wanted, neutrals=neutrals)
+    else:
+        sequences = load_folder(root, labels=wanted, neutrals=neutrals)
+        subjects = sorted({sequence.subject for sequence in sequences})
+        held_out = set(test_subjects) & set(subjects)
+        if not held_out or held_out == set(subjects):
+            raise InputError(
+                root,
+                f"{TRAIN_FOLDER} and {TEST_FOLDER}, or some but not only the test subjects {', '.join(test_subjects) or '(none named)'}",
+                f"subjects {', '.join(subjects)}",
+            )
+        train = tuple(sequence for sequence in sequences if sequence.subject not in held_out)
+        test = tuple(sequence for sequence in sequences if sequence.subject in held_out)
+    names = tuple(sorted({sequence.label for sequence in train}))
+    if wanted is not None:
+        names = choose(wanted, names, "training sequences of", root)
+    for sequence in test:
+        if sequence.label not in names:
+            raise InputError(sequence.path, "a label of the training set", f"{sequence.label}, which is only in the test set")
+    require_equal_lengths((*train, *test))
+    return LandmarkSplit(train, test, names)
+
+
+def require_equal_lengths(sequences: Sequence[LandmarkSequence]) -> int:
+    """Number of frames of all sequences.
+
+    Raises:
+        InputError: one has another length; the message names it.
+    """
+    frames = len(sequences[0].landmarks)
+    for sequence in sequences:
+        if len(sequence.landmarks) != frames:
+            raise InputError(sequence.path, f"{frames} frames as in {sequences[0].path.name}", f"{len(sequence.landmarks)}")
+    return frames
+
+
+def stack(sequences: Sequence[LandmarkSequence], labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Displacements (N, T, 68, 3) float32 in metres and class indices (N,) int64 of sequences of equal length.
+
+    Raises:
+        InputError: a sequence's label is not among ``labels``.
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    for sequence in sequences:
+        if sequence.label not in index:
+            raise InputError(sequence.path, f"a label among {', '.join(labels)}", sequence.label)
+    displacement = np.stack([sequence.displacement for sequence in sequences])
+    return displacement, np.array([index[sequence.label] for sequence in sequences], dtype=np.int64)
+
+
+def digest(sequences: Sequence[LandmarkSequence]) -> str:
+    """SHA-256 over names, landmarks and neutrals; says whether two runs saw the same data."""
+    sha = hashlib.sha256()
+    for sequence in sequences:
+        sha.update(f"{sequence.label}|{sequence.subject}|{sequence.landmarks.shape}".encode())
+        sha.update(np.ascontiguousarray(sequence.landmarks).tobytes())
+        sha.update(np.ascontiguousarray(sequence.neutral).tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,113 @@
+"""Names: how labels, subjects and sequences are spelled, and the default places of every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from face4d.constants import (
+    COMA_FRAMES,
+    COMA_LABELS,
+    COMA_TEST_SUBJECTS,
+    FLORENCE_FRAMES,
+    FLORENCE_LABELS,
+    FLORENCE_TEST_SUBJECTS,
+)
+from face4d.errors import InputError
+
+TRAIN_FOLDER = "dataset_training"
+TEST_FOLDER = "dataset_testing"
+
+
+@dataclass(frozen=True)
+class DatasetDefaults:
+    """What ``--dataset`` stands for. Paths are relative to the working directory.
+
+    Attributes:
+        obj_meshes: OBJ/PLY sequences of step 1 and of the Florence landmark step (``get_animation_landmark_ply.py``).
+        coma_meshes: PLY sequences of step 2 (``sampling_coma.py``).
+        sampling: what step 2 writes and the CoMA landmark step reads.
+        landmarks: the landmark folder that training, generation and classification use.
+        labels: labels of the thesis; ``None`` = all found.
+        test_subjects: subjects of the thesis' test set.
+        frames: frames per sequence, the neutral one included.
+    """
+
+    obj_meshes: Path
+    coma_meshes: Path
+    sampling: Path
+    landmarks: Path
+    florence_landmarks: Path
+    flame: Path
+    models: Path
+    runs: Path
+    generated: Path
+    labels: tuple[str, ...] | None
+    test_subjects: tuple[str, ...]
+    frames: int
+
+
+def _defaults(root: str, landmarks: str, labels, test_subjects, frames) -> DatasetDefaults:
+    base = Path(root)
+    return DatasetDefaults(
+        obj_meshes=base / "Dataset_FLAME_Aligned",
+        coma_meshes=base / "Dataset_FLAME_Aligned_COMA",
+        sampling=base / "sampling",
+        landmarks=base / landmarks,
+        florence_landmarks=base / "Landmark_dataset_flame_aligned",
+        flame=base / "models" / "flame",
+        models=base / "models",
+        runs=base / "runs",
+        generated=base / "Generated_Animation",
+        labels=labels,
+        test_subjects=test_subjects,
+        frames=frames,
+    )
+
+
+DEMO_TEST_SUBJECTS: tuple[str, ...] = ("Demo05", "Demo06")
+
+DATASETS: dict[str, DatasetDefaults] = {
+    "coma": _defaults(".", "Landmark_dataset_flame_aligned_coma", None, COMA_TEST_SUBJECTS, COMA_FRAMES),
+    "florence": _defaults(".", "Landmark_dataset_flame_aligned", FLORENCE_LABELS, FLORENCE_TEST_SUBJECTS, FLORENCE_FRAMES),
+    "demo": _defaults("demo", "Landmark_dataset_flame_aligned_coma", None, DEMO_TEST_SUBJECTS, COMA_FRAMES),
+}
+
+
+def canonical_label(label: str) -> str:
+    """The one spelling of a label: dashes instead of underscores (``mouth_open`` -> ``mouth-open``)."""
+    return label.strip().replace("_", "-")
+
+
+def sequence_name(label: str, subject: str) -> str:
+    """Stem of a sequence's file, ``<label>_<subject>`` (``mouth-open_FaceTalk_170725_00137_TA``)."""
+    return f"{canonical_label(label)}_{subject}"
+
+
+def parse_sequence_name(path: str | Path) -> tuple[str, str]:
+    """Label and subject of a sequence's file name; the label has no underscore, the subject may.
+
+    Raises:
+        InputError: the stem is not ``<label>_<subject>``.
+    """
+    path = Path(path)
+    label, separator, subject = path.stem.partition("_")
+    if not (label and separator and subject):
+        raise InputError(path, "a name <label>_<subject>" + path.suffix, f"{path.name!r}")
+    return label, subject
+
+
+def choose(wanted: Sequence[str], available: Iterable[str], what: str, where: str | Path) -> tuple[str, ...]:
+    """Those of ``available`` that are wanted, sorted; ``("all",)`` means every one.
+
+    Raises:
+        InputError: a wanted name is not available; the message lists the known ones.
+    """
+    known = sorted(set(available))
+    if list(wanted) == ["all"]:
+        return tuple(known)
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise InputError(where, f"{what} {', '.join(missing)}", f"only {', '.join(known) or 'none'}")
+    return tuple(name for name in known if name in set(wanted))

@@ -1,0 +1,1 @@
+"""Scores, trivial predictors and tables."""

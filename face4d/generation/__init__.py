@@ -1,0 +1,1 @@
+"""Generators: a label and a start frame in, a landmark sequence out."""

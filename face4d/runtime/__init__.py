@@ -1,0 +1,1 @@
+"""Ground floor: command line, files, devices. Knows nothing of faces."""

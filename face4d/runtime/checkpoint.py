@@ -1,0 +1,49 @@
+"""Checkpoints: plain dictionaries of tensors, numbers, strings and containers; never pickled objects."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from face4d.errors import InputError
+from face4d.runtime.atomic import replacing
+
+FORMAT_VERSION = 1
+
+
+def save_checkpoint(path: str | Path, kind: str, content: dict[str, Any]) -> None:
+    """Save ``content`` under ``path``, whole or not at all.
+
+    Args:
+        kind: which program part reads it back, e.g. ``generator`` or ``classifier``.
+        content: ``config, labels, model`` and, to continue training, ``optimizer, epoch, rng, metrics`` ...; plain data only.
+    """
+    record = {"format": "face4d", "format_version": FORMAT_VERSION, "kind": kind, **content}
+    with replacing(path) as temporary:
+        torch.save(record, temporary)
+
+
+def load_checkpoint(path: str | Path, kind: str, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Load what :func:`save_checkpoint` wrote, with ``weights_only=True``.
+
+    Raises:
+        InputError: missing, damaged, from another program, of another kind or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, f"a {kind} checkpoint", "no such file" if not path.exists() else "a folder")
+    try:
+        record = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise InputError(path, f"a {kind} checkpoint of face4d", f"an unreadable file ({reason})") from None
+    if not isinstance(record, dict) or record.get("format") != "face4d":
+        raise InputError(path, f"a {kind} checkpoint of face4d", "a file of another program")
+    if record.get("kind") != kind:
+        raise InputError(path, f"a {kind} checkpoint", f"a {record.get('kind')} checkpoint")
+    if record["format_version"] > FORMAT_VERSION:
+        raise InputError(path, f"checkpoint format {FORMAT_VERSION} or older", f"format {record['format_version']}")
+    return record

@@ -1,0 +1,116 @@
+"""What all scripts share on the command line: flags, the one-line error, the last line."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from face4d.errors import InputError
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Examples keep their line breaks; every flag tells its default unless it is None or already told."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, [], ()) or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Argument parser whose description is a script's docstring (with copyable commands)."""
+    return argparse.ArgumentParser(description=description, formatter_class=_Help, allow_abbrev=False)
+
+
+def positive_int(text: str) -> int:
+    """argparse type: an integer above zero."""
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"expected an integer above 0, found {text}")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """argparse type: a finite number above zero."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
+    return value
+
+
+def add_run_flags(target: argparse.ArgumentParser, *names: str, seed: int = 27) -> None:
+    """Add the flags all scripts spell alike.
+
+    Args:
+        names: any of ``seed device workers overwrite dry-run quiet``.
+        seed: default of ``--seed`` (27, as in the thesis).
+    """
+    group = target.add_argument_group("run")
+    switch = argparse.BooleanOptionalAction
+    known = {
+        "seed": lambda: group.add_argument("--seed", type=int, default=seed, help="seed of every random number"),
+        "device": lambda: group.add_argument(
+            "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA when there is one"
+        ),
+        "workers": lambda: group.add_argument(
+            "--workers", type=positive_int, default=os.cpu_count() or 1, metavar="N", help="parallel processes"
+        ),
+        "overwrite": lambda: group.add_argument(
+            "--overwrite", action=switch, default=False, help="replace outputs that exist"
+        ),
+        "dry-run": lambda: group.add_argument(
+            "--dry-run", action=switch, default=False, help="say what would be done, write nothing"
+        ),
+        "quiet": lambda: group.add_argument(
+            "--quiet", action=switch, default=False, help="no progress bars, only errors and the last line"
+        ),
+    }
+    for name in names:
+        known[name]()
+
+
+def refuse_overwrite(path: str | Path, overwrite: bool) -> None:
+    """Raise :class:`InputError` when ``path`` exists and ``--overwrite`` was not given."""
+    if not overwrite and Path(path).exists():
+        raise InputError(path, "no file or folder of that name (or --overwrite)", "one that exists")
+
+
+def report_written(paths: Iterable[str | Path]) -> None:
+    """Print the paths a script has written, its last lines."""
+    for path in paths:
+        print(f"wrote {path}")
+
+
+def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
+    """Run a script's ``main`` and leave the process with its exit code.
+
+    0 success, 2 bad input (one line on stderr), 130 interrupted. Bad input and an unusable disk never show a
+    traceback; anything else is a defect of this program and does.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        code = main(argv)
+    except InputError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(f"{error.filename or 'output'}: expected room on the disk, found it full", 2)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+            _fail(f"{error.filename or 'output'}: expected a place to write and read, found: {error.strerror}", 2)
+        raise
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,38 @@
+"""Devices and seeds."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+from face4d.errors import InputError
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The torch device of ``--device``: ``auto`` takes CUDA when there is one.
+
+    Raises:
+        InputError: ``cuda`` was asked for and is not usable.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda", "a CUDA device that torch can use", "none (try --device cpu)")
+    return torch.device(name)
+
+
+def describe(device: torch.device) -> str:
+    """Hardware name for records, e.g. ``NVIDIA H200`` or ``cpu, 2 threads``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed python, numpy and torch (layer initialisation draws from torch's), and return a CPU generator of the same seed."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
