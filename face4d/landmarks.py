@@ -1,0 +1,239 @@
+"""The 68 landmarks of a mesh: barycentric points on faces of one topology.
+
+Order: 17 contour points (jaw line, from the subject's right to the left), then 51 static points (brows, nose, eyes, mouth).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from face4d.constants import NUM_CONTOUR, NUM_LANDMARKS, NUM_STATIC
+from face4d.errors import InputError
+from face4d.mesh.obj import read_obj
+from face4d.mesh.ply import read_ply_vertices
+from face4d.mesh.sequence import iterate_vertices
+from face4d.runtime.atomic import replacing
+from face4d.runtime.safe_pickle import load_npy, load_pickle
+
+MAX_CONTOUR_ANGLE = 39  # degrees either way: rows 0..39 of the contour table are 0..39, rows 40..78 are -1..-39
+CONTOUR_ROWS = 2 * MAX_CONTOUR_ANGLE + 1
+
+STATIC_FILE, DYNAMIC_FILE, TEMPLATE_FILE = "flame_static_embedding.pkl", "flame_dynamic_embedding.npy", "template.obj"
+_SOURCES = {
+    STATIC_FILE: "from the FLAME site, https://flame.is.tue.mpg.de (also in the RingNet repository, folder flame_model)",
+    DYNAMIC_FILE: "from the RingNet repository, https://github.com/soubhiksanyal/RingNet, folder flame_model",
+    TEMPLATE_FILE: "FLAME template mesh with 5023 vertices, from the CoMA or Sparse2Dense repository (template/template.obj)",
+}
+
+
+@dataclass(frozen=True)
+class LandmarkEmbedding:
+    """Where the 68 landmarks lie on a mesh.
+
+    Attributes:
+        face_idx: (68,) int64, the face of each landmark.
+        bary: (68, 3) float64, weights of that face's corners, rows sum to 1.
+        faces: (F, 3) int32, triangles of the topology.
+        num_vertices: V of the topology.
+        contour_face_idx: (79, 17) int64 faces of the contour points for all head angles, or None.
+        contour_bary: (79, 17, 3) float64, their weights, or None.
+    """
+
+    face_idx: np.ndarray
+    bary: np.ndarray
+    faces: np.ndarray
+    num_vertices: int
+    contour_face_idx: np.ndarray | None = None
+    contour_bary: np.ndarray | None = None
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """(68, 3) int64 vertex indices: the only vertices that :func:`extract` reads."""
+        return self.faces[self.face_idx].astype(np.int64)
+
+    def at_contour_angle(self, degrees: float) -> LandmarkEmbedding:
+        """The same embedding with the contour for a head turned by ``degrees``; see :func:`contour_row`.
+
+        Raises:
+            InputError: no contour table, or an angle outside the table.
+        """
+        row = contour_row(degrees)
+        if self.contour_face_idx is None or self.contour_bary is None:
+            if row == 0:
+                return self
+            raise InputError("contour angle", "0 (this embedding has no contour table)", f"{degrees:g}")
+        face_idx, bary = self.face_idx.copy(), self.bary.copy()
+        face_idx[:NUM_CONTOUR], bary[:NUM_CONTOUR] = self.contour_face_idx[row], self.contour_bary[row]
+        return replace(self, face_idx=face_idx, bary=bary)
+
+
+def contour_row(degrees: float) -> int:
+    """Row of the contour table for a head turned by ``degrees``, rounded to whole degrees.
+
+    Rows 0..39 are 0..+39 degrees, rows 40..78 are -1..-39 degrees. The sign follows from the geometry of the table: with growing positive
+    angle the points on the subject's left cheek (+x) move forward (+z) to where that cheek hides itself, so positive means a face
+    turned to its own left, a right-handed rotation about +y seen by a camera on +z.
+
+    Raises:
+        InputError: beyond 39 degrees either way, where the table ends.
+    """
+    if not abs(degrees) <= MAX_CONTOUR_ANGLE:
+        raise InputError("contour angle", f"-{MAX_CONTOUR_ANGLE} to {MAX_CONTOUR_ANGLE} degrees", f"{degrees:g}")
+    angle = round(degrees)
+    return angle if angle >= 0 else MAX_CONTOUR_ANGLE - angle
+
+
+def load_flame_embedding(folder: str | Path, contour_angle: float = 0.0) -> LandmarkEmbedding:
+    """Landmarks of the FLAME topology from the published files.
+
+    Args:
+        folder: holds ``flame_static_embedding.pkl`` (51 points), ``flame_dynamic_embedding.npy`` (79 x 17) and ``template.obj``. The first
+            two are pickles; only numpy arrays are taken from them and nothing in them is run.
+        contour_angle: degrees, see :func:`contour_row`.
+
+    Raises:
+        InputError: a missing file (says where it comes from and where to put it) or one of other content.
+    """
+    folder = Path(folder)
+    for name, source in _SOURCES.items():
+        if not (folder / name).is_file():
+            raise InputError(folder / name, f"this FLAME file to be there ({source}; see models/README.md)", "no such file")
+    template, faces = read_obj(folder / TEMPLATE_FILE)
+    static = _table(folder / STATIC_FILE, load_pickle(folder / STATIC_FILE), (NUM_STATIC,), len(faces))
+    contour = _table(folder / DYNAMIC_FILE, load_npy(folder / DYNAMIC_FILE), (CONTOUR_ROWS, NUM_CONTOUR), len(faces))
+    embedding = LandmarkEmbedding(
+        face_idx=np.concatenate([contour[0][0], static[0]]),
+        bary=np.concatenate([contour[1][0], static[1]]),
+        faces=faces,
+        num_vertices=len(template),
+        contour_face_idx=contour[0],
+        contour_bary=contour[1],
+    )
+    return embedding.at_contour_angle(contour_angle)
+
+
+def _table(path: Path, content: object, shape: tuple[int, ...], num_faces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Checked face indices ``shape`` and barycentric weights ``shape + (3,)`` of one embedding file."""
+    try:
+        face_idx, bary = np.asarray(content["lmk_face_idx"]), np.asarray(content["lmk_b_coords"])  # type: ignore[index]
+    except (TypeError, KeyError, IndexError, ValueError):
+        raise InputError(path, "a landmark embedding (lmk_face_idx, lmk_b_coords)", f"{type(content).__name__} without them") from None
+    return _checked(path, face_idx, bary, shape, num_faces)
+
+
+def _checked(path: Path, face_idx: np.ndarray, bary: np.ndarray, shape: tuple[int, ...], num_faces: int) -> tuple[np.ndarray, np.ndarray]:
+    if face_idx.shape != shape or bary.shape != (*shape, 3) or face_idx.dtype.kind not in "iu" or bary.dtype.kind != "f":
+        raise InputError(
+            path,
+            f"integers {shape} and floating weights {(*shape, 3)}",
+            f"{face_idx.dtype} {face_idx.shape} and {bary.dtype} {bary.shape}",
+        )
+    face_idx, bary = face_idx.astype(np.int64), bary.astype(np.float64)
+    if face_idx.min() < 0 or face_idx.max() >= num_faces:
+        raise InputError(path, f"face numbers 0 to {num_faces - 1}", f"{face_idx.min()} to {face_idx.max()}")
+    if not np.allclose(bary.sum(axis=-1), 1, atol=1e-3):  # NaN fails too
+        raise InputError(path, "barycentric weights that sum to 1", "others")
+    return face_idx, bary
+
+
+def load_embedding(path: str | Path) -> LandmarkEmbedding:
+    """Landmarks of one's own topology.
+
+    Args:
+        path: npz with ``face_idx`` (68,), ``bary`` (68, 3), ``faces`` (F, 3); optional ``num_vertices`` (else the largest index in
+            ``faces`` plus 1), ``contour_face_idx`` (79, 17) and ``contour_bary`` (79, 17, 3). No pickles.
+
+    Raises:
+        InputError: no such file or other content.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError(path, "a landmark embedding (.npz)", "no such file") from None
+    except (AttributeError, ValueError, OSError, EOFError, KeyError) as error:  # zipfile.BadZipFile is an OSError or ValueError by version
+        raise InputError(path, "a landmark embedding (.npz of arrays)", f"{error}") from None
+    missing = [name for name in ("face_idx", "bary", "faces") if name not in arrays]
+    if missing:
+        raise InputError(path, "arrays face_idx, bary, faces", f"no {', '.join(missing)}")
+    faces = arrays["faces"]
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu" or not len(faces) or faces.min() < 0:
+        raise InputError(path, "faces (F, 3) of vertex indices", f"{faces.dtype} {faces.shape}")
+    face_idx, bary = _checked(path, arrays["face_idx"], arrays["bary"], (NUM_LANDMARKS,), len(faces))
+    num_vertices = int(arrays.get("num_vertices", faces.max() + 1))
+    if num_vertices <= faces.max():
+        raise InputError(path, f"num_vertices above {faces.max()}", f"{num_vertices}")
+    contour: tuple[np.ndarray, np.ndarray] | tuple[None, None] = (None, None)
+    if "contour_face_idx" in arrays and "contour_bary" in arrays:
+        shape = (CONTOUR_ROWS, NUM_CONTOUR)
+        contour = _checked(path, arrays["contour_face_idx"], arrays["contour_bary"], shape, len(faces))
+    return LandmarkEmbedding(face_idx, bary, faces.astype(np.int32), num_vertices, *contour)
+
+
+def save_embedding(path: str | Path, embedding: LandmarkEmbedding) -> None:
+    """Write an embedding as the npz that :func:`load_embedding` reads."""
+    arrays = {
+        "face_idx": embedding.face_idx,
+        "bary": embedding.bary,
+        "faces": embedding.faces,
+        "num_vertices": np.array(embedding.num_vertices),
+    }
+    if embedding.contour_face_idx is not None and embedding.contour_bary is not None:
+        arrays |= {"contour_face_idx": embedding.contour_face_idx, "contour_bary": embedding.contour_bary}
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def extract(embedding: LandmarkEmbedding, vertices: np.ndarray) -> np.ndarray:
+    """Landmarks of meshes: point_l = sum_k bary[l, k] vertices[corners[l, k]].
+
+    Args:
+        embedding: of the meshes' topology.
+        vertices: (..., V, 3), any unit.
+
+    Returns:
+        (..., 68, 3) of the floating type of ``vertices`` (float64 for integers), the sum taken in float64.
+
+    Raises:
+        InputError: another number of vertices than the embedding's topology has.
+
+    Example:
+        >>> extract(embedding, np.zeros((41, 5023, 3), np.float32)).shape
+        (41, 68, 3)
+    """
+    vertices = np.asarray(vertices)
+    if vertices.ndim < 2 or vertices.shape[-2:] != (embedding.num_vertices, 3):
+        raise InputError("mesh", f"({embedding.num_vertices}, 3) vertices, the topology of the landmarks", f"{vertices.shape[-2:]}")
+    return _combine(embedding, vertices[..., embedding.corners, :])
+
+
+def _combine(embedding: LandmarkEmbedding, corners: np.ndarray) -> np.ndarray:
+    """Corner positions (..., 68, 3, 3) to landmarks (..., 68, 3)."""
+    kind = corners.dtype if corners.dtype.kind == "f" else np.float64
+    return np.einsum("...lkd,lk->...ld", corners, embedding.bary).astype(kind, copy=False)
+
+
+def extract_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> np.ndarray:
+    """Landmarks of mesh files (PLY or OBJ), one mesh in memory at a time; only the landmarks' corners are kept of each.
+
+    Returns:
+        (T, 68, 3) float32, metres as in the files.
+
+    Raises:
+        InputError: a file that cannot be read or has another number of vertices than the embedding's topology; names it.
+    """
+    wanted = embedding.corners.ravel()
+    gathered = np.empty((len(paths), len(wanted), 3), np.float32)
+    for index, path in enumerate(paths):
+        if str(path).endswith(".ply"):
+            vertices = read_ply_vertices(path, embedding.num_vertices, copy=False)
+        else:
+            vertices = next(iterate_vertices([path], embedding.num_vertices))
+        np.take(vertices, wanted, axis=0, out=gathered[index], mode="clip")  # clip: no second buffer; indices are checked
+    return _combine(embedding, gathered.reshape(len(paths), NUM_LANDMARKS, 3, 3))

@@ -1,0 +1,127 @@
+"""Sequences: folders of numbered meshes, one file per frame."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from face4d.errors import InputError
+from face4d.mesh.obj import read_obj
+from face4d.mesh.ply import read_ply, read_ply_vertices
+
+_LAST_DIGITS = re.compile(r"(\d+)\D*$")
+
+
+def frame_number(path: str | Path) -> int | None:
+    """Number of a frame, the last group of digits of its stem (``mouth_open.000012.ply`` -> 12); None without digits."""
+    match = _LAST_DIGITS.search(Path(path).stem)
+    return int(match[1]) if match else None
+
+
+def _numbered(names: Iterable[str], suffix: str) -> list[str]:
+    """Frames among the names of one folder; hidden files and files without a number are none."""
+    return [n for n in names if n.lower().endswith(suffix) and not n.startswith(".") and frame_number(n) is not None]
+
+
+def frame_paths(folder: str | Path, suffix: str = ".ply") -> list[Path]:
+    """Frames of one sequence in numerical order. Numbers may start anywhere.
+
+    Raises:
+        InputError: no such folder, no frames, two frames of one number, or a gap; names folder and number.
+    """
+    folder, suffix = Path(folder), suffix.lower()
+    if not folder.is_dir():
+        raise InputError(folder, f"a folder of numbered {suffix} frames", "no such folder")
+    frames = sorted((frame_number(name), name) for name in _numbered(os.listdir(folder), suffix))
+    if not frames:
+        raise InputError(folder, f"numbered {suffix} frames", "none")
+    for (previous, name), (number, next_name) in zip(frames, frames[1:]):
+        if number == previous:
+            raise InputError(folder, f"one frame {number}", f"{name} and {next_name}")
+        if number != previous + 1:
+            raise InputError(folder, f"frame {previous + 1} after {name}", f"{next_name} (a gap in the frame numbers)")
+    return [folder / name for _, name in frames]
+
+
+def find_sequences(root: str | Path, suffix: str = ".ply") -> list[Path]:
+    """Folders below ``root`` (or ``root`` itself), at any depth, that directly hold frames; sorted.
+
+    Hidden folders are left out, links to folders are followed. A folder with a single mesh beside folders with frames is no sequence
+    (a subject's neutral mesh beside the subject's expressions).
+
+    Raises:
+        InputError: no such folder, or no sequence in it.
+    """
+    root, suffix = Path(root), suffix.lower()
+    if not root.is_dir():
+        raise InputError(root, f"a folder with sequences of {suffix} frames", "no such folder")
+    counts: dict[Path, int] = {}
+    seen: set[str] = set()
+    for place, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen and (frames := len(_numbered(names, suffix))):
+            counts[Path(place)] = frames
+        seen.add(real)
+    above = {parent for folder in counts for parent in folder.parents}
+    found = sorted(folder for folder, frames in counts.items() if frames > 1 or folder not in above)
+    if not found:
+        raise InputError(root, f"sequences of numbered {suffix} frames at any depth", "none")
+    return found
+
+
+def iterate_vertices(paths: Iterable[str | Path], num_vertices: int | None = None) -> Iterator[np.ndarray]:
+    """Vertices (V, 3) float32 of each frame (PLY or OBJ), one frame in memory at a time.
+
+    Args:
+        paths: frames in order.
+        num_vertices: number wanted in every frame; None takes that of the first.
+
+    Raises:
+        InputError: a frame that cannot be read or has another number of vertices.
+    """
+    for path in paths:
+        if Path(path).suffix.lower() == ".obj":
+            vertices = read_obj(path)[0].astype(np.float32)
+            if num_vertices is not None and len(vertices) != num_vertices:
+                raise InputError(path, f"{num_vertices} vertices", f"{len(vertices)}")
+        else:
+            vertices = read_ply_vertices(path, num_vertices)
+        num_vertices = len(vertices)
+        yield vertices
+
+
+def read_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) float32 and triangles (F, 3) int32 of one PLY or OBJ file.
+
+    Raises:
+        InputError: another suffix, or see :func:`read_ply` and :func:`read_obj`.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".ply", ".obj"):
+        raise InputError(path, "a .ply or .obj mesh", f"the suffix {suffix or 'none'!r}")
+    vertices, faces = read_obj(path) if suffix == ".obj" else read_ply(path)
+    return vertices.astype(np.float32), faces
+
+
+def read_sequence(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Read a whole sequence.
+
+    Returns:
+        vertices (T, V, 3) float32, and the triangles (F, 3) int32 of the first frame.
+
+    Raises:
+        InputError: no frames, a frame that cannot be read or has another number of vertices.
+    """
+    if not len(paths):
+        raise InputError("sequence", "one frame or more", "none")
+    first, faces = read_mesh(paths[0])
+    vertices = np.empty((len(paths), *first.shape), np.float32)
+    vertices[0] = first
+    for index, frame in enumerate(iterate_vertices(paths[1:], len(first)), 1):
+        vertices[index] = frame
+    return vertices, faces
