@@ -1,0 +1,57 @@
+"""Step 1: every OBJ mesh below a folder to binary PLY, vertices and faces in the order of the file.
+
+    python convert_obj_to_ply.py                                  # Dataset_FLAME_Aligned/**/*.obj, PLY beside each OBJ
+    python convert_obj_to_ply.py --dataset demo
+    python convert_obj_to_ply.py --input MyMeshes --output MyPly --workers 8
+
+Polygons become triangles. Files that are already converted and unchanged are skipped, so a stopped run is continued by running it again.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from face4d.datasets.layout import DATASETS
+from face4d.runtime import cli
+
+
+def parse_arguments(argv: Sequence[str] | None) -> Namespace:
+    """Command line; defaults that depend on ``--dataset`` are filled in."""
+    parser = cli.parser(__doc__)
+    paths = parser.add_argument_group("data")
+    paths.add_argument("--dataset", choices=sorted(DATASETS), default="florence", help="picks the default --input")
+    paths.add_argument("--input", type=Path, metavar="DIR", help="folder with OBJ files at any depth (default: Dataset_FLAME_Aligned)")
+    paths.add_argument("--output", type=Path, metavar="DIR", help="gets the same tree as PLY (default: the input folder)")
+    cli.add_run_flags(parser, "workers", "overwrite", "dry-run", "quiet")
+    arguments = parser.parse_args(argv)
+    defaults = DATASETS[arguments.dataset]
+    if arguments.input is None:
+        arguments.input = defaults.coma_meshes if arguments.dataset == "coma" else defaults.obj_meshes
+    arguments.output = arguments.output or arguments.input
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    from face4d.mesh.conversion import convert_tree
+
+    summary = convert_tree(
+        arguments.input,
+        arguments.output,
+        overwrite=arguments.overwrite,
+        dry_run=arguments.dry_run,
+        workers=arguments.workers,
+        quiet=arguments.quiet,
+    )
+    if arguments.dry_run or not arguments.quiet:
+        print(f"{summary.sentence('PLY files', arguments.dry_run)} in {arguments.output}")
+    if not arguments.dry_run:
+        cli.report_written([arguments.output] if summary.written else [])
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

@@ -1,0 +1,144 @@
+"""A tree of OBJ files to the same tree of binary PLY files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from face4d.errors import InputError
+from face4d.mesh.obj import read_obj
+from face4d.mesh.ply import ply_bytes
+from face4d.runtime.atomic import replacing
+from face4d.runtime.resume import State, Summary, write_missing
+
+_FILES_PER_JOB = 64
+_LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Some OBJ files of one folder (``begin``..``end`` in sorted order) and the folder of their PLY files."""
+
+    source: str
+    target: str
+    begin: int
+    end: int
+
+
+def convert_tree(
+    source: str | Path,
+    target: str | Path,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    workers: int = 1,
+    quiet: bool = False,
+) -> Summary:
+    """Convert every OBJ below ``source`` to binary PLY at the same place below ``target`` (may be ``source`` itself).
+
+    A PLY file gets the time stamp of its OBJ file and counts as unchanged while they agree; otherwise its content is compared. Hidden
+    files and folders are left out.
+
+    Raises:
+        InputError: no such folder, no OBJ in it, a bad OBJ file, a file of a numbered series whose faces differ from the others', or
+            different outputs without ``overwrite`` (found before anything is written).
+    """
+    source, target = Path(source), Path(target)
+    if not source.is_dir():
+        raise InputError(source, "a folder with OBJ files", "no such folder")
+    jobs = list(_slices(source, target))
+    if not jobs:
+        raise InputError(source, "OBJ files at any depth", "none")
+    return write_missing(
+        jobs,
+        _inspect,
+        partial(_convert, overwrite=overwrite),
+        overwrite=overwrite,
+        dry_run=dry_run,
+        workers=workers,
+        description="OBJ to PLY",
+        quiet=quiet,
+    )
+
+
+def _slices(source: Path, target: Path) -> Iterator[_Slice]:
+    seen: set[str] = set()
+    for place, folders, _ in os.walk(source, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        count = len(_objects(place))
+        for begin in range(0, count, _FILES_PER_JOB):
+            yield _Slice(place, str(target / Path(place).relative_to(source)), begin, min(begin + _FILES_PER_JOB, count))
+
+
+def _objects(folder: str | Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(".obj") and not name.startswith("."))
+
+
+def _pairs(job: _Slice) -> Iterator[tuple[Path, Path, Path]]:
+    """OBJ, PLY, and the first OBJ of the numbered series in this folder."""
+    names = _objects(job.source)
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(_series(name), name)
+    for name in names[job.begin : job.end]:
+        obj = Path(job.source, name)
+        yield obj, Path(job.target, obj.stem + ".ply"), Path(job.source, first[_series(name)])
+
+
+def _series(name: str) -> str:
+    """What the names of a series have in common (``Cheeky_07.obj`` -> ``Cheeky_*.obj``)."""
+    return _LAST_NUMBER.sub("*", name, count=1)
+
+
+def _inspect(job: _Slice) -> State:
+    missing, unchanged, different = 0, 0, []
+    for obj, ply, first in _pairs(job):
+        if not ply.exists():
+            missing += 1
+        elif _same_time(obj, ply) or ply.read_bytes() == _content(obj, first):
+            unchanged += 1
+        else:
+            different.append(str(ply))
+    return State(missing, unchanged, tuple(different))
+
+
+def _same_time(obj: Path, ply: Path) -> bool:
+    return obj.stat().st_mtime_ns == ply.stat().st_mtime_ns
+
+
+def _convert(job: _Slice, overwrite: bool) -> int:
+    written = 0
+    for obj, ply, first in _pairs(job):
+        if ply.exists() and (not overwrite or _same_time(obj, ply)):
+            continue
+        status = obj.stat()
+        content = _content(obj, first)
+        with replacing(ply) as temporary:
+            temporary.write_bytes(content)
+            os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+        written += 1
+    return written
+
+
+@lru_cache(maxsize=4)
+def _faces(path: Path) -> np.ndarray:
+    return read_obj(path)[1]
+
+
+def _content(obj: Path, first: Path) -> bytes:
+    vertices, faces = read_obj(obj)
+    expected = _faces(first) if first != obj else faces
+    if not np.array_equal(faces, expected):
+        raise InputError(obj, f"the faces of {first.name} ({len(expected)})", f"others ({len(faces)}; file cut short?)")
+    return ply_bytes(vertices, faces)

@@ -1,0 +1,76 @@
+"""Step 3, CoMA_Florence: 68 landmarks of every frame, split by subject as in the thesis.
+
+    python get_animation_landmark_ply.py                                # Dataset_FLAME_Aligned -> Landmark_dataset_flame_aligned
+    python get_animation_landmark_ply.py --dataset demo
+    python get_animation_landmark_ply.py --input MyMeshes --output MyLandmarks --test-subjects S05 S06
+    python get_animation_landmark_ply.py --landmark-embedding my_topology.npz       # npz with face_idx, bary, faces
+    python get_animation_landmark_ply.py --plot                         # a GIF of every sequence besides
+
+Reads PLY sequences <subject>/<label>/*.ply at any depth, writes <output>/dataset_training and <output>/dataset_testing with
+<label>_<subject>.npy, (frames, 68, 3) in metres. Equal files that are already there are kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from face4d.datasets.layout import DATASETS
+from face4d.runtime import cli
+
+
+def parse_arguments(argv: Sequence[str] | None) -> Namespace:
+    """Command line; defaults that depend on ``--dataset`` are filled in."""
+    parser = cli.parser(__doc__)
+    paths = parser.add_argument_group("data")
+    paths.add_argument("--dataset", choices=("florence", "demo"), default="florence", help="picks defaults for all of these")
+    paths.add_argument("--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: Dataset_FLAME_Aligned)")
+    paths.add_argument("--output", type=Path, metavar="DIR", help="landmark folder (default: Landmark_dataset_flame_aligned)")
+    paths.add_argument("--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: the thesis' ten)")
+    paths.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set (default: CH01 CH02)")
+    landmarks = parser.add_argument_group("landmarks")
+    landmarks.add_argument("--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)")
+    landmarks.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame")
+    landmarks.add_argument(
+        "--contour-angle", type=float, default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
+    )
+    landmarks.add_argument("--plot", action=BooleanOptionalAction, default=False, help="also write preview GIFs")
+    cli.add_run_flags(parser, "workers", "overwrite", "dry-run", "quiet")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    from face4d.datasets.extraction import choose_embedding, plan_landmarks, write_landmarks
+
+    defaults = DATASETS[arguments.dataset]
+    output = arguments.output or defaults.florence_landmarks
+    train, test = plan_landmarks(
+        arguments.input or defaults.obj_meshes,
+        output,
+        labels=arguments.labels or defaults.labels,
+        strict_labels=arguments.labels is not None,
+        test_subjects=arguments.test_subjects or defaults.test_subjects,
+        strict_subjects=arguments.test_subjects is not None,
+    )
+    embedding = choose_embedding(arguments.flame or defaults.flame, arguments.landmark_embedding, arguments.contour_angle)
+    run = {"overwrite": arguments.overwrite, "workers": arguments.workers, "quiet": arguments.quiet}
+    summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, **run)
+    if arguments.dry_run or not arguments.quiet:
+        print(f"{len(train)} training and {len(test)} test sequences: {summary.sentence('landmark files', arguments.dry_run)} in {output}")
+    if arguments.dry_run:
+        return 0
+    written = [output] if summary.written else []
+    if arguments.plot:
+        from face4d.view.previews import write_previews
+
+        if write_previews(train + test, fps=30, **run).written:
+            written.append(output / "previews")
+    cli.report_written(written)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

@@ -1,0 +1,66 @@
+"""Step 2: every mesh sequence with the same number of frames, over its whole duration.
+
+    python sampling_coma.py                                       # Dataset_FLAME_Aligned_COMA -> sampling, 41 frames each
+    python sampling_coma.py --dataset demo
+    python sampling_coma.py --input MyData --output MySampling --frames 61
+    python sampling_coma.py --method thesis                       # as published: it may lose up to half of a sequence
+
+Reads <subject>/<label>/*.ply at any depth, writes <output>/<subject>/<label>/<label>.000000.ply and so on. The first and the last frame are
+exact. Sequences that are already there and unchanged are skipped, so a stopped run is continued by running it again.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from face4d.datasets.layout import DATASETS
+from face4d.runtime import cli
+
+
+def parse_arguments(argv: Sequence[str] | None) -> Namespace:
+    """Command line; defaults that depend on ``--dataset`` are filled in."""
+    parser = cli.parser(__doc__)
+    paths = parser.add_argument_group("data")
+    paths.add_argument("--dataset", choices=("coma", "demo"), default="coma", help="picks the default --input, --output, --frames")
+    paths.add_argument("--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: Dataset_FLAME_Aligned_COMA)")
+    paths.add_argument("--output", type=Path, metavar="DIR", help="folder of the resampled sequences (default: sampling)")
+    paths.add_argument("--labels", nargs="+", metavar="LABEL", default=["all"], help="only these expressions")
+    sampling = parser.add_argument_group("resampling")
+    sampling.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames per sequence, the neutral one included (default: 41)")
+    sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="linear: equally spaced over the whole duration")
+    cli.add_run_flags(parser, "workers", "overwrite", "dry-run", "quiet")
+    arguments = parser.parse_args(argv)
+    defaults = DATASETS[arguments.dataset]
+    arguments.input = arguments.input or defaults.coma_meshes
+    arguments.output = arguments.output or defaults.sampling
+    arguments.frames = arguments.frames or defaults.frames
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    from face4d.datasets.sampling import sample_tree
+
+    summary = sample_tree(
+        arguments.input,
+        arguments.output,
+        frames=arguments.frames,
+        method=arguments.method,
+        labels=arguments.labels,
+        overwrite=arguments.overwrite,
+        dry_run=arguments.dry_run,
+        workers=arguments.workers,
+        quiet=arguments.quiet,
+    )
+    if arguments.dry_run or not arguments.quiet:
+        print(f"{summary.sentence('frames', arguments.dry_run)} in {arguments.output}")
+    if not arguments.dry_run:
+        cli.report_written([arguments.output] if summary.written else [])
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])
