@@ -1,0 +1,57 @@
+"""Write the demo data set: a procedural head in the folder layouts of CoMA, Florence 4D and FLAME.
+
+python -m face4d.datasets.demo --output demo --seed 27
+python -m face4d.datasets.demo --output /tmp/small --subjects 3 --labels mouth_open high_smile --florence-labels Happy
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from face4d.runtime import cli
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="folder of the demo")
+    what = parser.add_argument_group("what to write")
+    what.add_argument("--subjects", type=cli.positive_int, default=6, metavar="N", help="number of people, Demo01, Demo02, ...")
+    what.add_argument("--labels", nargs="+", metavar="LABEL", help="CoMA labels (default: all twelve)")
+    what.add_argument("--florence-labels", nargs="*", default=["Happy", "Kissy", "Scream"], metavar="LABEL", help="Florence labels")
+    what.add_argument("--florence-subjects", nargs="*", default=["Demo01", "Demo06"], metavar="NAME", help="people of the Florence part")
+    what.add_argument("--level", type=int, choices=(0, 1, 2), default=0, help="detail: about 850, 3400 or 13500 vertices")
+    cli.add_run_flags(parser, "seed", "overwrite", "quiet")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and write the demo."""
+    args = _arguments(argv)
+    from tqdm import tqdm
+
+    from face4d.datasets.demo.write import write_demo
+
+    bar: tqdm | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=total, desc="demo", unit="sequence", disable=args.quiet)
+        bar.update(done - bar.n)
+
+    summary = write_demo(
+        args.output, seed=args.seed, subjects=args.subjects, coma_labels=args.labels, florence_labels=args.florence_labels,
+        florence_subjects=args.florence_subjects, level=args.level, overwrite=args.overwrite, progress=show,
+    )  # fmt: skip
+    if bar is not None:
+        bar.close()
+    if summary.already_there:
+        print(f"already there: {summary.root} ({summary.meshes} meshes)")
+    else:
+        cli.report_written([summary.root])
+
+
+if __name__ == "__main__":
+    cli.run(main)

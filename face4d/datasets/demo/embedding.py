@@ -1,0 +1,118 @@
+"""The 68 landmarks of the demo head, in the file format of the FLAME embeddings.
+
+51 static points (brows, nose, eyes, mouth in the iBUG order, subject's right side first) are places on the chart.
+17 contour points run from the subject's right ear over the chin to the left ear. They depend on the head's yaw: on
+the side that turns away they slide forward to the silhouette, on the other side they stay on the jaw line. Positive
+yaw turns the face toward +x, so the points of the +x side slide.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+
+import numpy as np
+
+from face4d.datasets.demo import surface
+from face4d.datasets.demo.head import SKIN, DemoHead
+from face4d.datasets.demo.topology import half_head, mouth_chart
+
+__all__ = ["YAW_DEGREES", "dynamic_embedding", "dynamic_file", "static_embedding", "static_file"]
+
+# row of the dynamic table -> yaw in degrees: 0..39, then -1..-39
+YAW_DEGREES = np.concatenate([np.arange(40), -np.arange(1, 40)])
+
+# the half x >= 0, inside out; contour from the ear to the chin
+_BROW = [(9.5, 44.0), (20, 47.0), (31.5, 48.3), (43, 47.0), (53, 42.5)]
+_NOSE_MIDDLE = [(0, 28), (0, 17), (0, 5), (0, -10.0)]
+_NOSE_BASE = [(0, -22.8), (6.8, -22.0), (13.5, -20.5)]
+_CONTOUR = [(88, 19), (86, 0), (84, -20), (81, -39), (74, -56), (63, -70), (45, -80), (23, -87), (0, -90)]
+_SLIDE_TO = 26.0  # silhouette points stay at p >= this, beside nose and mouth
+
+
+def static_embedding(head: DemoHead) -> tuple[np.ndarray, np.ndarray]:
+    """(51,) face indices and (51, 3) barycentric weights."""
+    left: list[tuple[float, float]] = list(_BROW)
+    points: list[tuple[float, tuple[float, float]]] = [(-1, c) for c in _BROW[::-1]] + [(1, c) for c in left]
+    points += [(1, c) for c in _NOSE_MIDDLE]
+    points += [(-1, c) for c in _NOSE_BASE[:0:-1]] + [(1, c) for c in _NOSE_BASE]
+    lids = surface.lid_curve(np.deg2rad([0, 62, 118, 180, 242, 298]))
+    outer, upper_outer, upper_inner, inner, lower_inner, lower_outer = map(tuple, lids)
+    points += [(-1, c) for c in (outer, upper_outer, upper_inner, inner, lower_inner, lower_outer)]
+    points += [(1, c) for c in (inner, upper_inner, upper_outer, outer, lower_outer, lower_inner)]
+    above = np.array([0.62, 0.22, 0.0])
+    below = np.array([0.0, 0.26, 0.64])
+    upper = [tuple(c) for c in mouth_chart(above, surface.upper_lip_height(above))]
+    lower = [tuple(c) for c in mouth_chart(below, -surface.lower_lip_height(below))]
+    corner = (surface.MOUTH_CORNER, surface.MOUTH_Q)
+    points += [(-1, corner), (-1, upper[0]), (-1, upper[1]), (1, upper[2]), (1, upper[1]), (1, upper[0]), (1, corner)]
+    points += [(1, lower[2]), (1, lower[1]), (1, lower[0]), (-1, lower[1]), (-1, lower[2])]
+    inside = np.array([0.94, 0.32, 0.0])
+    upper = [tuple(c) for c in mouth_chart(inside, np.zeros(3))]
+    lower = [tuple(c) for c in mouth_chart(inside, -np.zeros(3))]
+    points += [(-1, upper[0]), (-1, upper[1]), (1, upper[2]), (1, upper[1]), (1, upper[0])]
+    points += [(1, lower[1]), (1, lower[2]), (-1, lower[1])]
+    sides, chart = np.array([s for s, _ in points]), np.array([c for _, c in points], dtype=float)
+    return _locate(head, sides, chart)
+
+
+def dynamic_embedding(head: DemoHead) -> tuple[np.ndarray, np.ndarray]:
+    """(79, 17) face indices and (79, 17, 3) weights, rows as in `YAW_DEGREES`."""
+    contour = np.array(_CONTOUR, dtype=float)
+    steps = np.linspace(0, 1, 81)
+    start, forward = contour[:8], np.maximum(contour[:8, 0] - _SLIDE_TO, 0)
+    p = start[:, :1] - forward[:, None] * steps  # (8, 81): along each level from the jaw line to the front
+    q = np.repeat(start[:, 1:], steps.size, axis=1)
+    along = surface.skin_surface(p.ravel(), q.ravel()).reshape(8, steps.size, 3)
+    face_index, weights = np.zeros((79, 17), dtype=np.int64), np.zeros((79, 17, 3))
+    for row, degrees in enumerate(YAW_DEGREES):
+        yaw = np.deg2rad(abs(degrees))
+        across = along[:, :, 0] * np.cos(yaw) + along[:, :, 2] * np.sin(yaw)  # to the right of the picture
+        chosen = np.argmax(across, axis=1) if degrees else np.zeros(8, dtype=int)
+        away = contour.copy()
+        away[:8, 0] = p[np.arange(8), chosen]
+        away_side = 1 if degrees >= 0 else -1
+        right, left = (contour, away) if away_side > 0 else (away, contour)
+        chart = np.concatenate([right, left[7::-1]])
+        sides = np.concatenate([-np.ones(8), [1], np.ones(8)])
+        face_index[row], weights[row] = _locate(head, sides, chart)
+    return face_index, weights
+
+
+def static_file(head: DemoHead) -> bytes:
+    """Content of `flame_static_embedding.pkl`."""
+    face_index, weights = static_embedding(head)
+    return pickle.dumps({"lmk_face_idx": face_index.astype(np.uint32), "lmk_b_coords": weights}, protocol=2)
+
+
+def dynamic_file(head: DemoHead) -> bytes:
+    """Content of `flame_dynamic_embedding.npy`."""
+    face_index, weights = dynamic_embedding(head)
+    holder = np.empty((), dtype=object)
+    holder[()] = {"lmk_face_idx": face_index.astype(np.uint32), "lmk_b_coords": weights}
+    stream = io.BytesIO()
+    np.save(stream, holder, allow_pickle=True)
+    return stream.getvalue()
+
+
+def _locate(head: DemoHead, sides: np.ndarray, chart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Face and barycentric weights of chart points (N, 2); side -1 takes the mirrored face of the half x < 0."""
+    half = half_head(head.level)
+    skin = np.flatnonzero((half.kind[half.faces] == SKIN).all(axis=1))
+    corners = half.chart[half.faces[skin]]  # (F, 3, 2)
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    area = _cross(b - a, c - a)
+    face_index, weights = np.zeros(len(chart), dtype=np.int64), np.zeros((len(chart), 3))
+    for number, (side, point) in enumerate(zip(sides, chart)):
+        inside = np.stack([_cross(c - b, point - b), _cross(a - c, point - c), _cross(b - a, point - a)], axis=1) / area[:, None]
+        clipped = np.clip(inside, 0, None)  # points on a curved border lie just outside their triangle
+        clipped /= clipped.sum(axis=1, keepdims=True)
+        nearest = np.einsum("fk,fkd->fd", clipped, corners)
+        found = int(np.argmin(np.sum((nearest - point) ** 2, axis=1).round(9)))
+        face_index[number] = skin[found] + (len(half.faces) if side < 0 else 0)
+        weights[number] = clipped[found][[0, 2, 1]] if side < 0 else clipped[found]
+    return face_index, weights
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

@@ -1,0 +1,166 @@
+"""The demo head as a mesh: skin, mouth pocket and eyeballs, and the people it can become.
+
+`demo_head(level)` is the mean head with about 850 vertices at level 0 and four times as many at every further
+level. A subject is the mean plus a weighted sum of identity modes (linear, as in FLAME); subject n of a seed
+always gets the same weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from face4d.datasets.demo import surface, topology
+from face4d.datasets.demo.surface import bump, smoothstep
+
+__all__ = ["EYE", "IDENTITY_MODES", "POCKET", "RIM", "SKIN", "DemoHead", "demo_head", "identity_weights"]
+
+SKIN, POCKET, RIM, EYE = topology.SKIN, topology.POCKET, topology.RIM, 3
+_MM = 1e-3
+
+IDENTITY_MODES = (
+    "face_width", "face_length", "jaw_width", "chin_forward", "nose_length", "nose_width", "nose_bridge",
+    "lip_fullness", "mouth_width", "brow_ridge", "eye_distance", "cheekbones", "forehead", "fullness",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DemoHead:
+    """Topology, mean shape (metres) and the chart position of every vertex."""
+
+    level: int
+    mean: np.ndarray  # (V, 3) float64, metres
+    faces: np.ndarray  # (F, 3) int32
+    kind: np.ndarray  # (V,) SKIN, POCKET, RIM or EYE
+    side: np.ndarray  # (V,) -1 subject's right (x < 0), 0 middle, +1 left
+    p: np.ndarray  # (V,) chart, >= 0 on both sides; eyeballs: middle of the eye opening
+    q: np.ndarray  # (V,)
+    inner: np.ndarray  # (V, 3) pocket and rim coordinates, see topology.HalfHead
+    half_faces: np.ndarray  # faces of the half x >= 0, without eyeball; they come first in `faces`
+    mirror: np.ndarray  # (V,) index of the mirrored vertex
+    modes: np.ndarray = field(repr=False)  # (K, V, 3) identity modes, metres per unit weight
+
+    def neutral(self, weights: np.ndarray) -> np.ndarray:
+        """The neutral face (V, 3) in metres of identity weights (K,)."""
+        return self.mean + np.tensordot(np.asarray(weights, dtype=float), self.modes, axes=1)
+
+    def eye_centers(self, neutral: np.ndarray) -> np.ndarray:
+        """(2, 3) metres: middle of the subject's right and left eyeball."""
+        return np.stack([neutral[(self.kind == EYE) & (self.side == s)].mean(axis=0) for s in (-1, 1)])
+
+
+def identity_weights(seed: int, subject: int) -> np.ndarray:
+    """Weights (K,) of subject number `subject` (0, 1, ...): standard normal, drawn in to at most 1.7."""
+    draw = np.random.default_rng([seed, 101, subject]).standard_normal(len(IDENTITY_MODES))
+    return 1.7 * np.tanh(draw / 1.7 * 1.15)
+
+
+@lru_cache(maxsize=3)
+def demo_head(level: int = 0) -> DemoHead:
+    """The head at a level of detail: 0 has about 850 vertices, 1 about 3300, 2 about 13000."""
+    half = topology.half_head(level)
+    count = len(half.chart)
+    twins = np.flatnonzero(~half.on_middle)
+    mirror_of_half = np.arange(count)
+    mirror_of_half[twins] = count + np.arange(twins.size)
+    points = half.points()
+    eye_points, eye_faces = _eyeball(level)
+    skin = count + twins.size
+    mirrored_faces = mirror_of_half[half.faces][:, [0, 2, 1]]
+    flip = np.array([-1.0, 1.0, 1.0])
+    left_eye = surface.EYE_CENTER + eye_points
+    vertices = np.concatenate([points, points[twins] * flip, left_eye, left_eye * flip])
+    eyes = len(eye_points)
+    faces = np.concatenate([half.faces, mirrored_faces, skin + eye_faces, skin + eyes + eye_faces[:, [0, 2, 1]]])
+    both = np.concatenate([np.arange(count), twins])
+    kind = np.concatenate([half.kind[both], np.full(2 * eyes, EYE)])
+    chart = np.concatenate([half.chart[both], np.tile(surface.EYE_CHART, (2 * eyes, 1))])
+    inner = np.concatenate([half.inner[both], np.zeros((2 * eyes, 3))])
+    side = np.concatenate([np.where(half.on_middle, 0, 1), np.full(twins.size, -1), np.full(eyes, 1), np.full(eyes, -1)])
+    mirror = np.concatenate([mirror_of_half, twins, skin + eyes + np.arange(eyes), skin + np.arange(eyes)])
+    p, q = surface.onto_lid_margin(*chart.T)
+    p[kind == EYE], q[kind == EYE] = surface.EYE_CHART
+    modes = _identity_modes(vertices, p, q, side, kind, inner)
+    return DemoHead(
+        level, vertices * _MM, faces.astype(np.int32), kind, side, p, q, inner, half.faces.astype(np.int32), mirror, modes * _MM,
+    )
+
+
+def _eyeball(level: int) -> tuple[np.ndarray, np.ndarray]:
+    """A closed ball with a carved iris and pupil, as sculptors do: points (N, 3) in millimetres around its middle, faces."""
+    around = 10 * 2**level
+    polar = np.deg2rad([13.0, 25.5, 52.0, 95.0]) if level == 0 else np.deg2rad(
+        np.concatenate([[7, 12.0, 13.5], np.linspace(24, 26.5, 2), np.linspace(36, 150, 4 * 2**level - 1)])
+    )
+    rings = np.stack([_eye_ring(angle, around) for angle in polar])
+    points = np.concatenate([[[0, 0, surface.EYE_RADIUS - 1.6]], rings.reshape(-1, 3), [[0, 0, -surface.EYE_RADIUS]]])
+    ring = 1 + np.arange(rings.shape[0] * around).reshape(rings.shape[0], around)
+    following = np.roll(ring, -1, axis=1)
+    faces = [np.stack([np.zeros(around, int), ring[0], following[0]], 1)]
+    for k in range(len(ring) - 1):
+        faces.append(np.stack([ring[k], ring[k + 1], following[k]], 1))
+        faces.append(np.stack([following[k], ring[k + 1], following[k + 1]], 1))
+    faces.append(np.stack([np.full(around, len(points) - 1), following[-1], ring[-1]], 1))
+    return points, np.concatenate(faces)
+
+
+def _eye_ring(polar: float, around: int) -> np.ndarray:
+    radius = surface.EYE_RADIUS
+    if polar < np.deg2rad(13.2):
+        radius -= 0.35 if polar > np.deg2rad(12.5) else 1.5
+    turn = 2 * np.pi * np.arange(around) / around
+    return radius * np.stack([np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), np.full(around, np.cos(polar))], 1)
+
+
+def _identity_modes(
+    vertices: np.ndarray, p: np.ndarray, q: np.ndarray, side: np.ndarray, kind: np.ndarray, inner: np.ndarray
+) -> np.ndarray:
+    """Displacements (K, V, 3) in millimetres per unit weight, one standard deviation of a plausible population.
+
+    Everything is a function of the chart, so the eyeballs, which sit on one chart point, move as a whole,
+    and the lids, whose chart positions are flattened to that point, move with them.
+    """
+    _, lid_distance, _ = surface.eye_distance(p, q)
+    with_eye = smoothstep(lid_distance, 9.0, 2.0) * (np.hypot(p - surface.EYE_CHART[0], q - surface.EYE_CHART[1]) < 40)
+    with_eye[kind == EYE] = 1
+    p = p + with_eye * (surface.EYE_CHART[0] - p)
+    q = q + with_eye * (surface.EYE_CHART[1] - q)
+    x = np.where(with_eye > 0, side * (np.abs(vertices[:, 0]) * (1 - with_eye) + surface.EYE_CENTER[0] * with_eye), vertices[:, 0])
+    y = vertices[:, 1] * (1 - with_eye) + surface.EYE_CENTER[1] * with_eye
+    z = vertices[:, 2] * (1 - with_eye) + surface.EYE_CENTER[2] * with_eye
+    u, v = surface.mouth_coordinates(p, q)
+    pocket = (kind == topology.POCKET) * inner[:, 2]
+    front = smoothstep(p, 110, 60)
+    sign = np.where(side == 0, 0.0, side)
+    zero = np.zeros_like(p)
+    fade = 1 - 0.8 * pocket
+    jaw = smoothstep(y, 0, -70) * smoothstep(y, -150, -95)
+    nose = bump(p, q, (0, -8), (15, 15))
+    lip_height = np.where(v >= 0, surface.upper_lip_height(u), surface.lower_lip_height(u))
+    lip_t = np.abs(v) / np.maximum(lip_height, 2.2)
+    lips = np.exp(-((np.maximum(lip_t - 0.9, 0) / 0.9) ** 2)) * np.clip(1 - u**2, 0, 1) ** 0.5 * fade
+    mouth = bump(p, q, (0, surface.MOUTH_Q), (24, 18))
+    brow = bump(p, q, (30, 43), (24, 8)) + 0.6 * bump(p, q, (0, 42), (10, 9))
+    cheek = bump(p, q, (52, 0), (18, 14), -15)
+    pad = bump(p, q, (46, -34), (22, 22))
+    forehead = bump(p, q, (0, 85), (50, 26))
+    chin = bump(p, q, (0, -80), (22, 14))
+    modes = {
+        "face_width": (0.045 * x, zero, zero),
+        "face_length": (zero, 0.045 * (y - 24) * smoothstep(y, 40, 0) * smoothstep(y, -160, -90) + 0.02 * (y - 24) * smoothstep(y, 30, 60), zero),
+        "jaw_width": (0.085 * x * jaw * smoothstep(p, 6, 40), zero, zero),
+        "chin_forward": (zero, -1.6 * chin, 3.6 * chin * fade),
+        "nose_length": (zero, -3.0 * bump(p, q, (0, -16), (15, 11)), 1.2 * nose),
+        "nose_width": (sign * 2.3 * bump(p, q, (14, -14), (7, 10)) + sign * 0.7 * bump(p, q, (8, 8), (5, 16)), zero, zero),
+        "nose_bridge": (zero, zero, 2.4 * bump(p, q, (0, 12), (9, 13)) + 1.2 * bump(p, q, (0, -8), (11, 10))),
+        "lip_fullness": (zero, 0.17 * np.where(v >= 0, 1, -1) * np.minimum(np.abs(v), lip_height) * lips, 1.3 * lips * np.minimum(lip_t / 0.4, 1)),
+        "mouth_width": (0.085 * x * mouth * 1.35 * fade, zero, -0.8 * bump(p, q, (25, -44), (8, 8)) * fade),
+        "brow_ridge": (zero, -1.2 * brow * (1 - with_eye), 2.2 * brow * (1 - with_eye)),
+        "eye_distance": (sign * 1.9 * bump(p, q, (31.5, 24), (17, 16)), zero, zero),
+        "cheekbones": (sign * 2.2 * cheek, zero, 2.0 * cheek),
+        "forehead": (zero, 1.0 * forehead, 3.0 * forehead),
+        "fullness": (sign * 3.6 * pad * front, zero, 2.6 * pad * front),
+    }
+    return np.stack([np.stack(modes[name], axis=1) for name in IDENTITY_MODES])

@@ -1,0 +1,250 @@
+"""How the skin of the demo head is cut into triangles.
+
+Half the head is meshed in the chart of `surface`: loops of points around the eye, the lips, the ear and down
+the middle are fixed, the rest is filled with points whose spacing grows away from the features and which are
+then relaxed (Persson and Strang, "A Simple Mesh Generator in MATLAB", SIAM Review 2004). The Delaunay
+triangulation, minus the openings of eye and mouth, becomes the skin. From the lips a pocket leads into
+the mouth, and behind the lid margin a rim closes the gap to the eyeball. The left half is the mirror image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.spatial import Delaunay
+
+from face4d.datasets.demo import surface
+
+__all__ = ["HalfHead", "half_head", "mouth_chart"]
+
+SKIN, POCKET, RIM = 0, 1, 2
+_LIP_U = np.array([0.0, 0.17, 0.36, 0.55, 0.73, 0.88])
+_LID_ANGLES = 14
+
+
+@dataclass(frozen=True)
+class HalfHead:
+    """The half x >= 0: where its N vertices lie in the charts, and its triangles (counter-clockwise from outside)."""
+
+    kind: np.ndarray  # (N,) SKIN, POCKET or RIM
+    chart: np.ndarray  # (N, 2) p, q; pocket: those of the lip line, rim: those of the lid margin
+    inner: np.ndarray  # (N, 3): pocket (u, side -1..1, depth 0..1) ; rim (0, 0, depth)
+    on_middle: np.ndarray  # (N,) bool, lies on the plane x = 0
+    faces: np.ndarray  # (F, 3)
+
+    def points(self) -> np.ndarray:
+        """Where the vertices lie in space, (N, 3) millimetres."""
+        p, q = surface.onto_lid_margin(*self.chart.T)
+        point = surface.skin_surface(p, q)
+        pocket, rim = self.kind == POCKET, self.kind == RIM
+        point[pocket] = surface.pocket_surface(*self.inner[pocket].T)
+        point[rim] = surface.lid_rim(point[rim], self.inner[rim, 2])
+        point[self.on_middle, 0] = 0.0
+        return point
+
+
+@lru_cache(maxsize=4)
+def half_head(level: int) -> HalfHead:
+    """The half head, every triangle split into four `level` times."""
+    if level > 0:
+        return _split(half_head(level - 1))
+    fixed, lip_count, lid_count = _fixed_points()
+    chart = np.concatenate([fixed, _fill(fixed)])
+    faces = _triangles(chart)
+    return _close_openings(chart, faces, lip_count, lid_count)
+
+
+def mouth_chart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Chart points (N, 2) at lip coordinates: u along the mouth, v millimetres from the line between the lips.
+
+    The inverse of `surface.mouth_coordinates`; the sign of v (also of 0.0 and -0.0) chooses the lip.
+    """
+    u, v = np.broadcast_arrays(np.asarray(u, float), np.asarray(v, float))
+    side = np.where(np.signbit(v), -1.0, 1.0)
+    offset = np.abs(v)
+    opening = surface.LIP_GAP * np.sqrt(np.clip(1 - u**2, 0, 1))
+    for _ in range(8):
+        offset = np.abs(v) + opening * np.exp(-((offset / 22) ** 2))
+    return np.stack([u * surface.MOUTH_CORNER, surface.MOUTH_Q + side * offset], axis=1)
+
+
+def _fixed_points() -> tuple[np.ndarray, int, int]:
+    """Loops and lines that carry the features; the lip line comes first, then the lid margin."""
+    upper = mouth_chart(_LIP_U, np.zeros(_LIP_U.size))
+    lower = mouth_chart(_LIP_U, -np.zeros(_LIP_U.size))
+    corner = np.array([[surface.MOUTH_CORNER, surface.MOUTH_Q]])
+    lips = [upper, corner, lower[::-1]]
+    up, down = surface.upper_lip_height(_LIP_U), surface.lower_lip_height(_LIP_U)
+    for part, used in ((0.42, 5), (1.0, 6)):
+        lips += [mouth_chart(_LIP_U[:used], part * up[:used]), mouth_chart(_LIP_U[:used], -part * down[:used])]
+    around = np.array([0.0, 0.2, 0.42, 0.64, 0.85, 1.06])
+    lips += [mouth_chart(around, 4.4 + 0.97 * up * (around < 1)), mouth_chart(around, -4.4 - 0.97 * down * (around < 1))]
+    lips += [np.array([[surface.MOUTH_CORNER + 4.5, surface.MOUTH_Q], [surface.MOUTH_CORNER + 10, surface.MOUTH_Q - 0.5]])]
+
+    angles = np.linspace(0, 2 * np.pi, _LID_ANGLES, endpoint=False)
+    margin = surface.lid_curve(angles)
+    tangent = np.roll(margin, -1, 0) - np.roll(margin, 1, 0)
+    outward = np.stack([tangent[:, 1], -tangent[:, 0]], 1) / np.linalg.norm(tangent, axis=1, keepdims=True)
+    eye = [margin] + [margin + d * outward for d in (2.8, 6.2)]
+    eye += [(margin + 10.5 * outward)[np.cos(angles) > -0.8]]
+
+    middle = [162, 138, 116, 97, 80, 66, 54, 44, 36, 28, 19, 10, 2, -5, -10.5, -15, -19, -22.8, -27.0]
+    middle += [-66.5, -73, -80, -87, -94, -103, -116, -134, -152]
+    front = np.array([[0.0, q] for q in middle])
+    back_q = np.array([166, 141, 112, 82, 52, 22, -8, -38, -68, -98, -126, -150])
+    back = np.stack([np.pi * surface.ring_scale(back_q), back_q], 1)
+    bottom = np.stack([np.linspace(0, np.pi, 10) * surface.ring_scale(surface.NECK_Q), np.full(10, surface.NECK_Q)], 1)
+    pole = np.array([[0.0, surface.POLE_Q]])
+    nose = np.array([
+        [7.5, 28], [7.5, 19], [7.8, 10], [8, 2], [6.5, -5.5], [6.2, -11], [5.6, -15.5], [4.2, -19.5], [3.8, -23.5],
+        [8.0, -19.6], [11.0, -21.6], [10.8, -16.5], [10.4, -11.5], [11.5, -6.0], [14.6, -10.6], [14.8, -15.6], [13.8, -20.0],
+        [18.2, -9.5], [18.6, -15.0], [17.0, -20.5], [13.5, 4.0], [17.5, -2.5],
+    ])  # fmt: skip
+    ear = []
+    for radius, count in ((1.10, 12), (0.90, 12), (0.68, 9), (0.34, 5)):
+        turn = np.linspace(0, 2 * np.pi, count, endpoint=False) + np.pi / 9
+        ear.append(surface.ear_chart(radius * np.cos(turn), radius * np.sin(turn)))
+    loops = [*lips, *eye, front, back, bottom, pole, nose, *ear]
+    return np.concatenate(loops), 2 * _LIP_U.size + 1, _LID_ANGLES
+
+
+def _spacing(point: np.ndarray) -> np.ndarray:
+    """Wanted distance between neighbours, millimetres, at chart points (N, 2)."""
+    p, q = point.T
+    distance_eye = np.hypot((p - surface.EYE_CHART[0]) / 1.5, q - surface.EYE_CHART[1] - 2)
+    distance_mouth = np.hypot(np.maximum(p - 18, 0), np.maximum(np.abs(q - surface.MOUTH_Q) - 6, 0))
+    distance_nose = np.hypot(np.maximum(p - 8, 0), np.maximum(np.abs(q + 12) - 8, 0))
+    distance_ear = np.hypot((p - surface.EAR_CHART[0]) / 0.6, q - surface.EAR_CHART[1])
+    wanted = 4.2 + 0.30 * np.maximum(distance_eye - 9, 0)
+    wanted = np.minimum(wanted, 4.8 + 0.30 * distance_mouth)
+    wanted = np.minimum(wanted, 4.2 + 0.34 * distance_nose)
+    wanted = np.minimum(wanted, 9.5 + 0.36 * np.maximum(distance_ear - 36, 0))
+    jaw = np.abs(q + 86 - 0.36 * p)
+    wanted = np.minimum(wanted, 11.0 + 0.5 * jaw + 0.12 * np.maximum(p - 90, 0))
+    face = np.hypot(p / 1.1, q + 10)
+    wanted = np.minimum(wanted, 8.0 + 0.35 * np.maximum(face - 55, 0))
+    return np.minimum(wanted, 32.0)
+
+
+def _in_opening(point: np.ndarray, slack: float = 0.0) -> np.ndarray:
+    """Whether chart points lie in the eye or mouth opening, or (with slack, mm) too close to them."""
+    p, q = point.T
+    _, distance, _ = surface.eye_distance(p, q)
+    u = p / surface.MOUTH_CORNER
+    opening = surface.LIP_GAP * np.sqrt(np.clip(1 - u**2, 0, 1))
+    mouth = (u < 1) & (np.abs(q - surface.MOUTH_Q) < opening + slack)
+    return (distance < slack) | mouth
+
+
+def _fill(fixed: np.ndarray, rounds: int = 60) -> np.ndarray:
+    """Free points between the fixed ones: a quasi-random start, thinned to the spacing, relaxed like springs."""
+    height = surface.POLE_Q - surface.NECK_Q
+    k = np.arange(1, 9001)
+    start = np.stack([k * 0.7548776662466927 % 1 * np.pi * 72, surface.NECK_Q + k * 0.5698402909980532 % 1 * height], 1)
+    edge = np.pi * surface.ring_scale(start[:, 1])
+    start = start[(start[:, 0] < edge) & ~_in_opening(start, 2.0)]
+    wanted = _spacing(start)
+    kept = list(fixed)
+    first = len(kept)
+    taken = np.array(kept)
+    for point, space in zip(start, wanted):
+        if np.min(np.sum((taken - point) ** 2, axis=1)) > (0.82 * space) ** 2:
+            taken = np.concatenate([taken, point[None]])
+    points = taken
+    for _ in range(rounds):
+        faces = _triangles(points)
+        edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1), axis=0)
+        along = points[edges[:, 0]] - points[edges[:, 1]]
+        length = np.linalg.norm(along, axis=1)
+        wanted = _spacing((points[edges[:, 0]] + points[edges[:, 1]]) / 2)
+        wanted = 1.15 * wanted * np.sqrt(np.sum(length**2) / np.sum(wanted**2))
+        push = np.maximum(wanted - length, 0)[:, None] * along / length[:, None]
+        force = np.zeros_like(points)
+        np.add.at(force, edges[:, 0], push)
+        np.add.at(force, edges[:, 1], -push)
+        force[:first] = 0
+        moved = points + 0.2 * force
+        edge = np.pi * surface.ring_scale(np.clip(moved[:, 1], surface.NECK_Q, surface.POLE_Q))
+        allowed = (moved[:, 0] > 2) & (moved[:, 0] < edge - 12) & (moved[:, 1] > surface.NECK_Q + 6) & (moved[:, 1] < 176)
+        allowed &= ~_in_opening(moved, 1.5)
+        points = np.where(allowed[:, None], moved, points)
+    return points[first:]
+
+
+def _triangles(points: np.ndarray) -> np.ndarray:
+    """Delaunay triangles (F, 3), counter-clockwise, without the openings and without flat ones on the border."""
+    faces = Delaunay(points).simplices
+    a, b, c = (points[faces[:, k]] for k in range(3))
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    faces = np.where((area < 0)[:, None], faces[:, [0, 2, 1]], faces)
+    rounding = np.pi * surface.ring_scale(points[:, 1]) - points[:, 0] < 1e-6  # the round border of the chart
+    kept = (np.abs(area) > 1e-3) & ~_in_opening((a + b + c) / 3) & ~rounding[faces].all(axis=1)
+    return faces[kept]
+
+
+def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_count: int) -> HalfHead:
+    """Add the mouth pocket behind the lip line and the rim behind the lid margin."""
+    lip = np.arange(lip_count)
+    lid = np.arange(_lid_start(chart), _lid_start(chart) + lid_count)
+    half = lip_count // 2
+    u = chart[:lip_count, 0] / surface.MOUTH_CORNER
+    side = np.concatenate([np.ones(half), [0], -np.ones(half)])
+    kind = [np.zeros(len(chart), int)]
+    inner = [np.zeros((len(chart), 3))]
+    inner[0][:lip_count, 0], inner[0][:lip_count, 1] = u, side
+    charts, new_faces, count = [chart], [faces], len(chart)
+    previous = lip
+    for depth in (0.3, 1.0):
+        ring = count + np.arange(lip_count)
+        charts.append(chart[:lip_count])
+        kind.append(np.full(lip_count, POCKET))
+        inner.append(np.stack([u, side, np.full(lip_count, depth)], 1))
+        new_faces.append(_strip(previous, ring))
+        previous, count = ring, count + lip_count
+    upper, lower = previous[: half + 1], previous[::-1][: half + 1]  # back wall, from the middle to the corner
+    for k in range(half):
+        new_faces.append(np.array([[upper[k], lower[k], lower[k + 1]], [upper[k], lower[k + 1], upper[k + 1]]]))
+    rim = count + np.arange(lid_count)
+    charts.append(chart[lid])
+    kind.append(np.full(lid_count, RIM))
+    inner.append(np.tile([0.0, 0.0, 1.0], (lid_count, 1)))
+    new_faces.append(_strip(np.append(lid, lid[0]), np.append(rim, rim[0])))
+    kind, charts, inner = np.concatenate(kind), np.concatenate(charts), np.concatenate(inner)
+    faces = np.concatenate(new_faces)
+    faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])]
+    back = charts[:, 0] >= np.pi * surface.ring_scale(charts[:, 1]) - 1e-6
+    return HalfHead(kind, charts, inner, (charts[:, 0] <= 1e-9) | back, faces)
+
+
+def _lid_start(chart: np.ndarray) -> int:
+    first = surface.lid_curve(np.zeros(1))[0]
+    return int(np.argmin(np.sum((chart - first) ** 2, axis=1)))
+
+
+def _strip(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Triangles between two rows of points; the skin lies on the other side of `outer`, which the skin's triangles
+    run along in the direction opposite to the one used here."""
+    a, b, c, d = outer[:-1], outer[1:], inner[:-1], inner[1:]
+    return np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
+
+
+def _split(coarse: HalfHead) -> HalfHead:
+    """Every triangle into four; the new vertices lie at the middle of the edges in the chart, so on the true surface."""
+    faces, count = coarse.faces, len(coarse.chart)
+    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges, number = np.unique(np.sort(directed, axis=1), axis=0, return_inverse=True)
+    uses = np.bincount(number.ravel(), minlength=len(edges))
+    a, b = edges.T
+    chart = (coarse.chart[a] + coarse.chart[b]) / 2
+    inner = (coarse.inner[a] + coarse.inner[b]) / 2
+    kind = np.maximum(coarse.kind[a], coarse.kind[b])
+    middle = coarse.on_middle[a] & coarse.on_middle[b] & (uses == 1)
+    ab, bc, ca = (count + number.reshape(3, -1)).astype(int)
+    v0, v1, v2 = faces.T
+    split = np.concatenate([np.stack(t, 1) for t in ((v0, ab, ca), (v1, bc, ab), (v2, ca, bc), (ab, bc, ca))])
+    return HalfHead(
+        np.concatenate([coarse.kind, kind]), np.concatenate([coarse.chart, chart]), np.concatenate([coarse.inner, inner]),
+        np.concatenate([coarse.on_middle, middle]), split,
+    )

@@ -1,0 +1,222 @@
+"""Write the demo data set: the folders of CoMA, Florence 4D and FLAME, filled with the procedural head.
+
+The layout below the root:
+
+    Dataset_FLAME_Aligned_COMA/<subject>/<label>/<label>.000001.ply ...   neutral, apex, neutral; 24..60 frames
+    Dataset_FLAME_Aligned/<subject>/<Label>/<Label>_00.obj ...            61 frames
+    models/flame/                    template.obj and the two landmark embeddings
+    actors/<subject>.ply             neutral meshes
+    demo.json                        options and counts, written last: without it the demo is not complete
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from face4d.constants import COMA_LABELS, FLORENCE_LABELS
+from face4d.datasets.demo.embedding import dynamic_file, static_file
+from face4d.datasets.demo.expressions import deform
+from face4d.datasets.demo.head import DemoHead, demo_head, identity_weights
+from face4d.datasets.demo.motion import coma_length, sequence_weights
+from face4d.errors import InputError
+from face4d.mesh.obj import write_obj
+from face4d.mesh.ply import ply_bytes, write_ply
+from face4d.runtime.atomic import replacing_folder, write_json
+
+__all__ = ["DEFAULT_FLORENCE_LABELS", "DEFAULT_FLORENCE_SUBJECTS", "DemoSummary", "demo_sequence", "demo_subjects", "write_demo"]
+
+logger = logging.getLogger(__name__)
+
+MARKER = "demo.json"
+FORMAT_VERSION = 1
+FLORENCE_FRAMES = 61
+DEFAULT_FLORENCE_LABELS = ("Happy", "Kissy", "Scream")
+DEFAULT_FLORENCE_SUBJECTS = ("Demo01", "Demo06")
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What `write_demo` left behind."""
+
+    root: Path
+    already_there: bool
+    meshes: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    seed: int
+    subjects: int
+    coma_labels: tuple[str, ...]
+    florence_labels: tuple[str, ...]
+    florence_subjects: tuple[str, ...]
+    level: int
+
+    def files(self) -> Iterator[str]:
+        """Every path below the root, in the order of writing."""
+        names = demo_subjects(self.subjects)
+        yield from (f"models/flame/{name}" for name in ("template.obj", "flame_static_embedding.pkl", "flame_dynamic_embedding.npy"))
+        yield from (f"actors/{name}.ply" for name in names)
+        for number, name in enumerate(names):
+            for label in self.coma_labels:
+                for frame in range(coma_length(self.seed, number, label)):
+                    yield f"Dataset_FLAME_Aligned_COMA/{name}/{label}/{label}.{frame + 1:06d}.ply"
+        for name in self.florence_subjects:
+            for label in self.florence_labels:
+                yield from (f"Dataset_FLAME_Aligned/{name}/{label}/{label}_{frame:02d}.obj" for frame in range(FLORENCE_FRAMES))
+
+
+def demo_subjects(count: int) -> tuple[str, ...]:
+    """Demo01, Demo02, ..."""
+    return tuple(f"Demo{number + 1:02d}" for number in range(count))
+
+
+def demo_sequence(head: DemoHead, seed: int, subject: int, label: str, frames: int) -> np.ndarray:
+    """Vertices (T, V, 3) in metres of subject number 0, 1, ... performing a label; frame 0 is the subject's neutral."""
+    neutral = head.neutral(identity_weights(seed, subject))
+    return np.stack([deform(head, neutral, weights) for weights in sequence_weights(seed, subject, label, frames)])
+
+
+def write_demo(
+    root: str | Path,
+    *,
+    seed: int = 27,
+    subjects: int = 6,
+    coma_labels: Sequence[str] | None = None,
+    florence_labels: Sequence[str] = DEFAULT_FLORENCE_LABELS,
+    florence_subjects: Sequence[str] = DEFAULT_FLORENCE_SUBJECTS,
+    level: int = 0,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> DemoSummary:
+    """Write the demo data set below root; see the module for the layout.
+
+    Parameters
+    ----------
+    subjects : number of people, Demo01, Demo02, ...
+    coma_labels : labels of the CoMA-shaped part in either spelling; all twelve by default
+    florence_labels, florence_subjects : what the Florence-shaped part holds; subjects beyond `subjects` are left out
+    level : detail of the head, see `demo_head`
+    overwrite : replace a demo made with other options; other files below root are never touched
+    progress : called with (sequences done, sequences in total)
+
+    Everything is made beside root and moved in at the end, the marker file last. A complete demo with the same
+    options is left as it is.
+
+    Raises
+    ------
+    InputError
+        For unknown labels, or when files of another demo are there and `overwrite` is False.
+    """
+    root = Path(root)
+    names = demo_subjects(subjects)
+    plan = _Plan(
+        seed, subjects,
+        tuple(_known(label, COMA_LABELS).replace("-", "_") for label in (COMA_LABELS if coma_labels is None else coma_labels)),
+        tuple(_known(label, FLORENCE_LABELS) for label in florence_labels),
+        tuple(name for name in florence_subjects if name in names), level,
+    )  # fmt: skip
+    old = _read_marker(root)
+    if old == plan and not overwrite:
+        return _summary(root, plan, already_there=True)
+    in_the_way = [path for path in plan.files() if (root / path).exists()] if root.exists() else []
+    if (in_the_way or old is not None) and not overwrite:
+        raise InputError(root, "no demo, or one made with the same options (or --overwrite)", in_the_way[0] if in_the_way else MARKER)
+    staging = root.with_name(f"{root.name}.making")
+    shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed; only this program makes that name
+    with replacing_folder(staging):
+        pass
+    try:
+        _write_all(staging, plan, progress)
+        _move_in(staging, root, plan, old)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    logger.debug("wrote the demo below %s", root)
+    return _summary(root, plan, already_there=False)
+
+
+def _known(label: str, labels: Sequence[str]) -> str:
+    for known in labels:
+        if label.replace("_", "-") == known.replace("_", "-"):
+            return known
+    raise InputError(label, f"one of the labels {', '.join(labels)}", "another")
+
+
+def _write_all(folder: Path, plan: _Plan, progress: Callable[[int, int], None] | None) -> None:
+    head = demo_head(plan.level)
+    flame = folder / "models" / "flame"
+    flame.mkdir(parents=True)
+    write_obj(flame / "template.obj", head.mean, head.faces)
+    (flame / "flame_static_embedding.pkl").write_bytes(static_file(head))
+    (flame / "flame_dynamic_embedding.npy").write_bytes(dynamic_file(head))
+    names = demo_subjects(plan.subjects)
+    for number, name in enumerate(names):
+        write_ply(folder / "actors" / f"{name}.ply", head.neutral(identity_weights(plan.seed, number)), head.faces)
+    jobs = [("coma", name, label) for name in names for label in plan.coma_labels]
+    jobs += [("florence", name, label) for name in plan.florence_subjects for label in plan.florence_labels]
+    face_lines = "f %d %d %d\n" * len(head.faces) % tuple((head.faces + 1).ravel())
+    for done, (shape, name, label) in enumerate(jobs):
+        subject = names.index(name)
+        if shape == "coma":
+            target = folder / "Dataset_FLAME_Aligned_COMA" / name / label
+            target.mkdir(parents=True)
+            for number, vertices in enumerate(demo_sequence(head, plan.seed, subject, label, coma_length(plan.seed, subject, label))):
+                (target / f"{label}.{number + 1:06d}.ply").write_bytes(ply_bytes(vertices, head.faces))
+        else:
+            target = folder / "Dataset_FLAME_Aligned" / name / label
+            target.mkdir(parents=True)
+            for number, vertices in enumerate(demo_sequence(head, plan.seed, subject, label, FLORENCE_FRAMES)):
+                text = "v %.6f %.6f %.6f\n" * len(vertices) % tuple((vertices.ravel() + 0.0).tolist())
+                (target / f"{label}_{number:02d}.obj").write_bytes((text + face_lines).encode("ascii"))
+        if progress is not None:
+            progress(done + 1, len(jobs))
+
+
+def _move_in(staging: Path, root: Path, plan: _Plan, old: _Plan | None) -> None:
+    (root / MARKER).unlink(missing_ok=True)
+    if old is not None:
+        for path in old.files():
+            (root / path).unlink(missing_ok=True)
+    for path in plan.files():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staging / path, target)
+    if old is not None:
+        _remove_empty_folders(root, old)
+    shutil.rmtree(staging)
+    write_json(root / MARKER, {"format_version": FORMAT_VERSION, **asdict(plan)})
+
+
+def _remove_empty_folders(root: Path, old: _Plan) -> None:
+    folders = {parent for path in old.files() for parent in Path(path).parents if parent != Path(".")}
+    for folder in sorted(folders, key=lambda path: -len(path.parts)):
+        if (root / folder).is_dir() and not any((root / folder).iterdir()):
+            (root / folder).rmdir()
+
+
+def _read_marker(root: Path) -> _Plan | None:
+    """The plan of a complete demo below root, None where there is none."""
+    try:
+        content = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        version = content.pop("format_version")
+        plan = _Plan(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(root / MARKER, "the marker of a demo", f"{error}") from None
+    return plan if version == FORMAT_VERSION else None
+
+
+def _summary(root: Path, plan: _Plan, *, already_there: bool) -> DemoSummary:
+    sizes = [(root / path).stat().st_size for path in plan.files() if (root / path).exists()]
+    return DemoSummary(root, already_there, len(sizes) - 2, sum(sizes))
