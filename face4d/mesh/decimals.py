@@ -112,8 +112,8 @@ def _digits(words: np.ndarray, count: np.ndarray | int) -> np.ndarray | None:
     words &= kept
     words |= _ZEROS & ~kept
     high = np.uint64(0xF0F0F0F0F0F0F0F0)
-    wrong = words + np.uint64(0x0606060606060606)
-    wrong |= words
+    wrong = words + np.uint64(0x0606060606060606)  # of a digit d, d + 6 has the upper half 3 too; of : to ? it has not
+    wrong &= words
     wrong ^= _ZEROS
     wrong &= high
     if wrong.any():

@@ -1,0 +1,141 @@
+"""OBJ: v and f lines in all their spellings, vertex order and count kept; broken lines named."""
+
+import numpy as np
+import pytest
+
+from face4d.errors import InputError
+from face4d.mesh.decimals import parse_lines
+from face4d.mesh.obj import read_obj, write_obj
+
+VERTICES = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, -0.5], [0, 0, 0]])  # a repeated one, in no face
+V_LINES = "".join(f"v {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in VERTICES)
+
+
+def _read(tmp_path, text: str):
+    (tmp_path / "a.obj").write_bytes(text.encode())
+    return read_obj(tmp_path / "a.obj")
+
+
+@pytest.mark.parametrize(
+    "faces",
+    [
+        "f 1 2 3\nf 1 3 4\n",
+        "f 1 2 3\nf 1 3 4",
+        "f 1/1 2/2 3/3\nf 1/1 3/3 4/4\n",
+        "f 1//1 2//1 3//1\nf 1//1 3//1 4//1\n",
+        "f 1/1/1 2/2/1 3/3/1\nf 1/1/1 3/3/1 4/4/1\n",
+        "f -5 -4 -3\nf -5 -3 -2\n",
+        "f 1 2 3 4\n",
+        "f 1 2 \\\n3\nf 1 3 4 # last\n",
+        "usemtl skin\ns off\nf 1 2 3\n\ng other\nf 1 3 4\n",
+    ],
+)
+@pytest.mark.parametrize("eol", ["\n", "\r\n"])
+def test_spellings_of_faces(tmp_path, faces, eol):
+    vertices, triangles = _read(tmp_path, (f"# by hand\nmtllib a.mtl\no face\n{V_LINES}vt 0 0\nvn 0 0 1\n{faces}").replace("\n", eol))
+    assert (vertices.dtype, triangles.dtype) == (np.float64, np.int32)
+    np.testing.assert_array_equal(vertices, VERTICES)
+    np.testing.assert_array_equal(triangles, [[0, 1, 2], [0, 2, 3]])
+
+
+def test_spellings_of_vertices(tmp_path):
+    text = "v 1e-3 +2 -.5 1.0\nv\t0.25  1 2\nvn 0 0 1\n  v 3. 4 5 0.1 0.2 0.3\nf 1 2 3\nv 7 8 9\nf -1 -2 -3\n"
+    vertices, faces = _read(tmp_path, text)
+    np.testing.assert_array_equal(vertices, [[1e-3, 2, -0.5], [0.25, 1, 2], [3, 4, 5], [7, 8, 9]])
+    np.testing.assert_array_equal(faces, [[0, 1, 2], [3, 2, 1]])
+
+
+def test_colours_after_the_coordinates(tmp_path):
+    lines = "".join(f"v {x:.4f} {y:.4f} {z:.4f} 0.5 0.25 1.0\n" for x, y, z in VERTICES)
+    np.testing.assert_array_equal(_read(tmp_path, lines + "f 1 2 3\n")[0], VERTICES)
+
+
+def test_faces_of_one_file_do_not_leak_into_the_next(tmp_path):
+    first = _read(tmp_path, V_LINES + "f 1 2 3\n")[1]
+    first[:] = 99  # the caller's own copy
+    np.testing.assert_array_equal(_read(tmp_path, V_LINES + "f 1 2 3\n")[1], [[0, 1, 2]])
+    np.testing.assert_array_equal(_read(tmp_path, V_LINES + "f 1 2 4\n")[1], [[0, 1, 3]])
+    with pytest.raises(InputError, match="up to 3, found 4"):
+        _read(tmp_path, "v 0.5 0.5 0.5\n" * 3 + "f 1 2 4\n")
+
+
+@pytest.mark.parametrize("decimals", range(1, 9))
+def test_block_parser_rounds_as_python_does(decimals):
+    values = np.random.default_rng(decimals).normal(0, 10.0 ** (decimals % 4), (2000, 3))
+    text = "".join(f"v {a:.{decimals}f} {b:.6f} {c:.{decimals}f}\n" for a, b, c in values).encode()
+    expected = np.array([[float(word) for word in line.split()[1:]] for line in text.splitlines()])
+    parsed = parse_lines(text, b"v", 3)
+    np.testing.assert_array_equal(parsed, expected)
+    np.testing.assert_array_equal(np.signbit(parsed), np.signbit(expected))
+
+
+def test_block_parser_accepts_no_byte_but_digits():
+    for byte in set(range(1, 256)) - set(b"0123456789"):
+        for word in (b"1%c.50", b"0.5%c", b"0.%c5"):
+            values = parse_lines(b"v 0.5 0.5 " + word.replace(b"%c", bytes([byte])) + b"\n", b"v", 3)
+            assert values is None, (byte, word)
+
+
+def test_block_parser_reads_several_pieces(monkeypatch):
+    monkeypatch.setattr("face4d.mesh.decimals._PIECE", 64)
+    text = "".join(f"v {k}.5 -{k}.25 0.125\n" for k in range(50)).encode()
+    np.testing.assert_array_equal(parse_lines(text, b"v", 3), [[k + 0.5, -k - 0.25, 0.125] for k in range(50)])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["v 1.0 2.0", "v 1.0 2.0 3", "v 1.0 2.0 3e0", "v 1.0 2.0  3.0", "w 1.0 2.0 3.0", "v 1.0 2.0 nan.0", "v 1.0 2.0 0.123456789", "v 1.0 2.0 3.1.4",
+     "v 1.0 2.0 12345678.0", "v 1.0 2.0 -.5", "v 1.0 2.0 1-2.5", "vn 1.0 2.0 3.0", "v 1.0 2.0 3.0 4.0"],
+)  # fmt: skip
+def test_block_parser_declines_what_it_does_not_know(line):
+    assert parse_lines(f"v 0.5 0.5 0.5\n{line}\nv 0.5 0.5 0.5\n".encode(), b"v", 3) is None
+    assert parse_lines(f"{line}\n".encode(), b"v", 3) is None or line == "v 1.0 2.0 3.0 4.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a.obj: expected .* found an empty file"),
+        ("# nothing\n", "with vertices"),
+        (V_LINES, "with faces"),
+        (V_LINES[:-10], "a.obj:5: .*'v 0.000000"),
+        (V_LINES + "f 1 2 3\nf 1 2", "a.obj:7: .*'f 1 2'"),
+        (V_LINES + "f 1 2 3\nf", "a.obj:7"),
+        (V_LINES + "f 1 2 3\nf 1 2 6\n", "a.obj:7: .*up to 5, found 6"),
+        (V_LINES + "f 0 1 2\n", "a.obj:6"),
+        (V_LINES + "f -6 1 2\n", "a.obj:6"),
+        (V_LINES + "f a b c\n", "a.obj:6"),
+        (V_LINES + "v nan 0 0\nf 1 2 3\n", "a.obj:6: .*finite"),
+        (V_LINES + "v inf 0 0\nf 1 2 3\n", "a.obj:6: .*finite"),
+        (V_LINES + "v 0 0 zero\nf 1 2 3\n", "a.obj:6"),
+        (V_LINES + "f 1 2 3\nf 1 2 \\", "a.obj:7: .*continuation"),
+    ],
+)
+def test_broken_files_name_the_line(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        _read(tmp_path, text)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_obj(tmp_path / "none.obj")
+
+
+def test_write_then_read(tmp_path):
+    vertices = np.random.default_rng(0).normal(0, 0.1, (50, 3)).round(8)
+    faces = np.random.default_rng(1).integers(0, 50, (70, 3))
+    write_obj(tmp_path / "a.obj", vertices, faces)
+    read_vertices, read_faces = read_obj(tmp_path / "a.obj")
+    np.testing.assert_array_equal(read_vertices, vertices)
+    np.testing.assert_array_equal(read_faces, faces)
+    with pytest.raises(InputError, match="finite"):
+        write_obj(tmp_path / "b.obj", vertices * np.nan, faces)
+
+
+def test_same_mesh_as_trimesh(tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    box = trimesh.creation.icosphere(subdivisions=1)
+    (tmp_path / "a.obj").write_text(trimesh.exchange.obj.export_obj(box))
+    vertices, faces = read_obj(tmp_path / "a.obj")
+    np.testing.assert_allclose(vertices, box.vertices, atol=1e-8)
+    np.testing.assert_array_equal(faces, box.faces)

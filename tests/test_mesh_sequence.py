@@ -1,0 +1,101 @@
+"""Frames in numerical order; gaps, duplicates and mixed topologies refused."""
+
+import os
+
+import numpy as np
+import pytest
+
+from face4d.errors import InputError
+from face4d.mesh.obj import write_obj
+from face4d.mesh.ply import write_ply
+from face4d.mesh.sequence import find_sequences, frame_number, frame_paths, iterate_vertices, read_mesh, read_sequence
+
+FACES = np.array([[0, 1, 2]])
+
+
+def _write(folder, names, vertices=3):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        write_ply(folder / name, np.full((vertices, 3), index, np.float32), FACES)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("mouth_open.000012.ply", 12), ("Sad2_07.obj", 7), ("Sad2.ply", 2), ("frame12x.ply", 12), ("neutral.ply", None)]
+)
+def test_frame_number_is_the_last_group_of_digits(name, number):
+    assert frame_number(name) == number
+
+
+def test_order_is_numerical(tmp_path):
+    _write(tmp_path, ["a.8.ply", "a.9.ply", "a.10.ply", "a.11.ply"])
+    (tmp_path / ".a.12.ply").touch()
+    (tmp_path / "readme.txt").touch()
+    assert [path.name for path in frame_paths(tmp_path)] == ["a.8.ply", "a.9.ply", "a.10.ply", "a.11.ply"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a.1.ply", "a.2.ply", "a.4.ply"], "expected frame 3 after a.2.ply, found a.4.ply"),
+        (["a.1.ply", "a.01.ply"], "one frame 1, found a.01.ply and a.1.ply"),
+        ([], "found none"),
+    ],
+)
+def test_gaps_duplicates_and_nothing_are_refused(tmp_path, names, message):
+    _write(tmp_path, names)
+    with pytest.raises(InputError, match=message) as error:
+        frame_paths(tmp_path)
+    assert error.value.path == str(tmp_path)
+
+
+def test_missing_folder(tmp_path):
+    for search in (frame_paths, find_sequences):
+        with pytest.raises(InputError, match="no such folder"):
+            search(tmp_path / "none")
+
+
+def test_sequences_at_any_depth(tmp_path):
+    for folder in ("S1/smile", "deep/er/S2/smile", ".hidden/S3/smile"):
+        _write(tmp_path / folder, ["x.0.ply", "x.1.ply"])
+    _write(tmp_path / "S1", ["S1.ply"])  # a neutral beside the expressions
+    _write(tmp_path / "single" / "pose", ["p.1.ply"])
+    found = [path.relative_to(tmp_path).as_posix() for path in find_sequences(tmp_path)]
+    assert found == ["S1/smile", "deep/er/S2/smile", "single/pose"]
+    assert find_sequences(tmp_path / "S1" / "smile") == [tmp_path / "S1" / "smile"]
+    with pytest.raises(InputError, match=".obj frames at any depth, found none"):
+        find_sequences(tmp_path, ".obj")
+
+
+def test_links_are_followed_once(tmp_path):
+    _write(tmp_path / "store" / "S1" / "smile", ["x.0.ply", "x.1.ply"])
+    data = tmp_path / "data"
+    data.mkdir()
+    os.symlink(tmp_path / "store" / "S1", data / "S1")
+    os.symlink(data, tmp_path / "store" / "S1" / "loop")
+    assert find_sequences(data) == [data / "S1" / "smile"]
+
+
+def test_read_sequence_of_ply_and_of_obj(tmp_path):
+    _write(tmp_path, ["x.0.ply", "x.1.ply", "x.2.ply"])
+    vertices, faces = read_sequence(frame_paths(tmp_path))
+    assert vertices.shape == (3, 3, 3) and vertices.dtype == np.float32
+    np.testing.assert_array_equal(vertices[:, 0, 0], [0, 1, 2])
+    np.testing.assert_array_equal(faces, FACES)
+    for k in range(3):
+        write_obj(tmp_path / f"x_{k}.obj", vertices[k], faces)
+    again, faces = read_sequence(frame_paths(tmp_path, ".obj"))
+    np.testing.assert_array_equal(again, vertices)
+    with pytest.raises(InputError, match="one frame or more"):
+        read_sequence([])
+    with pytest.raises(InputError, match="'.stl'"):
+        read_mesh(tmp_path / "a.stl")
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj"])
+def test_another_vertex_count_names_the_file(tmp_path, suffix):
+    write = write_ply if suffix == ".ply" else write_obj
+    for k, count in enumerate([4, 4, 5]):
+        write(tmp_path / f"x_{k}{suffix}", np.zeros((count, 3)), FACES)
+    for read in (read_sequence, lambda paths: list(iterate_vertices(paths))):
+        with pytest.raises(InputError, match="x_2.* expected 4 vertices, found 5"):
+            read(frame_paths(tmp_path, suffix))
