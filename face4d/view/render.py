@@ -23,18 +23,22 @@ from face4d.mesh.rasterizer import visible_fragments
 
 __all__ = ["CLAY", "SKIN", "Framing", "contact_sheet", "frame_view", "render_mesh", "render_sequence", "vertex_normals"]
 
-CLAY = (0.80, 0.72, 0.66)  # materials: linear RGB reflectance, 0..1
+CLAY = (0.60, 0.475, 0.40)  # materials: linear RGB reflectance, 0..1
 SKIN = (0.86, 0.60, 0.48)
 _BACK_FACE = np.array([0.050, 0.022, 0.020], dtype=np.float32)
 
 # direction to the light in camera space (x right, y up, z to the viewer), colour x strength
 _LIGHTS = (
-    ((-0.45, 0.62, 0.72), (0.84, 0.80, 0.74)),  # key, from the upper left
-    ((0.85, 0.10, 0.45), (0.20, 0.23, 0.28)),  # fill, cool, from the right
-    ((0.25, 0.75, -0.60), (0.30, 0.30, 0.32)),  # rim, from behind
+    ((-0.55, 0.60, 0.62), (1.02, 0.97, 0.90)),  # key, from the upper left
+    ((0.90, 0.05, 0.35), (0.17, 0.20, 0.26)),  # fill, cool, from the right
+    ((0.30, 0.70, -0.55), (0.38, 0.38, 0.42)),  # rim, from behind
 )
-_AMBIENT = np.array([0.20, 0.195, 0.20], dtype=np.float32)
-_SHININESS, _GLOSS = 26.0, 0.055
+_AMBIENT = np.array([0.17, 0.165, 0.175], dtype=np.float32)
+_SHININESS, _GLOSS = 22.0, 0.05
+
+
+# shadow in the hollows: radius in metres, gain, darkest factor
+_HOLLOWS = ((0.003, 0.9, 0.65), (0.010, 1.35, 0.10))
 
 
 @dataclass(frozen=True)
@@ -247,25 +251,30 @@ def _shade(
     image = _average_blocks(image.reshape(size, size, 3), supersample)
     depth = _average_blocks(depth.reshape(size, size, 1), supersample)[:, :, 0]
     cover = _average_blocks(cover.reshape(size, size, 1), supersample)[:, :, 0]
-    image *= _hollow_shadow(depth / supersample, cover, 2 * framing.half_side / small)[:, :, None]
+    facing = np.zeros(size * size, dtype=np.float32)
+    facing[hit.pixel] = np.where(front, np.abs(normal[:, 2]), 1)
+    facing = _average_blocks(facing.reshape(size, size, 1), supersample)[:, :, 0]
+    image *= _hollow_shadow(depth / supersample, cover, facing, 2 * framing.half_side / small)[:, :, None]
     return (255 * np.clip(image, 0, 1) ** (1 / 2.2) + 0.5).astype(np.uint8)
 
 
-def _hollow_shadow(weighted_depth: np.ndarray, cover: np.ndarray, pixel_size: float) -> np.ndarray:
+def _hollow_shadow(weighted_depth: np.ndarray, cover: np.ndarray, facing: np.ndarray, pixel_size: float) -> np.ndarray:
     """Factor 0..1 per pixel: darker where the surface lies behind the average depth around it.
 
-    `weighted_depth` is depth x coverage in pixels, `pixel_size` in metres. Two radii, 3 mm and 12 mm
-    (scaled with the picture); pixels without surface take no part in the averages.
+    `weighted_depth` is depth x coverage in pixels, `pixel_size` in metres. Pixels without surface take no part
+    in the averages. Where the surface turns away from the viewer (`facing` near 0) it recedes by itself, so the
+    shadow is held back there; otherwise every outline would be drawn in black.
     """
     factor = np.ones_like(cover)
     depth = weighted_depth / np.maximum(cover, 1e-6)
-    for radius, gain, floor in ((0.003, 0.9, 0.55), (0.011, 0.75, 0.25)):
+    strength = 0.25 + 0.75 * np.clip((facing / np.maximum(cover, 1e-6) - 0.15) / 0.5, 0, 1)
+    for radius, gain, floor in _HOLLOWS:
         width = 2 * max(1, round(radius / pixel_size)) + 1
         mean_depth, mean_cover = weighted_depth, cover
         for _ in range(2):  # two box filters make a triangle filter, close to a Gaussian
             mean_depth, mean_cover = uniform_filter(mean_depth, width), uniform_filter(mean_cover, width)
         behind = (depth - mean_depth / np.maximum(mean_cover, 1e-6)) / width
-        factor *= np.clip(1 - gain * np.maximum(behind, 0), floor, 1)
+        factor *= np.clip(1 - strength * gain * np.maximum(behind, 0), floor, 1)
     return 1 + (factor - 1) * cover
 
 

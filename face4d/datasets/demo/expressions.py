@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from face4d.datasets.demo import surface
-from face4d.datasets.demo.head import EYE, POCKET, DemoHead, demo_head
+from face4d.datasets.demo.head import EYE, POCKET, TEETH, DemoHead, demo_head
 from face4d.datasets.demo.surface import bump, smoothstep
 
 __all__ = ["ACTION_UNITS", "COMA_EXPRESSIONS", "FLORENCE_EXPRESSIONS", "JAW_DEGREES", "deform", "jaw_hinge", "jaw_weights", "weights_of"]
@@ -41,7 +41,7 @@ COMA_EXPRESSIONS: dict[str, dict[str, float | tuple[float, float]]] = {
     "mouth_extreme": {"jaw_open": 1.0, "upper_lip_raise": 0.45, "lower_lip_down": 0.45, "stretch": 0.35, "brow_outer_up": 0.4, "brow_inner_up": 0.3, "lid_widen": 0.5},
     "mouth_middle": {"pucker": 1.15, "press": 0.25, "squint": 0.1},
     "mouth_open": {"jaw_open": 0.55, "funnel": 0.30},
-    "mouth_side": {"mouth_shift": 1.1, "smile": (0.0, 0.35), "jaw_shift": 0.3, "pucker": 0.2},
+    "mouth_side": {"mouth_shift": 1.35, "smile": (0.0, 0.45), "jaw_shift": 0.35, "pucker": 0.25},
     "mouth_up": {"upper_lip_raise": 1.0, "nose_wrinkle": 1.0, "funnel": 0.35, "brow_lower": 0.3, "squint": 0.25},
 }
 FLORENCE_EXPRESSIONS: dict[str, dict[str, float | tuple[float, float]]] = {
@@ -153,9 +153,10 @@ def _fields(level: int) -> dict:
     pocket = head.kind == POCKET
     u, v = surface.mouth_coordinates(p, q)
     depth = np.where(pocket, head.inner[:, 2], 0)
-    roof = np.where(pocket, head.inner[:, 1], np.where(q >= surface.MOUTH_Q, 1.0, -1.0))
+    roof = np.where(pocket | (head.kind == TEETH), head.inner[:, 1], np.where(q >= surface.MOUTH_Q, 1.0, -1.0))
     corner_like = np.where((u >= 1 - 1e-9), 0.0, roof)  # beside the mouth there is no upper and lower
-    lip_line = (np.abs(v) < 1e-6) & (u <= 1 + 1e-9) & ~pocket & (head.kind != EYE)
+    teeth = head.kind == TEETH
+    lip_line = (np.abs(v) < 1e-6) & (u <= 1 + 1e-9) & ~pocket & (head.kind != EYE) & ~teeth
     top = np.flatnonzero(lip_line & ((q > surface.MOUTH_Q + 1e-9)))
     bottom = np.flatnonzero(lip_line & ((q < surface.MOUTH_Q - 1e-9)))
     top = top[np.argsort(side[top] * p[top])]
@@ -168,8 +169,12 @@ def _fields(level: int) -> dict:
     near_eye = (np.hypot(p - surface.EYE_CHART[0], (q - surface.EYE_CHART[1]) * 1.3) < 36) & (head.kind != EYE)
     skin = np.where(near_eye, smoothstep(lid_distance, 2.0, 10.0), 1.0) * (head.kind != EYE)
     units = _units(p, q, u, vv, side, upper, lower, depth, skin)
+    for unit, field in units.items():
+        field[teeth] = 0
+        if unit == "jaw_shift":
+            field[teeth & (head.inner[:, 1] < 0), 0] = 7.0
     lips_reach = np.exp(-((vv / 11) ** 2)) * np.exp(-((np.maximum(u - 1, 0) / 0.25) ** 2)) * (1 - depth)
-    lip_share = np.where(corner_like > 0, 1, np.where(corner_like < 0, -1, 0)) * lips_reach
+    lip_share = np.where(corner_like > 0, 1, np.where(corner_like < 0, -1, 0)) * lips_reach * ~teeth
     close, squint, widen = _lid_angles(p, q, lid_distance, lid_height)
     lid = near_eye & (lid_distance < 11)
     return {
@@ -194,6 +199,7 @@ def _jaw(p: np.ndarray, q: np.ndarray, u: np.ndarray, v: np.ndarray, roof: np.nd
     toward_ear = smoothstep(p, 104, 52)
     throat = smoothstep(q, -134, -90)
     weight = np.where(pocket, weight, weight * toward_ear * throat)
+    weight = np.where(head.kind == TEETH, roof < 0, weight)
     return np.where(head.kind == EYE, 0, np.clip(weight, 0, 1))
 
 
@@ -228,7 +234,7 @@ def _units(
     def field(x: np.ndarray | float, up: np.ndarray | float, out: np.ndarray | float) -> np.ndarray:
         return np.stack([zero + x, zero + up, zero + out], axis=1)
 
-    corner = bump(p, y, (27, -43), (12.5, 13)) * fade
+    corner = np.where(p < 26, 0.05 + 0.95 * (p / 26) ** 1.7, bump(p, y, (26, -43), (12, 1e6))) * bump(p, y, (p, -43), (1, 13.5)) * fade
     lip_height = np.where(upper > 0.5, surface.upper_lip_height(u), surface.lower_lip_height(u))
     t = np.abs(v) / np.maximum(lip_height, 2.2)
     lips = np.exp(-((np.maximum(t - 0.8, 0) / 1.1) ** 2)) * np.exp(-((np.maximum(u - 0.9, 0) / 0.35) ** 2)) * fade

@@ -1,4 +1,4 @@
-"""The demo head as a mesh: skin, mouth pocket and eyeballs, and the people it can become.
+"""The demo head as a mesh: skin, mouth pocket, eyeballs and teeth, and the people it can become.
 
 `demo_head(level)` is the mean head with about 850 vertices at level 0 and four times as many at every further
 level. A subject is the mean plus a weighted sum of identity modes (linear, as in FLAME); subject n of a seed
@@ -15,9 +15,9 @@ import numpy as np
 from face4d.datasets.demo import surface, topology
 from face4d.datasets.demo.surface import bump, smoothstep
 
-__all__ = ["EYE", "IDENTITY_MODES", "POCKET", "RIM", "SKIN", "DemoHead", "demo_head", "identity_weights"]
+__all__ = ["EYE", "IDENTITY_MODES", "POCKET", "RIM", "SKIN", "TEETH", "DemoHead", "demo_head", "identity_weights"]
 
-SKIN, POCKET, RIM, EYE = topology.SKIN, topology.POCKET, topology.RIM, 3
+SKIN, POCKET, RIM, EYE, TEETH = topology.SKIN, topology.POCKET, topology.RIM, 3, 4
 _MM = 1e-3
 
 IDENTITY_MODES = (
@@ -33,11 +33,11 @@ class DemoHead:
     level: int
     mean: np.ndarray  # (V, 3) float64, metres
     faces: np.ndarray  # (F, 3) int32
-    kind: np.ndarray  # (V,) SKIN, POCKET, RIM or EYE
+    kind: np.ndarray  # (V,) SKIN, POCKET, RIM, EYE or TEETH
     side: np.ndarray  # (V,) -1 subject's right (x < 0), 0 middle, +1 left
     p: np.ndarray  # (V,) chart, >= 0 on both sides; eyeballs: middle of the eye opening
     q: np.ndarray  # (V,)
-    inner: np.ndarray  # (V, 3) pocket and rim coordinates, see topology.HalfHead
+    inner: np.ndarray  # (V, 3) pocket and rim coordinates, see topology.HalfHead; teeth: (0, +1 upper / -1 lower, 0)
     half_faces: np.ndarray  # faces of the half x >= 0, without eyeball; they come first in `faces`
     mirror: np.ndarray  # (V,) index of the mirrored vertex
     modes: np.ndarray = field(repr=False)  # (K, V, 3) identity modes, metres per unit weight
@@ -71,15 +71,21 @@ def demo_head(level: int = 0) -> DemoHead:
     mirrored_faces = mirror_of_half[half.faces][:, [0, 2, 1]]
     flip = np.array([-1.0, 1.0, 1.0])
     left_eye = surface.EYE_CENTER + eye_points
-    vertices = np.concatenate([points, points[twins] * flip, left_eye, left_eye * flip])
-    eyes = len(eye_points)
-    faces = np.concatenate([half.faces, mirrored_faces, skin + eye_faces, skin + eyes + eye_faces[:, [0, 2, 1]]])
+    teeth_points, teeth_faces, teeth_mirror, is_upper = _teeth(level)
+    vertices = np.concatenate([points, points[twins] * flip, left_eye, left_eye * flip, teeth_points])
+    eyes, teeth, first_tooth = len(eye_points), len(teeth_points), skin + 2 * len(eye_points)
+    faces = np.concatenate(
+        [half.faces, mirrored_faces, skin + eye_faces, skin + eyes + eye_faces[:, [0, 2, 1]], first_tooth + teeth_faces]
+    )
     both = np.concatenate([np.arange(count), twins])
-    kind = np.concatenate([half.kind[both], np.full(2 * eyes, EYE)])
-    chart = np.concatenate([half.chart[both], np.tile(surface.EYE_CHART, (2 * eyes, 1))])
-    inner = np.concatenate([half.inner[both], np.zeros((2 * eyes, 3))])
-    side = np.concatenate([np.where(half.on_middle, 0, 1), np.full(twins.size, -1), np.full(eyes, 1), np.full(eyes, -1)])
-    mirror = np.concatenate([mirror_of_half, twins, skin + eyes + np.arange(eyes), skin + np.arange(eyes)])
+    kind = np.concatenate([half.kind[both], np.full(2 * eyes, EYE), np.full(teeth, TEETH)])
+    teeth_chart = np.stack([np.abs(teeth_points[:, 0]), np.full(teeth, surface.MOUTH_Q)], axis=1)
+    chart = np.concatenate([half.chart[both], np.tile(surface.EYE_CHART, (2 * eyes, 1)), teeth_chart])
+    teeth_inner = np.where(is_upper, 1.0, -1.0)[:, None] * np.array([0.0, 1.0, 0.0])
+    inner = np.concatenate([half.inner[both], np.zeros((2 * eyes, 3)), teeth_inner])
+    side = [np.where(half.on_middle, 0, 1), np.full(twins.size, -1), np.full(eyes, 1), np.full(eyes, -1)]
+    side = np.concatenate([*side, np.sign(teeth_points[:, 0].round(6)).astype(int)])
+    mirror = np.concatenate([mirror_of_half, twins, skin + eyes + np.arange(eyes), skin + np.arange(eyes), first_tooth + teeth_mirror])
     p, q = surface.onto_lid_margin(*chart.T)
     p[kind == EYE], q[kind == EYE] = surface.EYE_CHART
     modes = _identity_modes(vertices, p, q, side, kind, inner)
@@ -90,12 +96,12 @@ def demo_head(level: int = 0) -> DemoHead:
 
 def _eyeball(level: int) -> tuple[np.ndarray, np.ndarray]:
     """A closed ball with a carved iris and pupil, as sculptors do: points (N, 3) in millimetres around its middle, faces."""
-    around = 10 * 2**level
-    polar = np.deg2rad([13.0, 25.5, 52.0, 95.0]) if level == 0 else np.deg2rad(
-        np.concatenate([[7, 12.0, 13.5], np.linspace(24, 26.5, 2), np.linspace(36, 150, 4 * 2**level - 1)])
+    around = 8 * 2**level
+    polar = np.deg2rad([11.0, 25.5, 33.0, 80.0]) if level == 0 else np.deg2rad(
+        np.concatenate([[6, 10.0, 11.5], [24, 26.5, 28.0], np.linspace(38, 150, 4 * 2**level - 2)])
     )
     rings = np.stack([_eye_ring(angle, around) for angle in polar])
-    points = np.concatenate([[[0, 0, surface.EYE_RADIUS - 1.6]], rings.reshape(-1, 3), [[0, 0, -surface.EYE_RADIUS]]])
+    points = np.concatenate([[[0, 0, surface.EYE_RADIUS - 2.2]], rings.reshape(-1, 3), [[0, 0, -surface.EYE_RADIUS]]])
     ring = 1 + np.arange(rings.shape[0] * around).reshape(rings.shape[0], around)
     following = np.roll(ring, -1, axis=1)
     faces = [np.stack([np.zeros(around, int), ring[0], following[0]], 1)]
@@ -108,10 +114,36 @@ def _eyeball(level: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _eye_ring(polar: float, around: int) -> np.ndarray:
     radius = surface.EYE_RADIUS
-    if polar < np.deg2rad(13.2):
-        radius -= 0.35 if polar > np.deg2rad(12.5) else 1.5
+    if polar < np.deg2rad(26.0):  # the iris is sunk a little, the pupil more
+        radius -= 2.0 if polar < np.deg2rad(10.5) else 0.45
     turn = 2 * np.pi * np.arange(around) / around
     return radius * np.stack([np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), np.full(around, np.cos(polar))], 1)
+
+
+def _teeth(level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Two arches behind the lips: points (N, 3) in millimetres, faces, mirrored point numbers, which are upper teeth.
+
+    Plain bands at level 0, single teeth with grooves between them above.
+    """
+    columns, rows = (11, 2) if level == 0 else (40 * level + 1, 2 + level)
+    along = np.linspace(-1, 1, columns)
+    groove = np.zeros(columns) if level == 0 else np.exp(-(((np.abs(along * 5) + 0.5) % 1 - 0.5) / 0.13) ** 2)
+    points = []
+    for front, gum, edge in ((44.0, -37.0, -46.2), (41.6, -55.5, -47.2)):
+        across = np.linspace(0, 1, rows)[:, None]
+        turn = 1.22 * along
+        z = front - 25 * (1 - np.cos(turn)) - 0.9 * groove
+        y = gum + (edge - gum) * across - np.sign(edge - gum) * across * (0.7 * groove + 0.9 * along**2)
+        points.append(np.stack([np.broadcast_to(23 * np.sin(turn), y.shape), y, np.broadcast_to(z, y.shape) - 0.8 * across], axis=2))
+    points = np.stack(points)  # (arch, row, column, 3)
+    number = np.arange(points[..., 0].size).reshape(points.shape[:3])
+    faces = []
+    for arch in (0, 1):
+        top, bottom = (number[arch, :-1], number[arch, 1:]) if arch == 0 else (number[arch, 1:], number[arch, :-1])
+        a, b, c, d = (part.ravel() for part in (top[:, :-1], top[:, 1:], bottom[:, :-1], bottom[:, 1:]))
+        faces += [np.stack([a, c, b], 1), np.stack([b, c, d], 1)]
+    is_upper = np.repeat([True, False], number[0].size)
+    return points.reshape(-1, 3), np.concatenate(faces), number[:, :, ::-1].ravel(), is_upper
 
 
 def _identity_modes(
@@ -131,7 +163,7 @@ def _identity_modes(
     y = vertices[:, 1] * (1 - with_eye) + surface.EYE_CENTER[1] * with_eye
     z = vertices[:, 2] * (1 - with_eye) + surface.EYE_CENTER[2] * with_eye
     u, v = surface.mouth_coordinates(p, q)
-    pocket = (kind == topology.POCKET) * inner[:, 2]
+    pocket = np.where(kind == TEETH, 0.6, (kind == POCKET) * inner[:, 2])
     front = smoothstep(p, 110, 60)
     sign = np.where(side == 0, 0.0, side)
     zero = np.zeros_like(p)

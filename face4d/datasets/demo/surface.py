@@ -28,24 +28,24 @@ EAR_HALF_SIZE = np.array([17.0, 31.0])
 
 # One ring per line: chart height q | front y z | side x y z | back y z | squareness of front and back (2 = ellipse)
 _RINGS = np.array([
-    [190, 136, -38, 0, 136, -38, 136, -38, 2.0, 2.0],
-    [155, 130, -4, 36, 130, -38, 129, -72, 2.0, 2.0],
-    [125, 117, 27, 59, 116, -39, 114, -104, 2.1, 2.0],
-    [103, 101, 43, 69.5, 98, -37, 94, -121, 2.2, 2.0],
-    [80, 80, 51, 75, 77, -35, 70, -130, 2.25, 2.0],
-    [58, 58, 54, 76.5, 56, -32, 45, -131, 2.3, 2.0],
-    [38, 38, 52, 75, 37, -28, 20, -127, 2.3, 2.0],
-    [20, 20, 49.5, 73, 19, -25, -2, -119, 2.3, 2.0],
-    [0, 0, 49.5, 71.5, 1, -24, -24, -108, 2.3, 2.0],
-    [-20, -20, 51.5, 69.5, -18, -24, -44, -97, 2.25, 2.0],
-    [-44, -44, 52.5, 65.5, -40, -25, -62, -89, 2.2, 2.0],
-    [-60, -60, 49.5, 62.0, -54, -27, -74, -86, 2.15, 2.0],
-    [-76, -76, 48.5, 57.5, -67, -31, -84, -85, 2.1, 2.1],
-    [-90, -89, 42, 53.0, -80, -36, -95, -85, 2.0, 2.1],
-    [-108, -97, 24, 50.0, -93, -40, -107, -86, 2.0, 2.1],
-    [-128, -105, 3, 49.5, -108, -42, -121, -88, 2.0, 2.1],
-    [-150, -126, -8, 51.0, -129, -43, -138, -91, 2.0, 2.1],
-    [-172, -148, -12, 55.0, -151, -44, -156, -96, 2.0, 2.1],
+    [190, 138, -40, 0, 138, -40, 138, -40, 2.0, 2.0],
+    [155, 131, -8, 35, 132, -40, 131, -74, 2.0, 2.0],
+    [125, 117, 24, 56, 117, -40, 116, -105, 2.05, 2.0],
+    [103, 101, 41, 66.0, 98, -38, 95, -122, 2.1, 2.0],
+    [80, 80, 50, 72.0, 77, -35, 70, -131, 2.15, 2.0],
+    [58, 58, 53, 74.0, 56, -32, 45, -131, 2.2, 2.0],
+    [38, 38, 51.5, 73, 37, -28, 20, -126, 2.25, 2.0],
+    [20, 20, 49.5, 71.5, 19, -25, -2, -117, 2.3, 2.0],
+    [0, 0, 49.5, 70.0, 1, -24, -24, -105, 2.3, 2.0],
+    [-20, -20, 51.5, 67.5, -18, -24, -44, -93, 2.25, 2.0],
+    [-44, -44, 53.0, 63.5, -39, -25, -62, -85, 2.2, 2.0],
+    [-60, -60, 49.8, 60.0, -51, -27, -74, -82, 2.15, 2.0],
+    [-76, -76, 49.0, 54.5, -62, -31, -84, -81, 2.1, 2.1],
+    [-90, -89.5, 42, 49.0, -75, -37, -95, -81, 2.0, 2.1],
+    [-108, -96, 22, 46.0, -90, -41, -107, -82, 2.0, 2.1],
+    [-128, -103, 1, 46.0, -107, -43, -121, -84, 2.0, 2.1],
+    [-150, -125, -11, 48.0, -129, -44, -138, -88, 2.0, 2.1],
+    [-172, -148, -14, 53.0, -151, -45, -156, -94, 2.0, 2.1],
 ])  # fmt: skip
 
 
@@ -140,15 +140,22 @@ def skin_surface(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return _ear(point, p, q)
 
 
+def jaw_line(p: np.ndarray) -> np.ndarray:
+    """Chart height q of the edge of the lower jaw."""
+    return -89.0 + 24.0 * (np.minimum(p, 84) / 84) ** 2
+
+
 def _bones(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Brow ridge, eye socket, cheek bone and hollow, chin, temple, folds."""
     shift = np.zeros((p.size, 3))
     brow_q = 42.5 + 3.5 * np.sin(np.clip((p - 6) / 46, 0, 1) * 2.4)
     ridge = np.exp(-0.5 * ((q - brow_q) / np.where(q > brow_q, 9.0, 5.0)) ** 2)
     shift[:, 2] += 4.0 * ridge * smoothstep(p, 60, 38) * (0.55 + 0.45 * smoothstep(p, 3, 14))
+    hair = np.exp(-0.5 * ((q - brow_q - 1.0) / 3.0) ** 2) * smoothstep(p, 5, 11) * smoothstep(p, 58, 44)
+    shift[:, 2] += 1.3 * hair
     shift[:, 0] += 2.0 * ridge * bump(p, q, (52, 42), (12, 30))
-    shift[:, 2] -= 7.5 * bump(p, q, (30, 27), (14, 8.5))  # socket
-    shift[:, 2] -= 5.5 * bump(p, q, (15, 27), (5.5, 7))  # beside the bridge
+    shift[:, 2] -= 7.0 * bump(p, q, (31, 27), (14, 8.5))  # socket
+    shift[:, 2] -= 3.6 * bump(p, q, (15, 28), (5.5, 7))  # beside the bridge
     shift[:, 2] -= 1.5 * bump(p, q, (33, 9), (11, 4), 8)  # tear trough
     cheek = bump(p, q, (45, -3), (15, 11), -20)
     shift += cheek[:, None] * np.array([1.6, 0.0, 4.2])
@@ -160,41 +167,47 @@ def _bones(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     shift[:, 2] += 2.2 * bump(p, q, (30, 78), (18, 16))  # frontal eminence
     shift[:, 2] += 4.5 * bump(p, q, (0, -77), (15, 9)) + 1.6 * bump(p, q, (11, -78), (7, 7))  # chin
     shift[:, 2] -= 3.0 * bump(p, q, (0, -61), (17, 4.5))  # below the lower lip
-    jaw = bump(p, q, (74, -52), (17, 12), -35)  # angle of the jaw
-    shift += jaw[:, None] * np.array([3.0, -1.0, 1.0])
-    under = smoothstep(q, -84, -100) * smoothstep(q, -150, -110) * smoothstep(p, 95, 50)
-    shift += under[:, None] * np.array([-3.5, 0.0, -2.0]) * smoothstep(p, 0, 30)[:, None]
+    jaw = bump(p, q, (74, -54), (15, 11), -35)  # angle of the jaw
+    shift += jaw[:, None] * np.array([3.0, -1.0, 1.5])
+    below = jaw_line(p) - q
+    edge = np.exp(-0.5 * ((below + 2.0) / 5.0) ** 2) * smoothstep(p, 100, 70)
+    shift += edge[:, None] * np.stack([1.6 * smoothstep(p, 5, 50), -1.0 + 0 * p, 1.0 + 0 * p], axis=1)
+    under = smoothstep(below, 0, 15) * smoothstep(below, 66, 20) * smoothstep(p, 106, 66)
+    shift += under[:, None] * np.stack([-5.0 * smoothstep(p, 0, 45), 1.5 + 0 * p, -3.0 + 0 * p], axis=1)
     fold = bump(p, q, (26.5, -26), (2.6, 15), 24)  # from the wing of the nose to the corner of the mouth
     shift[:, 2] -= 1.5 * fold
     shift[:, 2] += 1.4 * bump(p, q, (35, -26), (7, 12), 24)
     return shift
 
 
-_NOSE_Q = [-36, -30, -26, -22.5, -18.5, -14.5, -10, -4, 6, 16, 24, 31, 40, 50]
-_NOSE_HEIGHT = PchipInterpolator(_NOSE_Q, [0, 0.3, 1.8, 7, 17.5, 24, 25.5, 22.5, 15.5, 9.3, 5.2, 2.6, 0.8, 0])
-_NOSE_WIDTH = PchipInterpolator(_NOSE_Q, [8, 8, 8.0, 8.5, 10, 10.8, 10.6, 9.6, 8.6, 7.6, 7.2, 8, 11, 12])
+_NOSE_Q = [-36, -30, -26, -23.5, -20, -16, -11, -5, 6, 16, 24, 31, 40, 50]
+_NOSE_HEIGHT = PchipInterpolator(_NOSE_Q, [0, 0.4, 2.0, 7, 16.5, 22.4, 24.2, 22.0, 15.8, 10.0, 5.8, 3.0, 0.9, 0])
+_NOSE_WIDTH = PchipInterpolator(_NOSE_Q, [8, 8, 7.8, 8.6, 10.8, 12.2, 12.0, 10.2, 9.0, 8.2, 7.6, 8.5, 11, 12])
 
 
 def _nose(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     shift = np.zeros((p.size, 3))
     inside = np.clip(q, -36, 50)
-    section = np.exp(-((p / _NOSE_WIDTH(inside)) ** 2.5))
-    shift[:, 2] += _NOSE_HEIGHT(inside) * section
-    wing = bump(p, q, (14.0, -15.5), (4.0, 5.2))
-    shift += wing[:, None] * np.array([1.6, -0.5, 9.5])
-    shift[:, 2] -= 2.2 * bump(p, q, (20.0, -12.5), (2.2, 6.5), -10)  # groove behind the wing
-    shift[:, 2] -= 1.6 * bump(p, q, (10.5, -6.0), (2.8, 3.5))  # between tip and wing
-    nostril = bump(p, q, (7.8, -21.0), (2.9, 2.0), 20)
-    shift += nostril[:, None] * np.array([0, 3.2, -5.5])
-    tip = bump(p, q, (0, -13), (9, 5))
-    shift[:, 1] -= 1.5 * tip
+    width = _NOSE_WIDTH(inside)
+    section = np.exp(-((p / width) ** 2.2))
+    flank = np.exp(-((p / (width + 7.0)) ** 2.0))  # the nose stands on a broader base
+    shift[:, 2] += _NOSE_HEIGHT(inside) * (0.84 * section + 0.16 * flank)
+    wing = bump(p, q, (13.6, -16.0), (4.4, 5.0))
+    shift += wing[:, None] * np.array([1.8, -0.6, 9.0])
+    shift[:, 2] += 2.2 * bump(p, q, (8.5, -11), (4.5, 5.0))  # round flank of the tip
+    shift[:, 2] -= 2.0 * bump(p, q, (20.3, -13.0), (2.2, 6.0), -8)  # groove behind the wing
+    shift[:, 2] -= 0.9 * bump(p, q, (11.5, -7.5), (3.0, 2.6), 20)  # between tip and wing
+    nostril = bump(p, q, (7.4, -21.6), (3.0, 1.9), 18)
+    shift += nostril[:, None] * np.array([0, 3.4, -6.5])
+    tip = bump(p, q, (0, -14), (9, 5))
+    shift[:, 1] += 0.6 * tip
     shift[:, 2] -= 1.3 * bump(p, q, (0, -31), (1.9, 5))  # philtrum
-    shift[:, 2] += 0.8 * bump(p, q, (4.4, -31), (1.8, 6))
+    shift[:, 2] += 0.9 * bump(p, q, (4.6, -31), (1.8, 6))
     return shift
 
 
-_UPPER_LIP = PchipInterpolator([0, 0.12, 0.45, 0.75, 1.0, 1.35, 2.0, 2.8], [-4.6, -1.2, 2.6, 2.3, 1.5, 0.7, 0.2, 0])
-_LOWER_LIP = PchipInterpolator([0, 0.12, 0.45, 0.75, 1.0, 1.4, 2.0, 2.8], [-4.6, -0.6, 3.7, 3.2, 1.2, -0.4, -0.2, 0])
+_UPPER_LIP = PchipInterpolator([0, 0.12, 0.45, 0.75, 1.0, 1.35, 2.0, 2.8], [-4.2, -1.0, 2.9, 2.7, 1.7, 0.7, 0.2, 0])
+_LOWER_LIP = PchipInterpolator([0, 0.12, 0.45, 0.75, 1.0, 1.4, 2.0, 2.8], [-4.2, -0.2, 4.2, 3.8, 1.5, -0.4, -0.2, 0])
 
 
 def upper_lip_height(u: np.ndarray) -> np.ndarray:
@@ -244,20 +257,31 @@ def _eyelids(point: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return point
 
 
+_EAR_HEIGHT = PchipInterpolator([0, 0.20, 0.42, 0.60, 0.74, 0.90, 1.0, 1.08], [0.28, 0.30, 0.46, 0.74, 0.80, 1.04, 0.86, 0.0])
+
+
 def _ear(point: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """A shell raised from the side of the head, leaning back, with a hollow in the middle."""
-    a, b = (p - EAR_CHART[0]) / EAR_HALF_SIZE[0], (q - EAR_CHART[1]) / EAR_HALF_SIZE[1]
-    a = a - 0.18 * b  # tilted backwards
-    a = a / (1 + 0.22 * b)  # wide above, narrow at the lobe
+    """A shell raised from the side of the head, leaning back, with a rolled rim and a hollow in the middle."""
+    a, b = _ear_coordinates(p, q)
     r = np.hypot(a, b)
-    back = smoothstep(a, -1.0, 0.6)
-    rim = 4.0 + 13.5 * back
-    height = rim * smoothstep(r, 1.08, 0.86)
-    hollow = smoothstep(r, 0.80, 0.5) * smoothstep(b, -0.95, -0.5)
-    height = height - hollow * (0.42 * rim) - 5.0 * bump(a, b, (-0.12, -0.12), (0.30, 0.34))
-    height += 2.0 * bump(a, b, (0.12, 0.28), (0.16, 0.25), -20) + 3.0 * bump(a, b, (-0.72, -0.12), (0.14, 0.18))
-    out = np.array([0.88, 0.0, -0.48])
-    return point + (np.maximum(height, -2) * (r < 1.1))[:, None] * out
+    inside = r < 1.08
+    rim = (4.5 + 11.0 * smoothstep(a, -1.0, 0.55)) * (1 - 0.30 * np.clip(b, 0, 1) ** 2 - 0.35 * np.clip(-b, 0, 1) ** 2)
+    height = rim * _EAR_HEIGHT(np.clip(r, 0, 1.08))
+    height += 4.0 * bump(a, b, (-0.62, -0.15), (0.16, 0.2))  # tragus
+    height += 2.5 * smoothstep(b, -0.45, -0.75) * smoothstep(r, 1.0, 0.7)  # lobe has no hollow
+    out = np.array([0.90, 0.0, -0.44])
+    spread = np.stack([np.zeros_like(a), 3.0 * b, -3.0 * np.maximum(a, 0)], axis=1) * smoothstep(r, 0.5, 0.95)[:, None]
+    return point + inside[:, None] * (height[:, None] * out + spread * smoothstep(r, 1.08, 1.0)[:, None])
+
+
+def _ear_coordinates(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    b = (q - EAR_CHART[1]) / EAR_HALF_SIZE[1]
+    return ((p - EAR_CHART[0]) / EAR_HALF_SIZE[0] - 0.18 * b) / (1 + 0.22 * np.clip(b, -2, 2)), b
+
+
+def ear_radius(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Distance from the middle of the ear in units of its outline (about 1.08 where it meets the head)."""
+    return np.hypot(*_ear_coordinates(p, q))
 
 
 def ear_chart(a: np.ndarray, b: np.ndarray) -> np.ndarray:

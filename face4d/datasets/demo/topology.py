@@ -22,6 +22,8 @@ __all__ = ["HalfHead", "half_head", "mouth_chart"]
 SKIN, POCKET, RIM = 0, 1, 2
 _LIP_U = np.array([0.0, 0.17, 0.36, 0.55, 0.73, 0.88])
 _LID_ANGLES = 14
+_EAR_COUNT, _EAR_RADII = 11, (1.12, 0.98, 0.80, 0.45)
+_CROWN_Q = (166.0, 141.0, 112.0)  # rows sewn by hand, each with its points evenly around
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def half_head(level: int) -> HalfHead:
         return _split(half_head(level - 1))
     fixed, lip_count, lid_count = _fixed_points()
     chart = np.concatenate([fixed, _fill(fixed)])
-    faces = _triangles(chart)
+    outside = _meshed_by_delaunay(chart)
+    faces = np.concatenate([outside[_triangles(chart[outside])], _ear_faces(chart), _crown_faces(chart)])
     return _close_openings(chart, faces, lip_count, lid_count)
 
 
@@ -90,23 +93,26 @@ def _fixed_points() -> tuple[np.ndarray, int, int]:
     eye = [margin] + [margin + d * outward for d in (2.8, 6.2)]
     eye += [(margin + 10.5 * outward)[np.cos(angles) > -0.8]]
 
-    middle = [162, 138, 116, 97, 80, 66, 54, 44, 36, 28, 19, 10, 2, -5, -10.5, -15, -19, -22.8, -27.0]
-    middle += [-66.5, -73, -80, -87, -94, -103, -116, -134, -152]
+    middle = [*_CROWN_Q, 95, 80, 66, 54, 44, 36, 28, 19, 10, 2, -5, -10.5, -15, -19, -22.8, -27.0]
+    middle += [-66.5, -73, -80, -87, -94, -103, -116, -134, -154]
+    jaw_p = np.array([13.0, 27, 41, 55, 69, 82])
+    jaw = [np.stack([jaw_p, surface.jaw_line(jaw_p) + d], 1) for d in (4.0, -7.0)]
+    jaw.append(np.stack([jaw_p[1::2] - 3, surface.jaw_line(jaw_p[1::2]) - 24.0], 1))
     front = np.array([[0.0, q] for q in middle])
-    back_q = np.array([166, 141, 112, 82, 52, 22, -8, -38, -68, -98, -126, -150])
+    back_q = np.array([*_CROWN_Q, 82, 52, 22, -8, -38, -68, -98, -126, -150])
     back = np.stack([np.pi * surface.ring_scale(back_q), back_q], 1)
     bottom = np.stack([np.linspace(0, np.pi, 10) * surface.ring_scale(surface.NECK_Q), np.full(10, surface.NECK_Q)], 1)
     pole = np.array([[0.0, surface.POLE_Q]])
+    crown = [[t * np.pi * surface.ring_scale(q), q] for q, n in zip(_CROWN_Q, (4, 6, 7)) for t in np.arange(1, n) / n]
     nose = np.array([
         [7.5, 28], [7.5, 19], [7.8, 10], [8, 2], [6.5, -5.5], [6.2, -11], [5.6, -15.5], [4.2, -19.5], [3.8, -23.5],
         [8.0, -19.6], [11.0, -21.6], [10.8, -16.5], [10.4, -11.5], [11.5, -6.0], [14.6, -10.6], [14.8, -15.6], [13.8, -20.0],
         [18.2, -9.5], [18.6, -15.0], [17.0, -20.5], [13.5, 4.0], [17.5, -2.5],
     ])  # fmt: skip
-    ear = []
-    for radius, count in ((1.10, 12), (0.90, 12), (0.68, 9), (0.34, 5)):
-        turn = np.linspace(0, 2 * np.pi, count, endpoint=False) + np.pi / 9
-        ear.append(surface.ear_chart(radius * np.cos(turn), radius * np.sin(turn)))
-    loops = [*lips, *eye, front, back, bottom, pole, nose, *ear]
+    turn = np.linspace(0, 2 * np.pi, _EAR_COUNT, endpoint=False)
+    ear = [surface.ear_chart(radius * np.cos(turn), radius * np.sin(turn)) for radius in _EAR_RADII]
+    ear.append(surface.ear_chart(np.zeros(1), np.zeros(1)))
+    loops = [*lips, *ear, *eye, front, back, bottom, pole, np.array(crown), nose, *jaw]
     return np.concatenate(loops), 2 * _LIP_U.size + 1, _LID_ANGLES
 
 
@@ -121,11 +127,11 @@ def _spacing(point: np.ndarray) -> np.ndarray:
     wanted = np.minimum(wanted, 4.8 + 0.30 * distance_mouth)
     wanted = np.minimum(wanted, 4.2 + 0.34 * distance_nose)
     wanted = np.minimum(wanted, 9.5 + 0.36 * np.maximum(distance_ear - 36, 0))
-    jaw = np.abs(q + 86 - 0.36 * p)
-    wanted = np.minimum(wanted, 11.0 + 0.5 * jaw + 0.12 * np.maximum(p - 90, 0))
+    jaw = np.abs(q - surface.jaw_line(p))
+    wanted = np.minimum(wanted, 13.0 + 0.5 * jaw + 0.12 * np.maximum(p - 90, 0))
     face = np.hypot(p / 1.1, q + 10)
     wanted = np.minimum(wanted, 8.0 + 0.35 * np.maximum(face - 55, 0))
-    return np.minimum(wanted, 32.0)
+    return np.minimum(wanted, 34.0)
 
 
 def _in_opening(point: np.ndarray, slack: float = 0.0) -> np.ndarray:
@@ -144,7 +150,8 @@ def _fill(fixed: np.ndarray, rounds: int = 60) -> np.ndarray:
     k = np.arange(1, 9001)
     start = np.stack([k * 0.7548776662466927 % 1 * np.pi * 72, surface.NECK_Q + k * 0.5698402909980532 % 1 * height], 1)
     edge = np.pi * surface.ring_scale(start[:, 1])
-    start = start[(start[:, 0] < edge) & ~_in_opening(start, 2.0)]
+    start = start[(start[:, 0] < edge - 12) & (start[:, 1] < 104) & ~_in_opening(start, 2.0)]
+    start = start[surface.ear_radius(*start.T) > 1.2]
     wanted = _spacing(start)
     kept = list(fixed)
     first = len(kept)
@@ -167,8 +174,8 @@ def _fill(fixed: np.ndarray, rounds: int = 60) -> np.ndarray:
         force[:first] = 0
         moved = points + 0.2 * force
         edge = np.pi * surface.ring_scale(np.clip(moved[:, 1], surface.NECK_Q, surface.POLE_Q))
-        allowed = (moved[:, 0] > 2) & (moved[:, 0] < edge - 12) & (moved[:, 1] > surface.NECK_Q + 6) & (moved[:, 1] < 176)
-        allowed &= ~_in_opening(moved, 1.5)
+        allowed = (moved[:, 0] > 2) & (moved[:, 0] < edge - 12) & (moved[:, 1] > surface.NECK_Q + 6) & (moved[:, 1] < 105)
+        allowed &= ~_in_opening(moved, 1.5) & (surface.ear_radius(*moved.T) > 1.15)
         points = np.where(allowed[:, None], moved, points)
     return points[first:]
 
@@ -180,14 +187,60 @@ def _triangles(points: np.ndarray) -> np.ndarray:
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
     faces = np.where((area < 0)[:, None], faces[:, [0, 2, 1]], faces)
     rounding = np.pi * surface.ring_scale(points[:, 1]) - points[:, 0] < 1e-6  # the round border of the chart
-    kept = (np.abs(area) > 1e-3) & ~_in_opening((a + b + c) / 3) & ~rounding[faces].all(axis=1)
+    kept = (np.abs(area) > 1e-3) & ~_in_opening((a + b + c) / 3) & ~(rounding[faces].all(axis=1) & (np.abs(area) < 60))
     return faces[kept]
+
+
+def _meshed_by_delaunay(chart: np.ndarray) -> np.ndarray:
+    """Indices of all points but those inside the ear and above the lowest crown row."""
+    first = _ear_start(chart)
+    inside = np.zeros(len(chart), bool)
+    inside[first + _EAR_COUNT : first + _EAR_COUNT * len(_EAR_RADII) + 1] = True
+    return np.flatnonzero(~inside & (chart[:, 1] < _CROWN_Q[-1] + 1))
+
+
+def _ear_start(chart: np.ndarray) -> int:
+    return _nearest(chart, surface.ear_chart(np.array([_EAR_RADII[0]]), np.zeros(1))[0])
+
+
+def _crown_faces(chart: np.ndarray) -> np.ndarray:
+    """Rows around the crown sewn together by angle, where the chart is too skewed for Delaunay."""
+    angle = chart[:, 0] / np.maximum(surface.ring_scale(chart[:, 1]), 1e-6)
+    pole = int(np.argmax(chart[:, 1]))
+    rows = []
+    for q in _CROWN_Q:
+        row = np.flatnonzero(np.abs(chart[:, 1] - q) < 1e-6)
+        rows.append(row[np.argsort(angle[row])])
+    top = rows[0]
+    faces = [[top[k], top[k + 1], pole] for k in range(len(top) - 1)]
+    for upper, lower in zip(rows[:-1], rows[1:]):
+        i = j = 0
+        while i < len(upper) - 1 or j < len(lower) - 1:
+            next_upper = angle[upper[i + 1]] if i < len(upper) - 1 else np.inf
+            next_lower = angle[lower[j + 1]] if j < len(lower) - 1 else np.inf
+            if next_lower <= next_upper + 1e-9:
+                faces.append([upper[i], lower[j], lower[j + 1]])
+                j += 1
+            else:
+                faces.append([upper[i], lower[j], upper[i + 1]])
+                i += 1
+    return np.array(faces)
+
+
+def _ear_faces(chart: np.ndarray) -> np.ndarray:
+    """The ear in regular rings; a Delaunay triangulation of the chart would cut across its steep rim."""
+    first = _ear_start(chart)
+    rings = first + np.arange(_EAR_COUNT * len(_EAR_RADII)).reshape(-1, _EAR_COUNT)
+    strips = [_strip(np.append(outer, outer[0]), np.append(inner, inner[0]))[:, [0, 1, 2]] for outer, inner in zip(rings[:-1], rings[1:])]
+    last, middle = rings[-1], rings[-1, -1] + 1
+    fan = np.stack([last, np.roll(last, -1), np.full(_EAR_COUNT, middle)], axis=1)
+    return np.concatenate([*strips, fan])
 
 
 def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_count: int) -> HalfHead:
     """Add the mouth pocket behind the lip line and the rim behind the lid margin."""
     lip = np.arange(lip_count)
-    lid = np.arange(_lid_start(chart), _lid_start(chart) + lid_count)
+    lid = _nearest(chart, surface.lid_curve(np.zeros(1))[0]) + np.arange(lid_count)
     half = lip_count // 2
     u = chart[:lip_count, 0] / surface.MOUTH_CORNER
     side = np.concatenate([np.ones(half), [0], -np.ones(half)])
@@ -218,9 +271,8 @@ def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_co
     return HalfHead(kind, charts, inner, (charts[:, 0] <= 1e-9) | back, faces)
 
 
-def _lid_start(chart: np.ndarray) -> int:
-    first = surface.lid_curve(np.zeros(1))[0]
-    return int(np.argmin(np.sum((chart - first) ** 2, axis=1)))
+def _nearest(chart: np.ndarray, point: np.ndarray) -> int:
+    return int(np.argmin(np.sum((chart - point) ** 2, axis=1)))
 
 
 def _strip(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
@@ -237,7 +289,7 @@ def _split(coarse: HalfHead) -> HalfHead:
     edges, number = np.unique(np.sort(directed, axis=1), axis=0, return_inverse=True)
     uses = np.bincount(number.ravel(), minlength=len(edges))
     a, b = edges.T
-    chart = (coarse.chart[a] + coarse.chart[b]) / 2
+    chart = _chart_middle(coarse.chart[a], coarse.chart[b])
     inner = (coarse.inner[a] + coarse.inner[b]) / 2
     kind = np.maximum(coarse.kind[a], coarse.kind[b])
     middle = coarse.on_middle[a] & coarse.on_middle[b] & (uses == 1)
@@ -248,3 +300,12 @@ def _split(coarse: HalfHead) -> HalfHead:
         np.concatenate([coarse.kind, kind]), np.concatenate([coarse.chart, chart]), np.concatenate([coarse.inner, inner]),
         np.concatenate([coarse.on_middle, middle]), split,
     )
+
+
+def _chart_middle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Middle of two chart points by angle and height (the crown itself has no angle and takes the other's)."""
+    q = (a[:, 1] + b[:, 1]) / 2
+    scale_a, scale_b = surface.ring_scale(a[:, 1]), surface.ring_scale(b[:, 1])
+    angle_a, angle_b = a[:, 0] / np.maximum(scale_a, 1e-6), b[:, 0] / np.maximum(scale_b, 1e-6)
+    angle_a, angle_b = np.where(scale_a < 1e-6, angle_b, angle_a), np.where(scale_b < 1e-6, angle_a, angle_b)
+    return np.stack([(angle_a + angle_b) / 2 * surface.ring_scale(q), q], axis=1)
