@@ -231,7 +231,7 @@ def extract_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> 
     wanted = embedding.corners.ravel()
     gathered = np.empty((len(paths), len(wanted), 3), np.float32)
     for index, path in enumerate(paths):
-        if str(path).endswith(".ply"):
+        if str(path).lower().endswith(".ply"):
             vertices = read_ply_vertices(path, embedding.num_vertices, copy=False)
         else:
             vertices = next(iterate_vertices([path], embedding.num_vertices))

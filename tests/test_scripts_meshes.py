@@ -104,7 +104,7 @@ def test_coma_from_meshes_to_landmarks(tmp_path, coma, flame, motion):
     expected = resample_linear(motion(50).astype(np.float32), 41)
     np.testing.assert_allclose([read_ply_vertices(sampled / f"mouth_open.{k:06d}.ply") for k in range(41)], expected, atol=1e-7)
 
-    result = run("get_landmark_coma.py", "--plot", cwd=tmp_path)
+    result = run("get_landmark_coma.py", "--plot", "--workers", 1, cwd=tmp_path)
     assert result.stdout.splitlines()[-1] == "wrote Landmark_dataset_flame_aligned_coma/previews"
     assert "FaceTalk_170913_03279_TA" in result.stderr  # a test subject of the thesis that is not there
     root = tmp_path / "Landmark_dataset_flame_aligned_coma"

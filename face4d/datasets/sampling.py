@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
@@ -86,13 +87,18 @@ def _names(job: _Job) -> list[str]:
 
 
 def _record(job: _Job, paths: list[Path]) -> dict[str, object]:
-    states = [(path.name, status.st_size, status.st_mtime_ns) for path in paths for status in [path.stat()]]
+    """Settings and the state of the input: names, sizes and times of its frames."""
+    state = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        state.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return {
         "format_version": _FORMAT_VERSION,
         "method": job.method,
         "frames": job.frames,
         "source": job.source,
-        "source_frames": [list(state) for state in states],
+        "source_frames": len(paths),
+        "source_state": state.hexdigest(),
     }
 
 

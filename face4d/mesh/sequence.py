@@ -85,7 +85,7 @@ def iterate_vertices(paths: Iterable[str | Path], num_vertices: int | None = Non
         InputError: a frame that cannot be read or has another number of vertices.
     """
     for path in paths:
-        if Path(path).suffix.lower() == ".obj":
+        if str(path).lower().endswith(".obj"):
             vertices = read_obj(path)[0].astype(np.float32)
             if num_vertices is not None and len(vertices) != num_vertices:
                 raise InputError(path, f"{num_vertices} vertices", f"{len(vertices)}")
