@@ -142,7 +142,7 @@ def test_files_larger_than_the_first_read(tmp_path):
 def test_write_refuses_bad_arrays_and_leaves_the_old_file(tmp_path):
     ply.write_ply(tmp_path / "a.ply", VERTICES, FACES)
     before = (tmp_path / "a.ply").read_bytes()
-    for vertices, faces in [(VERTICES[:, :2], FACES), (VERTICES[:3], FACES), (VERTICES * np.nan, FACES)]:
+    for vertices, faces in [(VERTICES[:, :2], FACES), (VERTICES[:3], FACES), (VERTICES * np.nan, FACES), (VERTICES.astype(float) * 1e39, FACES)]:
         with pytest.raises(ValueError):
             ply.write_ply(tmp_path / "a.ply", vertices, faces)
     assert (tmp_path / "a.ply").read_bytes() == before

@@ -268,7 +268,6 @@ def _corrupt(path: Path, kind: str, faces) -> str:
         return f"{path}: expected .* cut short"
     if kind == "nan":
         data = bytearray(path.read_bytes())
-        data[data.index(b"end_header\n") + 11 :][:4]
         start = data.index(b"end_header\n") + 11
         data[start : start + 4] = np.float32(np.nan).tobytes()
         path.write_bytes(data)

@@ -369,6 +369,8 @@ def ply_bytes(vertices: np.ndarray, faces: np.ndarray) -> bytes:
     vertices, faces = np.asarray(vertices), np.asarray(faces)
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
         raise ValueError(f"expected vertices (V, 3) and faces (F, 3), found {vertices.shape} and {faces.shape}")
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
+        vertices = np.ascontiguousarray(vertices, "<f4")
     _check_finite("vertices", vertices)
     check_indices("faces", faces, len(vertices))
     header = (
@@ -376,7 +378,7 @@ def ply_bytes(vertices: np.ndarray, faces: np.ndarray) -> bytes:
         "property float x\nproperty float y\nproperty float z\n"
         f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
-    return b"".join((header.encode("ascii"), np.ascontiguousarray(vertices, "<f4").tobytes(), face_rows(faces)))
+    return b"".join((header.encode("ascii"), vertices.tobytes(), face_rows(faces)))
 
 
 def write_ply(path: str | Path, vertices: np.ndarray, faces: np.ndarray) -> None:
