@@ -161,6 +161,25 @@ def load_split(
     return LandmarkSplit(train, test, names)
 
 
+def hold_out(split: LandmarkSplit, subjects: Sequence[str]) -> tuple[LandmarkSplit, tuple[LandmarkSequence, ...]]:
+    """Take training subjects out of the training set, to choose weights and stopping without the test set.
+
+    Returns:
+        The smaller split, with the same labels, and the sequences taken out.
+
+    Raises:
+        InputError: nothing is left to train on, or a label would have no training sequence.
+    """
+    kept = tuple(sequence for sequence in split.train if sequence.subject not in subjects)
+    held_out = tuple(sequence for sequence in split.train if sequence.subject in subjects)
+    missing = set(split.labels) - {sequence.label for sequence in kept}
+    if missing:
+        raise InputError(
+            "--validation-subjects", "training sequences of every label besides them", f"none of {', '.join(sorted(missing))}"
+        )
+    return LandmarkSplit(kept, split.test, split.labels), held_out
+
+
 def require_equal_lengths(sequences: Sequence[LandmarkSequence]) -> int:
     """Number of frames of all sequences.
 

@@ -43,32 +43,33 @@ def positive_float(text: str) -> float:
     return value
 
 
+def add_switch(target: argparse._ActionsContainer, name: str, default: bool, help: str) -> None:
+    """Add ``--name`` and ``--no-name``."""
+    target.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=help)
+
+
 def add_run_flags(target: argparse.ArgumentParser, *names: str, seed: int = 27) -> None:
     """Add the flags all scripts spell alike.
 
     Args:
-        names: any of ``seed device workers overwrite dry-run quiet``.
+        names: any of ``seed device threads workers overwrite dry-run quiet``.
         seed: default of ``--seed`` (27, as in the thesis).
     """
     group = target.add_argument_group("run")
-    switch = argparse.BooleanOptionalAction
     known = {
         "seed": lambda: group.add_argument("--seed", type=int, default=seed, help="seed of every random number"),
         "device": lambda: group.add_argument(
             "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA when there is one"
         ),
+        "threads": lambda: group.add_argument(
+            "--threads", type=positive_int, metavar="N", help="CPU threads of torch (default: 1 for small networks, else all cores)"
+        ),
         "workers": lambda: group.add_argument(
             "--workers", type=positive_int, default=os.cpu_count() or 1, metavar="N", help="parallel processes"
         ),
-        "overwrite": lambda: group.add_argument(
-            "--overwrite", action=switch, default=False, help="replace outputs that exist"
-        ),
-        "dry-run": lambda: group.add_argument(
-            "--dry-run", action=switch, default=False, help="say what would be done, write nothing"
-        ),
-        "quiet": lambda: group.add_argument(
-            "--quiet", action=switch, default=False, help="no progress bars, only errors and the last line"
-        ),
+        "overwrite": lambda: add_switch(group, "overwrite", False, "replace outputs that exist"),
+        "dry-run": lambda: add_switch(group, "dry-run", False, "say what would be done, write nothing"),
+        "quiet": lambda: add_switch(group, "quiet", False, "no progress bars, only errors and the last line"),
     }
     for name in names:
         known[name]()

@@ -36,3 +36,13 @@ def seed_everything(seed: int) -> torch.Generator:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
+
+
+def limit_threads(threads: int | None, *, small: bool) -> None:
+    """Set torch's CPU threads: as asked, else one where the work is ``small``.
+
+    Steps of tens of microseconds gain nothing from a second thread, and where other programs use the cores, waiting for one costs
+    several times the step.
+    """
+    if threads is not None or small:
+        torch.set_num_threads(threads or 1)

@@ -46,6 +46,11 @@ class RunFolder:
         """Write metrics.json."""
         write_json(self.path / "metrics.json", metrics)
 
+    def clear_curves(self) -> None:
+        """Remove the event files of an earlier run of this name; nothing else."""
+        for path in self.path.glob("events.out.tfevents.*"):
+            path.unlink()
+
     def open_curves(self, first_step: int = 0) -> None:
         """Start the TensorBoard writer; points at or after ``first_step`` of an earlier, interrupted run are dropped."""
         from torch.utils.tensorboard import SummaryWriter  # slow to import, needed by training only

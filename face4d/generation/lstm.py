@@ -1,0 +1,126 @@
+"""LSTMCell generators: one displacement frame and a label in, the frames that follow out.
+
+Displacements are landmarks minus the subject's neutral landmarks, in metres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ThesisGenerator(nn.Module):
+    """The generator of the thesis "Generating 3D facial expressions using an LSTM network", name for name.
+
+    With x the flattened start displacement and e = fc_enc(onehot(label)):
+    h_0 = fc_inh(x), c_0 = fc_inc(x), u_0 = [x, e];
+    (h_t, c_t) = LSTMCell(u_{t-1}, (h_{t-1}, c_{t-1})), y_t = fc_2(relu(fc_1(h_t))), u_t = [y_t, e].
+
+    Args:
+        num_labels: number of classes C.
+        hidden_size: H.
+        num_landmarks: L.
+    """
+
+    def __init__(self, num_labels: int, hidden_size: int, num_landmarks: int = 68) -> None:
+        super().__init__()
+        size = 3 * num_landmarks
+        self.num_labels = num_labels
+        self.lstm = nn.LSTMCell(2 * size, hidden_size)
+        self.fc_1 = nn.Linear(hidden_size, hidden_size)
+        self.fc_2 = nn.Linear(hidden_size, size)
+        self.fc_inh = nn.Linear(size, hidden_size)
+        self.fc_inc = nn.Linear(size, hidden_size)
+        self.fc_enc = nn.Linear(num_labels, size)
+
+    def forward(self, start: Tensor, labels: Tensor, frames: int) -> Tensor:
+        """Generate the frames after ``start``.
+
+        Args:
+            start: (B, L, 3) displacement, metres.
+            labels: (B,) class indices.
+            frames: number T of frames to generate.
+
+        Returns:
+            (B, T, L, 3) displacements, metres; the start frame is not among them.
+        """
+        one_hot = functional.one_hot(labels, self.num_labels).to(start.dtype)  # (B, C)
+        label_code = self.fc_enc(one_hot)  # (B, 3L)
+        frame = start.flatten(1)  # (B, 3L)
+        hidden, cell = self.fc_inh(frame), self.fc_inc(frame)  # (B, H) each
+        outputs = []
+        for _ in range(frames):
+            hidden, cell = self.lstm(torch.cat([frame, label_code], dim=1), (hidden, cell))
+            frame = self.fc_2(torch.relu(self.fc_1(hidden)))  # (B, 3L)
+            outputs.append(frame)
+        return torch.stack(outputs, dim=1).unflatten(2, start.shape[1:])  # (B, T, L, 3)
+
+
+class CoefficientGenerator(nn.Module):
+    """LSTMCell generator in whitened principal coefficients, told its class and how much of the time has passed.
+
+    The displacement x is represented by K coefficients z = (x @ basis) / scale of an orthonormal basis without mean (the zero
+    displacement, the neutral face, stays zero). Label code e and position code p_t = (sin(2^k pi t / T), cos(2^k pi t / T)),
+    k = 0, 1, 2, go into every step and past the LSTM into the output layer:
+    [h_0; c_0] = tanh(fc_init([z_0, e])); (h_t, c_t) = LSTMCell([z_{t-1}, e, p_t], (h_{t-1}, c_{t-1}));
+    z_t = fc_2(relu(fc_1([h_t, e, p_t]))); x_t = (z_t * scale) @ basis^T.
+
+    Args:
+        num_labels: number of classes C.
+        hidden_size: H.
+        components: K.
+        num_landmarks: L.
+    """
+
+    LABEL_SIZE = 32
+    OCTAVES = 3
+
+    basis: Tensor
+    scale: Tensor
+
+    def __init__(self, num_labels: int, hidden_size: int, components: int, num_landmarks: int = 68) -> None:
+        super().__init__()
+        code_size = self.LABEL_SIZE + 2 * self.OCTAVES
+        self.register_buffer("basis", torch.zeros(3 * num_landmarks, components))
+        self.register_buffer("scale", torch.ones(components))
+        self.fc_enc = nn.Embedding(num_labels, self.LABEL_SIZE)
+        self.fc_init = nn.Linear(components + self.LABEL_SIZE, 2 * hidden_size)
+        self.lstm = nn.LSTMCell(components + code_size, hidden_size)
+        self.fc_1 = nn.Linear(hidden_size + code_size, hidden_size)
+        self.fc_2 = nn.Linear(hidden_size, components)
+
+    @torch.no_grad()
+    def fit_basis(self, displacements: Tensor) -> None:
+        """Set basis and scale from training displacements (N, L, 3), metres, by singular value decomposition.
+
+        Components beyond the rank of the data get the scale of rounding noise raised to a micrometre, so that whitening stays finite.
+        """
+        flat = displacements.flatten(1).double()
+        _, singular, rows = torch.linalg.svd(flat, full_matrices=False)
+        count = min(self.basis.shape[1], len(singular))
+        self.basis[:, :count] = rows[:count].T
+        self.scale[:count] = singular[:count] / len(flat) ** 0.5
+        self.scale.clamp_(min=1e-6)
+
+    def position_code(self, frames: int) -> Tensor:
+        """(T, 2 * OCTAVES) sines and cosines of t / T, t = 1..T."""
+        time = torch.arange(1, frames + 1, device=self.basis.device, dtype=self.basis.dtype) / frames  # (T,)
+        angle = torch.pi * time[:, None] * 2.0 ** torch.arange(self.OCTAVES, device=time.device)  # (T, OCTAVES)
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+    def forward(self, start: Tensor, labels: Tensor, frames: int) -> Tensor:
+        """Generate the frames after ``start``; arguments and result as :meth:`ThesisGenerator.forward`."""
+        label_code = self.fc_enc(labels)  # (B, E)
+        frame = (start.flatten(1) @ self.basis) / self.scale  # (B, K)
+        hidden, cell = self.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
+        outputs = []
+        for position in self.position_code(frames):
+            code = torch.cat([label_code, position.expand(len(label_code), -1)], dim=1)  # (B, E + 2 OCTAVES)
+            hidden, cell = self.lstm(torch.cat([frame, code], dim=1), (hidden, cell))
+            frame = self.fc_2(torch.relu(self.fc_1(torch.cat([hidden, code], dim=1))))  # (B, K)
+            outputs.append(frame)
+        coefficients = torch.stack(outputs, dim=1)  # (B, T, K)
+        return ((coefficients * self.scale) @ self.basis.T).unflatten(2, start.shape[1:])  # (B, T, L, 3)

@@ -1,0 +1,113 @@
+"""Use of a trained generator: load it, and generate landmark sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from face4d.datasets.layout import canonical_label, sequence_name
+from face4d.errors import InputError
+from face4d.generation.config import GeneratorConfig, build_network
+from face4d.generation.train import CHECKPOINT_KIND
+from face4d.resample import resample_linear
+from face4d.runtime.atomic import save_npy
+from face4d.runtime.checkpoint import load_checkpoint
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A trained generator and what was saved with it.
+
+    Attributes:
+        path: its checkpoint.
+        network: in evaluation mode.
+        labels: class names in the order of the class indices.
+        frames: frames of a training sequence, the start frame included (T + 1).
+        num_landmarks: L.
+        source: where its data came from (``dataset, landmarks, labels, test_subjects, ...``), as typed when it was trained.
+        metrics: scores of the training run.
+    """
+
+    path: Path
+    network: nn.Module
+    labels: tuple[str, ...]
+    frames: int
+    num_landmarks: int
+    source: dict[str, Any]
+    metrics: dict[str, Any]
+
+    def label_index(self, label: str) -> int:
+        """Class index of a label, either spelling.
+
+        Raises:
+            InputError: unknown; the message lists the known ones.
+        """
+        try:
+            return self.labels.index(canonical_label(label))
+        except ValueError:
+            raise InputError(self.path, f"a label it was trained on ({', '.join(self.labels)})", label) from None
+
+    @torch.no_grad()
+    def generate(self, start: np.ndarray, label_indices: np.ndarray, frames: int | None = None) -> np.ndarray:
+        """Generate sequences from start displacements.
+
+        The network speaks in its own number of frames; another length is the same motion over more or fewer frames
+        (linear interpolation in time), so the whole expression, back to neutral, fits any length.
+
+        Args:
+            start: (B, L, 3) displacement of frame 0, metres.
+            label_indices: (B,) class indices.
+            frames: frames to generate after frame 0; default the training length.
+
+        Returns:
+            (B, frames + 1, L, 3) float32 displacements, metres; frame 0 is ``start``.
+        """
+        device = next(self.network.parameters()).device
+        first = torch.as_tensor(start, dtype=torch.float32, device=device)  # (B, L, 3)
+        indices = torch.as_tensor(label_indices, dtype=torch.int64, device=device)
+        rest = self.network(first, indices, self.frames - 1)  # (B, T, L, 3)
+        sequences = torch.cat([first[:, None], rest], dim=1).cpu().numpy()  # (B, T+1, L, 3)
+        if frames is None or frames == self.frames - 1:
+            return sequences
+        return np.stack([resample_linear(sequence, frames + 1) for sequence in sequences])
+
+
+def write_sequence(folder: Path, label: str, subject: str, landmarks: np.ndarray, *, picture: Callable[[Path], None] | None) -> Path:
+    """Write one generated sequence to ``folder/<subject>_<label>/``: the landmarks and, if asked for, a picture beside them.
+
+    Args:
+        landmarks: (T + 1, 68, 3), metres, frame 0 the start frame.
+        picture: writes a GIF to the path it is given.
+
+    Returns:
+        The folder of the sequence.
+    """
+    place = folder / f"{subject}_{label}"
+    name = sequence_name(label, subject)
+    if picture is not None:
+        picture(place / f"{name}.gif")
+    save_npy(place / f"{name}.npy", landmarks.astype(np.float32))  # last: it says that the sequence is whole
+    return place
+
+
+def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> Generator:
+    """Load a generator checkpoint.
+
+    Raises:
+        InputError: it is missing, damaged, of another program or does not fit its own configuration.
+    """
+    record = load_checkpoint(path, CHECKPOINT_KIND, device=device)
+    network = build_network(GeneratorConfig.from_dict(record["config"]), len(record["labels"]), record["num_landmarks"])
+    try:
+        network.load_state_dict(record["model"])
+    except RuntimeError as error:
+        raise InputError(path, "weights of its own configuration", str(error).splitlines()[-1].strip()) from None
+    network.to(device).eval()
+    labels = tuple(record["labels"])
+    return Generator(Path(path), network, labels, record["frames"], record["num_landmarks"], record["source"], record["metrics"])
