@@ -93,7 +93,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     0 success, 2 bad input (one line on stderr), 130 interrupted. Bad input and an unusable disk never show a
     traceback; anything else is a defect of this program and does.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("face4d").setLevel(logging.INFO)  # other packages have much to say
     try:
         code = main(argv)
     except InputError as error:

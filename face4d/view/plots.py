@@ -1,0 +1,125 @@
+"""Figures in one style: colour-blind safe, readable in print, written as PNG and PDF.
+
+Uses matplotlib's objects, never pyplot: no global figure, backend or random state is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from face4d.runtime.atomic import replacing
+
+# Okabe and Ito's eight colours without yellow, which vanishes on paper.
+COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES: tuple[str, ...] = ("-", "--", "-.", ":")
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+}
+
+
+def save_figure(figure: Figure, base: str | Path) -> list[Path]:
+    """Write ``<base>.png`` and ``<base>.pdf``, each whole or not at all; returns the two paths."""
+    base = Path(base)
+    paths = [base.with_name(f"{base.name}.{suffix}") for suffix in ("png", "pdf")]
+    for path, metadata in zip(paths, ({"Software": None}, {"CreationDate": None, "Creator": None, "Producer": None})):
+        with replacing(path) as temporary, matplotlib.rc_context(STYLE):
+            figure.savefig(temporary, format=path.suffix[1:], bbox_inches="tight", metadata=metadata)
+    return paths
+
+
+def confusion_matrix_figure(matrix: np.ndarray, labels: Sequence[str], *, title: str = "") -> Figure:
+    """Confusion matrix, rows true and columns predicted, coloured by the share of each row, counts written in.
+
+    Args:
+        matrix: (C, C) counts; labels: C names.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    matrix = np.asarray(matrix)
+    if matrix.shape != (len(labels), len(labels)):
+        raise ValueError(f"expected ({len(labels)}, {len(labels)}) counts, found {matrix.shape}")
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 1.6 + 0.34 * len(labels)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(side + 0.6, side))
+        axes = figure.add_subplot()
+        picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        ticks = range(len(labels))
+        axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(ticks, labels)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        axes.set_title(title)
+        axes.spines[:].set_visible(False)
+        axes.set_xticks(np.arange(len(labels) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(labels) + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1)
+        axes.tick_params(which="both", length=0)
+        for row, column in np.argwhere(matrix > 0):
+            ink = "white" if share[row, column] > 0.55 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=ink)
+        bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03)
+        bar.set_label("share of the true label")
+        bar.outline.set_visible(False)
+    return figure
+
+
+def loss_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    title: str = "",
+    quantity: str = "loss",
+    logarithmic: bool = True,
+    smoothing: float = 0.0,
+) -> Figure:
+    """Curves over epochs, one colour and dash each.
+
+    Args:
+        curves: (epochs, values) by name.
+        quantity: label of the vertical axis, with the unit.
+        smoothing: weight 0..1 of the exponential moving average's past; above 0 the raw curve stays behind it, pale.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.4))
+        axes = figure.add_subplot()
+        for number, (name, (epochs, values)) in enumerate(curves.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            dash = DASHES[number // len(COLOURS) % len(DASHES)]
+            if smoothing:
+                axes.plot(epochs, values, color=colour, alpha=0.25, linewidth=0.8)
+            axes.plot(epochs, exponential_average(values, smoothing), color=colour, linestyle=dash, label=name)
+        if logarithmic:
+            axes.set_yscale("log")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(quantity)
+        axes.set_title(title)
+        if curves:
+            axes.legend()
+    return figure
+
+
+def exponential_average(values: Sequence[float], weight: float) -> np.ndarray:
+    """s_0 = v_0, s_i = weight * s_{i-1} + (1 - weight) * v_i."""
+    smooth = np.array(values, np.float64)
+    for i in range(1, len(smooth)):
+        smooth[i] = weight * smooth[i - 1] + (1 - weight) * smooth[i]
+    return smooth
