@@ -100,6 +100,7 @@ def visible_fragments(
     ax, ay, az = corners[:, 0].T
     bx, by, bz = corners[:, 1].T
     cx, cy, cz = corners[:, 2].T
+    # float64 throughout: neighbours have to agree on their common edge to the last bit
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)  # twice the signed area; y down: negative = front
     drawn = area < 0 if not backfaces else area != 0
     lowest, highest = corners[:, :, 1].min(axis=1), corners[:, :, 1].max(axis=1)
@@ -135,32 +136,35 @@ def visible_fragments(
 
     # rows -> fragments; depth is a plane over the image: z = z0 + dz/dx * x + dz/dy * y
     spanned = np.flatnonzero(column_count)
-    kept_area = area[kept]
-    slope_x = ((bz - az)[kept] * (cy - ay)[kept] - (cz - az)[kept] * (by - ay)[kept]) / kept_area
-    slope_y = ((cz - az)[kept] * (bx - ax)[kept] - (bz - az)[kept] * (cx - ax)[kept]) / kept_area
-    span_owner = owner[spanned]
-    span_z = (
-        az[kept][span_owner]
-        + (first_column[spanned] + 0.5 - ax[kept][span_owner]) * slope_x[span_owner]
-        + (row_centre[spanned] - ay[kept][span_owner]) * slope_y[span_owner]
-    )
-    span, step = _expand(column_count[spanned])
+    face_of_span = kept[owner[spanned]]
+    drawn_area = _nonzero(area)
+    slope_x = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) / drawn_area
+    slope_y = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) / drawn_area
+    offset = az - ax * slope_x - ay * slope_y
+    span_z = offset[face_of_span] + (first_column[spanned] + 0.5) * slope_x[face_of_span] + row_centre[spanned] * slope_y[face_of_span]
     span_pixel = row[spanned] * width + first_column[spanned].astype(np.int64)
-    pixel = span_pixel[span] + step
-    z = span_z[span] + step * slope_x[span_owner][span]
+    span, step = _expand(column_count[spanned])
+    pixel = span_pixel[span]
+    pixel += step
+    z = step * slope_x[face_of_span][span]
+    z += span_z[span]
 
     nearest = np.full(height * width, _EMPTY, dtype=np.int64)
-    np.minimum.at(nearest, pixel, (_sortable(z) << 32) | kept[span_owner][span])
+    np.minimum.at(nearest, pixel, (_sortable(z) << 32) | face_of_span[span])
     pixel = np.flatnonzero(nearest != _EMPTY)
     face = nearest[pixel] & 0xFFFFFFFF
 
     # barycentric weights of the winners, from the two edge functions opposite corners b and c
-    x = (pixel % width + 0.5 - ax[face]).astype(dtype)
-    y = (pixel // width + 0.5 - ay[face]).astype(dtype)
-    weight_b = x * ((cy - ay) / _nonzero(area)).astype(dtype)[face] - y * ((cx - ax) / _nonzero(area)).astype(dtype)[face]
-    weight_c = y * ((bx - ax) / _nonzero(area)).astype(dtype)[face] - x * ((by - ay) / _nonzero(area)).astype(dtype)[face]
-    barycentric = np.stack([1 - weight_b - weight_c, weight_b, weight_c], axis=1)
-    corner_depth = np.stack([az, bz, cz], axis=1).astype(dtype)
+    edges = np.stack([cy - ay, ax - cx, ay - by, bx - ax], axis=1) / drawn_area[:, None]
+    edges = edges.astype(dtype)[face]
+    row, column = np.divmod(pixel, width)
+    x = (column + 0.5 - ax[face]).astype(dtype)
+    y = (row + 0.5 - ay[face]).astype(dtype)
+    barycentric = np.empty((face.size, 3), dtype=dtype)
+    barycentric[:, 1] = x * edges[:, 0] + y * edges[:, 1]
+    barycentric[:, 2] = x * edges[:, 2] + y * edges[:, 3]
+    barycentric[:, 0] = 1 - barycentric[:, 1] - barycentric[:, 2]
+    corner_depth = corners[:, :, 2].astype(dtype)
     depth = np.einsum("pk,pk->p", barycentric, corner_depth[face])
     return Fragments(pixel, face, barycentric, depth)
 
@@ -188,10 +192,7 @@ def _expand(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sortable(z: np.ndarray) -> np.ndarray:
-    """float32 bit patterns turned into int64 in 0..2^32-1 that compare like the numbers.
-
-    The top bit is moved so that the result, shifted by 32, still fits a signed 64-bit integer.
-    """
+    """float32 numbers as int64 that compare like them, small enough to be shifted left by 32 bits."""
     bits = z.astype(np.float32).view(np.int32).astype(np.int64)
     return np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
 

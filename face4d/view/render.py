@@ -16,10 +16,10 @@ from typing import Sequence
 
 import numpy as np
 from scipy import sparse
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import uniform_filter, zoom
 from PIL import Image, ImageDraw
 
-from face4d.mesh.rasterizer import visible_fragments
+from face4d.mesh.rasterizer import Fragments, visible_fragments
 
 __all__ = ["CLAY", "SKIN", "Framing", "contact_sheet", "frame_view", "render_mesh", "render_sequence", "vertex_normals"]
 
@@ -34,9 +34,14 @@ _LIGHTS = (
     ((0.30, 0.70, -0.55), (0.38, 0.38, 0.42)),  # rim, from behind
 )
 _AMBIENT = np.array([0.17, 0.165, 0.175], dtype=np.float32)
-_SHININESS, _GLOSS = 22.0, 0.05
+_GLOSS = 0.05
 
 
+_TOWARD_LIGHT = np.float32([direction / np.linalg.norm(direction) for direction, _ in _LIGHTS])
+_LIGHT_COLOR = np.float32([color for _, color in _LIGHTS])
+_HALFWAY = _TOWARD_LIGHT + np.float32([0, 0, 1])
+_HALFWAY /= np.linalg.norm(_HALFWAY, axis=1, keepdims=True)
+_GAMMA = (255 * np.linspace(0, 1, 4096) ** (1 / 2.2) + 0.5).astype(np.uint8)
 # shadow in the hollows: radius in metres, gain, darkest factor
 _HOLLOWS = ((0.003, 0.9, 0.65), (0.010, 1.35, 0.10))
 
@@ -81,7 +86,7 @@ def render_mesh(
     framing : what the picture shows; by default everything, see `frame_view`
     colors : (V, 3) float linear RGB in 0..1, replaces `material`
     landmarks : (L, 3) points to draw as dots on top, metres
-    supersample : samples per pixel and direction
+    supersample : samples per pixel and direction along outlines
 
     Example: ``render_mesh(vertices, faces, yaw=30)``
     """
@@ -133,8 +138,8 @@ def render_sequence(
 
     def picture(frame: int) -> np.ndarray:
         turned = vertices[frame] @ turn.T
-        image = _shade(
-            turned, faces, _normals(turned, faces, corner_sum), size * supersample, framing,
+        image = _picture(
+            turned, faces, _normals(turned, faces, corner_sum), size, framing,
             None if colors is None else colors[frame], material, np.float32(background) / 255, supersample,
         )
         if landmarks is not None:
@@ -202,7 +207,7 @@ def _project(turned: np.ndarray, framing: Framing, size: int) -> np.ndarray:
     return screen
 
 
-def _shade(
+def _picture(
     turned: np.ndarray,
     faces: np.ndarray,
     normals: np.ndarray,
@@ -213,76 +218,124 @@ def _shade(
     background: np.ndarray,
     supersample: int,
 ) -> np.ndarray:
-    """The picture at full sample resolution, then averaged down: (size / supersample, .., 3) uint8."""
+    """(size, size, 3) uint8: one sample per pixel inside surfaces, supersample^2 along their outlines."""
     screen = _project(turned, framing, size)
-    hit = visible_fragments(screen, faces, size, size, dtype=np.float32)
     a, b, c = (screen[faces[:, k]] for k in range(3))
     is_front = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) < 0
-    front = is_front[hit.face]
+    attributes = normals if colors is None else np.hstack([normals, colors])
+    corners = attributes.astype(np.float32)[faces].reshape(len(faces), -1)  # (F, 3 corners x attributes)
 
-    attributes = normals.astype(np.float32) if colors is None else np.hstack([normals, colors]).astype(np.float32)
-    sampled = np.zeros((hit.face.size, attributes.shape[1]), dtype=np.float32)
-    for corner in range(3):
-        sampled += hit.barycentric[:, corner : corner + 1] * attributes[faces[:, corner]][hit.face]
-    normal = sampled[:, :3]
-    normal /= np.sqrt(np.einsum("pk,pk->p", normal, normal))[:, None] + 1e-12
-    reflectance = np.float32(material) if colors is None else np.clip(sampled[:, 3:], 0, 1)
-
-    light = np.tile(_AMBIENT * (0.82 + 0.18 * normal[:, 1:2]), (1, 1))
-    gloss = np.zeros(len(normal), dtype=np.float32)
-    for direction, strength in _LIGHTS:
-        toward = np.float32(direction) / np.float32(np.linalg.norm(direction))
-        wrapped = np.maximum((normal @ toward + 0.18) / 1.18, 0)  # soft terminator, as in skin and clay
-        light += wrapped[:, None] * np.float32(strength)
-        halfway = toward + np.float32([0, 0, 1])
-        halfway /= np.linalg.norm(halfway)
-        gloss += np.maximum(normal @ halfway, 0) ** _SHININESS * np.float32(np.mean(strength))
-    shaded = light * reflectance + (_GLOSS * gloss)[:, None]
-    shaded[~front] = _BACK_FACE
-
+    hit = visible_fragments(screen, faces, size, size, dtype=np.float32)
+    light, facing_hit = _shade(hit, corners, is_front, material)
     image = np.empty((size * size, 3), dtype=np.float32)
     image[:] = background**2.2
-    image[hit.pixel] = shaded
+    image[hit.pixel] = light
     depth = np.zeros(size * size, dtype=np.float32)
     cover = np.zeros(size * size, dtype=np.float32)
-    depth[hit.pixel] = hit.depth
-    cover[hit.pixel] = 1
-    small = size // supersample
-    image = _average_blocks(image.reshape(size, size, 3), supersample)
-    depth = _average_blocks(depth.reshape(size, size, 1), supersample)[:, :, 0]
-    cover = _average_blocks(cover.reshape(size, size, 1), supersample)[:, :, 0]
     facing = np.zeros(size * size, dtype=np.float32)
-    facing[hit.pixel] = np.where(front, np.abs(normal[:, 2]), 1)
-    facing = _average_blocks(facing.reshape(size, size, 1), supersample)[:, :, 0]
-    image *= _hollow_shadow(depth / supersample, cover, facing, 2 * framing.half_side / small)[:, :, None]
-    return (255 * np.clip(image, 0, 1) ** (1 / 2.2) + 0.5).astype(np.uint8)
+    depth[hit.pixel], cover[hit.pixel], facing[hit.pixel] = hit.depth, 1, facing_hit
+    if supersample > 1 and hit.pixel.size:
+        _refine_outlines(image, cover, depth, screen, faces, corners, is_front, material, background**2.2, size, supersample)
+    grid = (size, size)
+    shadow = _hollow_shadow(depth.reshape(grid), np.minimum(cover, 1).reshape(grid), facing.reshape(grid), 2 * framing.half_side / size)
+    image *= shadow.reshape(-1, 1)
+    return _GAMMA[(np.clip(image, 0, 1) * 4095).astype(np.int32)].reshape(size, size, 3)
 
 
-def _hollow_shadow(weighted_depth: np.ndarray, cover: np.ndarray, facing: np.ndarray, pixel_size: float) -> np.ndarray:
+def _refine_outlines(
+    image: np.ndarray, cover: np.ndarray, depth: np.ndarray, screen: np.ndarray, faces: np.ndarray,
+    corners: np.ndarray, is_front: np.ndarray, material: tuple[float, float, float], background: np.ndarray, size: int, fine: int,
+) -> None:
+    """Draw again, with fine x fine samples, the pixels where a surface ends or jumps in depth."""
+    far = np.where(cover > 0, depth, depth.max() + size).reshape(size, size)
+    jump = np.zeros((size, size), dtype=bool)
+    for axis in (0, 1):
+        step = np.abs(np.diff(far, axis=axis)) > 2.5
+        jump |= np.concatenate([step, np.zeros_like(step[:1] if axis == 0 else step[:, :1])], axis=axis)
+        jump |= np.concatenate([np.zeros_like(step[:1] if axis == 0 else step[:, :1]), step], axis=axis)
+    chosen = np.flatnonzero(_touching(jump, screen, faces))
+    if chosen.size == 0:
+        return
+    samples = visible_fragments(screen * fine, faces[chosen], size * fine, size * fine, dtype=np.float32)
+    pixel = samples.pixel // (size * fine) // fine * size + samples.pixel % (size * fine) // fine
+    kept = jump.ravel()[pixel]
+    samples = Fragments(samples.pixel[kept], chosen[samples.face[kept]], samples.barycentric[kept], samples.depth[kept])
+    light, _ = _shade(samples, corners, is_front, material)
+    outline = np.flatnonzero(jump.ravel())
+    number = np.zeros(size * size, dtype=np.int64)
+    number[outline] = np.arange(outline.size)
+    at = number[pixel[kept]]
+    share = np.bincount(at, minlength=outline.size) / fine**2
+    for channel in range(3):
+        total = np.bincount(at, weights=light[:, channel], minlength=outline.size) / fine**2
+        image[outline, channel] = total + (1 - share) * background[channel]
+
+
+def _touching(mask: np.ndarray, screen: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Which faces (F,) have a bounding box that holds a pixel of the mask, by a summed-area table."""
+    size = len(mask)
+    table = np.zeros((size + 1, size + 1), dtype=np.int32)
+    np.cumsum(np.cumsum(mask, axis=0, dtype=np.int32), axis=1, out=table[1:, 1:])
+    corner = np.clip(screen[:, :2], -1, size + 1)[faces]
+    low = np.clip(np.floor(corner.min(axis=1)), 0, size).astype(np.int64)
+    high = np.clip(np.ceil(corner.max(axis=1)), 0, size).astype(np.int64)
+    (x0, y0), (x1, y1) = low.T, high.T
+    return table[y1, x1] - table[y0, x1] - table[y1, x0] + table[y0, x0] > 0
+
+
+def _shade(
+    hit: Fragments, corners: np.ndarray, is_front: np.ndarray, material: tuple[float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Linear light (P, 3) that fragments send to the viewer, and how much they face the viewer (P,)."""
+    attributes = corners.shape[1] // 3
+    own = corners[hit.face]
+    sampled = hit.barycentric[:, 0:1] * own[:, :attributes]
+    sampled += hit.barycentric[:, 1:2] * own[:, attributes : 2 * attributes]
+    sampled += hit.barycentric[:, 2:3] * own[:, 2 * attributes :]
+    normal = np.ascontiguousarray(sampled[:, :3])
+    normal /= np.sqrt(np.einsum("pk,pk->p", normal, normal))[:, None] + np.float32(1e-12)
+    lit = normal @ _TOWARD_LIGHT.T
+    lit += np.float32(0.18)  # soft terminator, as in skin and clay
+    np.maximum(lit, 0, out=lit)
+    light = lit @ (_LIGHT_COLOR / np.float32(1.18))
+    light += _AMBIENT * (np.float32(0.82) + np.float32(0.18) * normal[:, 1:2])
+    light *= np.float32(material) if attributes == 3 else np.clip(sampled[:, 3:], 0, 1)
+    gloss = np.maximum(normal @ _HALFWAY.T, 0)
+    gloss *= gloss  # to the 16th power
+    gloss *= gloss
+    gloss *= gloss
+    gloss *= gloss
+    light += (gloss @ (_GLOSS * _LIGHT_COLOR.mean(axis=1)))[:, None]
+    front = is_front[hit.face]
+    light[~front] = _BACK_FACE
+    return light, np.where(front, np.abs(normal[:, 2]), np.float32(1))
+
+
+def _hollow_shadow(depth: np.ndarray, cover: np.ndarray, facing: np.ndarray, pixel_size: float) -> np.ndarray:
     """Factor 0..1 per pixel: darker where the surface lies behind the average depth around it.
 
-    `weighted_depth` is depth x coverage in pixels, `pixel_size` in metres. Pixels without surface take no part
-    in the averages. Where the surface turns away from the viewer (`facing` near 0) it recedes by itself, so the
+    `depth` is in pixels, `pixel_size` in metres. Pixels without surface (`cover` 0) take no part in the
+    averages. Where the surface turns away from the viewer (`facing` near 0) it recedes by itself, so the
     shadow is held back there; otherwise every outline would be drawn in black.
     """
     factor = np.ones_like(cover)
-    depth = weighted_depth / np.maximum(cover, 1e-6)
-    strength = 0.25 + 0.75 * np.clip((facing / np.maximum(cover, 1e-6) - 0.15) / 0.5, 0, 1)
+    strength = 0.25 + 0.75 * np.clip((facing - 0.15) / 0.5, 0, 1)
     for radius, gain, floor in _HOLLOWS:
-        width = 2 * max(1, round(radius / pixel_size)) + 1
-        mean_depth, mean_cover = weighted_depth, cover
+        block = 2 if radius / pixel_size > 8 and depth.shape[0] % 2 == 0 else 1  # wide averages need no fine grid
+        width = 2 * max(1, round(radius / pixel_size / block)) + 1
+        mean_depth, mean_cover = _average_blocks(depth, block), _average_blocks(cover, block)
         for _ in range(2):  # two box filters make a triangle filter, close to a Gaussian
             mean_depth, mean_cover = uniform_filter(mean_depth, width), uniform_filter(mean_cover, width)
-        behind = (depth - mean_depth / np.maximum(mean_cover, 1e-6)) / width
+        mean = mean_depth / np.maximum(mean_cover, 1e-6)
+        behind = (depth - zoom(mean, block, order=1, grid_mode=True, mode="nearest")) / (width * block)
         factor *= np.clip(1 - strength * gain * np.maximum(behind, 0), floor, 1)
-    return 1 + (factor - 1) * cover
+    return np.where(cover > 0, factor, 1)
 
 
 def _average_blocks(image: np.ndarray, block: int) -> np.ndarray:
     if block == 1:
         return image
-    total = sum(image[i::block, j::block] for i in range(block) for j in range(block))
-    return total / np.float32(block * block)
+    return sum(image[i::block, j::block] for i in range(block) for j in range(block)) / np.float32(block * block)
 
 
 def _dots(image: np.ndarray, centers: np.ndarray, radius: float) -> np.ndarray:

@@ -63,6 +63,9 @@ def dynamic_embedding(head: DemoHead) -> tuple[np.ndarray, np.ndarray]:
     start, forward = contour[:8], np.maximum(contour[:8, 0] - _SLIDE_TO, 0)
     p = start[:, :1] - forward[:, None] * steps  # (8, 81): along each level from the jaw line to the front
     q = np.repeat(start[:, 1:], steps.size, axis=1)
+    for _ in range(4):  # bend the levels so that they stay at one height in space
+        along = surface.skin_surface(p.ravel(), q.ravel()).reshape(8, steps.size, 3)
+        q = q + (along[:, :1, 1] - along[:, :, 1])
     along = surface.skin_surface(p.ravel(), q.ravel()).reshape(8, steps.size, 3)
     face_index, weights = np.zeros((79, 17), dtype=np.int64), np.zeros((79, 17, 3))
     for row, degrees in enumerate(YAW_DEGREES):
@@ -70,7 +73,7 @@ def dynamic_embedding(head: DemoHead) -> tuple[np.ndarray, np.ndarray]:
         across = along[:, :, 0] * np.cos(yaw) + along[:, :, 2] * np.sin(yaw)  # to the right of the picture
         chosen = np.argmax(across, axis=1) if degrees else np.zeros(8, dtype=int)
         away = contour.copy()
-        away[:8, 0] = p[np.arange(8), chosen]
+        away[:8, 0], away[:8, 1] = p[np.arange(8), chosen], q[np.arange(8), chosen]
         away_side = 1 if degrees >= 0 else -1
         right, left = (contour, away) if away_side > 0 else (away, contour)
         chart = np.concatenate([right, left[7::-1]])

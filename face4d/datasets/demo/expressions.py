@@ -114,7 +114,8 @@ def _turn_about_x(points: np.ndarray, center: np.ndarray, angle: np.ndarray) -> 
     """Rotate points (N, 3) about the x-parallel axis through center; positive angles move the front down."""
     y, z = points[:, 1] - center[1], points[:, 2] - center[2]
     cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack([points[:, 0], center[1] + y * cos - z * sin, center[2] + z * cos + y * sin], axis=1)
+    turned = np.stack([points[:, 0], center[1] + y * cos - z * sin, center[2] + z * cos + y * sin], axis=1)
+    return np.where((angle == 0)[:, None], points, turned)  # what does not turn stays to the last bit
 
 
 def _lids_meet(closing: np.ndarray, fields: dict) -> np.ndarray:
@@ -200,20 +201,18 @@ def _jaw(p: np.ndarray, q: np.ndarray, u: np.ndarray, v: np.ndarray, roof: np.nd
     throat = smoothstep(q, -134, -90)
     weight = np.where(pocket, weight, weight * toward_ear * throat)
     weight = np.where(head.kind == TEETH, roof < 0, weight)
-    return np.where(head.kind == EYE, 0, np.clip(weight, 0, 1))
+    weight = np.where(weight < 1e-3, 0, np.minimum(weight, 1))
+    return np.where(head.kind == EYE, 0, weight)
 
 
 def _lid_angles(p: np.ndarray, q: np.ndarray, distance: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Radians about the eye's axis, positive downwards, for closing, squinting and widening."""
-    du = p - surface.EYE_CHART[0]
-    u = np.clip(du / surface.EYE_HALF_WIDTH, -1, 1)
-    opening = 1 - u**2
-    reach = np.sqrt(np.clip(surface.EYE_RADIUS**2 - (0.8 * du) ** 2, 40, None))
-    up = np.arcsin(np.clip(surface.LID_UP * opening / reach, -0.9, 0.9))
-    down = np.arcsin(np.clip(surface.LID_DOWN * opening / reach, -0.9, 0.9))
+    du = np.clip(p - surface.EYE_CHART[0], -surface.EYE_HALF_WIDTH, surface.EYE_HALF_WIDTH)
+    opening = 1 - (du / surface.EYE_HALF_WIDTH) ** 2
+    upper, lower = (surface.lid_margin_angle(du, lid * opening) for lid in (surface.LID_UP, -surface.LID_DOWN))
+    whole = upper - lower
     above = height >= 0
     fade = np.where(above, smoothstep(distance, 9.5, 0.0), smoothstep(distance, 8.0, 0.0))
-    whole = up + down
     close = np.where(above, 0.80 * whole, -0.195 * whole) * fade
     squint = np.where(above, 0.14 * whole, -0.34 * whole) * fade
     widen = np.where(above, 0.30 * whole, -0.10 * whole) * fade
@@ -226,7 +225,7 @@ def _units(
     upper: np.ndarray, lower: np.ndarray, depth: np.ndarray, skin: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Displacements (V, 3) in millimetres per unit weight of all units that are not rotations."""
-    y = surface.MOUTH_Q + v * (np.abs(q - surface.MOUTH_Q) < 60) + (q - surface.MOUTH_Q) * (np.abs(q - surface.MOUTH_Q) >= 60)
+    q = np.where(np.abs(q - surface.MOUTH_Q) < 60, surface.MOUTH_Q + v, q)  # both lips have one line
     sign = side * smoothstep(p, 0, 6)
     fade = 1 - 0.75 * depth
     zero = np.zeros_like(p)
@@ -234,7 +233,7 @@ def _units(
     def field(x: np.ndarray | float, up: np.ndarray | float, out: np.ndarray | float) -> np.ndarray:
         return np.stack([zero + x, zero + up, zero + out], axis=1)
 
-    corner = np.where(p < 26, 0.05 + 0.95 * (p / 26) ** 1.7, bump(p, y, (26, -43), (12, 1e6))) * bump(p, y, (p, -43), (1, 13.5)) * fade
+    corner = np.where(p < 26, 0.05 + 0.95 * (p / 26) ** 1.7, bump(p, q, (26, -43), (12, 1e6))) * bump(p, q, (p, -43), (1, 13.5)) * fade
     lip_height = np.where(upper > 0.5, surface.upper_lip_height(u), surface.lower_lip_height(u))
     t = np.abs(v) / np.maximum(lip_height, 2.2)
     lips = np.exp(-((np.maximum(t - 0.8, 0) / 1.1) ** 2)) * np.exp(-((np.maximum(u - 0.9, 0) / 0.35) ** 2)) * fade
@@ -242,7 +241,7 @@ def _units(
     wide = np.exp(-((p / 27) ** 4))
     upper_band = upper * np.exp(-((np.maximum(v - 3, 0) / 10) ** 2)) * wide * fade
     lower_band = lower * np.exp(-((np.maximum(-v - 5, 0) / 11) ** 2)) * wide * fade
-    mouth = bump(p, y, (0, -44), (27, 17)) * fade
+    mouth = bump(p, q, (0, -44), (27, 17)) * fade
     apple = bump(p, q, (40, -8), (13, 12), -20) * skin
     fold = bump(p, q, (27, -24), (3.4, 13), 24)
     wing = bump(p, q, (14, -14), (6, 7))
@@ -271,6 +270,6 @@ def _units(
         "chin_raise": field(0, 5.0 * chin + 4.2 * lower_band * across ** 0.5 + 4.2 * upper_band * across, 2.0 * chin + 3.4 * lower_band * across),
         "mouth_shift": field(10.5 * mouth + 3.0 * bump(p, q, (0, -72), (22, 14)), 0, 0) + field(0, 0, -1.4 * fold),
         "cheek_suck": field(-sign * 7.0 * pad, 0, -8.5 * pad) + field(-sign * 1.5 * corner, 0, 0),
-        "cheek_puff": field(sign * 8.0 * pad, 0, 9.0 * pad) + field(0, 0, 3.5 * bump(p, y, (16, -44), (22, 15)) * fade),
+        "cheek_puff": field(sign * 8.0 * pad, 0, 9.0 * pad) + field(0, 0, 3.5 * bump(p, q, (16, -44), (22, 15)) * fade),
         "jaw_shift": field(7.0 * (1 - upper) * smoothstep(q, -30, -60) * smoothstep(q, -120, -92) * smoothstep(p, 105, 55) * fade, 0, 0),
     }  # fmt: skip

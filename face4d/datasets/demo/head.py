@@ -48,7 +48,8 @@ class DemoHead:
 
     def eye_centers(self, neutral: np.ndarray) -> np.ndarray:
         """(2, 3) metres: middle of the subject's right and left eyeball."""
-        return np.stack([neutral[(self.kind == EYE) & (self.side == s)].mean(axis=0) for s in (-1, 1)])
+        backs = [np.flatnonzero((self.kind == EYE) & (self.side == s))[-1] for s in (-1, 1)]  # last point: the back pole
+        return neutral[backs] + np.array([0.0, 0.0, surface.EYE_RADIUS * _MM])
 
 
 def identity_weights(seed: int, subject: int) -> np.ndarray:
@@ -163,6 +164,7 @@ def _identity_modes(
     y = vertices[:, 1] * (1 - with_eye) + surface.EYE_CENTER[1] * with_eye
     z = vertices[:, 2] * (1 - with_eye) + surface.EYE_CENTER[2] * with_eye
     u, v = surface.mouth_coordinates(p, q)
+    q = np.where(np.abs(q - surface.MOUTH_Q) < 60, surface.MOUTH_Q + v, q)  # both lips have one line
     pocket = np.where(kind == TEETH, 0.6, (kind == POCKET) * inner[:, 2])
     front = smoothstep(p, 110, 60)
     sign = np.where(side == 0, 0.0, side)

@@ -290,6 +290,12 @@ def ear_chart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack([EAR_CHART[0] + EAR_HALF_SIZE[0] * tilted, EAR_CHART[1] + EAR_HALF_SIZE[1] * b], axis=1)
 
 
+def lid_margin_angle(du: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Elevation (radians) above the eye's axis of the lid margin at du millimetres from the middle, `height` above the line of the corners."""
+    dv = 0.10 * du + height
+    return np.arctan2(dv, np.sqrt((EYE_RADIUS + 0.9) ** 2 - (0.80 * du) ** 2 - dv**2) - 0.17 * du)
+
+
 def onto_lid_margin(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Chart points inside the eye opening moved out to the lid margin, all others as they are."""
     rho, _, _ = eye_distance(p, q)

@@ -55,7 +55,10 @@ def half_head(level: int) -> HalfHead:
     fixed, lip_count, lid_count = _fixed_points()
     chart = np.concatenate([fixed, _fill(fixed)])
     outside = _meshed_by_delaunay(chart)
-    faces = np.concatenate([outside[_triangles(chart[outside])], _ear_faces(chart), _crown_faces(chart)])
+    skin = outside[_triangles(chart[outside])]
+    outline = _ear_start(chart) + np.arange(_EAR_COUNT)
+    skin = skin[~np.isin(skin, outline).all(axis=1)]  # what Delaunay spans across the ear
+    faces = np.concatenate([skin, _ear_faces(chart), _crown_faces(chart)])
     return _close_openings(chart, faces, lip_count, lid_count)
 
 
@@ -231,7 +234,7 @@ def _ear_faces(chart: np.ndarray) -> np.ndarray:
     """The ear in regular rings; a Delaunay triangulation of the chart would cut across its steep rim."""
     first = _ear_start(chart)
     rings = first + np.arange(_EAR_COUNT * len(_EAR_RADII)).reshape(-1, _EAR_COUNT)
-    strips = [_strip(np.append(outer, outer[0]), np.append(inner, inner[0]))[:, [0, 1, 2]] for outer, inner in zip(rings[:-1], rings[1:])]
+    strips = [_strip(np.append(outer, outer[0]), np.append(inner, inner[0])) for outer, inner in zip(rings[:-1], rings[1:])]
     last, middle = rings[-1], rings[-1, -1] + 1
     fan = np.stack([last, np.roll(last, -1), np.full(_EAR_COUNT, middle)], axis=1)
     return np.concatenate([*strips, fan])
@@ -254,7 +257,7 @@ def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_co
         charts.append(chart[:lip_count])
         kind.append(np.full(lip_count, POCKET))
         inner.append(np.stack([u, side, np.full(lip_count, depth)], 1))
-        new_faces.append(_strip(previous, ring))
+        new_faces.append(_strip(previous[::-1], ring[::-1]))
         previous, count = ring, count + lip_count
     upper, lower = previous[: half + 1], previous[::-1][: half + 1]  # back wall, from the middle to the corner
     for k in range(half):
