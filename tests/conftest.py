@@ -1,0 +1,75 @@
+"""What tests share: where the optional data lies, tiny landmark sets, scripts as subprocesses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Folder of real landmarks and faces; the test is skipped where it is not."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the real data beside the checkout")
+    return SHARED / "data"
+
+
+@pytest.fixture
+def reference() -> Callable[[str], dict[str, np.ndarray]]:
+    """Loads the vectors of one case of tests/reference."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(REPOSITORY / "tests" / "reference" / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return load
+
+
+@pytest.fixture
+def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script of the repository in a folder, as a user would, on one thread."""
+
+    def run(script: str, *arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *(["-m", script] if script.startswith("face4d.") else [str(REPOSITORY / script)])]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        result = subprocess.run(
+            [*command, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env=environment, timeout=300
+        )
+        assert not check or result.returncode == 0, result.stderr
+        return result
+
+    return run
+
+
+def toy_sequence(label: int, subject: int, frames: int) -> np.ndarray:
+    """(T, 68, 3) metres: a subject's face moving along its label's direction, up to a subject's own apex and back."""
+    face = np.random.default_rng(100).normal(0, 0.03, (68, 3)) + np.random.default_rng(200 + subject).normal(0, 0.002, (68, 3))
+    direction = np.random.default_rng(300 + label).normal(0, 0.004, (68, 3))
+    apex = (0.3 + 0.4 * ((7 * subject + 3 * label) % 10) / 9) * (frames - 1)
+    time = np.arange(frames)
+    activation = np.where(time < apex, time / apex, (frames - 1 - time) / (frames - 1 - apex))
+    return (face + np.sin(0.5 * np.pi * activation)[:, None, None] ** 2 * direction).astype(np.float32)
+
+
+@pytest.fixture
+def landmark_folder(tmp_path: Path) -> Path:
+    """A plain landmark folder: Happy, Rage, Scream of CH01..CH05, 13 frames; CH01 and CH02 are the thesis' test subjects."""
+    return write_landmarks(tmp_path / "landmarks", ("Happy", "Rage", "Scream"), ("CH01", "CH02", "CH03", "CH04", "CH05"), 13)
+
+
+def write_landmarks(folder: Path, labels: Sequence[str], subjects: Sequence[str], frames: int) -> Path:
+    """Write toy sequences as ``<label>_<subject>.npy``."""
+    folder.mkdir(parents=True)
+    for label_number, label in enumerate(labels):
+        for subject_number, subject in enumerate(subjects):
+            np.save(folder / f"{label}_{subject}.npy", toy_sequence(label_number, subject_number, frames))
+    return folder

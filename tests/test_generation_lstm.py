@@ -1,0 +1,87 @@
+"""Networks: the thesis' reference vectors, shapes, gradients."""
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
+from face4d.generation.train import make_loss
+
+
+def recipe_weights(network: torch.nn.Module) -> None:
+    """The reference's weights: every entry drawn from a generator seeded with its own name."""
+    values = {}
+    for name, tensor in network.state_dict().items():
+        draw = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(tensor.shape)).astype(np.float32)
+        gain = np.float32(1 / np.sqrt(np.prod(draw.shape[1:]))) if draw.ndim >= 2 else np.float32(0.02)
+        values[name] = torch.from_numpy(draw * gain)
+    network.load_state_dict(values)
+
+
+@pytest.fixture
+def decoder(reference):
+    network = ThesisGenerator(num_labels=12, hidden_size=64)
+    recipe_weights(network)
+    return network, {name: torch.from_numpy(value) for name, value in reference("c01_decoder").items() if value.dtype.kind != "U"}
+
+
+@pytest.mark.parametrize("frames", [40, 7])
+def test_thesis_generator_meets_the_reference_outputs(decoder, frames):
+    network, vectors = decoder
+    with torch.no_grad():
+        output = network(vectors["inputs"], vectors["labels"], frames)
+    torch.testing.assert_close(output, vectors[f"out{frames}"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("frames", [40, 7])
+@pytest.mark.parametrize(("name", "loss_name"), [("l1", "l1"), ("l2", "mse")])
+def test_thesis_generator_meets_the_reference_gradients(decoder, reference, frames, name, loss_name):
+    network, vectors = decoder
+    loss = make_loss(name)(network(vectors["inputs"], vectors["labels"], frames), vectors["target"][:, :frames])
+    loss.backward()
+    assert loss.item() == pytest.approx(vectors[f"{loss_name}_loss{frames}"].item(), rel=1e-6)
+    parameters = dict(network.named_parameters())
+    for k, parameter_name in enumerate(reference("c01_decoder")["param_names"]):
+        gradient = parameters[str(parameter_name)].grad
+        expected_sum = vectors[f"{loss_name}_gradabs{frames}"][k].item()
+        assert gradient.abs().sum(dtype=torch.float64).item() == pytest.approx(expected_sum, rel=1e-5)
+        first = vectors[f"{loss_name}_gradfirst4_{frames}"][k]
+        torch.testing.assert_close(gradient.flatten()[:4], first, rtol=0, atol=1e-5 * gradient.abs().max().item())
+
+
+@pytest.mark.parametrize("network", [ThesisGenerator(3, 8), CoefficientGenerator(3, 8, 4)])
+def test_shapes_and_independence_of_batch_members(network):
+    start, labels = torch.randn(5, 68, 3), torch.tensor([0, 1, 2, 1, 0])
+    with torch.no_grad():
+        together = network(start, labels, 9)
+        alone = torch.cat([network(start[i : i + 1], labels[i : i + 1], 9) for i in range(5)])
+    assert together.shape == (5, 9, 68, 3)
+    torch.testing.assert_close(together, alone)
+
+
+def test_label_changes_the_motion():
+    network = CoefficientGenerator(2, 8, 4)
+    network.fit_basis(torch.randn(20, 68, 3))
+    with torch.no_grad():
+        first, second = network(torch.zeros(2, 68, 3), torch.tensor([0, 1]), 5)
+    assert (first - second).abs().max() > 1e-3
+
+
+def test_basis_is_orthonormal_and_keeps_what_lies_in_it():
+    directions = torch.randn(3, 204)
+    data = (torch.randn(50, 3) @ directions).unflatten(1, (68, 3))
+    network = CoefficientGenerator(2, 8, 3)
+    network.fit_basis(data)
+    torch.testing.assert_close(network.basis.T @ network.basis, torch.eye(3), atol=1e-5, rtol=0)
+    coefficients = data.flatten(1) @ network.basis / network.scale
+    torch.testing.assert_close(coefficients.square().mean(0), torch.ones(3), atol=1e-4, rtol=0)  # whitened
+    torch.testing.assert_close((coefficients * network.scale @ network.basis.T).unflatten(1, (68, 3)), data, atol=1e-4, rtol=1e-4)
+
+
+def test_basis_of_fewer_dimensions_than_components_stays_finite():
+    network = CoefficientGenerator(2, 8, 16)
+    network.fit_basis(torch.randn(4, 68, 3) * 1e-3)
+    assert torch.isfinite(network(torch.zeros(1, 68, 3), torch.tensor([0]), 3)).all()
+    assert (network.scale >= 1e-6 - 1e-12).all()

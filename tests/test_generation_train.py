@@ -1,0 +1,207 @@
+"""Training: the thesis' schedule against reference losses, resuming, selection, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from face4d.datasets.landmark_set import hold_out, load_split
+from face4d.errors import InputError
+from face4d.generation.config import PRESETS, GeneratorConfig
+from face4d.generation.lstm import ThesisGenerator
+from face4d.generation.sample import load_generator
+from face4d.generation.train import learning_rate, losses_from_every_frame, make_loss, train, validate
+from face4d.runtime.run_folder import RunFolder
+from tests.conftest import REPOSITORY, write_landmarks
+from tests.test_generation_lstm import recipe_weights
+
+TINY = dict(hidden_size=8, epochs=6, batch_size=4, validate_every=2)
+
+
+@pytest.fixture
+def split(landmark_folder):
+    return load_split(landmark_folder, test_subjects=("CH01", "CH02"))
+
+
+def config(preset: str = "default", **flags) -> GeneratorConfig:
+    return PRESETS[preset].with_flags({**TINY, **flags})
+
+
+def run_training(split, folder, **arguments):
+    arguments = {"config": config(), "quiet": True, **arguments}
+    configuration = arguments.pop("config")
+    metrics = train(split, configuration, RunFolder(folder / "runs" / "a"), folder / "models" / "a.pt", **arguments)
+    return metrics, load_generator(folder / "models" / "a.pt")
+
+
+@pytest.mark.parametrize(("name", "loss_name"), [("l1", "l1"), ("l2", "mse")])
+def test_thesis_schedule_meets_the_reference_losses(reference, name, loss_name):
+    """Two batches of 40 optimiser steps, last start frame first; one optimiser over both."""
+    vectors = reference("c02_training")
+    network = ThesisGenerator(num_labels=12, hidden_size=32)
+    recipe_weights(network)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    settings = PRESETS["thesis"]
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(settings, 0.5))
+    for number in (1, 2):
+        batch, labels = (torch.from_numpy(vectors[f"{kind}{number}"]) for kind in ("batch", "labels"))
+        losses = []
+        for value in losses_from_every_frame(network, batch, labels, make_loss(name)):
+            losses.append(value.item())
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        np.testing.assert_allclose(losses, vectors[f"{loss_name}_losses"][number - 1], rtol=1e-5)
+    after = network.state_dict()
+    for k, parameter in enumerate(map(str, vectors["param_names"])):
+        moved = (after[parameter].double() - before[parameter].double()).abs().sum().item()
+        assert moved == pytest.approx(vectors[f"{loss_name}_delta_abssum"][k], rel=1e-4)
+        flat = after[parameter].flatten().numpy()
+        np.testing.assert_allclose(flat[:6], vectors[f"{loss_name}_final_first6"][k], atol=5e-6, rtol=0)
+        np.testing.assert_allclose(flat[-6:], vectors[f"{loss_name}_final_last6"][k], atol=5e-6, rtol=0)
+
+
+def test_thesis_preset_trains_with_that_schedule(split, tmp_path):
+    """The engine's epoch loss is the sum of the reference loop's losses over start frames, averaged over batches."""
+    settings = config("thesis", epochs=1, batch_size=9)
+    run_training(split, tmp_path, config=settings)
+    torch.manual_seed(settings.seed)
+    network = ThesisGenerator(3, settings.hidden_size)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(settings.seed))
+    data = torch.from_numpy(np.stack([sequence.displacement for sequence in split.train]))[order]
+    labels = torch.tensor([split.labels.index(sequence.label) for sequence in split.train])[order]
+    for start in range(11, -1, -1):
+        optimizer.zero_grad()
+        (network(data[:, start], labels, 12 - start) - data[:, start + 1 :]).abs().mean().backward()
+        optimizer.step()
+    trained = load_generator(tmp_path / "models" / "a.pt").network.state_dict()
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(trained[name], value, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2"])
+def test_default_preset_beats_the_static_neutral(split, tmp_path, loss):
+    metrics, generator = run_training(split, tmp_path, config=config(loss=loss, epochs=40, hidden_size=24, lr=1e-2))
+    displacement = np.stack([sequence.displacement for sequence in split.test])[:, 1:]
+    assert metrics["mm"] < 0.75e3 * np.linalg.norm(displacement, axis=3).mean()
+    assert generator.labels == ("Happy", "Rage", "Scream")
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2"])
+def test_thesis_preset_learns(split, tmp_path, loss):
+    early, _ = run_training(split, tmp_path / "early", config=config("thesis", loss=loss, epochs=1, lr=1e-3))
+    late, _ = run_training(split, tmp_path / "late", config=config("thesis", loss=loss, epochs=20, lr=1e-3))
+    assert late["mm"] < 0.25 * early["mm"]
+
+
+def test_metrics_file_holds_the_scores_of_the_weights_kept(split, tmp_path):
+    metrics, generator = run_training(split, tmp_path)
+    written = json.loads((tmp_path / "runs" / "a" / "metrics.json").read_text())
+    assert {"mse", "l1", "mm", "mm_std", "epoch", "seconds"} <= set(written)
+    test = np.stack([sequence.displacement for sequence in split.test])
+    labels = np.array([generator.labels.index(sequence.label) for sequence in split.test])
+    difference = generator.generate(test[:, 0], labels)[:, 1:] - test[:, 1:]
+    assert written["mse"] == pytest.approx(np.square(difference, dtype=np.float64).mean(), rel=1e-5)
+    assert written["l1"] == pytest.approx(np.abs(difference).mean(), rel=1e-5)
+    assert written["mm"] == pytest.approx(1e3 * np.linalg.norm(difference, axis=3).mean(), rel=1e-5)
+    settings = json.loads((tmp_path / "runs" / "a" / "config.json").read_text())
+    assert settings["config"] == config().as_dict() and settings["versions"]["torch"] == torch.__version__
+    assert list((tmp_path / "runs" / "a").glob("events.out.tfevents.*"))
+
+
+def test_same_seed_same_weights_and_another_seed_others(split, tmp_path):
+    weights = [run_training(split, tmp_path / name, config=config(seed=seed))[1].network.state_dict() for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert not torch.equal(weights[0]["fc_2.weight"], weights[2]["fc_2.weight"])
+
+
+def test_select_last_never_looks_at_the_test_set(split, tmp_path, landmark_folder):
+    """Other test sequences, same weights."""
+    _, generator = run_training(split, tmp_path / "one")
+    for path in landmark_folder.glob("*_CH01.npy"):
+        np.save(path, np.load(path)[::-1] + np.random.default_rng(0).normal(0, 1e-3, (13, 68, 3)).astype(np.float32))
+    _, other = run_training(load_split(landmark_folder, test_subjects=("CH01", "CH02")), tmp_path / "two")
+    for name, value in generator.network.state_dict().items():
+        assert torch.equal(value, other.network.state_dict()[name])
+
+
+def test_held_out_subjects_choose_weights_and_stop_early(split, tmp_path):
+    smaller, held_out = hold_out(split, ["CH05"])
+    settings = config(select="validation", lr=2.0, lr_schedule="constant", epochs=60, patience=3, validate_every=1)  # diverges
+    metrics, _ = run_training(smaller, tmp_path, config=settings, held_out=held_out)
+    assert metrics["epochs_trained"] < 60
+    assert metrics["epochs_trained"] - metrics["epoch"] == 3
+
+
+def test_validation_is_not_changed_by_plotting_nor_changes_the_network(split, tmp_path):
+    from face4d.view.landmark_view import landmark_gif
+
+    _, generator = run_training(split, tmp_path)
+    test = torch.from_numpy(np.stack([sequence.displacement for sequence in split.test]))
+    labels = torch.tensor([split.labels.index(sequence.label) for sequence in split.test])
+    random_state = torch.get_rng_state()
+    first = validate(generator.network, test, labels)
+    for sequence in split.test:
+        landmark_gif(tmp_path / "x.gif", sequence.landmarks, reference=sequence.landmarks)
+    assert validate(generator.network, test, labels) == first
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert np.array_equal(test.numpy(), np.stack([sequence.displacement for sequence in split.test]))
+
+
+def test_continuing_with_other_settings_or_data_is_refused(split, tmp_path, landmark_folder):
+    run_training(split, tmp_path)
+    with pytest.raises(InputError, match="hidden_size = 9"):
+        run_training(split, tmp_path, config=config(hidden_size=9), resume=True)
+    path = next(landmark_folder.glob("*_CH04.npy"))
+    np.save(path, np.load(path) * 1.01)
+    with pytest.raises(InputError, match="same data"):
+        run_training(load_split(landmark_folder, test_subjects=("CH01", "CH02")), tmp_path, resume=True)
+
+
+def test_diverged_training_is_an_error_not_a_checkpoint(split, tmp_path):
+    with pytest.raises(InputError, match="finite training loss"):
+        run_training(split, tmp_path, config=config("thesis", loss="l2", lr=1e30))
+    assert not (tmp_path / "models" / "a.pt").exists()
+
+
+def test_one_cycle_rises_and_falls_to_zero():
+    rates = [learning_rate(config(lr=1.0), k / 100) for k in range(1, 101)]
+    assert np.argmax(rates) == 9 and rates[9] == pytest.approx(1.0) and rates[-1] == pytest.approx(0.0)
+    assert np.all(np.diff(rates[9:]) < 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_resumed_ends_with_the_weights_of_an_uninterrupted_one(landmark_folder, tmp_path, number):
+    flags = ["--dataset", "florence", "--landmarks", landmark_folder, "--labels", "all", "--hidden-size", 16, "--epochs", 150, "--run", "x"]
+    command = [sys.executable, str(REPOSITORY / "main.py"), *map(str, flags), "--checkpoint-seconds", "0", "--validate-every", "50"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    subprocess.run(command, cwd=tmp_path / "whole", env=environment, check=True, capture_output=True)
+    process = subprocess.Popen(command, cwd=tmp_path / "killed", env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    last = tmp_path / "killed" / "models" / "x.last.pt"
+    while not last.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(number)
+    assert process.wait() != 0
+    assert not (tmp_path / "killed" / "models" / "x.pt").exists(), "it had finished before it was killed"
+    subprocess.run([*command, "--resume"], cwd=tmp_path / "killed", env=environment, check=True, capture_output=True)
+    whole, resumed = (load_generator(tmp_path / name / "models" / "x.pt").network.state_dict() for name in ("whole", "killed"))
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_real_landmarks_are_learned_in_a_few_epochs(shared_data, tmp_path):
+    from face4d.constants import FLORENCE_LABELS
+
+    real = load_split(shared_data / "landmarks_florence", labels=FLORENCE_LABELS)
+    metrics, _ = run_training(real, tmp_path, config=PRESETS["default"].with_flags({"epochs": 20}))
+    assert metrics["mse"] < 0.5 * 6.73e-6  # static neutral: 6.73e-6

@@ -1,0 +1,177 @@
+"""The ground floor: whole-or-nothing files, checkpoints, pickles, exit codes."""
+
+import errno
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from face4d.errors import InputError
+from face4d.runtime import atomic, cli
+from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
+from face4d.runtime.device import resolve_device
+from face4d.runtime.parallel import map_files
+from face4d.runtime.run_folder import RunFolder, read_json
+from face4d.runtime.safe_pickle import load_npy, load_pickle
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import face4d, sys; print([m for m in ('torch', 'matplotlib', 'trimesh', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic.replacing(target) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+    with atomic.replacing(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_written_whole_and_never_replaced(tmp_path):
+    with pytest.raises(RuntimeError), atomic.replacing_folder(tmp_path / "x") as temporary:
+        (temporary / "a").write_text("1")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with atomic.replacing_folder(tmp_path / "x") as temporary:
+        (temporary / "a").write_text("1")
+    with pytest.raises(FileExistsError), atomic.replacing_folder(tmp_path / "x"):
+        pass
+    assert (tmp_path / "x" / "a").read_text() == "1"
+
+
+def test_checkpoints_come_back(tmp_path):
+    content = {"config": {"a": 1, "b": [0.5, None]}, "labels": ["x"], "model": {"w": torch.arange(3.0)}}
+    save_checkpoint(tmp_path / "c.pt", "generator", content)
+    loaded = load_checkpoint(tmp_path / "c.pt", "generator")
+    assert loaded["config"] == content["config"] and torch.equal(loaded["model"]["w"], content["model"]["w"])
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("something ran",)
+
+
+def test_foreign_checkpoints_are_refused(tmp_path, capsys):
+    path = tmp_path / "c.pt"
+    for content, found in (
+        ({"state_dict": {}}, "another program"),
+        ({"format": "face4d", "format_version": 1, "kind": "classifier"}, "a classifier checkpoint"),
+        ({"format": "face4d", "format_version": 99, "kind": "generator"}, "format 99"),
+        (Evil(), "unreadable"),
+        (torch.nn.Linear(2, 2), "unreadable"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(InputError, match=found):
+            load_checkpoint(path, "generator")
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match="unreadable"):
+        load_checkpoint(path, "generator")
+    path.write_text("hello")
+    with pytest.raises(InputError, match="unreadable"):
+        load_checkpoint(path, "generator")
+    with pytest.raises(InputError, match="no such file"):
+        load_checkpoint(tmp_path / "nothing.pt", "generator")
+    with pytest.raises(InputError, match="a folder"):
+        load_checkpoint(tmp_path, "generator")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_pickles_of_arrays_are_read(tmp_path, protocol):
+    value = {"lmk_face_idx": np.arange(5), "lmk_b_coords": np.random.default_rng(0).random((5, 3)), "n": np.float64(3.5), "t": (1, "a")}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(value, protocol=protocol))
+    loaded = load_pickle(tmp_path / "a.pkl")
+    np.testing.assert_array_equal(loaded["lmk_b_coords"], value["lmk_b_coords"])
+    assert loaded["n"] == 3.5 and loaded["t"] == (1, "a")
+
+
+def test_pickles_of_anything_else_are_refused_and_run_nothing(tmp_path, capsys):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": Evil()}))
+    with pytest.raises(InputError, match="builtins.print"):
+        load_pickle(tmp_path / "a.pkl")
+    np.save(tmp_path / "a.npy", np.array({"a": Evil()}, dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="builtins.print"):
+        load_npy(tmp_path / "a.npy")
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps(np.arange(100))[:40])
+    with pytest.raises(InputError, match="a pickle of numpy arrays only"):
+        load_pickle(tmp_path / "b.pkl")
+    assert capsys.readouterr().out == ""
+
+
+def test_npy_files_with_and_without_objects(tmp_path):
+    np.save(tmp_path / "a.npy", np.array({"x": np.arange(3)}, dtype=object), allow_pickle=True)
+    np.testing.assert_array_equal(load_npy(tmp_path / "a.npy")["x"], [0, 1, 2])
+    np.save(tmp_path / "b.npy", np.arange(4.0))
+    np.testing.assert_array_equal(load_npy(tmp_path / "b.npy"), [0, 1, 2, 3])
+    (tmp_path / "c.npy").write_text("no")
+    with pytest.raises(InputError, match="a .npy file"):
+        load_npy(tmp_path / "c.npy")
+
+
+def exit_of(error: BaseException, capsys) -> tuple[int, str]:
+    def main(argv):
+        raise error
+
+    with pytest.raises(SystemExit) as leaving:
+        cli.run(main, [])
+    return leaving.value.code, capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_and_exit_code_two(capsys):
+    code, text = exit_of(InputError("a/b.ply", "1 vertex", "none\nat all"), capsys)
+    assert (code, text) == (2, "error: a/b.ply: expected 1 vertex, found none at all\n")
+
+
+def test_full_disk_is_one_line(capsys):
+    code, text = exit_of(OSError(errno.ENOSPC, "No space left on device", "out/x.npy"), capsys)
+    assert code == 2 and text.count("\n") == 1 and "out/x.npy" in text and "full" in text
+
+
+def test_interruption_and_defects(capsys):
+    assert exit_of(KeyboardInterrupt(), capsys)[0] == 130
+    with pytest.raises(ZeroDivisionError):
+        cli.run(lambda argv: 1 // 0, [])
+
+
+def test_overwriting_needs_the_flag(tmp_path):
+    cli.refuse_overwrite(tmp_path / "new", overwrite=False)
+    cli.refuse_overwrite(tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="--overwrite"):
+        cli.refuse_overwrite(tmp_path, overwrite=False)
+
+
+def _square(value: int) -> int:
+    if value == 99:
+        raise InputError("item 99", "another", "it")
+    return value * value
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_map_files_keeps_order_and_passes_errors_on(workers):
+    assert list(map_files(_square, range(20), workers=workers, quiet=True)) == [k * k for k in range(20)]
+    with pytest.raises(InputError, match="item 99"):
+        list(map_files(_square, [1, 99, 2], workers=workers, quiet=True))
+
+
+def test_run_folder_reads_back_what_it_wrote(tmp_path):
+    run = RunFolder(tmp_path / "r")
+    run.write_config({"lr": 0.1})
+    assert run.read_config()["lr"] == 0.1 and run.read_config()["versions"]["numpy"] == np.__version__
+    (tmp_path / "r" / "bad.json").write_text("{")
+    with pytest.raises(InputError, match="a JSON file"):
+        read_json(tmp_path / "r" / "bad.json")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_asking_for_cuda_where_there_is_none_is_an_input_error():
+    assert resolve_device("auto").type == "cpu"
+    with pytest.raises(InputError, match="--device cuda"):
+        resolve_device("cuda")

@@ -1,0 +1,126 @@
+"""main.py and test.py as a user runs them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.conftest import toy_sequence
+
+TRAIN = ("--dataset", "florence", "--labels", "all", "--hidden-size", 8, "--epochs", 3, "--run", "x", "--landmarks")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A working folder with landmarks and a trained generator; copy it before changing it."""
+    from face4d.datasets.landmark_set import load_split
+    from face4d.generation.config import PRESETS
+    from face4d.generation.train import train
+    from face4d.runtime.run_folder import RunFolder
+    from tests.conftest import write_landmarks
+
+    folder = tmp_path_factory.mktemp("trained")
+    landmarks = write_landmarks(folder / "landmarks", ("Happy", "Rage", "Scream"), ("CH01", "CH03", "CH04"), 13)
+    split = load_split(landmarks, test_subjects=("CH01",))
+    source = {"dataset": "florence", "landmarks": "landmarks", "test_subjects": ["CH01"]}
+    config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 3})
+    train(split, config, RunFolder(folder / "runs" / "x"), folder / "models" / "x.pt", quiet=True, source=source)
+    np.save(folder / "me.npy", toy_sequence(0, 8, 3)[0])
+    return folder
+
+
+@pytest.fixture
+def workplace(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "w")
+    return tmp_path / "w"
+
+
+def test_training_script_writes_checkpoints_and_records(landmark_folder, tmp_path, run_script):
+    result = run_script("main.py", *TRAIN, landmark_folder, cwd=tmp_path)
+    assert result.stdout.splitlines()[-2:] == ["wrote models/x.pt", "wrote runs/x"]
+    assert (tmp_path / "models" / "x.last.pt").is_file()
+    metrics = json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())
+    assert metrics["epoch"] == 3 and metrics["mse"] > 0 and metrics["seconds"] > 0
+    again = run_script("main.py", *TRAIN, landmark_folder, cwd=tmp_path, check=False)
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+    resumed = run_script("main.py", *TRAIN, landmark_folder, "--resume", cwd=tmp_path)
+    assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())["mse"] == metrics["mse"], resumed.stderr
+
+
+def test_generation_script_on_the_test_set(workplace, run_script):
+    result = run_script("test.py", "--checkpoint", "models/x.pt", cwd=workplace)
+    assert result.stdout.splitlines()[-1] == "wrote Generated_Animation/x"
+    folder = workplace / "Generated_Animation" / "x"
+    assert sorted(path.name for path in folder.iterdir()) == ["CH01_Happy", "CH01_Rage", "CH01_Scream"]
+    generated = np.load(folder / "CH01_Rage" / "Rage_CH01.npy")
+    real = np.load(workplace / "landmarks" / "Rage_CH01.npy")
+    assert generated.shape == real.shape and generated.dtype == np.float32
+    np.testing.assert_array_equal(generated[0], real[0])
+    assert (folder / "CH01_Rage" / "Rage_CH01.gif").read_bytes()[:6] == b"GIF89a"
+    again = run_script("test.py", "--checkpoint", "models/x.pt", cwd=workplace, check=False)
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+
+
+def test_own_face_any_length_and_intensity(workplace):
+    import runpy
+
+    from tests.conftest import REPOSITORY
+
+    script = runpy.run_path(str(REPOSITORY / "test.py"))["main"]
+    output = workplace / "out"
+    base = ["--checkpoint", str(workplace / "models" / "x.pt"), "--actor", str(workplace / "me.npy"), "--no-gif", "--quiet"]
+    script([*base, "--label", "Happy", "--output", str(output / "a")])
+    script([*base, "--label", "Happy", "--output", str(output / "b"), "--intensity", "2", "--frames", "30"])
+    script([*base, "--label", "all", "--output", str(output / "c"), "--frames", "1"])
+    neutral = np.load(workplace / "me.npy")
+    plain = np.load(output / "a" / "me_Happy" / "Happy_me.npy")
+    strong = np.load(output / "b" / "me_Happy" / "Happy_me.npy")
+    assert plain.shape == (13, 68, 3) and strong.shape == (31, 68, 3)
+    np.testing.assert_allclose(plain[0], neutral)
+    np.testing.assert_allclose(strong[-1] - neutral, 2 * (plain[-1] - neutral), atol=1e-6)
+    assert len(list((output / "c").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--actor", "me.npy", "--label", "Zen"], ["models/x.pt", "Happy, Rage, Scream", "found Zen"]),
+        (["--actor", "nobody.ply", "--label", "Happy"], ["models/flame"]),
+        (["--actor", "landmarks/Happy_CH01.npy", "--label", "Happy"], ["(68, 3)", "(13, 68, 3)"]),
+        (["--landmarks", "nowhere"], ["nowhere", "no such folder"]),
+        (["--checkpoint", "me.npy"], ["me.npy", "generator checkpoint"]),
+        (["--checkpoint", "models/x.last.pt"], ["x.last.pt", "generator training state"]),
+    ],
+)
+def test_bad_input_of_generation_is_one_line(workplace, run_script, arguments, words):
+    arguments = arguments if "--checkpoint" in arguments else ["--checkpoint", "models/x.pt", *arguments]
+    result = run_script("test.py", *arguments, cwd=workplace, check=False)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert all(word in result.stderr for word in words), result.stderr
+    assert not (workplace / "Generated_Animation").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--landmarks", "nowhere"], ["nowhere", "no such folder"]),
+        (["--landmarks", "landmarks", "--labels", "Happy", "Zen"], ["landmarks", "Zen", "Happy"]),
+        (["--landmarks", "landmarks", "--labels", "all", "--validation-subjects", "CH77"], ["CH77", "CH03, CH04"]),
+        (["--landmarks", "landmarks", "--labels", "all", "--test-subjects", "CH77"], ["CH77", "CH01, CH03, CH04"]),
+        (["--landmarks", "landmarks", "--labels", "all", "--actors", "nowhere"], ["models/flame"]),
+        (["--landmarks", "landmarks", "--labels", "all", "--patience", "3"], ["--patience", "--select"]),
+    ],
+)
+def test_bad_input_of_training_is_one_line(workplace, run_script, arguments, words):
+    result = run_script("main.py", "--dataset", "florence", *arguments, cwd=workplace, check=False)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert all(word in result.stderr for word in words), result.stderr
+    assert len(list((workplace / "models").iterdir())) == 2
+
+
+def test_dry_run_writes_nothing(workplace, run_script):
+    before = sorted(workplace.rglob("*"))
+    run_script("main.py", "--landmarks", "landmarks", "--labels", "all", "--dry-run", cwd=workplace)
+    run_script("test.py", "--checkpoint", "models/x.pt", "--dry-run", cwd=workplace)
+    assert sorted(workplace.rglob("*")) == before
