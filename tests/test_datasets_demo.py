@@ -247,7 +247,7 @@ def test_contour_follows_the_silhouette_of_the_side_that_turns_away(head):
         for k in range(11, 17):  # far side: nothing of the face at this height sticks out further
             here = points[row, k]
             level = (np.abs(1000 * head.mean[:, 1] - here[1]) < 5) & (head.p > 26) & (head.kind == SKIN)
-                level &= 1000 * head.mean[:, 2] > front[k, 2]  # in front of the jaw line
+            level &= 1000 * head.mean[:, 2] > front[k, 2]  # in front of the jaw line
             reach = 1000 * across[level].max()
             assert here[0] * np.cos(yaw) + here[2] * np.sin(yaw) > reach - 2.0
 

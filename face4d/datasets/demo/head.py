@@ -132,10 +132,10 @@ def _teeth(level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     points = []
     for front, gum, edge in ((44.0, -37.0, -46.2), (41.6, -55.5, -47.2)):
         across = np.linspace(0, 1, rows)[:, None]
-        turn = 1.22 * along
+        turn = 1.36 * along
         z = front - 25 * (1 - np.cos(turn)) - 0.9 * groove
         y = gum + (edge - gum) * across - np.sign(edge - gum) * across * (0.7 * groove + 0.9 * along**2)
-        points.append(np.stack([np.broadcast_to(23 * np.sin(turn), y.shape), y, np.broadcast_to(z, y.shape) - 0.8 * across], axis=2))
+        points.append(np.stack([np.broadcast_to(26 * np.sin(turn), y.shape), y, np.broadcast_to(z, y.shape) - 0.8 * across], axis=2))
     points = np.stack(points)  # (arch, row, column, 3)
     number = np.arange(points[..., 0].size).reshape(points.shape[:3])
     faces = []
@@ -195,6 +195,6 @@ def _identity_modes(
         "eye_distance": (sign * 1.9 * bump(p, q, (31.5, 24), (17, 16)), zero, zero),
         "cheekbones": (sign * 2.2 * cheek, zero, 2.0 * cheek),
         "forehead": (zero, 1.0 * forehead, 3.0 * forehead),
-        "fullness": (sign * 3.6 * pad * front, zero, 2.6 * pad * front),
+        "fullness": (sign * 3.4 * pad * front, zero, 1.7 * pad * front),
     }
     return np.stack([np.stack(modes[name], axis=1) for name in IDENTITY_MODES])

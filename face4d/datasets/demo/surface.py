@@ -230,7 +230,7 @@ def _lips(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     shift[:, 2] += profile * (0.12 + 0.88 * full)
     shift[:, 2] -= 2.6 * bump(u * MOUTH_CORNER, v, (MOUTH_CORNER + 0.5, 0), (3.2, 3.0))  # tucked corner
     shift[:, 2] += 1.2 * bump(u * MOUTH_CORNER, v, (MOUTH_CORNER + 6.5, -2), (4, 6))
-    line = 0.9 * np.cos(np.clip(u, 0, 1) * 7.5) * full - 0.9 * np.clip(u, 0, 1.2)  # a bow-shaped line between the lips
+    line = 0.45 * np.cos(np.clip(u, 0, 1) * 7.5) * full - 0.5 * np.clip(u, 0, 1.2)  # a bow-shaped line between the lips
     shift[:, 1] -= line * np.exp(-((v / 9) ** 2))
     return shift
 

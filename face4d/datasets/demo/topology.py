@@ -56,9 +56,11 @@ def half_head(level: int) -> HalfHead:
     chart = np.concatenate([fixed, _fill(fixed)])
     outside = _meshed_by_delaunay(chart)
     skin = outside[_triangles(chart[outside])]
-    outline = _ear_start(chart) + np.arange(_EAR_COUNT)
-    skin = skin[~np.isin(skin, outline).all(axis=1)]  # what Delaunay spans across the ear
-    faces = np.concatenate([skin, _ear_faces(chart), _crown_faces(chart)])
+    ear = _ear_start(chart) + np.arange(_EAR_COUNT)
+    eye = _eye_start(chart) + np.arange(3 * _LID_ANGLES).reshape(3, -1)
+    across = np.isin(skin, ear).all(axis=1) | np.isin(skin, eye[2]).all(axis=1)  # what Delaunay spans over ear and eye
+    lids = [_ring_strip(outer, inner) for outer, inner in zip(eye[:0:-1], eye[1::-1])]
+    faces = np.concatenate([skin[~across], *lids, _ear_faces(chart), _crown_faces(chart)])
     return _close_openings(chart, faces, lip_count, lid_count)
 
 
@@ -138,13 +140,13 @@ def _spacing(point: np.ndarray) -> np.ndarray:
 
 
 def _in_opening(point: np.ndarray, slack: float = 0.0) -> np.ndarray:
-    """Whether chart points lie in the eye or mouth opening, or (with slack, mm) too close to them."""
+    """Whether chart points lie in the eye or mouth opening, or, with slack in mm, among the loops around them."""
     p, q = point.T
     _, distance, _ = surface.eye_distance(p, q)
     u = p / surface.MOUTH_CORNER
     opening = surface.LIP_GAP * np.sqrt(np.clip(1 - u**2, 0, 1))
     mouth = (u < 1) & (np.abs(q - surface.MOUTH_Q) < opening + slack)
-    return (distance < slack) | mouth
+    return (distance < 4 * slack) | mouth
 
 
 def _fill(fixed: np.ndarray, rounds: int = 60) -> np.ndarray:
@@ -195,15 +197,20 @@ def _triangles(points: np.ndarray) -> np.ndarray:
 
 
 def _meshed_by_delaunay(chart: np.ndarray) -> np.ndarray:
-    """Indices of all points but those inside the ear and above the lowest crown row."""
+    """Indices of all points but those inside the ear, the two loops next to the eye, and above the lowest crown row."""
     first = _ear_start(chart)
     inside = np.zeros(len(chart), bool)
+    inside[_eye_start(chart) : _eye_start(chart) + 2 * _LID_ANGLES] = True
     inside[first + _EAR_COUNT : first + _EAR_COUNT * len(_EAR_RADII) + 1] = True
     return np.flatnonzero(~inside & (chart[:, 1] < _CROWN_Q[-1] + 1))
 
 
 def _ear_start(chart: np.ndarray) -> int:
     return _nearest(chart, surface.ear_chart(np.array([_EAR_RADII[0]]), np.zeros(1))[0])
+
+
+def _eye_start(chart: np.ndarray) -> int:
+    return _nearest(chart, surface.lid_curve(np.zeros(1))[0])
 
 
 def _crown_faces(chart: np.ndarray) -> np.ndarray:
@@ -234,7 +241,7 @@ def _ear_faces(chart: np.ndarray) -> np.ndarray:
     """The ear in regular rings; a Delaunay triangulation of the chart would cut across its steep rim."""
     first = _ear_start(chart)
     rings = first + np.arange(_EAR_COUNT * len(_EAR_RADII)).reshape(-1, _EAR_COUNT)
-    strips = [_strip(np.append(outer, outer[0]), np.append(inner, inner[0])) for outer, inner in zip(rings[:-1], rings[1:])]
+    strips = [_ring_strip(outer, inner) for outer, inner in zip(rings[:-1], rings[1:])]
     last, middle = rings[-1], rings[-1, -1] + 1
     fan = np.stack([last, np.roll(last, -1), np.full(_EAR_COUNT, middle)], axis=1)
     return np.concatenate([*strips, fan])
@@ -243,7 +250,7 @@ def _ear_faces(chart: np.ndarray) -> np.ndarray:
 def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_count: int) -> HalfHead:
     """Add the mouth pocket behind the lip line and the rim behind the lid margin."""
     lip = np.arange(lip_count)
-    lid = _nearest(chart, surface.lid_curve(np.zeros(1))[0]) + np.arange(lid_count)
+    lid = _eye_start(chart) + np.arange(lid_count)
     half = lip_count // 2
     u = chart[:lip_count, 0] / surface.MOUTH_CORNER
     side = np.concatenate([np.ones(half), [0], -np.ones(half)])
@@ -266,7 +273,7 @@ def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_co
     charts.append(chart[lid])
     kind.append(np.full(lid_count, RIM))
     inner.append(np.tile([0.0, 0.0, 1.0], (lid_count, 1)))
-    new_faces.append(_strip(np.append(lid, lid[0]), np.append(rim, rim[0])))
+    new_faces.append(_ring_strip(lid, rim))
     kind, charts, inner = np.concatenate(kind), np.concatenate(charts), np.concatenate(inner)
     faces = np.concatenate(new_faces)
     faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])]
@@ -276,6 +283,10 @@ def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_co
 
 def _nearest(chart: np.ndarray, point: np.ndarray) -> int:
     return int(np.argmin(np.sum((chart - point) ** 2, axis=1)))
+
+
+def _ring_strip(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    return _strip(np.append(outer, outer[0]), np.append(inner, inner[0]))
 
 
 def _strip(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
