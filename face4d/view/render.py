@@ -316,10 +316,11 @@ def _hollow_shadow(depth: np.ndarray, cover: np.ndarray, facing: np.ndarray, pix
 
     `depth` is in pixels, `pixel_size` in metres. Pixels without surface (`cover` 0) take no part in the
     averages. Where the surface turns away from the viewer (`facing` near 0) it recedes by itself, so the
-    shadow is held back there; otherwise every outline would be drawn in black.
+    shadow is held back there, otherwise every outline would be drawn in black; but not where surface is all
+    around, as in a mouth.
     """
     factor = np.ones_like(cover)
-    strength = 0.25 + 0.75 * np.clip((facing - 0.15) / 0.5, 0, 1)
+    facing = 0.25 + 0.75 * np.clip((facing - 0.15) / 0.5, 0, 1)
     for radius, gain, floor in _HOLLOWS:
         block = 2 if radius / pixel_size > 8 and depth.shape[0] % 2 == 0 else 1  # wide averages need no fine grid
         width = 2 * max(1, round(radius / pixel_size / block)) + 1
@@ -327,8 +328,11 @@ def _hollow_shadow(depth: np.ndarray, cover: np.ndarray, facing: np.ndarray, pix
         for _ in range(2):  # two box filters make a triangle filter, close to a Gaussian
             mean_depth, mean_cover = uniform_filter(mean_depth, width), uniform_filter(mean_cover, width)
         mean = mean_depth / np.maximum(mean_cover, 1e-6)
-        behind = (depth - zoom(mean, block, order=1, grid_mode=True, mode="nearest")) / (width * block)
-        factor *= np.clip(1 - strength * gain * np.maximum(behind, 0), floor, 1)
+        enclosed = 0.9 * np.clip((mean_cover - 0.97) / 0.03, 0, 1)
+        if block > 1:
+            mean, enclosed = (zoom(part, block, order=1, grid_mode=True, mode="nearest") for part in (mean, enclosed))
+        behind = np.maximum(depth - mean, 0) / (width * block)
+        factor *= np.clip(1 - np.maximum(facing, enclosed) * gain * behind, floor, 1)
     return np.where(cover > 0, factor, 1)
 
 

@@ -233,7 +233,10 @@ def _units(
     def field(x: np.ndarray | float, up: np.ndarray | float, out: np.ndarray | float) -> np.ndarray:
         return np.stack([zero + x, zero + up, zero + out], axis=1)
 
-    corner = np.where(p < 26, 0.05 + 0.95 * (p / 26) ** 1.7, bump(p, q, (26, -43), (12, 1e6))) * bump(p, q, (p, -43), (1, 13.5)) * fade
+    around_corner = bump(p, q, (p, -43), (1, 13.5)) * fade
+    outside = bump(p, q, (26, 0), (12, 1e6))
+    corner = np.where(p < 26, 0.03 + 0.97 * (np.minimum(p, 26) / 26) ** 1.5, outside) * around_corner  # sideways
+    lift = np.where(p < 26, 0.08 + 0.92 * (np.minimum(p, 26) / 26) ** 2.6, outside) * around_corner  # up and down: the lips bend
     lip_height = np.where(upper > 0.5, surface.upper_lip_height(u), surface.lower_lip_height(u))
     t = np.abs(v) / np.maximum(lip_height, 2.2)
     lips = np.exp(-((np.maximum(t - 0.8, 0) / 1.1) ** 2)) * np.exp(-((np.maximum(u - 0.9, 0) / 0.35) ** 2)) * fade
@@ -258,9 +261,9 @@ def _units(
         "nose_wrinkle": field(sign * 1.2 * wing, 4.0 * wing + 2.2 * bump(p, q, (7, 2), (7, 12)), 0.8 * wing + 0.8 * bump(p, q, (5, 14), (4, 5)))
         + field(0, 2.2 * bump(p, q, (22, -12), (7, 12)) * skin, 1.8 * bump(p, q, (23, -8), (6, 9)) * skin - 1.4 * fold),
         "upper_lip_raise": field(0, 7.0 * upper_band, 1.8 * upper_band - 0.9 * fold) + field(0, 1.6 * wing, 0),
-        "smile": field(sign * 8.2 * corner, 8.0 * corner, -4.2 * corner) + field(0, 1.6 * apple, 2.0 * apple - 1.3 * fold)
-        + field(0, 1.2 * upper_band * (1 - across), 0),
-        "frown": field(sign * 1.4 * corner, -9.5 * corner, -1.6 * corner) + field(0, -0.8 * lower_band, 0)
+        "smile": field(sign * 8.2 * corner, 8.6 * lift, -4.2 * corner) + field(0, 1.6 * apple, 2.0 * apple - 1.3 * fold)
+        + field(0, 1.4 * upper_band * np.exp(-((u / 0.8) ** 2)) - 1.2 * lower_band * np.exp(-((u / 0.6) ** 2)), 0),
+        "frown": field(sign * 1.4 * corner, -10.0 * lift, -1.6 * corner) + field(0, -0.8 * lower_band, 0)
         - field(0, 0, 1.3 * bump(p, q, (29, -58), (4, 9), -18)),
         "lower_lip_down": field(sign * 1.0 * lower_band, -7.0 * lower_band, 1.0 * lower_band),
         "stretch": field(sign * 8.5 * corner, -1.2 * corner, -4.6 * corner) + field(0, 0, -1.2 * lips),
