@@ -1,0 +1,228 @@
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from face4d.classification.config import PRESETS, ClassifierConfig
+from face4d.classification.train import learning_rate, load_classifier, train, validate
+from face4d.datasets.landmark_set import hold_out, load_split, stack
+from face4d.errors import InputError
+from face4d.runtime.checkpoint import save_checkpoint
+from face4d.runtime.run_folder import RunFolder
+from tests.conftest import REPOSITORY, write_landmarks
+
+TINY = dict(hidden_size=8, epochs=8, batch_size=4, validate_every=2)
+
+
+@pytest.fixture
+def split(landmark_folder):
+    return load_split(landmark_folder, test_subjects=("CH01", "CH02"))
+
+
+def run_training(split, folder, preset="default", config=TINY, **arguments):
+    settings = PRESETS[preset].with_flags(config)
+    metrics = train(split, settings, RunFolder(folder / "runs" / "x"), folder / "models" / "x.pt", quiet=True, **arguments)
+    return metrics, load_classifier(folder / "models" / "x.pt")
+
+
+def weights(folder):
+    return torch.load(folder / "models" / "x.pt", weights_only=True)["model"]
+
+
+def test_a_short_training_tells_three_labels_apart(split, tmp_path):
+    metrics, classifier = run_training(split, tmp_path, config={**TINY, "hidden_size": 16, "epochs": 30})
+    assert metrics["test_accuracy"] == metrics["train_accuracy"] == 1.0
+    real, true = stack(split.test, classifier.labels)
+    assert classifier.predict(real).tolist() == true.tolist()
+    assert classifier.predict(0.7 * real[:, 1:9]).tolist() == true.tolist()  # weaker and cut short
+    assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text()) == metrics
+    config = json.loads((tmp_path / "runs" / "x" / "config.json").read_text())
+    assert config["config"]["hidden_size"] == 16 and config["labels"] == ["Happy", "Rage", "Scream"]
+    assert len(config["data_digest"]) == 64 and "torch" in config["versions"]
+    assert list((tmp_path / "runs" / "x").glob("events.out.tfevents.*"))
+
+
+def test_one_optimiser_step_lowers_the_loss(split):
+    from face4d.classification.model import ExpressionClassifier
+
+    torch.manual_seed(0)
+    model = ExpressionClassifier(3, 8, input_scale=300.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    data, labels = map(torch.from_numpy, stack(split.train, split.labels))
+    before = torch.nn.functional.cross_entropy(model(data), labels)
+    before.backward()
+    optimizer.step()
+    assert validate(model, data, labels)["loss"] < before.item()
+
+
+def test_thesis_preset_is_the_thesis_schedule(split, tmp_path):
+    thesis = PRESETS["thesis"]
+    assert (thesis.batch_size, thesis.epochs, thesis.select, thesis.augment, thesis.scale_input) == (25, 2000, "test", False, False)
+    assert learning_rate(thesis, 0.01) == learning_rate(thesis, 1.0) == thesis.lr
+    # Two epochs by hand: plain Adam on cross-entropy over frames 0..T, in the order of the data generator.
+    from face4d.classification.model import ExpressionClassifier
+
+    run_training(split, tmp_path, "thesis", dict(hidden_size=8, layers=2, epochs=2, batch_size=4, select="last", lr=1e-3))
+    generator = torch.Generator().manual_seed(27)
+    torch.manual_seed(27)
+    model = ExpressionClassifier(3, 8, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    data, labels = map(torch.from_numpy, stack(split.train, split.labels))
+    for _ in range(2):
+        for chosen in torch.randperm(9, generator=generator).split(4):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(data[chosen]), labels[chosen]).backward()
+            optimizer.step()
+    for name, value in weights(tmp_path).items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=0)
+
+
+def test_one_cycle_rises_and_falls_to_zero():
+    config = ClassifierConfig(lr=0.5)
+    assert learning_rate(config, 0.1) == pytest.approx(0.25)
+    assert learning_rate(config, 0.2) == pytest.approx(0.5)
+    assert learning_rate(config, 0.6) == pytest.approx(0.25)
+    assert learning_rate(config, 1.0) == pytest.approx(0.0)
+
+
+def test_validation_and_plotting_change_no_number(split, tmp_path):
+    """The original's validation scores changed when it plotted."""
+    from face4d.classification.model import ExpressionClassifier
+    from face4d.view.landmark_view import landmark_frames
+    from face4d.view.plots import confusion_matrix_figure, save_figure
+
+    model = ExpressionClassifier(3, 8).train()
+    data, labels = map(torch.from_numpy, stack(split.test, split.labels))
+    before = data.clone(), {name: value.clone() for name, value in model.state_dict().items()}
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    scores = validate(model, data, labels)
+    landmark_frames(split.test[0].landmarks, reference=split.test[1].landmarks, size=64)
+    save_figure(confusion_matrix_figure(np.eye(3, dtype=int), split.labels), tmp_path / "matrix")
+    assert validate(model, data, labels) == scores
+    assert torch.equal(torch.get_rng_state(), torch_state) and (np.random.get_state()[1] == numpy_state).all()
+    assert torch.equal(data, before[0]) and all(torch.equal(model.state_dict()[name], value) for name, value in before[1].items())
+    assert model.training
+    # Validating more often trains the same weights.
+    for every in (1, 8):
+        run_training(split, tmp_path / str(every), config={**TINY, "validate_every": every})
+    often, seldom = weights(tmp_path / "1"), weights(tmp_path / "8")
+    assert all(torch.equal(often[name], seldom[name]) for name in often)
+
+
+def test_label_numbers_do_not_depend_on_the_files_of_the_test_folder(landmark_folder, tmp_path):
+    """In the original a missing test file renumbered the labels after it."""
+    root = tmp_path / "split"
+    for path in landmark_folder.iterdir():
+        half = root / ("dataset_testing" if path.stem.endswith(("CH01", "CH02")) else "dataset_training")
+        half.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, half / path.name)
+    _, whole = run_training(load_split(root), tmp_path / "whole")
+    for path in (root / "dataset_testing").glob("Happy_*"):
+        path.unlink()
+    fewer = load_split(root)
+    _, partial = run_training(fewer, tmp_path / "partial")
+    assert whole.labels == partial.labels == ("Happy", "Rage", "Scream")
+    assert sorted(set(stack(fewer.test, partial.labels)[1].tolist())) == [1, 2]
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "partial")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_selection_and_early_stop(split, tmp_path):
+    smaller, held_out = hold_out(split, ["CH05"])
+    flags = {**TINY, "epochs": 40, "validate_every": 1, "select": "validation", "patience": 3, "lr": 1e-7}
+    metrics, _ = run_training(smaller, tmp_path, config=flags, held_out=held_out)
+    assert metrics["epoch"] <= metrics["epochs_trained"] <= 40 and "validation_accuracy" in metrics
+    flags |= {"lr": 1e3, "grad_clip": 0.0, "lr_schedule": "constant"}
+    metrics, _ = run_training(smaller, tmp_path / "wild", config=flags, held_out=held_out)
+    assert metrics["epochs_trained"] == metrics["epoch"] + 3 < 40  # no improvement for three validations
+    with pytest.raises(InputError, match="held-out"):
+        run_training(split, tmp_path, config=flags)
+    with pytest.raises(InputError, match="patience"):
+        ClassifierConfig(patience=3)
+
+
+def test_select_test_keeps_the_best_weights_not_the_last(split, tmp_path):
+    flags = {**TINY, "select": "test", "validate_every": 1, "lr": 5.0, "epochs": 12, "lr_schedule": "constant", "grad_clip": 0.0}
+    metrics, _ = run_training(split, tmp_path, config=flags)
+    last = torch.load(tmp_path / "models" / "x.last.pt", weights_only=True)
+    assert metrics["test_accuracy"] == last["state"]["best_accuracy"]
+    assert metrics["test_loss"] == pytest.approx(last["state"]["best_loss"], rel=1e-6)
+    assert metrics["epoch"] == last["state"]["best_epoch"] < 12
+    assert any(not torch.equal(weights(tmp_path)[name], last["model"][name]) for name in last["model"])
+
+
+def test_resume_refuses_other_data_and_other_settings(split, tmp_path):
+    run_training(split, tmp_path)
+    with pytest.raises(InputError, match="hidden_size"):
+        run_training(split, tmp_path, config={**TINY, "hidden_size": 9}, resume=True)
+    smaller, _ = hold_out(split, ["CH05"])
+    with pytest.raises(InputError, match="same data"):
+        run_training(smaller, tmp_path, resume=True)
+    before = weights(tmp_path)
+    run_training(split, tmp_path, resume=True)  # finished: nothing changes
+    assert all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
+
+
+def test_not_a_number_ends_training_with_one_line(split, tmp_path):
+    with pytest.raises(InputError, match="finite training loss"):
+        run_training(split, tmp_path, config={**TINY, "lr": 3e37, "grad_clip": 0.0, "lr_schedule": "constant"})
+    assert not (tmp_path / "models" / "x.pt").exists()
+
+
+def test_foreign_checkpoints_are_refused(tmp_path):
+    path = tmp_path / "x.pt"
+    with pytest.raises(InputError, match="no such file"):
+        load_classifier(path)
+    save_checkpoint(path, "generator", {})
+    with pytest.raises(InputError, match="generator checkpoint"):
+        load_classifier(path)
+    network = {"hidden_size": 4, "layers": 1, "input_scale": 1.0, "num_landmarks": 68}
+    save_checkpoint(path, "classifier", {"labels": ["a"], "network": network, "model": {}})
+    with pytest.raises(InputError, match="its own configuration"):
+        load_classifier(path)
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    write_landmarks(tmp_path / "landmarks", ("Happy", "Rage"), ("CH01", "CH03", "CH04", "CH05"), 9)
+    script = str(REPOSITORY / "Classification" / "main.py")
+    command = [sys.executable, script, "--landmarks", "../landmarks", "--labels", "all", "--run", "x", "--quiet"]
+    command += ["--hidden-size", "8", "--epochs", "120", "--batch-size", "3", "--select", "test", "--checkpoint-seconds", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = subprocess.Popen(command, cwd=tmp_path / "whole", env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=tmp_path / "killed", env=environment, stdout=subprocess.DEVNULL)
+    state = tmp_path / "killed" / "models" / "x.last.pt"
+    deadline = time.monotonic() + 60
+    while not state.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() != 0 and whole.wait() == 0
+    assert not (tmp_path / "killed" / "models" / "x.pt").exists(), "it had finished before it was killed"
+    subprocess.run([*command, "--resume"], cwd=tmp_path / "killed", env=environment, check=True, capture_output=True)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_real_florence_landmarks_are_told_apart(shared_data, tmp_path):
+    from face4d.constants import FLORENCE_LABELS
+
+    split = load_split(shared_data / "landmarks_florence", labels=FLORENCE_LABELS)
+    torch.set_num_threads(1)
+    metrics, classifier = run_training(split, tmp_path, config={"hidden_size": 32, "epochs": 15, "validate_every": 15})
+    assert metrics["test_accuracy"] == 1.0
+    # What a deterministic generator answers at best: the class mean, with the smoothing of its averaged timing.
+    train_set, labels = stack(split.train, split.labels)
+    means = np.stack([train_set[labels == index].mean(axis=0) for index in range(10)])
+    assert classifier.predict(means[:, 1:]).tolist() == list(range(10))
+    assert math.isclose(classifier.model.input_scale, 1 / np.sqrt(np.square(train_set).mean()), rel_tol=1e-5)
