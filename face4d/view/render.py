@@ -43,7 +43,7 @@ _HALFWAY = _TOWARD_LIGHT + np.float32([0, 0, 1])
 _HALFWAY /= np.linalg.norm(_HALFWAY, axis=1, keepdims=True)
 _GAMMA = (255 * np.linspace(0, 1, 4096) ** (1 / 2.2) + 0.5).astype(np.uint8)
 # shadow in the hollows: radius in metres, gain, darkest factor
-_HOLLOWS = ((0.003, 0.9, 0.65), (0.010, 1.35, 0.10))
+_HOLLOWS = ((0.003, 0.8, 0.70), (0.015, 1.6, 0.10))
 
 
 @dataclass(frozen=True)

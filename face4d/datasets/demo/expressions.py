@@ -20,8 +20,10 @@ from face4d.datasets.demo.surface import bump, smoothstep
 
 __all__ = ["ACTION_UNITS", "COMA_EXPRESSIONS", "FLORENCE_EXPRESSIONS", "JAW_DEGREES", "deform", "jaw_hinge", "jaw_weights", "weights_of"]
 
-JAW_DEGREES = 27.0  # jaw_open = 1
-_HINGE = np.array([0.0, 4.0, -22.0]) * 1e-3  # metres, mean head: just before the ears
+JAW_DEGREES = 25.0  # jaw_open = 1
+# Metres, mean head: below the ear canal. A wide opening jaw also glides forward in its joint; the axis of the whole
+# movement lies lower than the joint itself.
+_HINGE = np.array([0.0, -16.0, -24.0]) * 1e-3
 
 ACTION_UNITS = (
     "brow_inner_up", "brow_outer_up", "brow_lower", "lid_close", "lid_widen", "squint", "cheek_raise", "nose_wrinkle",
@@ -197,8 +199,8 @@ def _jaw(p: np.ndarray, q: np.ndarray, u: np.ndarray, v: np.ndarray, roof: np.nd
     blend = smoothstep(u, 0.85, 1.75)
     weight = within * (1 - blend) + beside * blend
     weight = np.where(pocket, line * (1 - depth) + depth * np.where(roof > 0, 0.0, np.where(roof < 0, 0.85, 0.45)), weight)
-    toward_ear = smoothstep(p, 104, 52)
-    throat = smoothstep(q, -134, -90)
+    toward_ear = smoothstep(p, 106, 46)
+    throat = smoothstep(q, -152, -84)
     weight = np.where(pocket, weight, weight * toward_ear * throat)
     weight = np.where(head.kind == TEETH, roof < 0, weight)
     weight = np.where(weight < 1e-3, 0, np.minimum(weight, 1))

@@ -314,7 +314,7 @@ def pocket_surface(u: np.ndarray, side: np.ndarray, depth: np.ndarray) -> np.nda
     """Inside of the mouth (N, 3): u = 0..1 from the middle to the corner, side from -1 floor to +1 roof, depth 0 at the lips to 1."""
     full = np.sqrt(np.clip(1 - u**2, 0, 1))
     point = skin_surface(u * MOUTH_CORNER, MOUTH_Q + LIP_GAP * full)
-    point[:, 1] += side * full * (4.0 * smoothstep(depth, 0, 0.3) + 9.0 * smoothstep(depth, 0.1, 0.9))
+    point[:, 1] += side * full * (5.0 * smoothstep(depth, 0, 0.3) + 10.0 * smoothstep(depth, 0.1, 0.9))
     point[:, 2] -= 42.0 * depth * (0.45 + 0.55 * full) + 2 * smoothstep(depth, 0, 0.2)
-    point[:, 0] *= 1 - 0.12 * depth
+    point[:, 0] *= 1 + 0.30 * smoothstep(depth, 0, 0.5)
     return point
