@@ -250,9 +250,10 @@ def _refine_outlines(
     far = np.where(cover > 0, depth, depth.max() + size).reshape(size, size)
     jump = np.zeros((size, size), dtype=bool)
     for axis in (0, 1):
-        step = np.abs(np.diff(far, axis=axis)) > 2.5
-        jump |= np.concatenate([step, np.zeros_like(step[:1] if axis == 0 else step[:, :1])], axis=axis)
-        jump |= np.concatenate([np.zeros_like(step[:1] if axis == 0 else step[:, :1]), step], axis=axis)
+        first = np.diff(far, axis=axis)
+        bend = np.abs(np.diff(first, axis=axis)) > 1.8  # a jump or a crease, however the surface slopes
+        inner = jump[1:-1] if axis == 0 else jump[:, 1:-1]
+        inner |= bend
     chosen = np.flatnonzero(_touching(jump, screen, faces))
     if chosen.size == 0:
         return

@@ -155,7 +155,7 @@ def _bones(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     shift[:, 2] += 1.3 * hair
     shift[:, 0] += 2.0 * ridge * bump(p, q, (52, 42), (12, 30))
     shift[:, 2] -= 7.0 * bump(p, q, (31, 27), (14, 8.5))  # socket
-    shift[:, 2] -= 3.6 * bump(p, q, (15, 28), (5.5, 7))  # beside the bridge
+    shift[:, 2] -= 2.4 * bump(p, q, (15, 28), (5.5, 7))  # beside the bridge
     shift[:, 2] -= 1.5 * bump(p, q, (33, 9), (11, 4), 8)  # tear trough
     cheek = bump(p, q, (45, -3), (15, 11), -20)
     shift += cheek[:, None] * np.array([1.6, 0.0, 4.2])
@@ -181,7 +181,7 @@ def _bones(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 _NOSE_Q = [-36, -30, -26, -23.5, -20, -16, -11, -5, 6, 16, 24, 31, 40, 50]
-_NOSE_HEIGHT = PchipInterpolator(_NOSE_Q, [0, 0.4, 2.0, 7, 16.5, 22.4, 24.2, 22.0, 15.8, 10.0, 5.8, 3.0, 0.9, 0])
+_NOSE_HEIGHT = PchipInterpolator(_NOSE_Q, [0, 0.4, 2.0, 6.5, 15.5, 21.8, 23.8, 22.6, 16.8, 11.0, 6.6, 3.6, 1.1, 0])
 _NOSE_WIDTH = PchipInterpolator(_NOSE_Q, [8, 8, 7.8, 8.6, 10.8, 12.2, 12.0, 10.2, 9.0, 8.2, 7.6, 8.5, 11, 12])
 
 
@@ -206,8 +206,8 @@ def _nose(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return shift
 
 
-_UPPER_LIP = PchipInterpolator([0, 0.12, 0.45, 0.75, 1.0, 1.35, 2.0, 2.8], [-4.2, -1.0, 2.9, 2.7, 1.7, 0.7, 0.2, 0])
-_LOWER_LIP = PchipInterpolator([0, 0.12, 0.45, 0.75, 1.0, 1.4, 2.0, 2.8], [-4.2, -0.2, 4.2, 3.8, 1.5, -0.4, -0.2, 0])
+_UPPER_LIP = PchipInterpolator([0, 0.12, 0.45, 0.75, 1.0, 1.35, 2.0, 2.8], [-3.2, -0.6, 2.9, 2.7, 1.7, 0.7, 0.2, 0])
+_LOWER_LIP = PchipInterpolator([0, 0.12, 0.45, 0.75, 1.0, 1.4, 2.0, 2.8], [-3.2, 0.2, 4.2, 3.8, 1.5, -0.4, -0.2, 0])
 
 
 def upper_lip_height(u: np.ndarray) -> np.ndarray:
