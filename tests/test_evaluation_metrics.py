@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from face4d.evaluation.metrics import accuracy, confusion_matrix, distances_mm, l1, mm_error, mse
+
+
+def points(*coordinates) -> np.ndarray:
+    """(T, 1, 3): one landmark."""
+    return np.array(coordinates, np.float64)[:, None]
+
+
+# Distances 5 mm and 0 mm in the first sequence, 13 mm in the second.
+GENERATED = [points((0.003, 0.004, 0), (0, 0, 0)), points((0.0, 0.005, 0.012))]
+REAL = [points((0, 0, 0), (0, 0, 0)), points((0, 0, 0))]
+
+
+def test_distances_are_euclidean_and_in_millimetres():
+    np.testing.assert_allclose(distances_mm(GENERATED[0], REAL[0]), [[5.0], [0.0]])
+
+
+def test_mm_error_is_mean_over_sequences_and_std_over_distances():
+    error = mm_error(GENERATED, REAL)
+    assert error.mean == pytest.approx((2.5 + 13) / 2)  # every sequence counts the same, the longer one too
+    assert error.std == pytest.approx(np.std([5, 0, 13]))
+
+
+def test_mse_and_l1_by_hand():
+    first = (0.003**2 + 0.004**2) / 6
+    second = (0.005**2 + 0.012**2) / 3
+    assert mse(GENERATED, REAL) == pytest.approx((first + second) / 2)
+    assert l1(GENERATED, REAL) == pytest.approx((0.007 / 6 + 0.017 / 3) / 2)
+
+
+def test_equal_sequences_have_no_error():
+    assert mm_error(REAL, REAL) == (0.0, 0.0) and mse(REAL, REAL) == l1(REAL, REAL) == 0.0
+
+
+@pytest.mark.parametrize("function", [mm_error, mse, l1])
+def test_different_shapes_are_refused_never_averaged_over_fewer(function):
+    with pytest.raises(ValueError, match="equally many"):
+        function(GENERATED[:1], REAL)
+    with pytest.raises(ValueError, match="at least one"):
+        function([], [])
+    with pytest.raises(ValueError, match="sequence|shape"):
+        function([GENERATED[0], GENERATED[0]], REAL)
+
+
+def test_accuracy_and_confusion_matrix_by_hand():
+    predicted, true = np.array([0, 1, 1, 2, 0]), np.array([0, 1, 2, 2, 1])
+    assert accuracy(predicted, true) == pytest.approx(3 / 5)
+    np.testing.assert_array_equal(confusion_matrix(predicted, true, 3), [[1, 0, 0], [1, 1, 0], [0, 1, 1]])
+    assert confusion_matrix(predicted, true, 4).sum() == 5
+
+
+def test_bad_class_indices_are_refused():
+    with pytest.raises(ValueError):
+        accuracy(np.array([]), np.array([]))
+    with pytest.raises(ValueError):
+        accuracy(np.array([1, 2]), np.array([1]))
+    with pytest.raises(ValueError, match="0..1"):
+        confusion_matrix(np.array([0, 2]), np.array([0, 1]), 2)
+    with pytest.raises(ValueError, match="0..1"):
+        confusion_matrix(np.array([0, -1]), np.array([0, 1]), 2)
