@@ -192,7 +192,7 @@ def test_lips_do_not_pass_through_each_other(head, label):
 
 def test_lids_stay_outside_the_eyeball(head):
     neutral = head.neutral(identity_weights(27, 1))
-    rho, distance, _ = surface.eye_distance(head.p, head.q)
+    _, distance, _ = surface.eye_distance(head.p, head.q)
     for label in LABELS + ["closed"]:
         weights = unit("lid_close") if label == "closed" else weights_of(label)
         face = deform(head, neutral, weights)
@@ -320,6 +320,7 @@ def test_flame_files_are_what_flame_readers_expect(small_demo, head):
     flame = small_demo[0] / "models" / "flame"
     vertices, faces = read_obj(flame / "template.obj")
     np.testing.assert_allclose(vertices, head.mean, atol=1e-8)
+    np.testing.assert_array_equal(faces, head.faces)
     static = pickle.loads((flame / "flame_static_embedding.pkl").read_bytes(), encoding="latin1")
     assert set(static) == {"lmk_face_idx", "lmk_b_coords"}
     assert static["lmk_face_idx"].shape == (51,) and static["lmk_b_coords"].shape == (51, 3)
@@ -384,6 +385,17 @@ def test_a_half_written_demo_is_not_taken_for_a_complete_one(tmp_path):
     (root / "demo.json").write_text("{}")
     with pytest.raises(InputError, match="demo.json"):
         write_demo(root, subjects=1, coma_labels=["eyebrow"], florence_labels=[])
+
+
+def test_a_demo_of_another_version_of_the_head_is_not_reused(tmp_path):
+    root = tmp_path / "demo"
+    options = dict(subjects=1, coma_labels=["eyebrow"], florence_labels=[])
+    write_demo(root, **options)
+    assert write_demo(root, **options).already_there
+    marker = json.loads((root / "demo.json").read_text())
+    (root / "demo.json").write_text(json.dumps({**marker, "geometry": "0" * 16}))
+    with pytest.raises(InputError, match="overwrite"):
+        write_demo(root, **options)
 
 
 def test_unknown_labels_are_refused_before_anything_is_written(tmp_path):

@@ -164,8 +164,8 @@ def visible_fragments(
     barycentric[:, 1] = x * edges[:, 0] + y * edges[:, 1]
     barycentric[:, 2] = x * edges[:, 2] + y * edges[:, 3]
     barycentric[:, 0] = 1 - barycentric[:, 1] - barycentric[:, 2]
-    corner_depth = corners[:, :, 2].astype(dtype)
-    depth = np.einsum("pk,pk->p", barycentric, corner_depth[face])
+    a_depth, b_depth, c_depth = (part.astype(dtype) for part in (az, bz - az, cz - az))
+    depth = a_depth[face] + barycentric[:, 1] * b_depth[face] + barycentric[:, 2] * c_depth[face]
     return Fragments(pixel, face, barycentric, depth)
 
 

@@ -16,7 +16,7 @@ from typing import Sequence
 
 import numpy as np
 from scipy import sparse
-from scipy.ndimage import uniform_filter, zoom
+from scipy.ndimage import uniform_filter
 from PIL import Image, ImageDraw
 
 from face4d.mesh.rasterizer import Fragments, visible_fragments
@@ -252,8 +252,7 @@ def _refine_outlines(
     for axis in (0, 1):
         first = np.diff(far, axis=axis)
         bend = np.abs(np.diff(first, axis=axis)) > 1.8  # a jump or a crease, however the surface slopes
-        inner = jump[1:-1] if axis == 0 else jump[:, 1:-1]
-        inner |= bend
+        jump |= np.pad(bend, [(1, 1) if k == axis else (0, 0) for k in (0, 1)])
     chosen = np.flatnonzero(_touching(jump, screen, faces))
     if chosen.size == 0:
         return
@@ -323,7 +322,8 @@ def _hollow_shadow(depth: np.ndarray, cover: np.ndarray, facing: np.ndarray, pix
     factor = np.ones_like(cover)
     facing = 0.25 + 0.75 * np.clip((facing - 0.15) / 0.5, 0, 1)
     for radius, gain, floor in _HOLLOWS:
-        block = 2 if radius / pixel_size > 8 and depth.shape[0] % 2 == 0 else 1  # wide averages need no fine grid
+        # wide averages need no fine grid
+        block = next(b for b in (4, 2, 1) if depth.shape[0] % b == 0 and (b == 1 or radius / pixel_size > 4 * b))
         width = 2 * max(1, round(radius / pixel_size / block)) + 1
         mean_depth, mean_cover = _average_blocks(depth, block), _average_blocks(cover, block)
         for _ in range(2):  # two box filters make a triangle filter, close to a Gaussian
@@ -331,7 +331,7 @@ def _hollow_shadow(depth: np.ndarray, cover: np.ndarray, facing: np.ndarray, pix
         mean = mean_depth / np.maximum(mean_cover, 1e-6)
         enclosed = 0.9 * np.clip((mean_cover - 0.97) / 0.03, 0, 1)
         if block > 1:
-            mean, enclosed = (zoom(part, block, order=1, grid_mode=True, mode="nearest") for part in (mean, enclosed))
+            mean, enclosed = (_spread_blocks(part, block) for part in (mean, enclosed))
         behind = np.maximum(depth - mean, 0) / (width * block)
         factor *= np.clip(1 - np.maximum(facing, enclosed) * gain * behind, floor, 1)
     return np.where(cover > 0, factor, 1)
@@ -341,6 +341,11 @@ def _average_blocks(image: np.ndarray, block: int) -> np.ndarray:
     if block == 1:
         return image
     return sum(image[i::block, j::block] for i in range(block) for j in range(block)) / np.float32(block * block)
+
+
+def _spread_blocks(image: np.ndarray, block: int) -> np.ndarray:
+    """Enlarge by linear interpolation between block centres: repeat, then average over one block."""
+    return uniform_filter(image.repeat(block, axis=0).repeat(block, axis=1), block, origin=0, mode="nearest")
 
 
 def _dots(image: np.ndarray, centers: np.ndarray, radius: float) -> np.ndarray:

@@ -10,10 +10,12 @@ from face4d.datasets.demo.surface import bump, smoothstep
 
 __all__ = ["vertex_colors"]
 
-_SKIN = np.array([0.62, 0.40, 0.30])
+_SKIN = (0.62, 0.40, 0.30)
 
 
-def vertex_colors(head: DemoHead, *, skin: tuple[float, float, float] = tuple(_SKIN), iris: tuple[float, float, float] = (0.10, 0.17, 0.20)) -> np.ndarray:
+def vertex_colors(
+    head: DemoHead, *, skin: tuple[float, float, float] = _SKIN, iris: tuple[float, float, float] = (0.10, 0.17, 0.20)
+) -> np.ndarray:
     """Linear RGB (V, 3) in 0..1 for `face4d.view.render.render_mesh(colors=...)`."""
     p, q = head.p, head.q
     skin = np.asarray(skin, dtype=float)

@@ -139,12 +139,9 @@ def _separate_lips(face: np.ndarray, fields: dict) -> np.ndarray:
     amount = np.interp(fields["signed_x"], order, overlap) / 2
     face = face.copy()
     face[:, 1] += amount * fields["lip_share"]
-    gone = fields["upper"], fields["lower"]
-    depth = (face[gone[0], 2] + face[gone[1], 2]) / 2  # closed lips touch: they share their depth there too
-    meeting = overlap > 0
-    for lip in gone:
-        face[lip[meeting], 2] = depth[meeting]
-        face[lip[meeting], 0] = ((face[upper, 0] + face[lower, 0]) / 2)[meeting]
+    touching = overlap > 0
+    middle = (face[upper[touching]] + face[lower[touching]]) / 2
+    face[upper[touching]] = face[lower[touching]] = middle
     return face
 
 
@@ -168,7 +165,7 @@ def _fields(level: int) -> dict:
     vv = np.where(pocket, 0.0, v)
     upper = smoothstep(vv, -4, 4) * (u > 1) + (u <= 1) * (corner_like > 0)
     lower = 1 - upper
-    rho, lid_distance, lid_height = surface.eye_distance(p, q)
+    _, lid_distance, lid_height = surface.eye_distance(p, q)
     near_eye = (np.hypot(p - surface.EYE_CHART[0], (q - surface.EYE_CHART[1]) * 1.3) < 36) & (head.kind != EYE)
     skin = np.where(near_eye, smoothstep(lid_distance, 2.0, 10.0), 1.0) * (head.kind != EYE)
     units = _units(p, q, u, vv, side, upper, lower, depth, skin)
@@ -191,8 +188,7 @@ def _fields(level: int) -> dict:
 def _jaw(p: np.ndarray, q: np.ndarray, u: np.ndarray, v: np.ndarray, roof: np.ndarray, pocket: np.ndarray, depth: np.ndarray, head: DemoHead) -> np.ndarray:
     """Skinning weight of the jaw. At the corner of the mouth both lips follow half; the throat fades out."""
     arch = np.sqrt(np.clip(1 - np.clip(u, 0, 1) ** 2, 0, 1)) ** 0.9
-    beside = 0.5 - 0.5 * np.clip(v / 34, -1, 1) * 1.0
-    beside = smoothstep(beside, 0.0, 1.0)
+    beside = smoothstep(v, 34, -34)
     line = 0.46 - 0.54 * np.sign(roof) * arch  # at the lips: 0 above, 1 below
     line = np.clip(line, 0, 1)
     within = np.where(roof > 0, line * np.exp(-((v / 9) ** 2)), 1 - (1 - line) * np.exp(-((v / 16) ** 2)))
@@ -218,7 +214,6 @@ def _lid_angles(p: np.ndarray, q: np.ndarray, distance: np.ndarray, height: np.n
     close = np.where(above, 0.80 * whole, -0.195 * whole) * fade
     squint = np.where(above, 0.14 * whole, -0.34 * whole) * fade
     widen = np.where(above, 0.30 * whole, -0.10 * whole) * fade
-    squint = np.where(above, squint, np.maximum(squint, -0.19 * whole * fade / 0.19 * 0.34))
     return close, squint, widen
 
 

@@ -162,7 +162,6 @@ def _identity_modes(
     q = q + with_eye * (surface.EYE_CHART[1] - q)
     x = np.where(with_eye > 0, side * (np.abs(vertices[:, 0]) * (1 - with_eye) + surface.EYE_CENTER[0] * with_eye), vertices[:, 0])
     y = vertices[:, 1] * (1 - with_eye) + surface.EYE_CENTER[1] * with_eye
-    z = vertices[:, 2] * (1 - with_eye) + surface.EYE_CENTER[2] * with_eye
     u, v = surface.mouth_coordinates(p, q)
     q = np.where(np.abs(q - surface.MOUTH_Q) < 60, surface.MOUTH_Q + v, q)  # both lips have one line
     pocket = np.where(kind == TEETH, 0.6, (kind == POCKET) * inner[:, 2])

@@ -237,7 +237,7 @@ def _lips(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _eyelids(point: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Draw the skin around the eye onto a shell around the eyeball."""
-    rho, d, v = eye_distance(p, q)
+    _, d, v = eye_distance(p, q)
     du, dv = p - EYE_CHART[0], q - EYE_CHART[1]
     x = EYE_CENTER[0] + du
     y = EYE_CENTER[1] + dv

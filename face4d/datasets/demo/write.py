@@ -11,6 +11,7 @@ The layout below the root:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ import numpy as np
 
 from face4d.constants import COMA_LABELS, FLORENCE_LABELS
 from face4d.datasets.demo.embedding import dynamic_file, static_file
-from face4d.datasets.demo.expressions import deform
+from face4d.datasets.demo.expressions import deform, weights_of
 from face4d.datasets.demo.head import DemoHead, demo_head, identity_weights
 from face4d.datasets.demo.motion import coma_length, sequence_weights
 from face4d.errors import InputError
@@ -60,6 +61,7 @@ class _Plan:
     florence_labels: tuple[str, ...]
     florence_subjects: tuple[str, ...]
     level: int
+    geometry: str  # of the head and its expressions; another version of this program makes other data
 
     def files(self) -> Iterator[str]:
         """Every path below the root, in the order of writing."""
@@ -123,7 +125,7 @@ def write_demo(
         seed, subjects,
         tuple(_known(label, COMA_LABELS).replace("-", "_") for label in (COMA_LABELS if coma_labels is None else coma_labels)),
         tuple(_known(label, FLORENCE_LABELS) for label in florence_labels),
-        tuple(name for name in florence_subjects if name in names), level,
+        tuple(name for name in florence_subjects if name in names), level, _geometry(level),
     )  # fmt: skip
     old = _read_marker(root)
     if old == plan and not overwrite:
@@ -143,6 +145,16 @@ def write_demo(
         raise
     logger.debug("wrote the demo below %s", root)
     return _summary(root, plan, already_there=False)
+
+
+def _geometry(level: int) -> str:
+    """A short digest of the people and what they can do, to a tenth of a micrometre."""
+    head = demo_head(level)
+    strong = np.stack([deform(head, head.mean, weights_of(label)) for label in (*COMA_LABELS, *FLORENCE_LABELS)])
+    digest = hashlib.sha256(head.faces.tobytes())
+    for part in (head.mean, head.modes, strong):
+        digest.update(np.rint(part * 1e7).astype(np.int64).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _known(label: str, labels: Sequence[str]) -> str:
