@@ -16,7 +16,7 @@ from typing import Sequence
 
 import numpy as np
 from scipy import sparse
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 from PIL import Image, ImageDraw
 
 from face4d.mesh.rasterizer import Fragments, visible_fragments
@@ -234,19 +234,20 @@ def _picture(
     cover = np.zeros(size * size, dtype=np.float32)
     facing = np.zeros(size * size, dtype=np.float32)
     depth[hit.pixel], cover[hit.pixel], facing[hit.pixel] = hit.depth, 1, facing_hit
-    if supersample > 1 and hit.pixel.size:
-        _refine_outlines(image, cover, depth, screen, faces, corners, is_front, material, background**2.2, size, supersample)
     grid = (size, size)
-    shadow = _hollow_shadow(depth.reshape(grid), np.minimum(cover, 1).reshape(grid), facing.reshape(grid), 2 * framing.half_side / size)
+    shadow = _hollow_shadow(depth.reshape(grid), cover.reshape(grid), facing.reshape(grid), 2 * framing.half_side / size)
     image *= shadow.reshape(-1, 1)
+    if supersample > 1 and hit.pixel.size:
+        _refine_outlines(image, cover, depth, shadow, screen, faces, corners, is_front, material, background**2.2, supersample)
     return _GAMMA[(np.clip(image, 0, 1) * 4095).astype(np.int32)].reshape(size, size, 3)
 
 
 def _refine_outlines(
-    image: np.ndarray, cover: np.ndarray, depth: np.ndarray, screen: np.ndarray, faces: np.ndarray,
-    corners: np.ndarray, is_front: np.ndarray, material: tuple[float, float, float], background: np.ndarray, size: int, fine: int,
+    image: np.ndarray, cover: np.ndarray, depth: np.ndarray, shadow: np.ndarray, screen: np.ndarray, faces: np.ndarray,
+    corners: np.ndarray, is_front: np.ndarray, material: tuple[float, float, float], background: np.ndarray, fine: int,
 ) -> None:
     """Draw again, with fine x fine samples, the pixels where a surface ends or jumps in depth."""
+    size = len(shadow)
     far = np.where(cover > 0, depth, depth.max() + size).reshape(size, size)
     jump = np.zeros((size, size), dtype=bool)
     for axis in (0, 1):
@@ -261,6 +262,10 @@ def _refine_outlines(
     kept = jump.ravel()[pixel]
     samples = Fragments(samples.pixel[kept], chosen[samples.face[kept]], samples.barycentric[kept], samples.depth[kept])
     light, _ = _shade(samples, corners, is_front, material)
+    # a sample behind (or before) the pixel's own surface lies in the shadow of a neighbour that shows that surface
+    behind = samples.depth / fine - depth[pixel[kept]]
+    own, darkest, lightest = (part.ravel()[pixel[kept]] for part in (shadow, minimum_filter(shadow, 3), maximum_filter(shadow, 3)))
+    light *= np.where(behind > 1.5, darkest, np.where(behind < -1.5, lightest, own))[:, None]
     outline = np.flatnonzero(jump.ravel())
     number = np.zeros(size * size, dtype=np.int64)
     number[outline] = np.arange(outline.size)
