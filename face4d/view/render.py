@@ -299,18 +299,19 @@ def _shade(
     sampled += hit.barycentric[:, 2:3] * own[:, 2 * attributes :]
     normal = np.ascontiguousarray(sampled[:, :3])
     normal /= np.sqrt(np.einsum("pk,pk->p", normal, normal))[:, None] + np.float32(1e-12)
-    lit = normal @ _TOWARD_LIGHT.T
+    # einsum, not @: a threaded BLAS would fight with the threads that draw the frames
+    lit = np.einsum("pk,lk->pl", normal, _TOWARD_LIGHT)
     lit += np.float32(0.18)  # soft terminator, as in skin and clay
     np.maximum(lit, 0, out=lit)
-    light = lit @ (_LIGHT_COLOR / np.float32(1.18))
+    light = np.einsum("pl,lc->pc", lit, _LIGHT_COLOR / np.float32(1.18))
     light += _AMBIENT * (np.float32(0.82) + np.float32(0.18) * normal[:, 1:2])
     light *= np.float32(material) if attributes == 3 else np.clip(sampled[:, 3:], 0, 1)
-    gloss = np.maximum(normal @ _HALFWAY.T, 0)
+    gloss = np.maximum(np.einsum("pk,lk->pl", normal, _HALFWAY), 0)
     gloss *= gloss  # to the 16th power
     gloss *= gloss
     gloss *= gloss
     gloss *= gloss
-    light += (gloss @ (_GLOSS * _LIGHT_COLOR.mean(axis=1)))[:, None]
+    light += np.einsum("pl,l->p", gloss, _GLOSS * _LIGHT_COLOR.mean(axis=1))[:, None]
     front = is_front[hit.face]
     light[~front] = _BACK_FACE
     return light, np.where(front, np.abs(normal[:, 2]), np.float32(1))
