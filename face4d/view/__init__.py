@@ -1,0 +1,1 @@
+"""Pictures and exports of moving faces: shaded meshes, landmark drawings, GIFs, plots."""
