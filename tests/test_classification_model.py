@@ -1,26 +1,15 @@
-import zlib
-
 import numpy as np
 import pytest
 import torch
 
 from face4d.classification.model import ExpressionClassifier, logits_of
-
-
-def recipe(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of the reference vectors: normal numbers seeded by the entry's name."""
-    weights = {}
-    for name, value in state.items():
-        z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(value.shape)).astype(np.float32)
-        factor = 1 / np.sqrt(np.prod(value.shape[1:])) if value.ndim >= 2 else 0.02
-        weights[name] = torch.from_numpy(z * np.float32(factor))
-    return weights
+from tests.test_generation_lstm import recipe_weights
 
 
 @pytest.fixture
 def model() -> ExpressionClassifier:
     network = ExpressionClassifier(10, hidden_size=32, layers=2).eval()
-    network.load_state_dict(recipe(network.state_dict()))
+    recipe_weights(network)
     return network
 
 
