@@ -15,19 +15,15 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets.layout import DATASETS, sequence_name
-from face4d.errors import InputError
+from face4d.datasets import flags
+from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="generator of main.py, models/<run>.pt")
-    test_set = parser.add_argument_group("test set", "defaults: what the generator was trained with")
-    test_set.add_argument("--dataset", choices=DATASETS, help="picks the defaults of landmarks, test subjects and output")
-    test_set.add_argument("--landmarks", type=Path, metavar="DIR", help="landmark folder with the test set")
-    test_set.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set of a plain folder")
-    test_set.add_argument("--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes")
+    flags.add_data_flags(parser, training=False)
     own = parser.add_argument_group("one's own face")
     own.add_argument("--actor", type=Path, metavar="FILE", help="neutral mesh (PLY, OBJ) or its 68 landmarks (npy), metres")
     own.add_argument("--label", nargs="+", metavar="NAME", help="expression, or all")
@@ -35,8 +31,6 @@ def build_parser() -> ArgumentParser:
     motion.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames after the neutral one (default: as trained)")
     motion.add_argument("--intensity", type=float, default=1.0, metavar="X", help="factor on all displacements")
     motion.add_argument("--fps", type=cli.positive_float, default=25.0, help="of the GIF")
-    parser.add_argument("--flame", type=Path, metavar="DIR", help="landmark embedding files (default: models/flame)")
-    parser.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="one's own topology, npz with face_idx, bary, faces")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: Generated_Animation/<run>")
     cli.add_switch(parser, "gif", True, "write a GIF beside every sequence")
     cli.add_run_flags(parser, "device", "overwrite", "dry-run", "quiet")
@@ -53,33 +47,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.runtime.device import resolve_device
 
     generator = load_generator(args.checkpoint, device=resolve_device(args.device))
-    inherit = args.dataset is None  # a data set named here replaces all that the training run remembers
-    defaults = DATASETS[args.dataset or generator.source["dataset"]]
-    remembered = lambda name: Path(generator.source[name]) if inherit and generator.source.get(name) else None  # noqa: E731
-    args.flame = args.flame or remembered("flame") or defaults.flame
-    args.landmark_embedding = args.landmark_embedding or remembered("landmark_embedding")
-    args.landmarks = args.landmarks or remembered("landmarks") or defaults.landmarks
-    args.actors = args.actors or remembered("actors")
-    args.test_subjects = args.test_subjects or (inherit and generator.source.get("test_subjects")) or defaults.test_subjects
-    args.output = args.output or defaults.generated / args.checkpoint.stem
-    written = animate_actor(args, generator) if args.actor else animate_test_set(args, generator)
+    source = flags.DataSource.from_flags(args, generator.source)
+    args.output = args.output or DATASETS[source.dataset].generated / args.checkpoint.stem
+    written = animate_actor(args, generator, source) if args.actor else animate_test_set(args, generator, source)
     cli.report_written(written)
 
 
-def landmark_embedding(args: Namespace):
-    from face4d.landmarks import load_embedding, load_flame_embedding
-
-    return load_embedding(args.landmark_embedding) if args.landmark_embedding else load_flame_embedding(args.flame)
-
-
-def animate_actor(args: Namespace, generator) -> list[Path]:
+def animate_actor(args: Namespace, generator, source: flags.DataSource) -> list[Path]:
     """Generate the wanted labels on one neutral face."""
     import numpy as np
 
     from face4d.datasets.actors import neutral_landmarks, read_points
 
     points = args.actor.suffix == ".npy"
-    neutral = read_points(args.actor) if points else neutral_landmarks(args.actor, landmark_embedding(args))  # (68, 3)
+    neutral = read_points(args.actor) if points else neutral_landmarks(args.actor, source.embedding())  # (68, 3)
     labels = generator.labels if args.label == ["all"] else [generator.labels[generator.label_index(name)] for name in args.label]
     indices = np.array([generator.label_index(label) for label in labels])
     start = np.zeros((len(labels), *neutral.shape), np.float32)
@@ -88,15 +69,13 @@ def animate_actor(args: Namespace, generator) -> list[Path]:
     return write_all(args, items)
 
 
-def animate_test_set(args: Namespace, generator) -> list[Path]:
+def animate_test_set(args: Namespace, generator, source: flags.DataSource) -> list[Path]:
     """Generate every sequence of the test set from its own first frame."""
     import numpy as np
 
-    from face4d.datasets.actors import load_actors
-    from face4d.datasets.landmark_set import load_split, stack
+    from face4d.datasets.landmark_set import stack
 
-    neutrals = load_actors(args.actors, landmark_embedding(args)) if args.actors else None
-    test = load_split(args.landmarks, labels=generator.labels, test_subjects=args.test_subjects, neutrals=neutrals).test
+    test = source.load(generator.labels).test
     real, indices = stack(test, generator.labels)
     displacement = args.intensity * generator.generate(real[:, 0], indices, args.frames)  # (N, T+1, 68, 3)
     items = []

@@ -15,7 +15,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets.layout import DATASETS, canonical_label, choose
+from face4d.datasets import flags
+from face4d.datasets.layout import canonical_label, choose
 from face4d.runtime import cli
 
 
@@ -23,14 +24,8 @@ def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="classifier of Classification/main.py, models/<run>.pt")
     parser.add_argument("--generated", type=Path, required=True, metavar="DIR", help="what test.py wrote: <label>_<subject>.npy at any depth")
-    real = parser.add_argument_group("real data", "defaults: what the classifier was trained with")
-    real.add_argument("--dataset", choices=DATASETS, help="picks the defaults of landmarks, labels and test subjects")
-    real.add_argument("--landmarks", type=Path, metavar="DIR", help="landmark folder with training and test set")
-    real.add_argument("--labels", nargs="+", metavar="NAME", help="score only these of the classifier's labels")
-    real.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set of a plain folder")
-    real.add_argument("--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes")
-    real.add_argument("--flame", type=Path, metavar="DIR", help="landmark embedding files, used with --actors")
-    real.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="one's own topology, npz; used with --actors")
+    parser.add_argument("--labels", nargs="+", metavar="NAME", help="score only these of the classifier's labels")
+    flags.add_data_flags(parser, training=False)
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/<name of the generated folder>")
     cli.add_switch(parser, "figures", True, "draw the confusion matrices")
     cli.add_run_flags(parser, "device", "overwrite", "dry-run", "quiet")
@@ -41,32 +36,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
     from face4d.classification.train import load_classifier
-    from face4d.datasets.landmark_set import load_split
     from face4d.evaluation.scores import SCORE_COLUMNS, match_generated, score
     from face4d.evaluation.tables import text_table
     from face4d.runtime.device import limit_threads, resolve_device
 
     limit_threads(None, small=True)
     classifier = load_classifier(args.checkpoint, device=resolve_device(args.device))
-    inherit = args.dataset is None  # a data set named here replaces all that the training run remembers
-    remembered = lambda name: Path(classifier.source[name]) if inherit and classifier.source.get(name) else None  # noqa: E731
-    defaults = DATASETS[args.dataset or classifier.source.get("dataset", "florence")]
-    landmarks = args.landmarks or remembered("landmarks") or defaults.landmarks
-    test_subjects = args.test_subjects or (inherit and classifier.source.get("test_subjects")) or defaults.test_subjects
     labels = choose([canonical_label(name) for name in args.labels or ["all"]], classifier.labels, "labels", args.checkpoint)
-    output = args.output or (Path("demo") if defaults is DATASETS["demo"] else Path()) / "results" / args.generated.resolve().name
+    source = flags.DataSource.from_flags(args, classifier.source)
+    output = args.output or (Path("demo") if source.dataset == "demo" else Path()) / "results" / args.generated.resolve().name
     cli.refuse_overwrite(output, args.overwrite or args.dry_run)
-
-    neutrals = None
-    actors = args.actors or remembered("actors")
-    if actors:
-        from face4d.datasets.actors import load_actors
-        from face4d.landmarks import load_embedding, load_flame_embedding
-
-        own = args.landmark_embedding or remembered("landmark_embedding")
-        embedding = load_embedding(own) if own else load_flame_embedding(args.flame or remembered("flame") or defaults.flame)
-        neutrals = load_actors(actors, embedding)
-    split = load_split(landmarks, labels=labels, test_subjects=test_subjects, neutrals=neutrals)
+    split = source.load(labels)
     generated = match_generated(args.generated, split.test)
     if args.dry_run:
         print(f"would score {len(generated)} sequences of {args.generated} and write {output}")
@@ -76,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = {
         "generated": str(args.generated),
         "classifier": str(args.checkpoint),
-        "landmarks": str(landmarks),
+        "landmarks": str(source.landmarks),
         "sequences": len(generated),
         "frames": generated.shape[1],
     }

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from face4d.classification.config import PRESETS, ClassifierConfig
-from face4d.classification.train import learning_rate, load_classifier, train, validate
+from face4d.classification.train import load_classifier, train, validate
 from face4d.datasets.landmark_set import hold_out, load_split, stack
 from face4d.errors import InputError
 from face4d.runtime.checkpoint import save_checkpoint
 from face4d.runtime.run_folder import RunFolder
+from face4d.runtime.training import Places, learning_rate
 from tests.conftest import REPOSITORY, write_landmarks
 
 TINY = dict(hidden_size=8, epochs=8, batch_size=4, validate_every=2)
@@ -29,7 +30,7 @@ def split(landmark_folder):
 
 def run_training(split, folder, preset="default", config=TINY, **arguments):
     settings = PRESETS[preset].with_flags(config)
-    metrics = train(split, settings, RunFolder(folder / "runs" / "x"), folder / "models" / "x.pt", quiet=True, **arguments)
+    metrics = train(split, settings, Places(folder / "models" / "x.pt", RunFolder(folder / "runs" / "x")), quiet=True, **arguments)
     return metrics, load_classifier(folder / "models" / "x.pt")
 
 
@@ -87,9 +88,9 @@ def test_thesis_preset_is_the_thesis_schedule(split, tmp_path):
 
 def test_one_cycle_rises_and_falls_to_zero():
     config = ClassifierConfig(lr=0.5)
-    assert learning_rate(config, 0.1) == pytest.approx(0.25)
-    assert learning_rate(config, 0.2) == pytest.approx(0.5)
-    assert learning_rate(config, 0.6) == pytest.approx(0.25)
+    assert learning_rate(config, 0.05) == pytest.approx(0.25)
+    assert learning_rate(config, 0.1) == pytest.approx(0.5)
+    assert learning_rate(config, 0.55) == pytest.approx(0.25)
     assert learning_rate(config, 1.0) == pytest.approx(0.0)
 
 
@@ -153,8 +154,7 @@ def test_select_test_keeps_the_best_weights_not_the_last(split, tmp_path):
     flags = {**TINY, "select": "test", "validate_every": 1, "lr": 5.0, "epochs": 12, "lr_schedule": "constant", "grad_clip": 0.0}
     metrics, _ = run_training(split, tmp_path, config=flags)
     last = torch.load(tmp_path / "models" / "x.last.pt", weights_only=True)
-    assert metrics["test_accuracy"] == last["state"]["best_accuracy"]
-    assert metrics["test_loss"] == pytest.approx(last["state"]["best_loss"], rel=1e-6)
+    assert [-metrics["test_accuracy"], metrics["test_loss"]] == pytest.approx(last["state"]["best_score"], rel=1e-6)
     assert metrics["epoch"] == last["state"]["best_epoch"] < 12
     assert any(not torch.equal(weights(tmp_path)[name], last["model"][name]) for name in last["model"])
 

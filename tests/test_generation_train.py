@@ -16,8 +16,9 @@ from face4d.errors import InputError
 from face4d.generation.config import PRESETS, GeneratorConfig
 from face4d.generation.lstm import ThesisGenerator
 from face4d.generation.sample import load_generator
-from face4d.generation.train import learning_rate, losses_from_every_frame, make_loss, train, validate
+from face4d.generation.train import losses_from_every_frame, make_loss, train, validate
 from face4d.runtime.run_folder import RunFolder
+from face4d.runtime.training import Places, learning_rate
 from tests.conftest import REPOSITORY, write_landmarks
 from tests.test_generation_lstm import recipe_weights
 
@@ -36,7 +37,7 @@ def config(preset: str = "default", **flags) -> GeneratorConfig:
 def run_training(split, folder, **arguments):
     arguments = {"config": config(), "quiet": True, **arguments}
     configuration = arguments.pop("config")
-    metrics = train(split, configuration, RunFolder(folder / "runs" / "a"), folder / "models" / "a.pt", **arguments)
+    metrics = train(split, configuration, Places(folder / "models" / "a.pt", RunFolder(folder / "runs" / "a")), **arguments)
     return metrics, load_generator(folder / "models" / "a.pt")
 
 

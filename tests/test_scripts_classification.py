@@ -53,7 +53,7 @@ SCORE = ["--checkpoint", "models/c.pt", "--generated", "generated/run"]
 def test_training_and_scoring_from_the_shell(workplace, run_script):
     result = run_script("Classification/main.py", *TRAIN[:-6], "--run", "again", "--epochs", "2", cwd=workplace)
     assert result.stdout.splitlines()[-2:] == ["wrote models/again.pt", "wrote runs/again"]
-    assert "9 training, 0 validation, 3 test sequences of 3 labels" in result.stdout
+    assert "9 training and 3 test sequences of 3 labels" in result.stdout
     result = run_script("Classification/test.py", *SCORE, cwd=workplace)
     assert result.stdout.splitlines()[-1] == "wrote results/run"
     assert "nearest sequence" in result.stdout and result.stderr == ""

@@ -18,6 +18,7 @@ def trained(tmp_path_factory):
     from face4d.generation.config import PRESETS
     from face4d.generation.train import train
     from face4d.runtime.run_folder import RunFolder
+    from face4d.runtime.training import Places
     from tests.conftest import write_landmarks
 
     folder = tmp_path_factory.mktemp("trained")
@@ -25,7 +26,7 @@ def trained(tmp_path_factory):
     split = load_split(landmarks, test_subjects=("CH01",))
     source = {"dataset": "florence", "landmarks": "landmarks", "test_subjects": ["CH01"]}
     config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 3})
-    train(split, config, RunFolder(folder / "runs" / "x"), folder / "models" / "x.pt", quiet=True, source=source)
+    train(split, config, Places(folder / "models" / "x.pt", RunFolder(folder / "runs" / "x")), quiet=True, source=source)
     np.save(folder / "me.npy", toy_sequence(0, 8, 3)[0])
     return folder
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name
+from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name, sequence_name
 from face4d.errors import InputError
 
 
@@ -45,6 +47,11 @@ class LandmarkSplit:
     train: tuple[LandmarkSequence, ...]
     test: tuple[LandmarkSequence, ...]
     labels: tuple[str, ...]
+
+    def describe(self, held_out: Sequence[LandmarkSequence] = ()) -> str:
+        """Sizes of the sets, for people."""
+        extra = f", {len(held_out)} validation" if held_out else ""
+        return f"{len(self.train)} training{extra} and {len(self.test)} test sequences of {len(self.labels)} labels"
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:
@@ -197,14 +204,27 @@ def stack(sequences: Sequence[LandmarkSequence], labels: Sequence[str]) -> tuple
     """Displacements (N, T, 68, 3) float32 in metres and class indices (N,) int64 of sequences of equal length.
 
     Raises:
-        InputError: a sequence's label is not among ``labels``.
+        InputError: no sequence, or one whose label is not among ``labels``.
     """
+    if not sequences:
+        raise InputError("landmark set", "at least one sequence (held-out subjects for --select validation)", "none")
     index = {label: i for i, label in enumerate(labels)}
     for sequence in sequences:
         if sequence.label not in index:
             raise InputError(sequence.path, f"a label among {', '.join(labels)}", sequence.label)
     displacement = np.stack([sequence.displacement for sequence in sequences])
     return displacement, np.array([index[sequence.label] for sequence in sequences], dtype=np.int64)
+
+
+def tensors(sequences: Sequence[LandmarkSequence], labels: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
+    """:func:`stack` as tensors on a device."""
+    displacements, indices = stack(sequences, labels)
+    return torch.from_numpy(displacements).to(device), torch.from_numpy(indices).to(device)
+
+
+def set_names(**sets: Sequence[LandmarkSequence]) -> dict[str, list[str]]:
+    """Names of the sequences of each set, for the record."""
+    return {name: [sequence_name(sequence.label, sequence.subject) for sequence in sequences] for name, sequences in sets.items()}
 
 
 def digest(sequences: Sequence[LandmarkSequence]) -> str:

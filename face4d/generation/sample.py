@@ -103,7 +103,7 @@ def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> G
         InputError: it is missing, damaged, of another program or does not fit its own configuration.
     """
     record = load_checkpoint(path, CHECKPOINT_KIND, device=device)
-    network = build_network(GeneratorConfig.from_dict(record["config"]), len(record["labels"]), record["num_landmarks"])
+    network = build_network(GeneratorConfig(**record["config"]), len(record["labels"]), record["num_landmarks"])
     try:
         network.load_state_dict(record["model"])
     except RuntimeError as error:

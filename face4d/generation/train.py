@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from face4d.constants import MM_PER_METRE
-from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest, stack
-from face4d.errors import InputError
+from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest, set_names, tensors
 from face4d.generation.augment import apex_frames, warped_targets
 from face4d.generation.config import GeneratorConfig, build_network
-from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
-from face4d.runtime.device import describe, seed_everything
-from face4d.runtime.interrupt import deferred_interrupt
-from face4d.runtime.run_folder import RunFolder
-
-log = logging.getLogger(__name__)
+from face4d.runtime.device import seed_everything
+from face4d.runtime.training import Places, run_epochs, set_learning_rate
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CHECKPOINT_KIND = "generator"
-TRAINING_KIND = "generator training state"
-
-
-def learning_rate(config: GeneratorConfig, progress: float) -> float:
-    """Learning rate at ``progress`` in (0, 1] of all optimiser steps."""
-    if config.lr_schedule == "constant":
-        return config.lr
-    rise = 0.1
-    if progress < rise:
-        return config.lr * progress / rise
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
 
 
 def make_loss(name: str, scale: Tensor | float = 1.0) -> Loss:
@@ -92,36 +72,30 @@ def validate(network: nn.Module, displacements: Tensor, labels: Tensor) -> dict[
 def train(
     split: LandmarkSplit,
     config: GeneratorConfig,
-    run: RunFolder,
-    checkpoint: Path,
+    places: Places,
     *,
     held_out: Sequence[LandmarkSequence] = (),
     device: torch.device = torch.device("cpu"),
+    source: dict[str, Any] | None = None,
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
     quiet: bool = False,
-    source: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train a generator; write ``checkpoint`` (the weights kept), ``<stem>.last.pt`` beside it (to continue) and the run folder.
+    """Train a generator; :func:`face4d.runtime.training.run_epochs` says what is written.
 
     Args:
         split: training and test sequences of one length.
         held_out: sequences that choose the weights with ``config.select == "validation"``.
-        resume: continue from the last checkpoint if there is one; on the CPU the result is that of an uninterrupted run, bit for bit.
-        checkpoint_seconds: time between last checkpoints; 0 = after every epoch.
         source: where the data came from, kept in config.json and in the checkpoint for later steps.
+        resume: continue from the last checkpoint if there is one.
+        checkpoint_seconds: time between last checkpoints; 0 = after every epoch.
 
     Returns:
         What metrics.json holds: mse, l1, mm, mm_std of the test set for the weights kept, epoch, seconds.
-
-    Raises:
-        InputError: the last checkpoint is of other data or another configuration.
-        KeyboardInterrupt: after Ctrl-C, once the running epoch is finished and saved.
     """
-    on_device = lambda sequences: tuple(torch.from_numpy(array).to(device) for array in stack(sequences, split.labels))  # noqa: E731
-    data, data_labels = on_device(split.train)  # (N, T+1, L, 3) metres, (N,)
-    test, test_labels = on_device(split.test)
-    chooser, chooser_labels = on_device(held_out) if config.select == "validation" else (test, test_labels)
+    data, data_labels = tensors(split.train, split.labels, device)  # (N, T+1, L, 3) metres, (N,)
+    test, test_labels = tensors(split.test, split.labels, device)
+    chooser, chooser_labels = tensors(held_out, split.labels, device) if config.select == "validation" else (test, test_labels)
 
     generator = seed_everything(config.seed)
     network = build_network(config, len(split.labels), data.shape[2])
@@ -131,6 +105,37 @@ def train(
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
     loss = make_loss(config.loss, data.square().mean().sqrt() if config.normalise_loss else 1.0)
     apexes = apex_frames(data)
+    num_batches = math.ceil(len(data) / config.batch_size)
+    steps_per_epoch = num_batches * (data.shape[1] - 1 if config.start_frames == "every" else 1)
+
+    def train_epoch(epoch: int) -> dict[str, float]:
+        step = (epoch - 1) * steps_per_epoch
+        loss_sum = torch.zeros((), device=device)
+        for chosen in torch.randperm(len(data), generator=generator).to(device).split(config.batch_size):
+            batch, labels = data[chosen], data_labels[chosen]  # (B, T+1, L, 3), (B,)
+            if config.start_frames == "every":
+                losses = losses_from_every_frame(network, batch, labels, loss)
+            elif config.warps:
+                targets = warped_targets(batch, apexes[chosen], apexes, config.warps, generator)  # (M, B, T+1, L, 3)
+                losses = losses_from_first_frame(network, targets, labels, loss)
+            else:
+                losses = losses_from_first_frame(network, batch[None], labels, loss)
+            for value in losses:
+                step += 1
+                set_learning_rate(optimizer, config, step / (config.epochs * steps_per_epoch))
+                optimizer.zero_grad()
+                value.backward()
+                if config.grad_clip:
+                    nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+                optimizer.step()
+                loss_sum += value.detach()
+        # Summed over start frames and averaged over batches: the number the thesis logs.
+        return {"loss/train": loss_sum.item() / num_batches}
+
+    def scores() -> tuple[dict[str, float], tuple[float, ...]]:
+        on_test = validate(network, test, test_labels)
+        deciding = on_test if chooser is test else validate(network, chooser, chooser_labels)
+        return {f"test/{name}": value for name, value in on_test.items()}, (deciding["mse" if config.loss == "l2" else "l1"],)
 
     identity = {
         "config": config.as_dict(),
@@ -138,109 +143,20 @@ def train(
         "num_landmarks": data.shape[2],
         "frames": data.shape[1],
         "data_digest": digest((*split.train, *held_out, *split.test)),
-        "source": source or {},
     }
-    state: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "best_score": math.inf, "best_epoch": 0, "waited": 0}
-    best_weights: dict[str, Tensor] | None = None
-    last_path = checkpoint.with_name(checkpoint.stem + ".last.pt")
-    if resume and last_path.is_file():
-        saved = load_checkpoint(last_path, TRAINING_KIND, device=device)
-        require_same_run(last_path, saved, identity)
-        network.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        generator.set_state(saved["rng"].cpu())
-        state, best_weights = saved["state"], saved["best_model"]
-        log.info("%s: continuing after epoch %d of %d", last_path, state["epoch"], config.epochs)
-
-    def save_state() -> None:
-        content = {"model": network.state_dict(), "best_model": best_weights, "optimizer": optimizer.state_dict()}
-        save_checkpoint(last_path, TRAINING_KIND, {**identity, **content, "rng": generator.get_state(), "state": state})
-
-    names = lambda sequences: [f"{sequence.label}_{sequence.subject}" for sequence in sequences]  # noqa: E731
-    sets = {"train": names(split.train), "held_out": names(held_out), "test": names(split.test)}
-    run.write_config({**identity, "device": describe(device), "sets": sets})
-    run.open_curves(state["epoch"] + 1)
-
-    num_batches = math.ceil(len(data) / config.batch_size)
-    steps_per_epoch = num_batches * (data.shape[1] - 1 if config.start_frames == "every" else 1)
-    begun = time.monotonic() - state["seconds"]
-    saved_at = time.monotonic()
-    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=run.path.name, unit="epoch", disable=quiet, dynamic_ncols=True)
-    with deferred_interrupt() as interrupted, bar:
-        while state["epoch"] < config.epochs and not (config.patience and state["waited"] >= config.patience):
-            epoch = state["epoch"] + 1
-            step = state["epoch"] * steps_per_epoch
-            loss_sum = torch.zeros((), device=device)
-            for chosen in torch.randperm(len(data), generator=generator).to(device).split(config.batch_size):
-                batch, labels = data[chosen], data_labels[chosen]  # (B, T+1, L, 3), (B,)
-                if config.start_frames == "every":
-                    losses = losses_from_every_frame(network, batch, labels, loss)
-                elif config.warps:
-                    targets = warped_targets(batch, apexes[chosen], apexes, config.warps, generator)  # (M, B, T+1, L, 3)
-                    losses = losses_from_first_frame(network, targets, labels, loss)
-                else:
-                    losses = losses_from_first_frame(network, batch[None], labels, loss)
-                for value in losses:
-                    step += 1
-                    for group in optimizer.param_groups:
-                        group["lr"] = learning_rate(config, step / (config.epochs * steps_per_epoch))
-                    optimizer.zero_grad()
-                    value.backward()
-                    if config.grad_clip:
-                        nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
-                    optimizer.step()
-                    loss_sum += value.detach()
-
-            # Summed over start frames and averaged over batches: the number the thesis logs.
-            curves = {"loss/train": loss_sum.item() / num_batches}
-            if not math.isfinite(curves["loss/train"]):
-                raise InputError(run.path, "a finite training loss", f"{curves['loss/train']} in epoch {epoch} (a lower --lr?)")
-            if epoch % config.validate_every == 0 or epoch == config.epochs:
-                scores = validate(network, test, test_labels)
-                curves |= {f"validation/{name}": value for name, value in scores.items()}
-                score = scores if chooser is test else validate(network, chooser, chooser_labels)
-                key = "mse" if config.loss == "l2" else "l1"
-                if score[key] < state["best_score"]:
-                    state |= {"best_score": score[key], "best_epoch": epoch, "waited": 0}
-                    if config.select != "last":
-                        best_weights = {name: value.clone() for name, value in network.state_dict().items()}
-                else:
-                    state["waited"] += 1
-                if not quiet:
-                    tqdm.write(f"epoch {epoch}: train {curves['loss/train']:.4g}, test mse {scores['mse']:.3g}, l1 {scores['l1']:.4g}, {scores['mm']:.3f} mm")
-            run.scalars(curves, epoch)
-            bar.set_postfix(loss=f"{curves['loss/train']:.4g}", refresh=False)
-            bar.update()
-            state |= {"epoch": epoch, "seconds": time.monotonic() - begun}
-            if interrupted() or time.monotonic() - saved_at >= checkpoint_seconds:
-                save_state()
-                saved_at = time.monotonic()
-            if interrupted():
-                run.close()
-                raise KeyboardInterrupt
-    save_state()
-
-    kept_epoch = state["epoch"]
-    if best_weights is not None:
-        network.load_state_dict(best_weights)
-        kept_epoch = state["best_epoch"]
-    metrics = {**validate(network, test, test_labels), "epoch": kept_epoch, "epochs_trained": state["epoch"]}
-    metrics |= {"seconds": round(state["seconds"], 2), "selected_by": config.select, "train_loss": config.loss}
-    save_checkpoint(checkpoint, CHECKPOINT_KIND, {**identity, "model": network.state_dict(), "epoch": kept_epoch, "metrics": metrics})
-    run.write_metrics(metrics)
-    run.close()
-    return metrics
-
-
-def require_same_run(path: Path, saved: dict[str, Any], identity: dict[str, Any]) -> None:
-    """Refuse to continue a run with another configuration or other data.
-
-    Raises:
-        InputError: naming the first difference.
-    """
-    for key, value in identity["config"].items():
-        if saved["config"].get(key) != value:
-            raise InputError(path, f"a run with {key} = {value}", f"{saved['config'].get(key)}")
-    for key in ("labels", "frames", "num_landmarks", "data_digest"):
-        if saved[key] != identity[key]:
-            raise InputError(path, f"a run on the same data ({key} {str(identity[key])[:40]})", str(saved[key])[:40])
+    return run_epochs(
+        network,
+        optimizer,
+        generator,
+        config,
+        places,
+        kind=CHECKPOINT_KIND,
+        identity=identity,
+        record={"source": source or {}, "sets": set_names(train=split.train, held_out=held_out, test=split.test)},
+        train_epoch=train_epoch,
+        validate=scores,
+        final_scores=lambda kept: validate(kept, test, test_labels),
+        resume=resume,
+        checkpoint_seconds=checkpoint_seconds,
+        quiet=quiet,
+    )

@@ -22,8 +22,8 @@ def save_checkpoint(path: str | Path, kind: str, content: dict[str, Any]) -> Non
         content: ``config, labels, model`` and, to continue training, ``optimizer, epoch, rng, metrics`` ...; plain data only.
     """
     record = {"format": "face4d", "format_version": FORMAT_VERSION, "kind": kind, **content}
-    with replacing(path) as temporary:
-        torch.save(record, temporary)
+    with replacing(path) as temporary, open(temporary, "wb") as file:  # a path would be stored inside, and no two files be equal
+        torch.save(record, file)
 
 
 def load_checkpoint(path: str | Path, kind: str, *, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -20,17 +20,17 @@ def coma_length(seed: int, subject: int, label: str) -> int:
 def sequence_weights(seed: int, subject: int, label: str, frames: int) -> np.ndarray:
     """Action unit weights (T, 2, A) of one sequence; frame 0 is exactly neutral, the last nearly.
 
-    Every unit rises and falls on its own slightly shifted curve; the apex comes at 25..75 % of the time, is held
-    for a while, and reaches 0.82..1.15 of the label's weights. A person's two sides differ by a few percent,
+    Every unit rises and falls on its own slightly shifted curve; the apex comes at 36..60 % of the time, is held
+    for a while, and reaches 0.85..1.15 of the label's weights. A person's two sides differ by a few percent,
     small tremor rides on what moves, and now and then an eye blinks.
     """
     person = np.random.default_rng([seed, 202, subject])
     sides = 1 + 0.06 * np.clip(person.standard_normal((2, len(ACTION_UNITS))), -2, 2)
     habit = 1 + 0.08 * np.clip(person.standard_normal(len(ACTION_UNITS)), -2, 2)
     draw = _generator(seed, subject, label, 2)
-    strength = draw.uniform(0.82, 1.15)
-    apex = draw.uniform(0.30, 0.68)
-    hold = draw.uniform(0.06, 0.22)
+    strength = draw.uniform(0.85, 1.15)
+    apex = draw.uniform(0.36, 0.60)
+    hold = draw.uniform(0.12, 0.24)
     start = draw.uniform(0.0, 0.10)
     rest = draw.uniform(0.0, 0.03)
     lag = draw.uniform(-0.03, 0.03, len(ACTION_UNITS))

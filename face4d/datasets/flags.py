@@ -1,0 +1,182 @@
+"""Command-line flags that name landmark data and training runs, shared by the scripts of steps 4 to 6."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from face4d.datasets.layout import DATASETS, choose
+from face4d.errors import InputError
+from face4d.runtime import cli
+
+if TYPE_CHECKING:  # these load torch, and parsing flags must not
+    import numpy as np
+
+    from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit
+    from face4d.runtime.config import Config
+    from face4d.runtime.training import Places
+
+
+def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
+    """Add the flags that name a landmark data set.
+
+    Args:
+        training: the script chooses the data set; else what a checkpoint remembers is the default.
+    """
+    group = parser.add_argument_group("data", None if training else "defaults: what the checkpoint was trained with")
+    default = "florence" if training else None
+    group.add_argument("--dataset", choices=DATASETS, default=default, help="picks the defaults of all flags of this group")
+    group.add_argument(
+        "--landmarks", type=Path, metavar="DIR", help="landmark folder of step 3; with dataset_training and dataset_testing, or plain"
+    )
+    group.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set of a plain folder (default: the thesis' subjects)")
+    if training:
+        group.add_argument("--labels", nargs="+", metavar="NAME", help="expressions to learn, or all (default: the thesis' labels)")
+        group.add_argument(
+            "--validation-subjects", nargs="+", default=[], metavar="NAME", help="training subjects held out to choose weights and stopping"
+        )
+    group.add_argument(
+        "--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes (default: frame 0 of each sequence is its neutral)"
+    )
+    group.add_argument("--flame", type=Path, metavar="DIR", help="landmark embedding files, used with meshes (default: models/flame)")
+    group.add_argument(
+        "--landmark-embedding", type=Path, metavar="FILE", help="one's own topology, npz with face_idx, bary, faces; used with meshes"
+    )
+
+
+def add_training_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of :class:`face4d.runtime.config.TrainingConfig`; their defaults are the preset's."""
+    group.add_argument("--lr", type=cli.positive_float, help="learning rate of Adam; peak of a one-cycle schedule")
+    group.add_argument("--lr-schedule", choices=("constant", "one-cycle"), help="learning rate over all steps")
+    group.add_argument("--epochs", type=cli.positive_int, help="passes over the training sequences")
+    group.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="sequences per batch")
+    group.add_argument("--grad-clip", type=float, metavar="NORM", help="largest gradient norm, 0 = off")
+    group.add_argument(
+        "--select", choices=("last", "validation", "test"), help="weights kept; test = best on the test set, as in the thesis"
+    )
+    group.add_argument("--validate-every", type=cli.positive_int, metavar="EPOCHS", help="epochs between validations")
+    group.add_argument("--patience", type=int, metavar="N", help="stop after N validations without improvement, 0 = never")
+
+
+def add_output_flags(parser: ArgumentParser, *, run: str) -> None:
+    """Add the flags that say where a training run is written.
+
+    Args:
+        run: how the default name of a run is made, for the help.
+    """
+    group = parser.add_argument_group("output")
+    group.add_argument("--run", metavar="NAME", help=f"default: {run}")
+    group.add_argument("--models", type=Path, metavar="DIR", help="folder of checkpoints (default: models)")
+    group.add_argument("--runs", type=Path, metavar="DIR", help="folder of run records (default: runs)")
+    group.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
+    group.add_argument(
+        "--checkpoint-seconds", type=float, default=30.0, metavar="S", help="time between last checkpoints, 0 = every epoch"
+    )
+    cli.add_run_flags(parser, "seed", "device", "threads", "overwrite", "dry-run", "quiet")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where landmark data comes from, all defaults filled in.
+
+    Attributes:
+        dataset, landmarks, test_subjects, actors, flame, landmark_embedding: as the flags.
+        labels: wanted labels, None = all found.
+    """
+
+    dataset: str
+    landmarks: Path
+    test_subjects: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    actors: Path | None
+    flame: Path
+    landmark_embedding: Path | None
+
+    @classmethod
+    def from_flags(cls, args: Namespace, remembered: Mapping[str, Any] | None = None) -> DataSource:
+        """Fill in what the flags leave open: from a checkpoint's memory, unless ``--dataset`` is given, then from the data set's defaults."""
+        memory: Mapping[str, Any] = remembered or {} if remembered and args.dataset is None else {}
+        dataset = args.dataset or memory.get("dataset", "florence")
+        defaults = DATASETS[dataset]
+
+        def path(name: str, default: Path | None) -> Path | None:
+            given = getattr(args, name) or memory.get(name)
+            return Path(given) if given else default
+
+        return cls(
+            dataset=dataset,
+            landmarks=path("landmarks", defaults.landmarks),
+            test_subjects=tuple(args.test_subjects or memory.get("test_subjects") or defaults.test_subjects),
+            labels=getattr(args, "labels", None) or defaults.labels,
+            actors=path("actors", None),
+            flame=path("flame", defaults.flame),
+            landmark_embedding=path("landmark_embedding", None),
+        )
+
+    def embedding(self):
+        """The landmark embedding of meshes."""
+        from face4d.landmarks import load_embedding, load_flame_embedding
+
+        return load_embedding(self.landmark_embedding) if self.landmark_embedding else load_flame_embedding(self.flame)
+
+    def neutrals(self) -> dict[str, np.ndarray] | None:
+        """Neutral landmarks of the actors, (68, 3) metres by subject; None without ``--actors``."""
+        if self.actors is None:
+            return None
+        from face4d.datasets.actors import load_actors
+
+        return load_actors(self.actors, self.embedding())
+
+    def load(self, labels: Sequence[str] | None = None) -> LandmarkSplit:
+        """The training and test sequences of ``labels`` (default: the wanted ones)."""
+        from face4d.datasets.landmark_set import load_split
+
+        return load_split(self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dictionary for checkpoints; paths as typed."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def training_config(args: Namespace, preset: Config) -> Config:
+    """The preset with the flags that were given.
+
+    Raises:
+        InputError: weights to be chosen on held-out subjects, and none named.
+    """
+    flags = {field.name: getattr(args, field.name, None) for field in fields(preset)}
+    if args.validation_subjects and args.select is None:
+        flags["select"] = "validation"
+    config = preset.with_flags(flags)
+    if config.select == "validation" and not args.validation_subjects:
+        raise InputError("--select validation", "--validation-subjects", "none")
+    return config
+
+
+def training_sets(args: Namespace, source: DataSource) -> tuple[LandmarkSplit, tuple[LandmarkSequence, ...]]:
+    """The split without, and the sequences of, the held-out subjects."""
+    from face4d.datasets.landmark_set import hold_out
+
+    split = source.load()
+    subjects = {sequence.subject for sequence in split.train}
+    return hold_out(split, choose(args.validation_subjects, subjects, "training subjects", source.landmarks))
+
+
+def training_places(args: Namespace, source: DataSource, default_name: str) -> Places:
+    """Where the run is written; refuses to replace another run."""
+    from face4d.runtime.run_folder import RunFolder
+    from face4d.runtime.training import Places
+
+    defaults = DATASETS[source.dataset]
+    name = args.run or default_name
+    places = Places((args.models or defaults.models) / f"{name}.pt", RunFolder((args.runs or defaults.runs) / name))
+    if not args.resume and not args.dry_run:
+        for path in (places.checkpoint, places.last, places.run.path):
+            cli.refuse_overwrite(path, args.overwrite)
+        places.run.clear_curves()
+    return places

@@ -1,0 +1,179 @@
+"""What every training run does besides its mathematics: schedule, curves, selection of weights, checkpoints, Ctrl-C and resuming."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from face4d.errors import InputError
+from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
+from face4d.runtime.config import TrainingConfig
+from face4d.runtime.device import describe
+from face4d.runtime.interrupt import deferred_interrupt
+from face4d.runtime.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+RISE = 0.1
+
+
+def learning_rate(config: TrainingConfig, progress: float) -> float:
+    """Learning rate at ``progress`` in (0, 1] of all optimiser steps: constant, or a linear rise over a tenth and a cosine fall to zero."""
+    if config.lr_schedule == "constant":
+        return config.lr
+    if progress < RISE:
+        return config.lr * progress / RISE
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (progress - RISE) / (1 - RISE)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, progress: float) -> None:
+    """Give all parameter groups the learning rate at ``progress``."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, progress)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run is written.
+
+    Attributes:
+        checkpoint: the weights kept; ``<stem>.last.pt`` beside it holds the state to continue from.
+        run: its record.
+    """
+
+    checkpoint: Path
+    run: RunFolder
+
+    @property
+    def last(self) -> Path:
+        return self.checkpoint.with_name(self.checkpoint.stem + ".last.pt")
+
+
+def run_epochs(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    config: TrainingConfig,
+    places: Places,
+    *,
+    kind: str,
+    identity: dict[str, Any],
+    record: dict[str, Any],
+    train_epoch: Callable[[int], dict[str, float]],
+    validate: Callable[[], tuple[dict[str, float], tuple[float, ...]]],
+    final_scores: Callable[[nn.Module], dict[str, Any]],
+    resume: bool,
+    checkpoint_seconds: float,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Run epochs until the configuration's end; write the checkpoints, config.json, curves and metrics.json.
+
+    On the CPU an interrupted and resumed run ends with the weights of an uninterrupted one, bit for bit: weights, optimiser and
+    random numbers are saved together at the end of an epoch, and everything in an epoch follows from them.
+
+    Args:
+        kind: ``generator`` or ``classifier``, the kind of the checkpoint.
+        identity: configuration, class names, shapes and data digest; stored in both checkpoints, and equal in a run that is continued.
+        record: more for the checkpoint and config.json that need not be equal (where the data came from).
+        train_epoch: trains epoch 1, 2, ... and returns its curves, ``loss/train`` among them.
+        validate: curves, and the score of the weights as a tuple that is smaller for better weights.
+        final_scores: scores of the weights kept, for metrics.json.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        InputError: a loss that is no longer finite, or a state to continue that is of another run.
+        KeyboardInterrupt: after Ctrl-C, once the running epoch is finished and saved.
+    """
+    state: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "best_score": None, "best_epoch": 0, "waited": 0, "finished": False}
+    best_weights: dict[str, Tensor] | None = None
+    device = next(model.parameters()).device
+    if resume and places.last.is_file():
+        saved = load_checkpoint(places.last, f"{kind} training state", device=device)
+        require_same_run(places.last, saved["identity"], identity)
+        if saved["state"]["finished"] and places.checkpoint.is_file():
+            log.info("%s: finished already", places.checkpoint)
+            return load_checkpoint(places.checkpoint, kind)["metrics"]
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        generator.set_state(saved["rng"]["data"].cpu())
+        torch.set_rng_state(saved["rng"]["torch"].cpu())
+        state, best_weights = saved["state"], saved["best_model"]
+        log.info("%s: continuing after epoch %d of %d", places.last, state["epoch"], config.epochs)
+
+    def save_state() -> None:
+        weights = {"model": model.state_dict(), "best_model": best_weights, "optimizer": optimizer.state_dict()}
+        rng = {"data": generator.get_state(), "torch": torch.get_rng_state()}
+        save_checkpoint(places.last, f"{kind} training state", {"identity": identity, **weights, "rng": rng, "state": state})
+
+    run = places.run
+    run.write_config({**identity, **record, "device": describe(device)})
+    run.open_curves(state["epoch"] + 1)
+    begun = time.monotonic() - state["seconds"]
+    saved_at = time.monotonic()
+    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=run.path.name, unit="epoch", disable=quiet, dynamic_ncols=True)
+    with deferred_interrupt() as interrupted, bar:
+        while state["epoch"] < config.epochs and not (config.patience and state["waited"] >= config.patience):
+            epoch = state["epoch"] + 1
+            curves = train_epoch(epoch)
+            if not math.isfinite(curves["loss/train"]):
+                raise InputError(run.path, "a finite training loss", f"{curves['loss/train']} in epoch {epoch} (a lower --lr?)")
+            if epoch % config.validate_every == 0 or epoch == config.epochs:
+                scores, score = validate()
+                curves |= scores
+                if state["best_score"] is None or list(score) < state["best_score"]:
+                    state |= {"best_score": list(score), "best_epoch": epoch, "waited": 0}
+                    if config.select != "last":
+                        best_weights = {name: value.clone() for name, value in model.state_dict().items()}
+                else:
+                    state["waited"] += 1
+                if not quiet:
+                    bar.write(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in curves.items()))
+            run.scalars(curves, epoch)
+            bar.set_postfix(loss=f"{curves['loss/train']:.4g}", refresh=False)
+            bar.update()
+            state |= {"epoch": epoch, "seconds": time.monotonic() - begun}
+            if interrupted() or time.monotonic() - saved_at >= checkpoint_seconds:
+                save_state()
+                saved_at = time.monotonic()
+            if interrupted():
+                run.close()
+                raise KeyboardInterrupt
+
+    kept, kept_epoch = model, state["epoch"]
+    if best_weights is not None:
+        kept, kept_epoch = copy.deepcopy(model), state["best_epoch"]
+        kept.load_state_dict(best_weights)
+    metrics = {**final_scores(kept), "epoch": kept_epoch, "epochs_trained": state["epoch"]}
+    metrics |= {"seconds": round(state["seconds"], 2), "selected_by": config.select}
+    save_checkpoint(places.checkpoint, kind, {**identity, **record, "model": kept.state_dict(), "epoch": kept_epoch, "metrics": metrics})
+    run.write_metrics(metrics)
+    run.close()
+    state["finished"] = True
+    save_state()
+    return metrics
+
+
+def require_same_run(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse to continue a run with another configuration or other data.
+
+    Raises:
+        InputError: naming the first difference.
+    """
+    for key, value in wanted["config"].items():
+        if saved["config"].get(key) != value:
+            raise InputError(path, f"a run with {key} = {value}", f"{saved['config'].get(key)}")
+    for key, value in wanted.items():
+        if saved.get(key) != value:
+            raise InputError(path, f"a run on the same data ({key} {str(value)[:40]})", str(saved.get(key))[:40])

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# The whole program in one command.
+#
+#   bash run.sh demo       install, make the demo data, run steps 1 to 6 on it (no download of data)
+#   bash run.sh coma       steps 2 to 6 on Dataset_FLAME_Aligned_COMA/
+#   bash run.sh florence   steps 1 and 3 to 6 on Dataset_FLAME_Aligned/
+#   bash run.sh test       install and run the tests
+#
+# Needs Python 3.10 or newer; PYTHON=python3.12 bash run.sh ... picks one. Run again, it reuses what exists and goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+usage() { sed -n '2,9p' "$0" | cut -c3-; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python3.10 python}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "error: ${PYTHON:-python3}: expected Python 3.10 or newer, found none (name one: PYTHON=python3.12 bash run.sh ...)" >&2
+    exit 2
+}
+
+# Installs when .venv is new, or when what is to be installed has changed; the stamp is written last.
+install() {
+    local python wanted
+    if [ ! -x .venv/bin/python ]; then
+        python=$(find_python)
+        echo "== making .venv with $("$python" --version)"
+        "$python" -m venv .venv
+    fi
+    wanted=$(cat requirements.txt pyproject.toml | cksum)
+    if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
+        echo "== installing requirements.txt into .venv; the first time this takes minutes"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+        echo "$wanted" >.venv/installed
+    fi
+}
+
+step() { printf '\n== %s\n' "$*"; }
+
+py() { .venv/bin/python "$@"; }
+
+# Steps 4 to 6: train, generate, train the classifier, score.
+learn() { # data set, folder that its outputs lie in
+    local generator=$2/models/$1.pt classifier=$2/models/$1_classifier.pt generated=$2/Generated_Animation/$1 results=$2/results/$1
+    step "4  train the generator"
+    py main.py --dataset "$1" --run "$1" --resume
+    step "5  generate the test set"
+    if [ "$results/scores.md" -nt "$generator" ]; then
+        echo "$generated: already there"
+    else
+        py test.py --checkpoint "$generator" --output "$generated" --overwrite
+    fi
+    step "6  train the classifier, score what was generated"
+    py Classification/main.py --dataset "$1" --run "$1_classifier" --resume
+    if [ "$results/scores.md" -nt "$generator" ] && [ "$results/scores.md" -nt "$classifier" ]; then
+        cat "$results/scores.md"
+    else
+        py Classification/test.py --checkpoint "$classifier" --generated "$generated" --output "$results" --overwrite
+    fi
+    step "done"
+    echo "moving faces   $generated/*/*.gif"
+    echo "table          $results/scores.md"
+    echo "confusion      $results/confusion_generated.png"
+    echo "generator      $generator"
+    echo "own face       .venv/bin/python test.py --checkpoint $generator --actor neutral.ply --label all"
+}
+
+case "${1:-}" in
+demo)
+    install
+    step "0  make the demo data"
+    py -m face4d.datasets.demo --output demo
+    step "1  OBJ to PLY"
+    py convert_obj_to_ply.py --dataset demo
+    step "2  41 frames per sequence"
+    py sampling_coma.py --dataset demo
+    step "3  68 landmarks per frame"
+    py get_landmark_coma.py --dataset demo
+    py get_animation_landmark_ply.py --dataset demo
+    learn demo demo
+    ;;
+coma)
+    install
+    step "2  41 frames per sequence"
+    py sampling_coma.py --dataset coma
+    step "3  68 landmarks per frame"
+    py get_landmark_coma.py --dataset coma
+    learn coma .
+    ;;
+florence)
+    install
+    step "1  OBJ to PLY"
+    py convert_obj_to_ply.py --dataset florence
+    step "3  68 landmarks per frame"
+    py get_animation_landmark_ply.py --dataset florence
+    learn florence .
+    ;;
+test)
+    install
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+    shift
+    py -m pytest "$@"
+    ;;
+*)
+    usage
+    exit 2
+    ;;
+esac
