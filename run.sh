@@ -45,7 +45,7 @@ step() { printf '\n== %s\n' "$*"; }
 py() { .venv/bin/python "$@"; }
 
 # Steps 4 to 6: train, generate, train the classifier, score.
-learn() { # data set, folder that its outputs lie in
+learn() { # data set, folder that its outputs lie in, a neutral face to try
     local generator=$2/models/$1.pt classifier=$2/models/$1_classifier.pt generated=$2/Generated_Animation/$1 results=$2/results/$1
     step "4  train the generator"
     py main.py --dataset "$1" --run "$1" --resume
@@ -67,7 +67,7 @@ learn() { # data set, folder that its outputs lie in
     echo "table          $results/scores.md"
     echo "confusion      $results/confusion_generated.png"
     echo "generator      $generator"
-    echo "own face       .venv/bin/python test.py --checkpoint $generator --actor neutral.ply --label all"
+    echo "own face       .venv/bin/python test.py --checkpoint $generator --actor $3 --label all"
 }
 
 case "${1:-}" in
@@ -82,7 +82,7 @@ demo)
     step "3  68 landmarks per frame"
     py get_landmark_coma.py --dataset demo
     py get_animation_landmark_ply.py --dataset demo
-    learn demo demo
+    learn demo demo demo/actors/Demo06.ply
     ;;
 coma)
     install
@@ -90,7 +90,7 @@ coma)
     py sampling_coma.py --dataset coma
     step "3  68 landmarks per frame"
     py get_landmark_coma.py --dataset coma
-    learn coma .
+    learn coma . neutral.ply
     ;;
 florence)
     install
@@ -98,7 +98,7 @@ florence)
     py convert_obj_to_ply.py --dataset florence
     step "3  68 landmarks per frame"
     py get_animation_landmark_ply.py --dataset florence
-    learn florence .
+    learn florence . neutral.ply
     ;;
 test)
     install

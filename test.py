@@ -6,7 +6,7 @@
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label all
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in metres with the
-start frame first, and a GIF beside it (for the test set next to the ground truth).
+start frame first, and a GIF beside it (for the test set next to the ground truth). One's own face goes to Generated_Animation/<run>_own/.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def build_parser() -> ArgumentParser:
     motion.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames after the neutral one (default: as trained)")
     motion.add_argument("--intensity", type=float, default=1.0, metavar="X", help="factor on all displacements")
     motion.add_argument("--fps", type=cli.positive_float, default=25.0, help="of the GIF")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: Generated_Animation/<run>")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: Generated_Animation/<run>, for one's own face Generated_Animation/<run>_own")
     cli.add_switch(parser, "gif", True, "write a GIF beside every sequence")
     cli.add_run_flags(parser, "device", "overwrite", "dry-run", "quiet")
     return parser
@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     generator = load_generator(args.checkpoint, device=resolve_device(args.device))
     source = flags.DataSource.from_flags(args, generator.source)
-    args.output = args.output or DATASETS[source.dataset].generated / args.checkpoint.stem
+    # Own faces apart from the test set, which is scored as a whole.
+    args.output = args.output or DATASETS[source.dataset].generated / (args.checkpoint.stem + ("_own" if args.actor else ""))
     written = animate_actor(args, generator, source) if args.actor else animate_test_set(args, generator, source)
     cli.report_written(written)
 
