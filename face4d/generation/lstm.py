@@ -5,11 +5,11 @@ Displacements are landmarks minus the subject's neutral landmarks, in metres.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from face4d.generation.unroll import unroll
 
 
 class ThesisGenerator(nn.Module):
@@ -50,13 +50,21 @@ class ThesisGenerator(nn.Module):
         one_hot = functional.one_hot(labels, self.num_labels).to(start.dtype)  # (B, C)
         label_code = self.fc_enc(one_hot)  # (B, 3L)
         frame = start.flatten(1)  # (B, 3L)
-        hidden, cell = self.fc_inh(frame), self.fc_inc(frame)  # (B, H) each
-        outputs = []
-        for _ in range(frames):
-            hidden, cell = self.lstm(torch.cat([frame, label_code], dim=1), (hidden, cell))
-            frame = self.fc_2(torch.relu(self.fc_1(hidden)))  # (B, 3L)
-            outputs.append(frame)
-        return torch.stack(outputs, dim=1).unflatten(2, start.shape[1:])  # (B, T, L, 3)
+        frame_weight, label_weight = self.lstm.weight_ih.chunk(2, dim=1)  # (4H, 3L) each
+        generated = unroll(
+            frames,
+            frame,
+            self.fc_inh(frame),
+            self.fc_inc(frame),
+            functional.linear(label_code, label_weight, self.lstm.bias_ih + self.lstm.bias_hh)[None],  # (1, B, 4H)
+            self.fc_1.bias.expand(1, len(frame), -1),  # (1, B, H)
+            frame_weight,
+            self.lstm.weight_hh,
+            self.fc_1.weight,
+            self.fc_2.weight,
+            self.fc_2.bias,
+        )
+        return generated.unflatten(2, start.shape[1:])  # (B, T, L, 3)
 
 
 class CoefficientGenerator(nn.Module):
@@ -116,11 +124,26 @@ class CoefficientGenerator(nn.Module):
         label_code = self.fc_enc(labels)  # (B, E)
         frame = (start.flatten(1) @ self.basis) / self.scale  # (B, K)
         hidden, cell = self.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
-        outputs = []
-        for position in self.position_code(frames):
-            code = torch.cat([label_code, position.expand(len(label_code), -1)], dim=1)  # (B, E + 2 OCTAVES)
-            hidden, cell = self.lstm(torch.cat([frame, code], dim=1), (hidden, cell))
-            frame = self.fc_2(torch.relu(self.fc_1(torch.cat([hidden, code], dim=1))))  # (B, K)
-            outputs.append(frame)
-        coefficients = torch.stack(outputs, dim=1)  # (B, T, K)
+        position_code = self.position_code(frames)  # (T, 2 OCTAVES)
+        components, label_size, position_size = frame.shape[1], label_code.shape[1], position_code.shape[1]
+
+        def code(label_weight: Tensor, position_weight: Tensor, bias: Tensor) -> Tensor:
+            """(T, B, N): what label and position give to a layer."""
+            return functional.linear(position_code, position_weight)[:, None] + functional.linear(label_code, label_weight, bias)
+
+        frame_weight, *gate_weights = self.lstm.weight_ih.split([components, label_size, position_size], dim=1)
+        inner_weight, *inner_weights = self.fc_1.weight.split([hidden.shape[1], label_size, position_size], dim=1)
+        coefficients = unroll(
+            frames,
+            frame,
+            hidden,
+            cell,
+            code(*gate_weights, self.lstm.bias_ih + self.lstm.bias_hh),  # (T, B, 4H)
+            code(*inner_weights, self.fc_1.bias),  # (T, B, H)
+            frame_weight,
+            self.lstm.weight_hh,
+            inner_weight,
+            self.fc_2.weight,
+            self.fc_2.bias,
+        )  # (B, T, K)
         return ((coefficients * self.scale) @ self.basis.T).unflatten(2, start.shape[1:])  # (B, T, L, 3)

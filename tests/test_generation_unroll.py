@@ -1,0 +1,195 @@
+"""The unrolled recurrence against a plain loop through autograd, in both precisions."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from face4d.generation import unroll as engine
+from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
+from face4d.generation.unroll import Product, run_steps, unroll
+
+CASES = [  # batch, frames, constant codes
+    (3, 5, True),
+    (2, 4, False),
+    (1, 1, True),
+    (4, 1, False),
+]
+
+
+def plain_unroll(frames, y, h, c, gate_code, inner_code, frame_weight, hidden_weight, inner_weight, output_weight, output_bias):
+    """The recurrence as written in the module's head, one autograd node per operation."""
+    generated = []
+    for t in range(frames):
+        gates = gate_code[min(t, len(gate_code) - 1)] + y @ frame_weight.T + h @ hidden_weight.T
+        i, f, g, o = gates.chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        y = functional.linear(torch.relu(inner_code[min(t, len(inner_code) - 1)] + h @ inner_weight.T), output_weight, output_bias)
+        generated.append(y)
+    return torch.stack(generated, dim=1)
+
+
+def plain_thesis(network, start, labels, frames):
+    """The thesis' loop: LSTMCell on [frame, label code]."""
+    label_code = network.fc_enc(functional.one_hot(labels, network.num_labels).to(start.dtype))
+    frame = start.flatten(1)
+    hidden, cell = network.fc_inh(frame), network.fc_inc(frame)
+    outputs = []
+    for _ in range(frames):
+        hidden, cell = network.lstm(torch.cat([frame, label_code], dim=1), (hidden, cell))
+        frame = network.fc_2(torch.relu(network.fc_1(hidden)))
+        outputs.append(frame)
+    return torch.stack(outputs, dim=1).unflatten(2, start.shape[1:])
+
+
+def plain_coefficients(network, start, labels, frames):
+    """The docstring of CoefficientGenerator, step by step."""
+    label_code = network.fc_enc(labels)
+    frame = (start.flatten(1) @ network.basis) / network.scale
+    hidden, cell = network.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)
+    outputs = []
+    for position in network.position_code(frames):
+        code = torch.cat([label_code, position.expand(len(label_code), -1)], dim=1)
+        hidden, cell = network.lstm(torch.cat([frame, code], dim=1), (hidden, cell))
+        frame = network.fc_2(torch.relu(network.fc_1(torch.cat([hidden, code], dim=1))))
+        outputs.append(frame)
+    return ((torch.stack(outputs, dim=1) * network.scale) @ network.basis.T).unflatten(2, start.shape[1:])
+
+
+def random_tensors(batch, frames, constant, size=3, width=4, dtype=torch.float64):
+    times = 1 if constant else frames
+    draw = torch.Generator().manual_seed(5)
+    shapes = [(batch, size), (batch, width), (batch, width), (times, batch, 4 * width), (times, batch, width)]
+    shapes += [(4 * width, size), (4 * width, width), (width, width), (size, width), (size,)]
+    return [torch.randn(shape, dtype=dtype, generator=draw).mul_(0.7).requires_grad_() for shape in shapes]
+
+
+@pytest.fixture(params=["thesis", "coefficients"])
+def network_and_plain(request):
+    torch.manual_seed(3)
+    if request.param == "thesis":
+        return ThesisGenerator(3, 12), plain_thesis
+    network = CoefficientGenerator(3, 12, 5)
+    network.fit_basis(torch.randn(40, 68, 3))
+    return network, plain_coefficients
+
+
+def outputs_and_gradients(forward, network, start, labels, frames):
+    start = start.clone().requires_grad_()
+    network.zero_grad()
+    output = forward(start, labels, frames)
+    target = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    (output - target).square().mean().backward()
+    return output.detach(), {"start": start.grad, **{name: parameter.grad.clone() for name, parameter in network.named_parameters()}}
+
+
+@pytest.mark.parametrize(("batch", "frames", "constant"), CASES)
+def test_gradients_are_those_of_finite_differences(batch, frames, constant):
+    tensors = random_tensors(batch, frames, constant)
+    assert torch.autograd.gradcheck(lambda *arguments: unroll(frames, *arguments), tensors, atol=1e-7)
+
+
+@pytest.mark.parametrize(("batch", "frames", "constant"), CASES)
+def test_outputs_and_gradients_are_those_of_the_plain_recurrence(batch, frames, constant):
+    tensors = random_tensors(batch, frames, constant)
+    weights = torch.randn(batch, frames, 3, dtype=torch.float64)
+    results = []
+    for function in (unroll, plain_unroll):
+        output = function(frames, *tensors)
+        results.append((output, *torch.autograd.grad((output * weights).sum(), tensors)))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 9])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_networks_meet_the_plain_loop(network_and_plain, frames, dtype, tolerance):
+    network, plain = network_and_plain
+    network.to(dtype)
+    start, labels = torch.randn(4, 68, 3, dtype=dtype), torch.tensor([0, 1, 2, 1])
+    output, gradients = outputs_and_gradients(network, network, start, labels, frames)
+    expected, expected_gradients = outputs_and_gradients(lambda *a: plain(network, *a), network, start, labels, frames)
+    torch.testing.assert_close(output, expected, rtol=0, atol=tolerance * expected.abs().max().item())
+    for name, gradient in expected_gradients.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=tolerance * gradient.abs().max().item(), msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_wide_networks_meet_the_plain_loop():
+    """Wide enough for the oneDNN products, where there are any; against float64."""
+    torch.manual_seed(4)
+    network = ThesisGenerator(3, 400)
+    start, labels = 0.1 * torch.randn(5, 68, 3), torch.tensor([0, 1, 2, 1, 1])
+    output, gradients = outputs_and_gradients(network, network, start, labels, 6)
+    network.double()
+    expected, expected_gradients = outputs_and_gradients(lambda *a: plain_thesis(network, *a), network, start.double(), labels, 6)
+    torch.testing.assert_close(output.double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    for name, gradient in expected_gradients.items():
+        torch.testing.assert_close(gradients[name].double(), gradient, rtol=0, atol=1e-5 * gradient.abs().max().item())
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("shape", [(204, 96), (700, 204)])  # (K, N) below and above the threshold
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_products_with_and_without_onednn(monkeypatch, onednn, shape, by_columns):
+    if not onednn:
+        monkeypatch.setattr(engine, "onednn_serves", lambda tensor: False)
+    matrix = torch.randn(shape[::-1]).t() if by_columns else torch.randn(shape)
+    x, addend = torch.randn(7, shape[0]), torch.randn(7, shape[1])
+    before = addend.clone()
+    with torch.no_grad():
+        product = Product(matrix, len(x))
+        exact = x.double() @ matrix.double()
+        for result, expected in ((product(x), exact), (product(x, addend), exact + addend)):
+            torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    assert torch.equal(addend, before)
+
+
+def test_equal_runs_give_equal_bits(network_and_plain):
+    network, _ = network_and_plain
+    start, labels = torch.randn(4, 68, 3), torch.tensor([0, 1, 2, 1])
+    output, gradients = outputs_and_gradients(network, network, start, labels, 7)
+    again, gradients_again = outputs_and_gradients(network, network, start, labels, 7)
+    assert torch.equal(output, again)
+    assert all(torch.equal(gradients[name], gradients_again[name]) for name in gradients)
+
+
+def test_without_gradients_the_result_is_the_same_and_only_frames_are_kept():
+    tensors = random_tensors(2, 6, False)
+    with torch.no_grad():
+        generated, *stacks, _ = run_steps(6, False, *tensors)
+        silent = unroll(6, *tensors)
+    assert not silent.requires_grad
+    assert torch.equal(silent, generated) and torch.equal(silent, unroll(6, *tensors))
+    assert all(len(stack) <= 2 for stack in stacks)
+
+
+def test_gradients_can_be_taken_twice_from_one_forward_pass_but_not_differentiated():
+    tensors = random_tensors(2, 4, True)
+    loss = unroll(4, *tensors).square().sum()
+    first = torch.autograd.grad(loss, tensors, retain_graph=True)
+    assert all(torch.equal(a, b) for a, b in zip(first, torch.autograd.grad(loss, tensors, retain_graph=True), strict=True))
+    (gradient,) = torch.autograd.grad(loss, tensors[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_later_changes_of_the_output_do_not_reach_the_gradients():
+    tensors = random_tensors(2, 4, True)
+    expected = torch.autograd.grad(unroll(4, *tensors).sum(), tensors)
+    output = unroll(4, *tensors)
+    total = output.sum()
+    output.detach().zero_()
+    assert all(torch.equal(a, b) for a, b in zip(expected, torch.autograd.grad(total, tensors), strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_meets_the_cpu(network_and_plain):
+    network, _ = network_and_plain
+    start, labels = torch.randn(4, 68, 3), torch.tensor([0, 1, 2, 1])
+    output, gradients = outputs_and_gradients(network, network, start, labels, 9)
+    network.cuda()
+    moved = lambda start, labels, frames: network(start.cuda(), labels.cuda(), frames).cpu()  # noqa: E731
+    output_cuda, gradients_cuda = outputs_and_gradients(moved, network, start, labels, 9)
+    torch.testing.assert_close(output_cuda, output, rtol=0, atol=1e-5 * output.abs().max().item())
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradients_cuda[name].cpu(), gradient, rtol=0, atol=1e-5 * gradient.abs().max().item())
