@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from tests.conftest import toy_sequence
+from tests.conftest import REPOSITORY, toy_sequence
 
 TRAIN = ("--dataset", "florence", "--labels", "all", "--hidden-size", 8, "--epochs", 3, "--run", "x", "--landmarks")
 
@@ -66,8 +68,6 @@ def test_generation_script_on_the_test_set(workplace, run_script):
 def test_own_face_any_length_and_intensity(workplace):
     import runpy
 
-    from tests.conftest import REPOSITORY
-
     script = runpy.run_path(str(REPOSITORY / "test.py"))["main"]
     output = workplace / "out"
     base = ["--checkpoint", str(workplace / "models" / "x.pt"), "--actor", str(workplace / "me.npy"), "--no-gif", "--quiet"]
@@ -118,6 +118,29 @@ def test_bad_input_of_training_is_one_line(workplace, run_script, arguments, wor
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
     assert all(word in result.stderr for word in words), result.stderr
     assert len(list((workplace / "models").iterdir())) == 2
+
+
+def test_checkpoint_of_other_landmarks_is_refused(workplace):
+    import torch
+
+    from face4d.errors import InputError
+    from face4d.generation.sample import load_generator
+
+    record = torch.load(workplace / "models" / "x.pt", weights_only=True)
+    torch.save({**record, "num_landmarks": 51}, workplace / "models" / "x.pt")
+    with pytest.raises(InputError, match="68 landmarks, found one of 51"):
+        load_generator(workplace / "models" / "x.pt")
+    torch.save({**record, "model": {}}, workplace / "models" / "x.pt")
+    with pytest.raises(InputError, match="its own configuration"):
+        load_generator(workplace / "models" / "x.pt")
+
+
+@pytest.mark.parametrize("script", ["main.py", "test.py", "Classification/main.py", "Classification/test.py", "sampling_coma.py"])
+def test_help_answers_at_once_and_has_examples(script, run_script, tmp_path):
+    text = run_script(script, "--help", cwd=tmp_path).stdout
+    assert f"python {script}" in text
+    code = f"import runpy, sys; runpy.run_path({str(REPOSITORY / script)!r}); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
 def test_dry_run_writes_nothing(workplace, run_script):

@@ -119,9 +119,9 @@ class DataSource:
 
     def embedding(self):
         """The landmark embedding of meshes."""
-        from face4d.landmarks import load_embedding, load_flame_embedding
+        from face4d.datasets.extraction import choose_embedding
 
-        return load_embedding(self.landmark_embedding) if self.landmark_embedding else load_flame_embedding(self.flame)
+        return choose_embedding(self.flame, self.landmark_embedding)
 
     def neutrals(self) -> dict[str, np.ndarray] | None:
         """Neutral landmarks of the actors, (68, 3) metres by subject; None without ``--actors``."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.layout import canonical_label, sequence_name
 from face4d.errors import InputError
 from face4d.generation.config import GeneratorConfig, build_network
@@ -100,9 +101,11 @@ def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> G
     """Load a generator checkpoint.
 
     Raises:
-        InputError: it is missing, damaged, of another program or does not fit its own configuration.
+        InputError: it is missing, damaged, of another program, of another set of landmarks or does not fit its own configuration.
     """
     record = load_checkpoint(path, CHECKPOINT_KIND, device=device)
+    if record["num_landmarks"] != NUM_LANDMARKS:
+        raise InputError(path, f"a generator of {NUM_LANDMARKS} landmarks", f"one of {record['num_landmarks']}")
     network = build_network(GeneratorConfig(**record["config"]), len(record["labels"]), record["num_landmarks"])
     try:
         network.load_state_dict(record["model"])
