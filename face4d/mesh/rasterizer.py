@@ -87,86 +87,107 @@ def visible_fragments(
     width: int,
     *,
     backfaces: bool = True,
+    mask: np.ndarray | None = None,
     dtype: type = np.float64,
 ) -> Fragments:
     """The covered pixels only: what `rasterize` spreads over whole images.
 
-    Arguments as in `rasterize`; `dtype` is the precision of the barycentric weights and depths returned
+    Arguments as in `rasterize`; `mask` (H, W) bool leaves out all pixels where it is False, which costs little more than
+    the pixels that stay; `dtype` is the precision of the barycentric weights and depths returned
     (coverage is always decided in float64). Depths closer than float32 can tell apart count as equal,
     and then the triangle listed first wins, so the result does not depend on any order of evaluation.
+
+    Raises ValueError also for a mask of another shape or type.
     """
     vertices, faces = _checked(screen_vertices, faces, height, width)
-    corners = vertices[faces]  # (F, 3, 3)
-    ax, ay, az = corners[:, 0].T
-    bx, by, bz = corners[:, 1].T
-    cx, cy, cz = corners[:, 2].T
+    if mask is not None and (mask.shape != (height, width) or mask.dtype != bool):
+        raise ValueError(f"mask: expected ({height}, {width}) bool, found {mask.shape} {mask.dtype}")
     # float64 throughout: neighbours have to agree on their common edge to the last bit
+    (ax, bx, cx), (ay, by, cy), (az, bz, cz) = (np.take(part, faces.T) for part in vertices.T)  # (F,) each
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)  # twice the signed area; y down: negative = front
     drawn = area < 0 if not backfaces else area != 0
-    lowest, highest = corners[:, :, 1].min(axis=1), corners[:, :, 1].max(axis=1)
+    lowest, highest = np.minimum(np.minimum(ay, by), cy), np.maximum(np.maximum(ay, by), cy)
+    leftmost, rightmost = np.minimum(np.minimum(ax, bx), cx), np.maximum(np.maximum(ax, bx), cx)
     first_row = np.maximum(np.ceil(lowest - 0.5), 0)
     row_count = np.minimum(np.ceil(highest - 0.5), height) - first_row
-    drawn &= row_count > 0
-    drawn &= (corners[:, :, 0].max(axis=1) > 0) & (corners[:, :, 0].min(axis=1) < width)
+    drawn &= (row_count > 0) & (rightmost > 0) & (leftmost < width)
     kept = np.flatnonzero(drawn)
-    if kept.size == 0:
+    # room among the pixels drawn: of each pixel, or, with a mask, how many of it lie before each pixel
+    before = None if mask is None else np.concatenate([[0], np.cumsum(mask, dtype=np.int32)])
+    room = height * width if before is None else int(before[-1])
+    if kept.size == 0 or room == 0:
         return Fragments(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 3), dtype), np.empty(0, dtype))
 
     # triangles -> rows
     owner, step = _expand(row_count[kept].astype(np.int64))
     row = first_row[kept].astype(np.int64)[owner] + step
+    if before is not None:  # rows of triangles that meet the mask at all
+        low = np.clip(np.floor(leftmost[kept]), 0, width).astype(np.int64)
+        high = np.clip(np.ceil(rightmost[kept]), 0, width).astype(np.int64)
+        start = row * width
+        meets = np.flatnonzero(before[start + high[owner]] > before[start + low[owner]])
+        owner, row = owner[meets], row[meets]
     row_centre = row + 0.5
-    left = np.full(row.size, np.inf)
-    right = np.full(row.size, -np.inf)
-    for tail, head in ((0, 1), (1, 2), (2, 0)):
-        start, end = corners[kept, tail, :2], corners[kept, head, :2]
-        downward = (start[:, 1] <= end[:, 1])[:, None]
-        upper, lower = np.where(downward, start, end), np.where(downward, end, start)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slope = (lower[:, 0] - upper[:, 0]) / (lower[:, 1] - upper[:, 1])
-        upper_y = upper[owner, 1]
-        crossed = np.flatnonzero((upper_y <= row_centre) & (row_centre < lower[owner, 1]))
-        edge = owner[crossed]
-        crossing = upper[edge, 0] + (row_centre[crossed] - upper_y[crossed]) * slope[edge]
-        left[crossed] = np.minimum(left[crossed], crossing)
-        right[crossed] = np.maximum(right[crossed], crossing)
+    left, right = _crossings(np.stack([ax, bx, cx])[:, kept], np.stack([ay, by, cy])[:, kept], owner, row_centre)
     first_column = np.clip(np.ceil(left - 0.5), 0, width)
-    column_count = np.clip(np.ceil(right - 0.5), 0, width) - first_column
-    column_count = np.maximum(column_count, 0).astype(np.int64)
+    end_column = np.maximum(np.clip(np.ceil(right - 0.5), 0, width), first_column)
+    row_start = row * width
+    begin, end = row_start + first_column.astype(np.int64), row_start + end_column.astype(np.int64)
+    if before is not None:
+        begin, end = before[begin].astype(np.int64), before[end].astype(np.int64)
 
     # rows -> fragments; depth is a plane over the image: z = z0 + dz/dx * x + dz/dy * y
-    spanned = np.flatnonzero(column_count)
+    spanned = np.flatnonzero(end > begin)
     face_of_span = kept[owner[spanned]]
     drawn_area = _nonzero(area)
     slope_x = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) / drawn_area
     slope_y = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) / drawn_area
     offset = az - ax * slope_x - ay * slope_y
-    span_z = offset[face_of_span] + (first_column[spanned] + 0.5) * slope_x[face_of_span] + row_centre[spanned] * slope_y[face_of_span]
-    span_pixel = row[spanned] * width + first_column[spanned].astype(np.int64)
-    span, step = _expand(column_count[spanned])
-    pixel = span_pixel[span]
-    pixel += step
-    z = step * slope_x[face_of_span][span]
+    span_slope, span_column = slope_x[face_of_span], first_column[spanned]
+    span_z = offset[face_of_span] + (span_column + 0.5) * span_slope + row_centre[spanned] * slope_y[face_of_span]
+    span, step = _expand((end - begin)[spanned])
+    place = begin[spanned][span]
+    place += step  # of the pixel in the room
+    if before is not None:
+        pixels = np.flatnonzero(mask)
+        step = pixels[place] - (row_start[spanned] + span_column.astype(np.int64))[span]
+    z = step * span_slope[span]
     z += span_z[span]
 
-    nearest = np.full(height * width, _EMPTY, dtype=np.int64)
-    np.minimum.at(nearest, pixel, (_sortable(z) << 32) | face_of_span[span])
-    pixel = np.flatnonzero(nearest != _EMPTY)
-    face = nearest[pixel] & 0xFFFFFFFF
+    nearest = np.full(room, _EMPTY, dtype=np.int64)
+    np.minimum.at(nearest, place, (_sortable(z) << 32) | face_of_span[span])
+    found = np.flatnonzero(nearest != _EMPTY)
+    face = nearest[found] & 0xFFFFFFFF
+    pixel = found if before is None else pixels[found]
 
     # barycentric weights of the winners, from the two edge functions opposite corners b and c
-    edges = np.stack([cy - ay, ax - cx, ay - by, bx - ax], axis=1) / drawn_area[:, None]
-    edges = edges.astype(dtype)[face]
     row, column = np.divmod(pixel, width)
     x = (column + 0.5 - ax[face]).astype(dtype)
     y = (row + 0.5 - ay[face]).astype(dtype)
-    barycentric = np.empty((face.size, 3), dtype=dtype)
-    barycentric[:, 1] = x * edges[:, 0] + y * edges[:, 1]
-    barycentric[:, 2] = x * edges[:, 2] + y * edges[:, 3]
-    barycentric[:, 0] = 1 - barycentric[:, 1] - barycentric[:, 2]
-    a_depth, b_depth, c_depth = (part.astype(dtype) for part in (az, bz - az, cz - az))
-    depth = a_depth[face] + barycentric[:, 1] * b_depth[face] + barycentric[:, 2] * c_depth[face]
-    return Fragments(pixel, face, barycentric, depth)
+    b_x, b_y, c_x, c_y = ((edge / drawn_area).astype(dtype)[face] for edge in (cy - ay, ax - cx, ay - by, bx - ax))
+    barycentric = np.empty((3, face.size), dtype=dtype)
+    barycentric[1] = x * b_x + y * b_y
+    barycentric[2] = x * c_x + y * c_y
+    barycentric[0] = 1 - barycentric[1] - barycentric[2]
+    a_depth, b_depth, c_depth = (part.astype(dtype)[face] for part in (az, bz - az, cz - az))
+    depth = a_depth + barycentric[1] * b_depth + barycentric[2] * c_depth
+    return Fragments(pixel, face, barycentric.T, depth)
+
+
+def _crossings(x: np.ndarray, y: np.ndarray, owner: np.ndarray, row_centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the outline of triangle ``owner`` (R,) crosses the line ``row_centre`` (R,), left and right; corners (3, K).
+
+    Every row of a triangle crosses the edge between its highest and its lowest corner, and one of the two others.
+    """
+    order = np.argsort(y, axis=0)
+    (x0, x1, x2), (y0, y1, y2) = np.take_along_axis(x, order, 0), np.take_along_axis(y, order, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # level edges, which no row crosses
+        long, upper, lower = (x2 - x0) / (y2 - y0), (x1 - x0) / (y1 - y0), (x2 - x1) / (y2 - y1)
+    edge = owner + len(x0) * (row_centre >= y1[owner])
+    first = x0[owner] + (row_centre - y0[owner]) * long[owner]
+    from_x, from_y, slope = (np.concatenate(pair)[edge] for pair in ((x0, x1), (y0, y1), (upper, lower)))
+    second = from_x + (row_centre - from_y) * slope
+    return np.minimum(first, second), np.maximum(first, second)
 
 
 def _checked(vertices: np.ndarray, faces: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -193,8 +214,8 @@ def _expand(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _sortable(z: np.ndarray) -> np.ndarray:
     """float32 numbers as int64 that compare like them, small enough to be shifted left by 32 bits."""
-    bits = z.astype(np.float32).view(np.int32).astype(np.int64)
-    return np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
+    bits = (z.astype(np.float32) + np.float32(0)).view(np.int32)  # + 0: no negative zero
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
 
 
 def _nonzero(area: np.ndarray) -> np.ndarray:

@@ -52,8 +52,10 @@ def quantise(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     used = np.zeros(1 << 24, bool)
     for frame in frames:
         used[_packed(frame, 8)] = True
-    colours = np.flatnonzero(used)
-    if len(colours) <= 255:
+        if np.count_nonzero(used) > 255:
+            break
+    else:
+        colours = np.flatnonzero(used)
         table = np.zeros(1 << 24, np.uint8)
         table[colours] = np.arange(len(colours))
         palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.uint8)
@@ -78,8 +80,12 @@ def quantise(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _packed(frame: np.ndarray, bits: int) -> np.ndarray:
     """(H, W) colour codes with ``bits`` bits per channel."""
-    red, green, blue = (frame[..., channel].astype(np.int32) >> (8 - bits) for channel in range(3))
-    return red << 2 * bits | green << bits | blue
+    red, green, blue = (frame[..., channel] >> np.uint8(8 - bits) for channel in range(3))
+    code = red.astype(np.int32)
+    for channel in (green, blue):
+        code <<= bits
+        code |= channel
+    return code
 
 
 def _encode(indices: np.ndarray, palette: np.ndarray, fps: float) -> bytes:

@@ -9,6 +9,7 @@ the chin, between the lips) are darkened by unsharp masking of the depth buffer 
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from typing import Sequence
 
 import numpy as np
 from scipy import sparse
-from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 from PIL import Image, ImageDraw
 
 from face4d.mesh.rasterizer import Fragments, visible_fragments
@@ -41,7 +41,7 @@ _TOWARD_LIGHT = np.float32([direction / np.linalg.norm(direction) for direction,
 _LIGHT_COLOR = np.float32([color for _, color in _LIGHTS])
 _HALFWAY = _TOWARD_LIGHT + np.float32([0, 0, 1])
 _HALFWAY /= np.linalg.norm(_HALFWAY, axis=1, keepdims=True)
-_GAMMA = (255 * np.linspace(0, 1, 4096) ** (1 / 2.2) + 0.5).astype(np.uint8)
+_GAMMA = (255 * np.linspace(0, 1, 4096) ** (1 / 2.2) + 0.5).astype("<u4")
 # shadow in the hollows: radius in metres, gain, darkest factor
 _HOLLOWS = ((0.003, 0.8, 0.70), (0.015, 1.6, 0.10))
 
@@ -223,124 +223,199 @@ def _picture(
     a, b, c = (screen[faces[:, k]] for k in range(3))
     is_front = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) < 0
     attributes = normals if colors is None else np.hstack([normals, colors])
-    corners = attributes.astype(np.float32)[faces].reshape(len(faces), -1)  # (F, 3 corners x attributes)
+    corners = np.ascontiguousarray(attributes.astype(np.float32).T[:, faces.T].swapaxes(0, 1))  # (3 corners, attributes, F)
 
+    background = background**2.2
+    image = np.full(size * size, _encoded(background[:, None]))
     hit = visible_fragments(screen, faces, size, size, dtype=np.float32)
-    light, facing_hit = _shade(hit, corners, is_front, material)
-    image = np.empty((size * size, 3), dtype=np.float32)
-    image[:] = background**2.2
-    image[hit.pixel] = light
-    depth = np.zeros(size * size, dtype=np.float32)
-    cover = np.zeros(size * size, dtype=np.float32)
-    facing = np.zeros(size * size, dtype=np.float32)
-    depth[hit.pixel], cover[hit.pixel], facing[hit.pixel] = hit.depth, 1, facing_hit
-    grid = (size, size)
-    shadow = _hollow_shadow(depth.reshape(grid), cover.reshape(grid), facing.reshape(grid), 2 * framing.half_side / size)
-    image *= shadow.reshape(-1, 1)
-    if supersample > 1 and hit.pixel.size:
-        _refine_outlines(image, cover, depth, shadow, screen, faces, corners, is_front, material, background**2.2, supersample)
-    return _GAMMA[(np.clip(image, 0, 1) * 4095).astype(np.int32)].reshape(size, size, 3)
+    if hit.pixel.size == 0:
+        return _rgb(image)
+    light, facing = _shade(hit, corners, is_front, material)
+    window = _Window.around(hit.pixel, size, 2 * framing.half_side / size)
+    at = window.places(hit.pixel)
+    depth, cover = window.empty(), window.empty()
+    depth.flat[at], cover.flat[at] = hit.depth, 1
+    shadow = _hollow_shadow(depth, cover, at, hit.depth, facing, window.pixel_size, size)
+    light *= shadow
+    image[hit.pixel] = _encoded(light)
+    if supersample > 1:
+        shadows = np.ones_like(depth)
+        shadows.flat[at] = shadow
+        _refine_outlines(image, window, cover, depth, shadows, screen, faces, corners, is_front, material, background, supersample)
+    return _rgb(image)
+
+
+def _encoded(light: np.ndarray) -> np.ndarray:
+    """Linear light (3, P) as pixels (P,): red, green, blue and an empty byte, moved as one number."""
+    red, green, blue = (_GAMMA[(np.clip(channel, 0, 1) * 4095).astype(np.int32)] for channel in light)
+    return red | green << 8 | blue << 16
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    """Pixels (size * size,) of `_encoded` as (size, size, 3) uint8."""
+    size = math.isqrt(image.size)
+    return image.view(np.uint8).reshape(size, size, 4)[..., :3]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of a square picture in which there is something to see."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    size: int  # of the picture, pixels
+    pixel_size: float  # metres
+
+    @classmethod
+    def around(cls, pixel: np.ndarray, size: int, pixel_size: float) -> _Window:
+        """The window of all pixels (P,) of the picture, and around it what their shadows reach; divisible as the picture is."""
+        reach = 4 + max(2 * width * block for block, width in (_blur(radius / pixel_size, size) for radius, _, _ in _HOLLOWS))
+        rows, columns = pixel // size, pixel % size
+        low = [max(int(part.min()) - reach, 0) // 4 * 4 for part in (rows, columns)]
+        high = [min((int(part.max()) + reach + 4) // 4 * 4, size) for part in (rows, columns)]
+        return cls(low[0], low[1], high[0] - low[0], high[1] - low[1], size, pixel_size)
+
+    def empty(self) -> np.ndarray:
+        return np.zeros((self.height, self.width), dtype=np.float32)
+
+    def places(self, pixel: np.ndarray) -> np.ndarray:
+        """Pixel numbers of the picture as pixel numbers of the window."""
+        row, column = np.divmod(pixel, self.size)
+        return (row - self.top) * self.width + (column - self.left)
+
+    def pixels(self, place: np.ndarray) -> np.ndarray:
+        """Pixel numbers of the window as pixel numbers of the picture."""
+        row, column = np.divmod(place, self.width)
+        return (row + self.top) * self.size + (column + self.left)
 
 
 def _refine_outlines(
-    image: np.ndarray, cover: np.ndarray, depth: np.ndarray, shadow: np.ndarray, screen: np.ndarray, faces: np.ndarray,
+    image: np.ndarray, window: _Window, cover: np.ndarray, depth: np.ndarray, shadow: np.ndarray, screen: np.ndarray, faces: np.ndarray,
     corners: np.ndarray, is_front: np.ndarray, material: tuple[float, float, float], background: np.ndarray, fine: int,
 ) -> None:
     """Draw again, with fine x fine samples, the pixels where a surface ends or jumps in depth."""
-    size = len(shadow)
-    far = np.where(cover > 0, depth, depth.max() + size).reshape(size, size)
-    jump = np.zeros((size, size), dtype=bool)
+    size = window.size
+    far = np.where(cover > 0, depth, depth.max() + size)
+    jump = np.zeros(far.shape, dtype=bool)
     for axis in (0, 1):
         first = np.diff(far, axis=axis)
         bend = np.abs(np.diff(first, axis=axis)) > 1.8  # a jump or a crease, however the surface slopes
-        jump |= np.pad(bend, [(1, 1) if k == axis else (0, 0) for k in (0, 1)])
-    chosen = np.flatnonzero(_touching(jump, screen, faces))
+        inner = jump[1:-1] if axis == 0 else jump[:, 1:-1]
+        inner |= bend
+    whole = np.zeros((size, size), dtype=bool)
+    whole[window.top : window.top + window.height, window.left : window.left + window.width] = jump
+    chosen = np.flatnonzero(_touching(whole, screen, faces))
     if chosen.size == 0:
         return
-    samples = visible_fragments(screen * fine, faces[chosen], size * fine, size * fine, dtype=np.float32)
-    pixel = samples.pixel // (size * fine) // fine * size + samples.pixel % (size * fine) // fine
-    kept = jump.ravel()[pixel]
-    samples = Fragments(samples.pixel[kept], chosen[samples.face[kept]], samples.barycentric[kept], samples.depth[kept])
+    mask = whole.repeat(fine, axis=0).repeat(fine, axis=1)
+    samples = visible_fragments(screen * fine, faces[chosen], size * fine, size * fine, mask=mask, dtype=np.float32)
+    row, column = np.divmod(samples.pixel, size * fine)
+    samples = samples._replace(face=chosen[samples.face])
     light, _ = _shade(samples, corners, is_front, material)
-    # a sample behind (or before) the pixel's own surface lies in the shadow of a neighbour that shows that surface
-    behind = samples.depth / fine - depth[pixel[kept]]
-    own, darkest, lightest = (part.ravel()[pixel[kept]] for part in (shadow, minimum_filter(shadow, 3), maximum_filter(shadow, 3)))
-    light *= np.where(behind > 1.5, darkest, np.where(behind < -1.5, lightest, own))[:, None]
-    outline = np.flatnonzero(jump.ravel())
-    number = np.zeros(size * size, dtype=np.int64)
+
+    outline = np.flatnonzero(jump)
+    number = np.zeros(jump.size, dtype=np.int64)
     number[outline] = np.arange(outline.size)
-    at = number[pixel[kept]]
+    place = window.places(row // fine * size + column // fine)
+    at = number[place]
+    # a sample behind (or before) the pixel's own surface lies in the shadow of a neighbour that shows that surface
+    behind = samples.depth / fine - depth.flat[place]
+    around = np.pad(shadow, 1, mode="edge")
+    y, x = np.divmod(outline, window.width)
+    nine = np.stack([around[y + i, x + j] for i in range(3) for j in range(3)])  # (9, outline)
+    darkest, lightest = nine.min(axis=0)[at], nine.max(axis=0)[at]
+    light *= np.where(behind > 1.5, darkest, np.where(behind < -1.5, lightest, nine[4][at]))
     share = np.bincount(at, minlength=outline.size) / fine**2
-    for channel in range(3):
-        total = np.bincount(at, weights=light[:, channel], minlength=outline.size) / fine**2
-        image[outline, channel] = total + (1 - share) * background[channel]
+    total = np.stack([np.bincount(at, weights=channel, minlength=outline.size) for channel in light]) / fine**2
+    image[window.pixels(outline)] = _encoded((total + (1 - share) * background[:, None]).astype(np.float32))
 
 
 def _touching(mask: np.ndarray, screen: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Which faces (F,) have a bounding box that holds a pixel of the mask, by a summed-area table."""
     size = len(mask)
     table = np.zeros((size + 1, size + 1), dtype=np.int32)
-    np.cumsum(np.cumsum(mask, axis=0, dtype=np.int32), axis=1, out=table[1:, 1:])
-    corner = np.clip(screen[:, :2], -1, size + 1)[faces]
-    low = np.clip(np.floor(corner.min(axis=1)), 0, size).astype(np.int64)
-    high = np.clip(np.ceil(corner.max(axis=1)), 0, size).astype(np.int64)
-    (x0, y0), (x1, y1) = low.T, high.T
+    np.cumsum(np.cumsum(mask, axis=1, dtype=np.int32), axis=0, out=table[1:, 1:])
+    x, y = (np.clip(part, -1, size + 1)[faces.T] for part in screen[:, :2].T)  # (3, F) each
+    x0, y0 = (np.clip(np.floor(part.min(axis=0)), 0, size).astype(np.int64) for part in (x, y))
+    x1, y1 = (np.clip(np.ceil(part.max(axis=0)), 0, size).astype(np.int64) for part in (x, y))
     return table[y1, x1] - table[y0, x1] - table[y1, x0] + table[y0, x0] > 0
 
 
 def _shade(
     hit: Fragments, corners: np.ndarray, is_front: np.ndarray, material: tuple[float, float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Linear light (P, 3) that fragments send to the viewer, and how much they face the viewer (P,)."""
-    attributes = corners.shape[1] // 3
-    own = corners[hit.face]
-    sampled = hit.barycentric[:, 0:1] * own[:, :attributes]
-    sampled += hit.barycentric[:, 1:2] * own[:, attributes : 2 * attributes]
-    sampled += hit.barycentric[:, 2:3] * own[:, 2 * attributes :]
-    normal = np.ascontiguousarray(sampled[:, :3])
-    normal /= np.sqrt(np.einsum("pk,pk->p", normal, normal))[:, None] + np.float32(1e-12)
-    # einsum, not @: a threaded BLAS would fight with the threads that draw the frames
-    lit = np.einsum("pk,lk->pl", normal, _TOWARD_LIGHT)
-    lit += np.float32(0.18)  # soft terminator, as in skin and clay
-    np.maximum(lit, 0, out=lit)
-    light = np.einsum("pl,lc->pc", lit, _LIGHT_COLOR / np.float32(1.18))
-    light += _AMBIENT * (np.float32(0.82) + np.float32(0.18) * normal[:, 1:2])
-    light *= np.float32(material) if attributes == 3 else np.clip(sampled[:, 3:], 0, 1)
-    gloss = np.maximum(np.einsum("pk,lk->pl", normal, _HALFWAY), 0)
-    gloss *= gloss  # to the 16th power
-    gloss *= gloss
-    gloss *= gloss
-    gloss *= gloss
-    light += np.einsum("pl,l->p", gloss, _GLOSS * _LIGHT_COLOR.mean(axis=1))[:, None]
-    front = is_front[hit.face]
-    light[~front] = _BACK_FACE
-    return light, np.where(front, np.abs(normal[:, 2]), np.float32(1))
+    """Linear light (3, P) that fragments send to the viewer, and how much they face the viewer (P,).
+
+    `corners` is (3 corners, attributes, F). One row of numbers per quantity, for the sake of speed; products of small matrices are written
+    out, since a threaded BLAS would fight with the threads that draw the frames.
+    """
+    weights = hit.barycentric.T
+    x, y, z, *colors = (
+        sum(weight * attribute[hit.face] for weight, attribute in zip(weights, per_corner)) for per_corner in corners.swapaxes(0, 1)
+    )
+    length = np.sqrt(x * x + y * y + z * z) + np.float32(1e-12)
+    x /= length
+    y /= length
+    z /= length
+    ambient = np.float32(0.82) + np.float32(0.18) * y
+    light = _AMBIENT[:, None] * ambient
+    shine = np.zeros_like(x)
+    for toward, halfway, color in zip(_TOWARD_LIGHT, _HALFWAY, _LIGHT_COLOR):
+        lit = _along(x, y, z, toward)
+        lit += np.float32(0.18)  # soft terminator, as in skin and clay
+        np.maximum(lit, 0, out=lit)
+        for channel, strength in zip(light, color / np.float32(1.18)):
+            channel += strength * lit
+        gloss = np.maximum(_along(x, y, z, halfway), 0)
+        for _ in range(4):  # to the 16th power
+            gloss *= gloss
+        gloss *= np.float32(_GLOSS * color.mean())
+        shine += gloss
+    for channel, own in zip(light, np.float32(material) if not colors else colors):
+        channel *= own if not colors else np.clip(own, 0, 1)
+        channel += shine
+    back = np.flatnonzero(~is_front[hit.face])
+    light[:, back] = _BACK_FACE[:, None]
+    facing = np.abs(z)
+    facing[back] = 1
+    return light, facing
 
 
-def _hollow_shadow(depth: np.ndarray, cover: np.ndarray, facing: np.ndarray, pixel_size: float) -> np.ndarray:
-    """Factor 0..1 per pixel: darker where the surface lies behind the average depth around it.
+def _along(x: np.ndarray, y: np.ndarray, z: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    return x * direction[0] + y * direction[1] + z * direction[2]
 
-    `depth` is in pixels, `pixel_size` in metres. Pixels without surface (`cover` 0) take no part in the
-    averages. Where the surface turns away from the viewer (`facing` near 0) it recedes by itself, so the
+
+def _blur(radius: float, size: int) -> tuple[int, int]:
+    """For averages over `radius` pixels: side of the blocks to work on (wide ones need no fine grid), width of the filter in blocks."""
+    block = next(b for b in (4, 2, 1) if size % b == 0 and (b == 1 or radius > 4 * b))
+    return block, 2 * max(1, round(radius / block)) + 1
+
+
+def _hollow_shadow(
+    depth: np.ndarray, cover: np.ndarray, at: np.ndarray, own_depth: np.ndarray, facing: np.ndarray, pixel_size: float, size: int
+) -> np.ndarray:
+    """Factor 0..1 (P,) of the covered pixels: darker where the surface lies behind the average depth around it.
+
+    `depth` and `cover` are (H, W) with zeros where there is no surface, which takes no part in the averages; `at` are the places of the
+    covered pixels in them, `own_depth` their depths in pixels, `facing` how much they face the viewer; `pixel_size` is in metres, `size`
+    the side of the picture. Where the surface turns away from the viewer (`facing` near 0) it recedes by itself, so the
     shadow is held back there, otherwise every outline would be drawn in black; but not where surface is all
     around, as in a mouth.
     """
-    factor = np.ones_like(cover)
+    factor = np.ones_like(own_depth)
     facing = 0.25 + 0.75 * np.clip((facing - 0.15) / 0.5, 0, 1)
     for radius, gain, floor in _HOLLOWS:
-        # wide averages need no fine grid
-        block = next(b for b in (4, 2, 1) if depth.shape[0] % b == 0 and (b == 1 or radius / pixel_size > 4 * b))
-        width = 2 * max(1, round(radius / pixel_size / block)) + 1
-        mean_depth, mean_cover = _average_blocks(depth, block), _average_blocks(cover, block)
-        for _ in range(2):  # two box filters make a triangle filter, close to a Gaussian
-            mean_depth, mean_cover = uniform_filter(mean_depth, width), uniform_filter(mean_cover, width)
-        mean = mean_depth / np.maximum(mean_cover, 1e-6)
+        block, width = _blur(radius / pixel_size, size)
+        mean_cover = _blurred(_average_blocks(cover, block), width)
+        mean = _blurred(_average_blocks(depth, block), width)
+        mean /= np.maximum(mean_cover, 1e-6)
         enclosed = 0.9 * np.clip((mean_cover - 0.97) / 0.03, 0, 1)
-        if block > 1:
-            mean, enclosed = (_spread_blocks(part, block) for part in (mean, enclosed))
-        behind = np.maximum(depth - mean, 0) / (width * block)
+        mean, enclosed = (_spread_blocks(part, block).ravel()[at] for part in (mean, enclosed))
+        behind = np.maximum(own_depth - mean, 0) / (width * block)
         factor *= np.clip(1 - np.maximum(facing, enclosed) * gain * behind, floor, 1)
-    return np.where(cover > 0, factor, 1)
+    return factor
 
 
 def _average_blocks(image: np.ndarray, block: int) -> np.ndarray:
@@ -349,9 +424,41 @@ def _average_blocks(image: np.ndarray, block: int) -> np.ndarray:
     return sum(image[i::block, j::block] for i in range(block) for j in range(block)) / np.float32(block * block)
 
 
+def _blurred(image: np.ndarray, width: int) -> np.ndarray:
+    """Two averages over width x width pixels (odd) make a triangle filter, close to a Gaussian; the border is a mirror."""
+    wide = np.pad(image, width - 1, mode="symmetric")
+    for _ in range(2):
+        wide = _window_sums(_window_sums(wide, width), width, axis=1)
+        wide *= np.float32(1 / width**2)
+    return wide
+
+
 def _spread_blocks(image: np.ndarray, block: int) -> np.ndarray:
     """Enlarge by linear interpolation between block centres: repeat, then average over one block."""
-    return uniform_filter(image.repeat(block, axis=0).repeat(block, axis=1), block, origin=0, mode="nearest")
+    if block == 1:
+        return image
+    wide = np.pad(image.repeat(block, axis=0).repeat(block, axis=1), (block // 2, (block - 1) // 2), mode="edge")
+    return _window_sums(_window_sums(wide, block), block, axis=1) / np.float32(block * block)
+
+
+def _window_sums(image: np.ndarray, width: int, axis: int = 0) -> np.ndarray:
+    """Sums of `width` neighbours along an axis, without its last width - 1 places: sums of 1, 2, 4, ... are added up."""
+    length = image.shape[axis] - width + 1
+    part, parts = image, 1
+    total, summed = None, 0
+    while True:
+        if width & parts:
+            piece = _shifted(part, summed, length, axis)
+            total = piece if total is None else total + piece
+            summed += parts
+        if summed == width:
+            return total
+        rest = part.shape[axis] - parts
+        part, parts = _shifted(part, 0, rest, axis) + _shifted(part, parts, rest, axis), 2 * parts
+
+
+def _shifted(image: np.ndarray, start: int, length: int, axis: int) -> np.ndarray:
+    return image[start : start + length] if axis == 0 else image[:, start : start + length]
 
 
 def _dots(image: np.ndarray, centers: np.ndarray, radius: float) -> np.ndarray:
