@@ -54,6 +54,24 @@ def test_checkpoints_come_back(tmp_path):
     assert loaded["config"] == content["config"] and torch.equal(loaded["model"]["w"], content["model"]["w"])
 
 
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_old_one(tmp_path):
+    """A limit on file sizes stands in for a full disk."""
+    code = """
+import resource, signal, sys, torch
+from face4d.runtime import cli
+from face4d.runtime.checkpoint import save_checkpoint
+save_checkpoint("c.pt", "generator", {"model": {"w": torch.zeros(4)}})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+cli.run(lambda argv: save_checkpoint("c.pt", "generator", {"model": {"w": torch.zeros(100_000)}}))
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert "c.pt: expected room on the disk" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
+    assert torch.equal(load_checkpoint(tmp_path / "c.pt", "generator")["model"]["w"], torch.zeros(4))
+
+
 class Evil:
     def __reduce__(self):
         return print, ("something ran",)

@@ -23,7 +23,10 @@ def save_checkpoint(path: str | Path, kind: str, content: dict[str, Any]) -> Non
     """
     record = {"format": "face4d", "format_version": FORMAT_VERSION, "kind": kind, **content}
     with replacing(path) as temporary, open(temporary, "wb") as file:  # a path would be stored inside, and no two files be equal
-        torch.save(record, file)
+        try:
+            torch.save(record, file)
+        except RuntimeError as error:  # torch's own complaint about a write that failed hides why
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def load_checkpoint(path: str | Path, kind: str, *, device: torch.device | str = "cpu") -> dict[str, Any]:
