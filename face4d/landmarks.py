@@ -210,13 +210,17 @@ def extract(embedding: LandmarkEmbedding, vertices: np.ndarray) -> np.ndarray:
     vertices = np.asarray(vertices)
     if vertices.ndim < 2 or vertices.shape[-2:] != (embedding.num_vertices, 3):
         raise InputError("mesh", f"({embedding.num_vertices}, 3) vertices, the topology of the landmarks", f"{vertices.shape[-2:]}")
-    return _combine(embedding, vertices[..., embedding.corners, :])
+    return combine(embedding, vertices[..., embedding.corners, :])
 
 
-def _combine(embedding: LandmarkEmbedding, corners: np.ndarray) -> np.ndarray:
-    """Corner positions (..., 68, 3, 3) to landmarks (..., 68, 3)."""
+def combine(embedding: LandmarkEmbedding, corners: np.ndarray) -> np.ndarray:
+    """Landmarks (..., 68, 3) of the positions (..., 68, 3, 3) of their corners, ``vertices[..., embedding.corners, :]``."""
     kind = corners.dtype if corners.dtype.kind == "f" else np.float64
-    return np.einsum("...lkd,lk->...ld", corners, embedding.bary).astype(kind, copy=False)
+    # three products: einsum takes five times as long for so short a sum
+    a, b, c = (corners[..., k, :] * embedding.bary[:, k : k + 1] for k in range(3))
+    a += b
+    a += c
+    return a.astype(kind, copy=False)
 
 
 def extract_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> np.ndarray:
@@ -236,4 +240,4 @@ def extract_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> 
         else:
             vertices = next(iterate_vertices([path], embedding.num_vertices))
         np.take(vertices, wanted, axis=0, out=gathered[index], mode="clip")  # clip: no second buffer; indices are checked
-    return _combine(embedding, gathered.reshape(len(paths), NUM_LANDMARKS, 3, 3))
+    return combine(embedding, gathered.reshape(len(paths), NUM_LANDMARKS, 3, 3))

@@ -104,6 +104,15 @@ def _apply(sequence: np.ndarray, plan: Plan) -> np.ndarray:
     return result
 
 
+def apply_plan(sequence: np.ndarray, plan: Plan) -> np.ndarray:
+    """Output frames of an input (T, ...) that is in memory as a whole: the numbers of :func:`stream`, all frames at a time."""
+    weights = plan.weights.astype(sequence.dtype).reshape(*plan.weights.shape, *[1] * (sequence.ndim - 1))
+    result = sequence[plan.indices[:, 0]] * weights[:, 0]
+    for column in range(1, plan.indices.shape[1]):
+        result += sequence[plan.indices[:, column]] * weights[:, column]
+    return result
+
+
 def stream(sequence: Iterable[np.ndarray], plan: Plan) -> Iterator[np.ndarray]:
     """Output frames one by one from input frames one by one; keeps only the input frames still needed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +12,12 @@ import numpy as np
 
 from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER
 from face4d.datasets.mesh_set import find_mesh_sequences, split_by_subject
+from face4d.datasets.sampling import plan_of
 from face4d.errors import InputError
-from face4d.landmarks import LandmarkEmbedding, extract_files, load_embedding, load_flame_embedding
-from face4d.mesh.sequence import find_sequences, frame_paths
+from face4d.landmarks import LandmarkEmbedding, combine, extract_files, load_embedding, load_flame_embedding
+from face4d.mesh.ply import PointReader
+from face4d.mesh.sequence import find_sequences, frame_names, frame_paths
+from face4d.resample import apply_plan
 from face4d.runtime.atomic import save_npy
 from face4d.runtime.resume import State, Summary, write_missing
 
@@ -87,6 +91,8 @@ def write_landmarks(
     files: Sequence[LandmarkFile],
     embedding: LandmarkEmbedding,
     *,
+    frames: int | None = None,
+    method: str = "linear",
     overwrite: bool = False,
     dry_run: bool = False,
     workers: int = 1,
@@ -96,14 +102,17 @@ def write_landmarks(
 
     Existing files are compared with what the meshes give now; equal ones are kept.
 
+    Args:
+        frames, method: resample on the way, see :func:`resampled_landmarks`; None = the frames as they are.
+
     Raises:
         InputError: an unreadable frame, a gap in the frame numbers, another topology; a file of other content, or of the same name in the
             other half of the split, without ``overwrite`` (which replaces the first and removes the second).
     """
     return write_missing(
         files,
-        partial(_inspect, embedding=embedding),
-        partial(_write, embedding=embedding),
+        partial(_inspect, embedding=embedding, frames=frames, method=method),
+        partial(_write, embedding=embedding, frames=frames, method=method),
         overwrite=overwrite,
         dry_run=dry_run,
         workers=workers,
@@ -112,13 +121,51 @@ def write_landmarks(
     )
 
 
-def _inspect(file: LandmarkFile, embedding: LandmarkEmbedding) -> State:
-    paths = frame_paths(file.source)
+def resampled_landmarks(embedding: LandmarkEmbedding, folder: str | Path, frames: int, method: str = "linear") -> np.ndarray:
+    """Landmarks of a PLY sequence at another number of frames, the same to the bit as those of :func:`sample_tree`'s meshes.
+
+    Only the landmarks' corners are resampled, and read only of the frames that the result is made of; of the others header and size
+    are checked.
+
+    Args:
+        folder: holds the frames.
+        frames, method: see :mod:`face4d.resample`.
+
+    Returns:
+        (frames, 68, 3) float32, metres as in the files.
+
+    Raises:
+        InputError: see :func:`frame_paths` and :class:`PointReader`; a sequence too short for the method.
+    """
+    names = frame_names(folder)
+    plan = plan_of(folder, len(names), frames, method)
+    used = np.zeros(len(names), bool)
+    used[plan.indices[plan.weights != 0]] = True
+    reader = PointReader(embedding.corners.ravel(), embedding.num_vertices)
+    corners = np.zeros((len(names), *embedding.corners.shape, 3), np.float32)
+    for name, needed, place in zip(names, used.tolist(), corners.reshape(len(names), -1, 3)):
+        path = os.path.join(folder, name)
+        if needed:
+            place[:] = reader.read(path)
+        else:
+            reader.check(path)
+    return combine(embedding, apply_plan(corners, plan))
+
+
+def _landmarks(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str) -> np.ndarray:
+    if frames is None:
+        return extract_files(embedding, frame_paths(file.source))
+    return resampled_landmarks(embedding, file.source, frames, method)
+
+
+def _inspect(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str) -> State:
+    frame_paths(file.source)  # a gap in the frames is found before anything is written
     if Path(file.other).exists():
         return State(0, 0, (file.other,))
     if not Path(file.target).exists():
         return State(1, 0)
-    return State(0, 1) if _is_equal(file, extract_files(embedding, paths)) else State(0, 0, (file.target,))
+    found = _landmarks(file, embedding, frames, method)
+    return State(0, 1) if _is_equal(file, found) else State(0, 0, (file.target,))
 
 
 def _is_equal(file: LandmarkFile, landmarks: np.ndarray) -> bool:
@@ -128,8 +175,8 @@ def _is_equal(file: LandmarkFile, landmarks: np.ndarray) -> bool:
         return False
 
 
-def _write(file: LandmarkFile, embedding: LandmarkEmbedding) -> int:
-    save_npy(file.target, extract_files(embedding, frame_paths(file.source)))
+def _write(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str) -> int:
+    save_npy(file.target, _landmarks(file, embedding, frames, method))
     Path(file.other).unlink(missing_ok=True)
     return 1
 

@@ -17,7 +17,7 @@ from face4d.datasets.mesh_set import find_mesh_sequences
 from face4d.errors import InputError
 from face4d.mesh.ply import ply_bytes, read_ply, read_ply_vertices
 from face4d.mesh.sequence import frame_paths, iterate_vertices
-from face4d.resample import METHODS, stream
+from face4d.resample import METHODS, Plan, stream
 from face4d.runtime.atomic import replacing_folder, write_json
 from face4d.runtime.resume import State, Summary, write_missing
 
@@ -127,12 +127,20 @@ def _inspect(job: _Job, overwrite: bool) -> State:
     return State(0, 0, (job.target,))
 
 
-def _frames(job: _Job, paths: list[Path]) -> Iterator[np.ndarray]:
+def plan_of(source: str | Path, length: int, frames: int, method: str) -> Plan:
+    """How a sequence of ``length`` frames becomes one of ``frames``.
+
+    Raises:
+        InputError: naming ``source``, where the sequence is too short for the method.
+    """
     try:
-        plan = METHODS[job.method](len(paths), job.frames)
+        return METHODS[method](length, frames)
     except ValueError as error:
-        raise InputError(job.source, "a longer sequence (or --method linear)", f"{len(paths)} frames: {error}") from None
-    return stream(iterate_vertices(paths), plan)
+        raise InputError(source, "a longer sequence (or --method linear)", f"{length} frames: {error}") from None
+
+
+def _frames(job: _Job, paths: list[Path]) -> Iterator[np.ndarray]:
+    return stream(iterate_vertices(paths), plan_of(job.source, len(paths), job.frames, job.method))
 
 
 def _compare(job: _Job, paths: list[Path]) -> Iterator[bool]:

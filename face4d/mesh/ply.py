@@ -233,6 +233,62 @@ def read_ply_vertices(path: str | Path, num_vertices: int | None = None, copy: b
     return vertices.astype(np.float32) if copy or vertices.dtype != np.float32 else vertices
 
 
+class PointReader:
+    """Reads the same few vertices of many files of one topology; of plain files only header, size and those vertices are looked at.
+
+    Args:
+        points: (N,) vertex numbers, 0..V-1.
+        num_vertices: number V wanted in every file.
+    """
+
+    def __init__(self, points: np.ndarray, num_vertices: int) -> None:
+        self.points, self.num_vertices = np.asarray(points), num_vertices
+        self._header, self._size = b"", -1  # of the last plain file, and the size that goes with it
+        self._buffer = bytearray()  # one for all files: a new one for each costs as much as reading it
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """(N, 3) float32 of one file.
+
+        Raises:
+            InputError: as :func:`read_ply_vertices`, though NaN and infinity only at the points read.
+        """
+        if not self._is_alike(path, len(self._buffer)):
+            vertices = read_ply_vertices(path, self.num_vertices)
+            self._learn(path)
+            return vertices[self.points]
+        rows = np.frombuffer(self._buffer, "V12", self.num_vertices, len(self._header))  # whole: the numbers lie at odd addresses
+        found = rows[self.points].view("<f4").reshape(-1, 3)
+        _check_finite(path, found)
+        return found.astype(np.float32, copy=False)
+
+    def check(self, path: str | Path) -> None:
+        """Look at header and size of a file that is not needed.
+
+        Raises:
+            InputError: as :func:`read_ply_vertices` (a file that is not like the last one is read).
+        """
+        if not self._is_alike(path, len(self._header)):
+            read_ply_vertices(path, self.num_vertices)
+            self._learn(path)
+
+    def _is_alike(self, path: str | Path, length: int) -> bool:
+        """Read the first bytes into the buffer; is it a whole file with the header of the last plain one?"""
+        try:
+            with open(path, "rb", buffering=0) as file:
+                file.readinto(memoryview(self._buffer)[:length])  # type: ignore[attr-defined]
+                size = os.fstat(file.fileno()).st_size
+        except (FileNotFoundError, IsADirectoryError):
+            return False  # to be explained by the reader of whole files
+        return size == self._size and self._buffer.startswith(self._header)
+
+    def _learn(self, path: str | Path) -> None:
+        data = _read_bytes(path)
+        header = _header_of(path, data)
+        if header.plain is not None and len(data) == header.size + 12 * header.plain[0] + 13 * header.plain[1]:
+            self._header, self._size = data[: header.size], len(data)
+            self._buffer = bytearray(header.size + 12 * header.plain[0])
+
+
 def _read_any(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndarray, np.ndarray]:
     """Any encoding and any properties; vertices float32 and triangles int32."""
     rows: _Rows = _AsciiRows(path, data, header) if header.encoding == "ascii" else _BinaryRows(path, data, header)

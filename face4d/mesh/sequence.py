@@ -18,13 +18,19 @@ _LAST_DIGITS = re.compile(r"(\d+)\D*$")
 
 def frame_number(path: str | Path) -> int | None:
     """Number of a frame, the last group of digits of its stem (``mouth_open.000012.ply`` -> 12); None without digits."""
-    match = _LAST_DIGITS.search(Path(path).stem)
+    return _number_in(os.path.basename(path))
+
+
+def _number_in(name: str) -> int | None:
+    stem, dot, _ = name.rpartition(".")
+    match = _LAST_DIGITS.search(stem if dot else name)
     return int(match[1]) if match else None
 
 
-def _numbered(names: Iterable[str], suffix: str) -> list[str]:
-    """Frames among the names of one folder; hidden files and files without a number are none."""
-    return [n for n in names if n.lower().endswith(suffix) and not n.startswith(".") and frame_number(n) is not None]
+def _numbered(names: Iterable[str], suffix: str) -> list[tuple[int, str]]:
+    """Numbers and names of the frames among the names of one folder; hidden files and files without a number are none."""
+    candidates = (name for name in names if name.lower().endswith(suffix) and not name.startswith("."))
+    return [(number, name) for name in candidates if (number := _number_in(name)) is not None]
 
 
 def frame_paths(folder: str | Path, suffix: str = ".ply") -> list[Path]:
@@ -33,10 +39,15 @@ def frame_paths(folder: str | Path, suffix: str = ".ply") -> list[Path]:
     Raises:
         InputError: no such folder, no frames, two frames of one number, or a gap; names folder and number.
     """
+    return [Path(folder, name) for name in frame_names(folder, suffix)]
+
+
+def frame_names(folder: str | Path, suffix: str = ".ply") -> list[str]:
+    """File names of :func:`frame_paths`."""
     folder, suffix = Path(folder), suffix.lower()
     if not folder.is_dir():
         raise InputError(folder, f"a folder of numbered {suffix} frames", "no such folder")
-    frames = sorted((frame_number(name), name) for name in _numbered(os.listdir(folder), suffix))
+    frames = sorted(_numbered(os.listdir(folder), suffix))
     if not frames:
         raise InputError(folder, f"numbered {suffix} frames", "none")
     for (previous, name), (number, next_name) in zip(frames, frames[1:]):
@@ -44,7 +55,7 @@ def frame_paths(folder: str | Path, suffix: str = ".ply") -> list[Path]:
             raise InputError(folder, f"one frame {number}", f"{name} and {next_name}")
         if number != previous + 1:
             raise InputError(folder, f"frame {previous + 1} after {name}", f"{next_name} (a gap in the frame numbers)")
-    return [folder / name for _, name in frames]
+    return [name for _, name in frames]
 
 
 def find_sequences(root: str | Path, suffix: str = ".ply") -> list[Path]:
