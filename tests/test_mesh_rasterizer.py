@@ -122,3 +122,17 @@ def test_deterministic_and_independent_of_precision_of_the_result():
 def test_wrong_input_is_refused(vertices, faces, size, words):
     with pytest.raises(ValueError, match=words):
         rasterize(vertices, faces, *size)
+
+
+def test_a_mask_leaves_out_pixels_and_changes_none():
+    rng = np.random.default_rng(4)
+    vertices = np.column_stack([rng.uniform(-5, 45, (60, 2)), rng.uniform(0, 9, 60)])
+    faces = rng.integers(0, 60, (80, 3))
+    everything = visible_fragments(vertices, faces, 32, 40)
+    for share in (0.0, 0.1, 1.0):
+        mask = rng.uniform(size=(32, 40)) < share
+        kept = mask.ravel()[everything.pixel]
+        for whole, part in zip(everything, visible_fragments(vertices, faces, 32, 40, mask=mask)):
+            np.testing.assert_array_equal(whole[kept], part)
+    with pytest.raises(ValueError, match="mask"):
+        visible_fragments(vertices, faces, 32, 40, mask=np.ones((40, 32), bool))

@@ -244,7 +244,6 @@ class PointReader:
     def __init__(self, points: np.ndarray, num_vertices: int) -> None:
         self.points, self.num_vertices = np.asarray(points), num_vertices
         self._header, self._size = b"", -1  # of the last plain file, and the size that goes with it
-        self._buffer = bytearray()  # one for all files: a new one for each costs as much as reading it
 
     def read(self, path: str | Path) -> np.ndarray:
         """(N, 3) float32 of one file.
@@ -252,11 +251,12 @@ class PointReader:
         Raises:
             InputError: as :func:`read_ply_vertices`, though NaN and infinity only at the points read.
         """
-        if not self._is_alike(path, len(self._buffer)):
+        data = self._beginning(path, len(self._header) + 12 * self.num_vertices)
+        if data is None:
             vertices = read_ply_vertices(path, self.num_vertices)
             self._learn(path)
             return vertices[self.points]
-        rows = np.frombuffer(self._buffer, "V12", self.num_vertices, len(self._header))  # whole: the numbers lie at odd addresses
+        rows = np.frombuffer(data, "V12", self.num_vertices, len(self._header))  # whole: the numbers lie at odd addresses
         found = rows[self.points].view("<f4").reshape(-1, 3)
         _check_finite(path, found)
         return found.astype(np.float32, copy=False)
@@ -267,26 +267,27 @@ class PointReader:
         Raises:
             InputError: as :func:`read_ply_vertices` (a file that is not like the last one is read).
         """
-        if not self._is_alike(path, len(self._header)):
+        if self._beginning(path, len(self._header)) is None:
             read_ply_vertices(path, self.num_vertices)
             self._learn(path)
 
-    def _is_alike(self, path: str | Path, length: int) -> bool:
-        """Read the first bytes into the buffer; is it a whole file with the header of the last plain one?"""
+    def _beginning(self, path: str | Path, length: int) -> bytes | None:
+        """The first bytes of a whole file with the header of the last plain one, else None."""
         try:
-            with open(path, "rb", buffering=0) as file:
-                file.readinto(memoryview(self._buffer)[:length])  # type: ignore[attr-defined]
-                size = os.fstat(file.fileno()).st_size
-        except (FileNotFoundError, IsADirectoryError):
-            return False  # to be explained by the reader of whole files
-        return size == self._size and self._buffer.startswith(self._header)
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError:
+            return None  # to be explained by the reader of whole files
+        try:
+            data = os.read(descriptor, length) if os.fstat(descriptor).st_size == self._size else b""
+        finally:
+            os.close(descriptor)
+        return data if self._header and data.startswith(self._header) and len(data) == length else None
 
     def _learn(self, path: str | Path) -> None:
         data = _read_bytes(path)
         header = _header_of(path, data)
         if header.plain is not None and len(data) == header.size + 12 * header.plain[0] + 13 * header.plain[1]:
             self._header, self._size = data[: header.size], len(data)
-            self._buffer = bytearray(header.size + 12 * header.plain[0])
 
 
 def _read_any(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndarray, np.ndarray]:
