@@ -5,6 +5,7 @@
     python main.py --dataset florence --loss l1
     python main.py --dataset coma --preset thesis --loss l2 --lr 1e-5 --hidden-size 2048
     python main.py --dataset coma --preset thesis --resume        # goes on where a run was stopped
+    torchrun --nproc-per-node 8 main.py --dataset florence --preset thesis         # a run over 8 processes; docs/scaling.md
     tensorboard --logdir runs
 
 Writes models/<run>.pt (the weights kept), models/<run>.last.pt (to continue) and runs/<run>/ (config.json, metrics.json,
@@ -41,19 +42,24 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from face4d.generation.config import PRESETS
     from face4d.generation.train import train
+    from face4d.runtime import distributed
     from face4d.runtime.device import limit_threads, resolve_device
 
-    config = flags.training_config(args, PRESETS[args.preset])
-    device = resolve_device(args.device)
-    limit_threads(args.threads, small=config.hidden_size <= 256)
-    source = flags.DataSource.from_flags(args)
-    split, held_out = flags.training_sets(args, source)
-    places = flags.training_places(args, source, f"{args.dataset}_{args.preset}_{config.loss}_{config.lr:g}_{config.hidden_size}")
-    plan = f"{places.run.path.name}: {split.describe(held_out)}, {config.epochs} epochs on {device}"
+    distributed.init_from_environment()
+    with distributed.agreement():
+        config = flags.training_config(args, PRESETS[args.preset])
+        device = distributed.local_device(resolve_device(args.device))
+        limit_threads(args.threads, small=config.hidden_size <= 256)
+        source = flags.DataSource.from_flags(args)
+        split, held_out = flags.training_sets(args, source)
+        places = flags.training_places(args, source, f"{args.dataset}_{args.preset}_{config.loss}_{config.lr:g}_{config.hidden_size}")
+    plan = f"{places.run.path.name}: {split.describe(held_out)}, {config.epochs} epochs on {distributed.describe(device)}"
     if args.dry_run:
-        print(f"would train {plan}\n{config}")
+        if distributed.is_main():
+            print(f"would train {plan}\n{config}")
+        distributed.leave()
         return
-    if not args.quiet:
+    if distributed.is_main() and not args.quiet:
         print(plan)
     metrics = train(
         split,
@@ -66,6 +72,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         checkpoint_seconds=args.checkpoint_seconds,
         quiet=args.quiet,
     )
+    is_main = distributed.is_main()
+    distributed.leave()
+    if not is_main:
+        return
     print(
         f"test set: mse {metrics['mse']:.3g} m2, l1 {metrics['l1']:.4g} m, {metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}); "
         f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"

@@ -5,6 +5,7 @@
     python Classification/main.py --dataset florence --labels all
     python Classification/main.py --dataset coma --preset thesis --layers 3 --lr 1e-5 --hidden-size 256
     python Classification/main.py --dataset coma --preset thesis --resume      # goes on where a run was stopped
+    torchrun --nproc-per-node 8 Classification/main.py --dataset florence     # a run over 8 processes; docs/scaling.md
     tensorboard --logdir runs
 
 Writes models/<run>.pt (the weights kept), models/<run>.last.pt (to continue) and runs/<run>/ (config.json, metrics.json,
@@ -39,20 +40,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from face4d.classification.config import PRESETS
     from face4d.classification.train import train
+    from face4d.runtime import distributed
     from face4d.runtime.device import limit_threads, resolve_device
 
-    config = flags.training_config(args, PRESETS[args.preset])
-    device = resolve_device(args.device)
-    limit_threads(args.threads, small=config.hidden_size <= 128)
-    source = flags.DataSource.from_flags(args)
-    split, held_out = flags.training_sets(args, source)
-    name = f"classifier_{args.dataset}_{args.preset}_{config.layers}_{config.lr:g}_{config.hidden_size}"
-    places = flags.training_places(args, source, name)
-    plan = f"{places.run.path.name}: {split.describe(held_out)}, {config.epochs} epochs on {device}"
+    distributed.init_from_environment()
+    with distributed.agreement():
+        config = flags.training_config(args, PRESETS[args.preset])
+        device = distributed.local_device(resolve_device(args.device))
+        limit_threads(args.threads, small=config.hidden_size <= 128)
+        source = flags.DataSource.from_flags(args)
+        split, held_out = flags.training_sets(args, source)
+        name = f"classifier_{args.dataset}_{args.preset}_{config.layers}_{config.lr:g}_{config.hidden_size}"
+        places = flags.training_places(args, source, name)
+    plan = f"{places.run.path.name}: {split.describe(held_out)}, {config.epochs} epochs on {distributed.describe(device)}"
     if args.dry_run:
-        print(f"would train {plan}\n{config}")
+        if distributed.is_main():
+            print(f"would train {plan}\n{config}")
+        distributed.leave()
         return
-    if not args.quiet:
+    if distributed.is_main() and not args.quiet:
         print(plan)
     metrics = train(
         split,
@@ -65,6 +71,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         checkpoint_seconds=args.checkpoint_seconds,
         quiet=args.quiet,
     )
+    is_main = distributed.is_main()
+    distributed.leave()
+    if not is_main:
+        return
     print(
         f"accuracy: test set {metrics['test_accuracy']:.1%}, training set {metrics['train_accuracy']:.1%}; "
         f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.1f} s of training"

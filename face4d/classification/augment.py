@@ -31,7 +31,7 @@ def time_warp(sequences: Tensor, source: Tensor, target: Tensor) -> Tensor:
     return torch.lerp(sequences[rows, before], sequences[rows, before + 1], share)
 
 
-def vary(sequences: Tensor, labels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+def vary(sequences: Tensor, labels: Tensor, chosen: Tensor, generator: torch.Generator, rows: slice = slice(None)) -> Tensor:
     """Variants of the chosen sequences.
 
     Half of them are mixed with another sequence of the same label (any share); all are then warped in time, half of
@@ -41,16 +41,19 @@ def vary(sequences: Tensor, labels: Tensor, chosen: Tensor, generator: torch.Gen
     Args:
         sequences: (N, T, L, 3) displacements in metres; labels: (N,); chosen: (B,) rows.
         generator: CPU generator of all random numbers, whatever the device.
+        rows: those of ``chosen`` wanted; the random numbers are drawn for all of them, so a part is the same as that part of the whole.
 
     Returns:
-        (B, T, L, 3) metres.
+        (B, T, L, 3) metres, B the number of ``rows``.
     """
     count, device = len(chosen), sequences.device
-    uniform = torch.rand(count, 8, generator=generator).to(device)
-    shift = 3e-4 * torch.randn(count, 1, *sequences.shape[2:], generator=generator).to(device)
+    uniform = torch.rand(count, 8, generator=generator)[rows].to(device)
+    shift = 3e-4 * torch.randn(count, 1, *sequences.shape[2:], generator=generator)[rows].to(device)
 
+    draws = torch.rand(count, len(labels), generator=generator)[rows].to(device)
+    chosen = chosen[rows]
     same = labels[chosen][:, None] == labels[None]  # (B, N)
-    partner = (same * torch.rand(same.shape, generator=generator).to(device)).argmax(dim=1)
+    partner = (same * draws).argmax(dim=1)
     share = (uniform[:, 0] * (uniform[:, 1] < 0.5))[:, None, None, None]
     mixed = torch.lerp(sequences[chosen], sequences[partner], share)
 

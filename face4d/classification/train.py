@@ -17,6 +17,7 @@ from face4d.classification.config import ClassifierConfig
 from face4d.classification.model import ExpressionClassifier, logits_of
 from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest, set_names, tensors
 from face4d.errors import InputError
+from face4d.runtime import distributed
 from face4d.runtime.checkpoint import load_checkpoint
 from face4d.runtime.device import seed_everything
 from face4d.runtime.training import Places, run_epochs, set_learning_rate
@@ -80,19 +81,21 @@ def train(
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), device=device)
         for chosen in torch.randperm(len(data), generator=generator).to(device).split(config.batch_size):
-            batch = vary(data, data_labels, chosen, generator) if config.augment else data[chosen]  # (B, T+1, L, 3)
+            part = distributed.share(len(chosen))  # of this process; all of it where there is one
+            labels = data_labels[chosen][part.rows]  # (B,)
+            batch = vary(data, data_labels, chosen, generator, part.rows) if config.augment else data[chosen][part.rows]  # (B, T+1, L, 3)
             step += 1
             set_learning_rate(optimizer, config, step / (config.epochs * num_batches))
             logits = model(batch)  # (B, C)
-            loss = cross_entropy(logits, data_labels[chosen])
             optimizer.zero_grad()
-            loss.backward()
+            loss = distributed.backward(cross_entropy(logits, labels), model.parameters(), part)
             if config.grad_clip:
                 nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
             optimizer.step()
-            loss_sum += loss.detach() * len(chosen)
-            correct += (logits.detach().argmax(1) == data_labels[chosen]).sum()
-        return {"loss/train": loss_sum.item() / len(data), "accuracy/train": correct.item() / len(data)}
+            loss_sum += loss * len(chosen)
+            if part.weight:
+                correct += (logits.detach().argmax(1) == labels).sum()
+        return {"loss/train": loss_sum.item() / len(data), "accuracy/train": distributed.total(correct).item() / len(data)}
 
     def scores() -> tuple[dict[str, float], tuple[float, ...]]:
         found = {name: validate(model, *sequences) for name, sequences in sets.items() if name != "train"}

@@ -41,7 +41,12 @@ def warp_operators(source_apex: Tensor, target_apex: Tensor, frames: int) -> Ten
 
 
 def warped_targets(
-    displacements: Tensor, source_apex: Tensor, all_apexes: Tensor, warps: int, generator: torch.Generator
+    displacements: Tensor,
+    source_apex: Tensor,
+    all_apexes: Tensor,
+    warps: int,
+    generator: torch.Generator,
+    rows: slice = slice(None),
 ) -> Tensor:
     """Each sequence with its apex moved to the apex times of ``warps`` training sequences drawn at random.
 
@@ -53,11 +58,12 @@ def warped_targets(
         all_apexes: (N,) apexes of the training set.
         warps: M.
         generator: on the CPU.
+        rows: sequences wanted; the random numbers are drawn for all of them, so a part is the same as that part of the whole.
 
     Returns:
-        (M, B, T + 1, L, 3).
+        (M, B, T + 1, L, 3), B the number of ``rows``.
     """
     batch, frames = displacements.shape[:2]
-    donors = torch.randint(len(all_apexes), (warps, batch), generator=generator)
-    operators = warp_operators(source_apex.expand(warps, -1), all_apexes[donors.to(all_apexes.device)], frames)
-    return (operators @ displacements.flatten(2)).unflatten(3, displacements.shape[2:])
+    donors = torch.randint(len(all_apexes), (warps, batch), generator=generator)[:, rows]
+    operators = warp_operators(source_apex[rows].expand(warps, -1), all_apexes[donors.to(all_apexes.device)], frames)
+    return (operators @ displacements[rows].flatten(2)).unflatten(3, displacements.shape[2:])

@@ -13,6 +13,7 @@ from face4d.constants import MM_PER_METRE
 from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest, set_names, tensors
 from face4d.generation.augment import apex_frames, warped_targets
 from face4d.generation.config import GeneratorConfig, build_network
+from face4d.runtime import distributed
 from face4d.runtime.device import seed_everything
 from face4d.runtime.training import Places, run_epochs, set_learning_rate
 
@@ -112,23 +113,23 @@ def train(
         step = (epoch - 1) * steps_per_epoch
         loss_sum = torch.zeros((), device=device)
         for chosen in torch.randperm(len(data), generator=generator).to(device).split(config.batch_size):
-            batch, labels = data[chosen], data_labels[chosen]  # (B, T+1, L, 3), (B,)
+            part = distributed.share(len(chosen))  # of this process; all of it where there is one
+            batch, labels = data[chosen], data_labels[chosen][part.rows]  # (B, T+1, L, 3), (B,)
             if config.start_frames == "every":
-                losses = losses_from_every_frame(network, batch, labels, loss)
+                losses = losses_from_every_frame(network, batch[part.rows], labels, loss)
             elif config.warps:
-                targets = warped_targets(batch, apexes[chosen], apexes, config.warps, generator)  # (M, B, T+1, L, 3)
+                targets = warped_targets(batch, apexes[chosen], apexes, config.warps, generator, part.rows)  # (M, B, T+1, L, 3)
                 losses = losses_from_first_frame(network, targets, labels, loss)
             else:
-                losses = losses_from_first_frame(network, batch[None], labels, loss)
+                losses = losses_from_first_frame(network, batch[None, part.rows], labels, loss)
             for value in losses:
                 step += 1
                 set_learning_rate(optimizer, config, step / (config.epochs * steps_per_epoch))
                 optimizer.zero_grad()
-                value.backward()
+                loss_sum += distributed.backward(value, network.parameters(), part)
                 if config.grad_clip:
                     nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
                 optimizer.step()
-                loss_sum += value.detach()
         # Summed over start frames and averaged over batches: the number the thesis logs.
         return {"loss/train": loss_sum.item() / num_batches}
 

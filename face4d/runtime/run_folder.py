@@ -49,7 +49,7 @@ class RunFolder:
     def clear_curves(self) -> None:
         """Remove the event files of an earlier run of this name; nothing else."""
         for path in self.path.glob("events.out.tfevents.*"):
-            path.unlink()
+            path.unlink(missing_ok=True)  # every process of a distributed run comes here
 
     def open_curves(self, first_step: int = 0) -> None:
         """Start the TensorBoard writer; points at or after ``first_step`` of an earlier, interrupted run are dropped."""

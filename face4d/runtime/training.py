@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from face4d.errors import InputError
+from face4d.runtime import distributed
 from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.device import describe
@@ -81,11 +82,13 @@ def run_epochs(
     On the CPU an interrupted and resumed run ends with the weights of an uninterrupted one, bit for bit: weights, optimiser and
     random numbers are saved together at the end of an epoch, and everything in an epoch follows from them.
 
+    With several processes (:mod:`face4d.runtime.distributed`) all run the epochs; rank 0 alone validates, decides, reads and writes.
+
     Args:
         kind: ``generator`` or ``classifier``, the kind of the checkpoint.
         identity: configuration, class names, shapes and data digest; stored in both checkpoints, and equal in a run that is continued.
         record: more for the checkpoint and config.json that need not be equal (where the data came from).
-        train_epoch: trains epoch 1, 2, ... and returns its curves, ``loss/train`` among them.
+        train_epoch: trains epoch 1, 2, ... and returns its curves, ``loss/train`` among them, the same in all processes.
         validate: curves, and the score of the weights as a tuple that is smaller for better weights.
         final_scores: scores of the weights kept, for metrics.json.
 
@@ -93,33 +96,54 @@ def run_epochs(
         What metrics.json holds.
 
     Raises:
-        InputError: a loss that is no longer finite, or a state to continue that is of another run.
+        InputError: a loss that is no longer finite, a state to continue that is of another run, or processes with different data.
         KeyboardInterrupt: after Ctrl-C, once the running epoch is finished and saved.
     """
     state: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "best_score": None, "best_epoch": 0, "waited": 0, "finished": False}
     best_weights: dict[str, Tensor] | None = None
     device = next(model.parameters()).device
-    if resume and places.last.is_file():
-        saved = load_checkpoint(places.last, f"{kind} training state", device=device)
+    is_main = distributed.is_main()
+    quiet = quiet or not is_main
+    for key in ("config", "data_digest"):
+        distributed.require_equal(places.run.path, key, identity[key])
+    distributed.broadcast_weights(model)
+
+    def load_state() -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """The state to continue from and, where nothing is left to do, the metrics."""
+        if not resume or not places.last.is_file():
+            return None, None
+        saved = load_checkpoint(places.last, f"{kind} training state")
         require_same_run(places.last, saved["identity"], identity)
         if saved["state"]["finished"] and places.checkpoint.is_file():
             log.info("%s: finished already", places.checkpoint)
-            return load_checkpoint(places.checkpoint, kind)["metrics"]
+            return None, load_checkpoint(places.checkpoint, kind)["metrics"]
+        log.info("%s: continuing after epoch %d of %d", places.last, saved["state"]["epoch"], config.epochs)
+        return saved, None
+
+    saved, metrics = distributed.from_main(load_state)
+    if metrics is not None:
+        return metrics
+    if saved is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        generator.set_state(saved["rng"]["data"].cpu())
-        torch.set_rng_state(saved["rng"]["torch"].cpu())
+        generator.set_state(saved["rng"]["data"])
+        torch.set_rng_state(saved["rng"]["torch"])
         state, best_weights = saved["state"], saved["best_model"]
-        log.info("%s: continuing after epoch %d of %d", places.last, state["epoch"], config.epochs)
 
     def save_state() -> None:
+        if not is_main:
+            return
         weights = {"model": model.state_dict(), "best_model": best_weights, "optimizer": optimizer.state_dict()}
         rng = {"data": generator.get_state(), "torch": torch.get_rng_state()}
         save_checkpoint(places.last, f"{kind} training state", {"identity": identity, **weights, "rng": rng, "state": state})
 
     run = places.run
-    run.write_config({**identity, **record, "device": describe(device)})
-    run.open_curves(state["epoch"] + 1)
+
+    def open_record() -> None:
+        run.write_config({**identity, **record, "device": describe(device), "processes": distributed.world_size()})
+        run.open_curves(state["epoch"] + 1)
+
+    distributed.from_main(open_record)
     begun = time.monotonic() - state["seconds"]
     saved_at = time.monotonic()
     bar = tqdm(total=config.epochs, initial=state["epoch"], desc=run.path.name, unit="epoch", disable=quiet, dynamic_ncols=True)
@@ -128,41 +152,47 @@ def run_epochs(
             epoch = state["epoch"] + 1
             curves = train_epoch(epoch)
             if not math.isfinite(curves["loss/train"]):
-                raise InputError(run.path, "a finite training loss", f"{curves['loss/train']} in epoch {epoch} (a lower --lr?)")
+                with distributed.agreement():
+                    raise InputError(run.path, "a finite training loss", f"{curves['loss/train']} in epoch {epoch} (a lower --lr?)")
             if epoch % config.validate_every == 0 or epoch == config.epochs:
-                scores, score = validate()
+                scores, score = distributed.from_main(validate)
                 curves |= scores
                 if state["best_score"] is None or list(score) < state["best_score"]:
                     state |= {"best_score": list(score), "best_epoch": epoch, "waited": 0}
-                    if config.select != "last":
+                    if config.select != "last" and is_main:
                         best_weights = {name: value.clone() for name, value in model.state_dict().items()}
                 else:
                     state["waited"] += 1
                 if not quiet:
                     bar.write(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in curves.items()))
-            run.scalars(curves, epoch)
+            if is_main:
+                run.scalars(curves, epoch)
             bar.set_postfix(loss=f"{curves['loss/train']:.4g}", refresh=False)
             bar.update()
             state |= {"epoch": epoch, "seconds": time.monotonic() - begun}
-            if interrupted() or time.monotonic() - saved_at >= checkpoint_seconds:
+            stop = distributed.any_rank(interrupted())
+            if stop or time.monotonic() - saved_at >= checkpoint_seconds:
                 save_state()
                 saved_at = time.monotonic()
-            if interrupted():
+            if stop:
                 run.close()
-                raise KeyboardInterrupt
+                distributed.interrupt()
 
-    kept, kept_epoch = model, state["epoch"]
-    if best_weights is not None:
-        kept, kept_epoch = copy.deepcopy(model), state["best_epoch"]
-        kept.load_state_dict(best_weights)
-    metrics = {**final_scores(kept), "epoch": kept_epoch, "epochs_trained": state["epoch"]}
-    metrics |= {"seconds": round(state["seconds"], 2), "selected_by": config.select}
-    save_checkpoint(places.checkpoint, kind, {**identity, **record, "model": kept.state_dict(), "epoch": kept_epoch, "metrics": metrics})
-    run.write_metrics(metrics)
-    run.close()
-    state["finished"] = True
-    save_state()
-    return metrics
+    def finish() -> dict[str, Any]:
+        kept, kept_epoch = model, state["epoch"]
+        if best_weights is not None:
+            kept, kept_epoch = copy.deepcopy(model), state["best_epoch"]
+            kept.load_state_dict(best_weights)
+        metrics = {**final_scores(kept), "epoch": kept_epoch, "epochs_trained": state["epoch"]}
+        metrics |= {"seconds": round(state["seconds"], 2), "selected_by": config.select}
+        save_checkpoint(places.checkpoint, kind, {**identity, **record, "model": kept.state_dict(), "epoch": kept_epoch, "metrics": metrics})
+        run.write_metrics(metrics)
+        run.close()
+        state["finished"] = True
+        save_state()
+        return metrics
+
+    return distributed.from_main(finish)
 
 
 def require_same_run(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
