@@ -25,7 +25,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     paths.add_argument("--dataset", choices=sorted(DATASETS), default="florence", help="picks the default --input")
     paths.add_argument("--input", type=Path, metavar="DIR", help="folder with OBJ files at any depth (default: Dataset_FLAME_Aligned)")
     paths.add_argument("--output", type=Path, metavar="DIR", help="gets the same tree as PLY (default: the input folder)")
-    cli.add_run_flags(parser, "workers", "overwrite", "dry-run", "quiet")
+    cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     arguments = parser.parse_args(argv)
     defaults = DATASETS[arguments.dataset]
     if arguments.input is None:
@@ -37,15 +37,17 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from face4d.mesh.conversion import convert_tree
+    from face4d.runtime.parallel import cluster
 
-    summary = convert_tree(
-        arguments.input,
-        arguments.output,
-        overwrite=arguments.overwrite,
-        dry_run=arguments.dry_run,
-        workers=arguments.workers,
-        quiet=arguments.quiet,
-    )
+    with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
+        summary = convert_tree(
+            arguments.input,
+            arguments.output,
+            overwrite=arguments.overwrite,
+            dry_run=arguments.dry_run,
+            workers=workers,
+            quiet=arguments.quiet,
+        )
     if arguments.dry_run or not arguments.quiet:
         print(f"{summary.sentence('PLY files', arguments.dry_run)} in {arguments.output}")
     if not arguments.dry_run:

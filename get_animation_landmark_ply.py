@@ -37,13 +37,14 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
         "--contour-angle", type=float, default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
     )
     landmarks.add_argument("--plot", action=BooleanOptionalAction, default=False, help="also write preview GIFs")
-    cli.add_run_flags(parser, "workers", "overwrite", "dry-run", "quiet")
+    cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from face4d.datasets.extraction import choose_embedding, plan_landmarks, write_landmarks
+    from face4d.runtime.parallel import cluster
 
     defaults = DATASETS[arguments.dataset]
     output = arguments.output or defaults.florence_landmarks
@@ -56,19 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         strict_subjects=arguments.test_subjects is not None,
     )
     embedding = choose_embedding(arguments.flame or defaults.flame, arguments.landmark_embedding, arguments.contour_angle)
-    run = {"overwrite": arguments.overwrite, "workers": arguments.workers, "quiet": arguments.quiet}
-    summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, **run)
+    with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
+        run = {"overwrite": arguments.overwrite, "workers": workers, "quiet": arguments.quiet}
+        summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, **run)
+        previews = 0
+        if arguments.plot and not arguments.dry_run:
+            from face4d.view.previews import write_previews
+
+            previews = write_previews(train + test, fps=30, **run).written
     if arguments.dry_run or not arguments.quiet:
         print(f"{len(train)} training and {len(test)} test sequences: {summary.sentence('landmark files', arguments.dry_run)} in {output}")
     if arguments.dry_run:
         return 0
-    written = [output] if summary.written else []
-    if arguments.plot:
-        from face4d.view.previews import write_previews
-
-        if write_previews(train + test, fps=30, **run).written:
-            written.append(output / "previews")
-    cli.report_written(written)
+    cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))
     return 0
 
 

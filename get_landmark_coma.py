@@ -2,6 +2,7 @@
 
     python get_landmark_coma.py                                 # sampling -> Landmark_dataset_flame_aligned_coma
     python get_landmark_coma.py --dataset demo
+    python get_landmark_coma.py --frames 41                     # steps 2 and 3 in one: from Dataset_FLAME_Aligned_COMA, no meshes written
     python get_landmark_coma.py --input MySampling --output MyLandmarks --test-subjects S05 S06
     python get_landmark_coma.py --landmark-embedding my_topology.npz       # npz with face_idx, bary, faces
     python get_landmark_coma.py --plot                          # a GIF of every sequence besides
@@ -26,10 +27,13 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = cli.parser(__doc__)
     paths = parser.add_argument_group("data")
     paths.add_argument("--dataset", choices=("coma", "demo"), default="coma", help="picks defaults for all of these")
-    paths.add_argument("--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: sampling)")
+    paths.add_argument("--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: sampling; with --frames Dataset_FLAME_Aligned_COMA)")
     paths.add_argument("--output", type=Path, metavar="DIR", help="landmark folder (default: Landmark_dataset_flame_aligned_coma)")
     paths.add_argument("--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: all found)")
     paths.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set (default: the last three of CoMA)")
+    sampling = parser.add_argument_group("resampling on the way", "the landmarks are those of sampling_coma.py's meshes")
+    sampling.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames per sequence, the neutral one included (default: as they are)")
+    sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="see sampling_coma.py; needs --frames")
     landmarks = parser.add_argument_group("landmarks")
     landmarks.add_argument("--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)")
     landmarks.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame")
@@ -37,18 +41,19 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
         "--contour-angle", type=float, default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
     )
     landmarks.add_argument("--plot", action=BooleanOptionalAction, default=False, help="also write preview GIFs")
-    cli.add_run_flags(parser, "workers", "overwrite", "dry-run", "quiet")
+    cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from face4d.datasets.extraction import choose_embedding, plan_landmarks, write_landmarks
+    from face4d.runtime.parallel import cluster
 
     defaults = DATASETS[arguments.dataset]
     output = arguments.output or defaults.landmarks
     train, test = plan_landmarks(
-        arguments.input or defaults.sampling,
+        arguments.input or (defaults.coma_meshes if arguments.frames else defaults.sampling),
         output,
         labels=arguments.labels or defaults.labels,
         strict_labels=arguments.labels is not None,
@@ -56,19 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         strict_subjects=arguments.test_subjects is not None,
     )
     embedding = choose_embedding(arguments.flame or defaults.flame, arguments.landmark_embedding, arguments.contour_angle)
-    run = {"overwrite": arguments.overwrite, "workers": arguments.workers, "quiet": arguments.quiet}
-    summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, **run)
+    with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
+        run = {"overwrite": arguments.overwrite, "workers": workers, "quiet": arguments.quiet}
+        sampling = {"frames": arguments.frames, "method": arguments.method}
+        summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, **sampling, **run)
+        previews = 0
+        if arguments.plot and not arguments.dry_run:
+            from face4d.view.previews import write_previews
+
+            previews = write_previews(train + test, fps=20, **run).written
     if arguments.dry_run or not arguments.quiet:
         print(f"{len(train)} training and {len(test)} test sequences: {summary.sentence('landmark files', arguments.dry_run)} in {output}")
     if arguments.dry_run:
         return 0
-    written = [output] if summary.written else []
-    if arguments.plot:
-        from face4d.view.previews import write_previews
-
-        if write_previews(train + test, fps=20, **run).written:
-            written.append(output / "previews")
-    cli.report_written(written)
+    cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))
     return 0
 
 

@@ -31,7 +31,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     sampling = parser.add_argument_group("resampling")
     sampling.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames per sequence, the neutral one included (default: 41)")
     sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="linear: equally spaced over the whole duration")
-    cli.add_run_flags(parser, "workers", "overwrite", "dry-run", "quiet")
+    cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     arguments = parser.parse_args(argv)
     defaults = DATASETS[arguments.dataset]
     arguments.input = arguments.input or defaults.coma_meshes
@@ -43,18 +43,20 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from face4d.datasets.sampling import sample_tree
+    from face4d.runtime.parallel import cluster
 
-    summary = sample_tree(
-        arguments.input,
-        arguments.output,
-        frames=arguments.frames,
-        method=arguments.method,
-        labels=arguments.labels,
-        overwrite=arguments.overwrite,
-        dry_run=arguments.dry_run,
-        workers=arguments.workers,
-        quiet=arguments.quiet,
-    )
+    with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
+        summary = sample_tree(
+            arguments.input,
+            arguments.output,
+            frames=arguments.frames,
+            method=arguments.method,
+            labels=arguments.labels,
+            overwrite=arguments.overwrite,
+            dry_run=arguments.dry_run,
+            workers=workers,
+            quiet=arguments.quiet,
+        )
     if arguments.dry_run or not arguments.quiet:
         print(f"{summary.sentence('frames', arguments.dry_run)} in {arguments.output}")
     if not arguments.dry_run:

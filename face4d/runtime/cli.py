@@ -52,7 +52,7 @@ def add_run_flags(target: argparse.ArgumentParser, *names: str, seed: int = 27) 
     """Add the flags all scripts spell alike.
 
     Args:
-        names: any of ``seed device threads workers overwrite dry-run quiet``.
+        names: any of ``seed device threads workers backend overwrite dry-run quiet``; ``backend`` adds ``--backend`` and ``--scheduler``.
         seed: default of ``--seed`` (27, as in the thesis).
     """
     group = target.add_argument_group("run")
@@ -65,14 +65,24 @@ def add_run_flags(target: argparse.ArgumentParser, *names: str, seed: int = 27) 
             "--threads", type=positive_int, metavar="N", help="CPU threads of torch (default: 1 for small networks, else all cores)"
         ),
         "workers": lambda: group.add_argument(
-            "--workers", type=positive_int, default=os.cpu_count() or 1, metavar="N", help="parallel processes"
+            "--workers", type=positive_int, metavar="N", help="parallel processes on this machine (default: one per core)"
         ),
+        "backend": lambda: _add_backend_flags(group),
         "overwrite": lambda: add_switch(group, "overwrite", False, "replace outputs that exist"),
         "dry-run": lambda: add_switch(group, "dry-run", False, "say what would be done, write nothing"),
         "quiet": lambda: add_switch(group, "quiet", False, "no progress bars, only errors and the last line"),
     }
     for name in names:
         known[name]()
+
+
+def _add_backend_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--backend", choices=("loky", "dask", "ray"), default="loky", help="who does the work: processes here, or a cluster's (docs/scaling.md)"
+    )
+    group.add_argument(
+        "--scheduler", metavar="ADDRESS", help="running dask or ray cluster, or dask's scheduler file (default: a local cluster of --workers)"
+    )
 
 
 def refuse_overwrite(path: str | Path, overwrite: bool) -> None:
@@ -105,7 +115,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EFBIG):
             _fail(f"{error.filename or 'output'}: expected room on the disk, found it full", 2)
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
             _fail(f"{error.filename or 'output'}: expected a place to write and read, found: {error.strerror}", 2)
