@@ -1,0 +1,85 @@
+"""How a benchmark is described, timed and given its numbers."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much data a case works on.
+
+    Attributes:
+        tiny: a few frames, for tests of the benchmark itself; its numbers mean nothing.
+        scale: times the usual amount.
+    """
+
+    tiny: bool = False
+    scale: int = 1
+
+    def of(self, usual: int, tiny: int) -> int:
+        """A count of files, frames or sequences."""
+        return (tiny if self.tiny else usual) * self.scale
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: our way and the straightforward way of doing the same on the same data.
+
+    Attributes:
+        unit: what the times are for, e.g. ``frame``.
+        ours, baseline: do all the work once.
+        units: units that one call of ``ours`` does.
+        baseline_units: units that one call of ``baseline`` does; fewer where all of them would take too long (its time is then scaled up).
+        baseline_is: what the straightforward way calls, in words.
+        bound: seconds per unit that no program of this kind can beat, measured here and now, or None.
+        bound_is: what the bound counts.
+        target: seconds per unit wanted, or None.
+        settle: called before each timed call (not timed), e.g. to give it an empty folder.
+    """
+
+    unit: str
+    ours: Callable[[], object]
+    baseline: Callable[[], object]
+    units: float
+    baseline_units: float
+    baseline_is: str
+    bound: Callable[[], float] | None = None
+    bound_is: str = ""
+    target: float | None = None
+    settle: Callable[[], None] = lambda: None
+
+
+def seconds(call: Callable[[], object], settle: Callable[[], None] = lambda: None) -> float:
+    """Wall-clock seconds of one call."""
+    settle()
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def best_seconds(call: Callable[[], object], repeat: int = 7) -> float:
+    """The shortest of several calls, for bounds."""
+    return min(seconds(call) for _ in range(repeat))
+
+
+def compare(case: Case, repeat: int) -> dict[str, float]:
+    """Median seconds per unit of both ways, taken in turns (A B A B ...) after one call of ours to warm up.
+
+    Returns:
+        ``ours``, ``baseline``, ``ratio`` (median of the ratios of neighbours in time), ``spread`` (largest over smallest of ours).
+    """
+    seconds(case.ours, case.settle)
+    ours, baseline = [], []
+    for _ in range(repeat):
+        ours.append(seconds(case.ours, case.settle) / case.units)
+        baseline.append(seconds(case.baseline, case.settle) / case.baseline_units)
+    return {
+        "ours": statistics.median(ours),
+        "baseline": statistics.median(baseline),
+        "ratio": statistics.median(b / a for a, b in zip(ours, baseline)),
+        "spread": max(ours) / min(ours),
+    }

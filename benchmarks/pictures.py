@@ -1,0 +1,73 @@
+"""Pictures: GIFs of landmarks and of shaded meshes."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from PIL import Image
+
+import data
+from face4d.view.gif import write_gif
+from face4d.view.landmark_view import landmark_gif
+from face4d.view.render import render_sequence
+from measure import Case, Size
+
+FRAMES = 40
+_LIMIT = 0.12  # metres
+
+
+def _matplotlib_gif(path: Path, draw, frames: int, dpi: int, inches: tuple[float, float]) -> None:
+    """A 3D figure per frame, saved as PNG, the PNGs joined to a GIF."""
+    pictures = []
+    for number in range(frames):
+        figure = plt.figure(figsize=inches)
+        axes = figure.add_subplot(projection="3d")
+        draw(axes, number)
+        axes.set(xlim=(-_LIMIT, _LIMIT), ylim=(-_LIMIT, _LIMIT), zlim=(-_LIMIT, _LIMIT))
+        axes.view_init(90, -90)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=dpi)
+        plt.close(figure)
+        pictures.append(Image.open(buffer).convert("RGB"))
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40, loop=0)
+
+
+def landmark_pictures(size: Size) -> Case:
+    folder, frames, few = Path(tempfile.mkdtemp(prefix="face4d-benchmark-")), size.of(FRAMES, 3), 4
+    vertices, faces = data.head_in_motion(frames)
+    points = vertices[:, data.embedding(faces).corners[:, 0]]
+    points = points - points.mean(axis=(0, 1))
+    return Case(
+        "GIF of 40 frames",
+        lambda: landmark_gif(folder / "ours.gif", points, title="mouth-open"),
+        lambda: _matplotlib_gif(folder / "plain.gif", lambda axes, n: axes.scatter(*points[n % frames].T), few, 300, (4.0, 4.0)),
+        frames / FRAMES,
+        few / FRAMES,
+        f"matplotlib 3D scatter at 300 dpi, {few} frames scaled to 40",
+        target=0.25,
+    )
+
+
+def mesh_pictures(size: Size) -> Case:
+    folder, frames, few = Path(tempfile.mkdtemp(prefix="face4d-benchmark-")), size.of(FRAMES, 2), 2
+    vertices, faces = data.head_in_motion(frames)
+
+    def draw(axes, number: int) -> None:
+        x, y, z = vertices[number].T
+        axes.plot_trisurf(x, y, z, triangles=faces, color=(0.8, 0.65, 0.55))
+
+    return Case(
+        "GIF of 40 frames",
+        lambda: write_gif(folder / "ours.gif", render_sequence(vertices, faces, size=64 if size.tiny else 512)),
+        lambda: _matplotlib_gif(folder / "plain.gif", draw, few, 100, (5.12, 5.12)),
+        frames / FRAMES,
+        few / FRAMES,
+        f"matplotlib plot_trisurf, {few} frames scaled to 40",
+        target=1.5,
+    )
