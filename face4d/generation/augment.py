@@ -47,6 +47,8 @@ def warped_targets(
     warps: int,
     generator: torch.Generator,
     rows: slice = slice(None),
+    *,
+    average: bool = False,
 ) -> Tensor:
     """Each sequence with its apex moved to the apex times of ``warps`` training sequences drawn at random.
 
@@ -59,11 +61,15 @@ def warped_targets(
         warps: M.
         generator: on the CPU.
         rows: sequences wanted; the random numbers are drawn for all of them, so a part is the same as that part of the whole.
+        average: return the mean of each sequence's warps in their place. The mean square error of one generated sequence against
+            M targets is that against their mean plus the targets' variance, which no weight can change, at the cost of one target.
 
     Returns:
-        (M, B, T + 1, L, 3), B the number of ``rows``.
+        (M, B, T + 1, L, 3), or (1, B, T + 1, L, 3) with ``average``; B the number of ``rows``.
     """
     batch, frames = displacements.shape[:2]
     donors = torch.randint(len(all_apexes), (warps, batch), generator=generator)[:, rows]
-    operators = warp_operators(source_apex[rows].expand(warps, -1), all_apexes[donors.to(all_apexes.device)], frames)
+    operators = warp_operators(source_apex[rows].expand(warps, -1), all_apexes[donors.to(all_apexes.device)], frames)  # (M, B, T+1, T+1)
+    if average:
+        operators = operators.mean(0, keepdim=True)
     return (operators @ displacements[rows].flatten(2)).unflatten(3, displacements.shape[2:])

@@ -103,7 +103,7 @@ def train(
     if config.network == "coefficients":
         network.fit_basis(data.cpu().flatten(0, 1))
     network.to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
     loss = make_loss(config.loss, data.square().mean().sqrt() if config.normalise_loss else 1.0)
     apexes = apex_frames(data)
     num_batches = math.ceil(len(data) / config.batch_size)
@@ -118,7 +118,8 @@ def train(
             if config.start_frames == "every":
                 losses = losses_from_every_frame(network, batch[part.rows], labels, loss)
             elif config.warps:
-                targets = warped_targets(batch, apexes[chosen], apexes, config.warps, generator, part.rows)  # (M, B, T+1, L, 3)
+                average = config.loss == "l2"
+                targets = warped_targets(batch, apexes[chosen], apexes, config.warps, generator, part.rows, average=average)  # (M or 1, B, T+1, L, 3)
                 losses = losses_from_first_frame(network, targets, labels, loss)
             else:
                 losses = losses_from_first_frame(network, batch[None, part.rows], labels, loss)
