@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from face4d.datasets.demo.embedding import dynamic_embedding, static_embedding
 from face4d.datasets.demo.head import demo_head
 from face4d.datasets.demo.write import demo_sequence
-from face4d.landmarks import LandmarkEmbedding
+from face4d.landmarks import LandmarkEmbedding, extract
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import write_ply
 
@@ -39,6 +40,15 @@ def embedding(faces: np.ndarray) -> LandmarkEmbedding:
     """68 random points of the mesh; where they lie does not change the time."""
     rng = np.random.default_rng(SEED)
     return LandmarkEmbedding(rng.integers(0, len(faces), 68), rng.dirichlet([1, 1, 1], 68), faces, VERTICES)
+
+
+def face_landmarks(frames: int, label: str = "mouth-open") -> np.ndarray:
+    """(T, 68, 3) float32 metres: the demo face's own landmarks in motion."""
+    head = demo_head(1)
+    vertices = demo_sequence(head, SEED, 0, label, max(frames, 3))[:frames]
+    contour, static = dynamic_embedding(head), static_embedding(head)
+    face_idx, bary = np.concatenate([contour[0][0], static[0]]), np.concatenate([contour[1][0], static[1]])
+    return extract(LandmarkEmbedding(face_idx, bary, head.faces, len(head.mean)), vertices).astype(np.float32)
 
 
 def write_meshes(folder: Path, frames: int, suffix: str) -> tuple[list[Path], np.ndarray]:

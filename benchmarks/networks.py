@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 import data
 from face4d.classification.model import ExpressionClassifier
+from face4d.generation.config import PRESETS, build_network
 from face4d.generation.lstm import ThesisGenerator
 from face4d.generation.sample import Generator
 from face4d.generation.train import losses_from_every_frame, make_loss
@@ -96,6 +97,23 @@ def coma_epoch(size: Size) -> Case:
 
 def florence_epoch(size: Size) -> Case:
     return _generator(size, 100, 60, 10, 1024, 25, 30.0)
+
+
+def generation_default(size: Size) -> Case:
+    """The network of the default preset: 16 coefficients, H128."""
+    count, frames = size.of(144, 4), 40
+    displacements, labels = _sequences(count, 2, 12)
+    start, own = displacements[:, 1].numpy(), labels.numpy()
+    torch.manual_seed(27)
+    network = build_network(PRESETS["default"], 12)
+    network.fit_basis(torch.from_numpy(data.landmarks_in_motion(24, 5)).flatten(0, 1))
+    generator = Generator(Path("none"), network.eval(), tuple(f"label{number}" for number in range(12)), frames + 1, 68, {}, {})
+
+    def one_by_one() -> None:
+        for number in range(count):
+            generator.generate(start[number : number + 1], own[number : number + 1])
+
+    return Case("sequence", lambda: generator.generate(start, own), one_by_one, count, count, "the same, one sequence at a time", target=0.4e-3)
 
 
 def generation(size: Size) -> Case:

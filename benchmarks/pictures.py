@@ -40,9 +40,7 @@ def _matplotlib_gif(path: Path, draw, frames: int, dpi: int, inches: tuple[float
 
 def landmark_pictures(size: Size) -> Case:
     folder, frames, few = Path(tempfile.mkdtemp(prefix="face4d-benchmark-")), size.of(FRAMES, 3), 4
-    vertices, faces = data.head_in_motion(frames)
-    points = vertices[:, data.embedding(faces).corners[:, 0]]
-    points = points - points.mean(axis=(0, 1))
+    points = data.face_landmarks(frames)
     return Case(
         "GIF of 40 frames",
         lambda: landmark_gif(folder / "ours.gif", points, title="mouth-open"),

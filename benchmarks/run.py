@@ -38,6 +38,7 @@ BENCHMARKS = {
     "landmark_gif": ("pictures", "landmark_pictures"),
     "mesh_gif": ("pictures", "mesh_pictures"),
     "generation": ("networks", "generation"),
+    "generation_default": ("networks", "generation_default"),
     "classifier_epoch": ("networks", "classifier_epoch"),
     "coma_epoch": ("networks", "coma_epoch"),
     "florence_epoch": ("networks", "florence_epoch"),

@@ -75,7 +75,7 @@ def test_thesis_preset_is_the_thesis_schedule(split, tmp_path):
     generator = torch.Generator().manual_seed(27)
     torch.manual_seed(27)
     model = ExpressionClassifier(3, 8, 2)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     data, labels = map(torch.from_numpy, stack(split.train, split.labels))
     for _ in range(2):
         for chosen in torch.randperm(9, generator=generator).split(4):

@@ -73,7 +73,7 @@ def train(
     input_scale = 1 / rms if config.scale_input and rms > 0 else 1.0
     size = {"hidden_size": config.hidden_size, "layers": config.layers, "input_scale": input_scale, "num_landmarks": data.shape[2]}
     model = ExpressionClassifier(len(split.labels), **size).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
     num_batches = math.ceil(len(data) / config.batch_size)
 
     def train_epoch(epoch: int) -> dict[str, float]:
