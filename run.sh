@@ -104,7 +104,7 @@ test)
     install
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
     shift
-    py -m pytest "$@"
+    py -m pytest -n auto --maxprocesses 4 "$@"
     ;;
 *)
     usage

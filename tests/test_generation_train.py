@@ -178,25 +178,41 @@ def test_one_cycle_rises_and_falls_to_zero():
     assert np.all(np.diff(rates[9:]) < 0)
 
 
+def training_process(landmarks, folder, *more) -> tuple[list[str], dict]:
+    """Command and keywords of a training script that saves after every epoch."""
+    flags = ["--dataset", "florence", "--landmarks", landmarks, "--labels", "all", "--hidden-size", 16, "--epochs", 120, "--run", "x"]
+    command = [sys.executable, str(REPOSITORY / "main.py"), *map(str, flags), "--checkpoint-seconds", "0", "--validate-every", "50", *more]
+    folder.mkdir(exist_ok=True)
+    return command, {"cwd": folder, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Landmarks, and the weights of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    landmarks = write_landmarks(folder / "landmarks", ("Happy", "Rage", "Scream"), ("CH01", "CH02", "CH03", "CH04", "CH05"), 13)
+    command, keywords = training_process(landmarks, folder / "run")
+    subprocess.run(command, check=True, **keywords)
+    return landmarks, load_generator(folder / "run" / "models" / "x.pt").network.state_dict()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_resumed_ends_with_the_weights_of_an_uninterrupted_one(landmark_folder, tmp_path, number):
-    flags = ["--dataset", "florence", "--landmarks", landmark_folder, "--labels", "all", "--hidden-size", 16, "--epochs", 150, "--run", "x"]
-    command = [sys.executable, str(REPOSITORY / "main.py"), *map(str, flags), "--checkpoint-seconds", "0", "--validate-every", "50"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    subprocess.run(command, cwd=tmp_path / "whole", env=environment, check=True, capture_output=True)
-    process = subprocess.Popen(command, cwd=tmp_path / "killed", env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    last = tmp_path / "killed" / "models" / "x.last.pt"
+def test_a_killed_run_resumed_ends_with_the_weights_of_an_uninterrupted_one(uninterrupted, tmp_path, number):
+    landmarks, whole = uninterrupted
+    command, keywords = training_process(landmarks, tmp_path / "run")
+    process = subprocess.Popen(command, **keywords)
+    last = tmp_path / "run" / "models" / "x.last.pt"
     while not last.exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
-    time.sleep(0.3)
+    time.sleep(0.1)
     process.send_signal(number)
-    assert process.wait() != 0
-    assert not (tmp_path / "killed" / "models" / "x.pt").exists(), "it had finished before it was killed"
-    subprocess.run([*command, "--resume"], cwd=tmp_path / "killed", env=environment, check=True, capture_output=True)
-    whole, resumed = (load_generator(tmp_path / name / "models" / "x.pt").network.state_dict() for name in ("whole", "killed"))
+    process.communicate()
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert not (tmp_path / "run" / "models" / "x.pt").exists(), "it had finished before it was killed"
+    command, keywords = training_process(landmarks, tmp_path / "run", "--resume")
+    subprocess.run(command, check=True, **keywords)
+    resumed = load_generator(tmp_path / "run" / "models" / "x.pt").network.state_dict()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
