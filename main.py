@@ -42,47 +42,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from face4d.generation.config import PRESETS
     from face4d.generation.train import train
-    from face4d.runtime import distributed
-    from face4d.runtime.device import limit_threads, resolve_device
 
-    distributed.init_from_environment()
-    with distributed.agreement():
-        config = flags.training_config(args, PRESETS[args.preset])
-        device = distributed.local_device(resolve_device(args.device))
-        limit_threads(args.threads, small=config.hidden_size <= 256)
-        source = flags.DataSource.from_flags(args)
-        split, held_out = flags.training_sets(args, source)
-        places = flags.training_places(args, source, f"{args.dataset}_{args.preset}_{config.loss}_{config.lr:g}_{config.hidden_size}")
-    plan = f"{places.run.path.name}: {split.describe(held_out)}, {config.epochs} epochs on {distributed.describe(device)}"
-    if args.dry_run:
-        if distributed.is_main():
-            print(f"would train {plan}\n{config}")
-        distributed.leave()
-        return
-    if distributed.is_main() and not args.quiet:
-        print(plan)
-    metrics = train(
-        split,
-        config,
-        places,
-        held_out=held_out,
-        device=device,
-        source=source.as_dict(),
-        resume=args.resume,
-        checkpoint_seconds=args.checkpoint_seconds,
-        quiet=args.quiet,
+    flags.run_training(
+        args,
+        PRESETS,
+        train,
+        default_name=lambda config: f"{args.dataset}_{args.preset}_{config.loss}_{config.lr:g}_{config.hidden_size}",
+        one_thread_up_to=256,
+        summary=lambda metrics: (
+            f"test set: mse {metrics['mse']:.3g} m2, l1 {metrics['l1']:.4g} m, {metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}); "
+            f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
+        ),
     )
-    is_main = distributed.is_main()
-    distributed.leave()
-    if not is_main:
-        return
-    print(
-        f"test set: mse {metrics['mse']:.3g} m2, l1 {metrics['l1']:.4g} m, {metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}); "
-        f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
-    )
-    if config.select == "test":
-        print("the weights were chosen on the test set, as in the thesis: its errors are not those of unseen data")
-    cli.report_written([places.checkpoint, places.run.path])
 
 
 if __name__ == "__main__":

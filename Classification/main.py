@@ -40,48 +40,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from face4d.classification.config import PRESETS
     from face4d.classification.train import train
-    from face4d.runtime import distributed
-    from face4d.runtime.device import limit_threads, resolve_device
 
-    distributed.init_from_environment()
-    with distributed.agreement():
-        config = flags.training_config(args, PRESETS[args.preset])
-        device = distributed.local_device(resolve_device(args.device))
-        limit_threads(args.threads, small=config.hidden_size <= 128)
-        source = flags.DataSource.from_flags(args)
-        split, held_out = flags.training_sets(args, source)
-        name = f"classifier_{args.dataset}_{args.preset}_{config.layers}_{config.lr:g}_{config.hidden_size}"
-        places = flags.training_places(args, source, name)
-    plan = f"{places.run.path.name}: {split.describe(held_out)}, {config.epochs} epochs on {distributed.describe(device)}"
-    if args.dry_run:
-        if distributed.is_main():
-            print(f"would train {plan}\n{config}")
-        distributed.leave()
-        return
-    if distributed.is_main() and not args.quiet:
-        print(plan)
-    metrics = train(
-        split,
-        config,
-        places,
-        held_out=held_out,
-        device=device,
-        source=source.as_dict(),
-        resume=args.resume,
-        checkpoint_seconds=args.checkpoint_seconds,
-        quiet=args.quiet,
+    flags.run_training(
+        args,
+        PRESETS,
+        train,
+        default_name=lambda config: f"classifier_{args.dataset}_{args.preset}_{config.layers}_{config.lr:g}_{config.hidden_size}",
+        one_thread_up_to=128,
+        summary=lambda metrics: (
+            f"accuracy: test set {metrics['test_accuracy']:.1%}, training set {metrics['train_accuracy']:.1%}; "
+            f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.1f} s of training"
+        ),
     )
-    is_main = distributed.is_main()
-    distributed.leave()
-    if not is_main:
-        return
-    print(
-        f"accuracy: test set {metrics['test_accuracy']:.1%}, training set {metrics['train_accuracy']:.1%}; "
-        f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.1f} s of training"
-    )
-    if config.select == "test":
-        print("the weights were chosen on the test set, as in the thesis: its accuracy is not that of unseen data")
-    cli.report_written([places.checkpoint, places.run.path])
 
 
 if __name__ == "__main__":

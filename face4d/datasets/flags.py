@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,51 @@ class DataSource:
         """Plain dictionary for checkpoints; paths as typed."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def run_training(
+    args: Namespace,
+    presets: Mapping[str, Config],
+    train: Callable[..., dict[str, Any]],
+    *,
+    default_name: Callable[[Config], str],
+    one_thread_up_to: int,
+    summary: Callable[[dict[str, Any]], str],
+) -> None:
+    """What both training scripts do with their flags: data, places, training, and what is told at the end; by one or several processes.
+
+    Args:
+        presets: configurations by ``--preset``.
+        train: :func:`face4d.generation.train.train` or :func:`face4d.classification.train.train`.
+        default_name: name of a run whose name is not given.
+        one_thread_up_to: hidden size up to which one CPU thread is the fastest.
+        summary: the sentence about the metrics.
+    """
+    from face4d.runtime import distributed
+    from face4d.runtime.device import limit_threads, resolve_device
+
+    distributed.init_from_environment()
+    with distributed.agreement():
+        config = training_config(args, presets[args.preset])
+        device = distributed.local_device(resolve_device(args.device))
+        limit_threads(args.threads, small=config.hidden_size <= one_thread_up_to)
+        source = DataSource.from_flags(args)
+        split, held_out = training_sets(args, source)
+        places = training_places(args, source, default_name(config))
+    plan = f"{places.run.path.name}: {split.describe(held_out)}, {config.epochs} epochs on {distributed.describe(device)}"
+    if distributed.is_main() and args.dry_run:
+        print(f"would train {plan}\n{config}")
+    elif distributed.is_main() and not args.quiet:
+        print(plan)
+    if not args.dry_run:
+        options = {"resume": args.resume, "checkpoint_seconds": args.checkpoint_seconds, "quiet": args.quiet}
+        metrics = train(split, config, places, held_out=held_out, device=device, source=source.as_dict(), **options)
+        if distributed.is_main():
+            print(summary(metrics))
+            if config.select == "test":
+                print("the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data")
+            cli.report_written([places.checkpoint, places.run.path])
+    distributed.leave()
 
 
 def training_config(args: Namespace, preset: Config) -> Config:
