@@ -9,7 +9,8 @@ from face4d.datasets.extraction import resampled_landmarks
 from face4d.datasets.sampling import sample_tree
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract_files
-from face4d.mesh.ply import PointReader, read_ply_vertices, write_ply
+from face4d.mesh.ply import read_ply_vertices, write_ply
+from face4d.mesh.points import PointReader
 from face4d.mesh.sequence import frame_paths
 from face4d.resample import METHODS, apply_plan, stream
 

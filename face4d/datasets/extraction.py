@@ -15,7 +15,7 @@ from face4d.datasets.mesh_set import find_mesh_sequences, split_by_subject
 from face4d.datasets.sampling import plan_of
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, combine, extract_files, load_embedding, load_flame_embedding
-from face4d.mesh.ply import PointReader
+from face4d.mesh.points import PointReader
 from face4d.mesh.sequence import find_sequences, frame_names, frame_paths
 from face4d.resample import apply_plan
 from face4d.runtime.atomic import save_npy

@@ -117,7 +117,8 @@ def parse_header(header: bytes) -> PlyHeader:
     return PlyHeader(encoding, tuple(PlyElement(name, count, tuple(p)) for name, count, p in elements), len(header))
 
 
-def _header_of(path: str | Path, data: bytes) -> PlyHeader:
+def header_of(path: str | Path, data: bytes) -> PlyHeader:
+    """Header of a file's content; raises :class:`InputError` for anything but PLY."""
     if data[:4] not in (b"ply\n", b"ply\r"):
         found = "an empty file" if not data else f"a file that starts with {data[:8]!r}"
         raise InputError(path, f"{_A_PLY} (first line 'ply')", found)
@@ -135,7 +136,8 @@ def _truncated(path: str | Path, expected: str, found: int) -> InputError:
     return InputError(path, expected, f"{found} bytes (file cut short)")
 
 
-def _check_finite(path: str | Path, vertices: np.ndarray) -> None:
+def check_finite(path: str | Path, vertices: np.ndarray) -> None:
+    """Raise :class:`InputError` at the first of the vertices (N, 3) with NaN or infinity."""
     finite = np.isfinite(vertices)
     if not finite.all():
         bad = int(np.argmin(finite.all(axis=1)))
@@ -151,15 +153,16 @@ def read_ply(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: no such file, not PLY, cut short, NaN or infinite coordinates, a face index outside 0..V-1.
     """
-    data = _read_bytes(path)
-    header = _header_of(path, data)
+    data = read_bytes(path)
+    header = header_of(path, data)
     vertices, faces = _read_plain(data, header) or _read_any(path, data, header)
-    _check_finite(path, vertices)
+    check_finite(path, vertices)
     check_indices(path, faces, len(vertices))
     return vertices, faces
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path) -> bytes:
+    """Content of a PLY file; raises :class:`InputError` where there is none."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
@@ -213,81 +216,24 @@ def read_ply_vertices(path: str | Path, num_vertices: int | None = None, copy: b
         raise InputError(path, _A_PLY, "a folder") from None
     finally:
         os.close(descriptor)
-    header = _header_of(path, data)
+    header = header_of(path, data)
     vertices = None
     if header.plain is not None:
         count, num_faces = header.plain
         end = header.size + 12 * count
         if size == end + 13 * num_faces:
             if len(data) < end:
-                data = _read_bytes(path)
+                data = read_bytes(path)
                 _first_read = end
             # The slice moves the numbers to an aligned address: arithmetic on odd addresses costs more than the copy.
             vertices = np.frombuffer(data[header.size : end], "<f4").reshape(count, 3)
     if vertices is None:
-        data = _read_bytes(path)
+        data = read_bytes(path)
         vertices, _ = _read_plain(data, header) or _read_any(path, data, header)
     if num_vertices is not None and len(vertices) != num_vertices:
         raise InputError(path, f"{num_vertices} vertices", f"{len(vertices)}")
-    _check_finite(path, vertices)
+    check_finite(path, vertices)
     return vertices.astype(np.float32) if copy or vertices.dtype != np.float32 else vertices
-
-
-class PointReader:
-    """Reads the same few vertices of many files of one topology; of plain files only header, size and those vertices are looked at.
-
-    Args:
-        points: (N,) vertex numbers, 0..V-1.
-        num_vertices: number V wanted in every file.
-    """
-
-    def __init__(self, points: np.ndarray, num_vertices: int) -> None:
-        self.points, self.num_vertices = np.asarray(points), num_vertices
-        self._header, self._size = b"", -1  # of the last plain file, and the size that goes with it
-
-    def read(self, path: str | Path) -> np.ndarray:
-        """(N, 3) float32 of one file.
-
-        Raises:
-            InputError: as :func:`read_ply_vertices`, though NaN and infinity only at the points read.
-        """
-        data = self._beginning(path, len(self._header) + 12 * self.num_vertices)
-        if data is None:
-            vertices = read_ply_vertices(path, self.num_vertices)
-            self._learn(path)
-            return vertices[self.points]
-        rows = np.frombuffer(data, "V12", self.num_vertices, len(self._header))  # whole: the numbers lie at odd addresses
-        found = rows[self.points].view("<f4").reshape(-1, 3)
-        _check_finite(path, found)
-        return found.astype(np.float32, copy=False)
-
-    def check(self, path: str | Path) -> None:
-        """Look at header and size of a file that is not needed.
-
-        Raises:
-            InputError: as :func:`read_ply_vertices` (a file that is not like the last one is read).
-        """
-        if self._beginning(path, len(self._header)) is None:
-            read_ply_vertices(path, self.num_vertices)
-            self._learn(path)
-
-    def _beginning(self, path: str | Path, length: int) -> bytes | None:
-        """The first bytes of a whole file with the header of the last plain one, else None."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except OSError:
-            return None  # to be explained by the reader of whole files
-        try:
-            data = os.read(descriptor, length) if os.fstat(descriptor).st_size == self._size else b""
-        finally:
-            os.close(descriptor)
-        return data if self._header and data.startswith(self._header) and len(data) == length else None
-
-    def _learn(self, path: str | Path) -> None:
-        data = _read_bytes(path)
-        header = _header_of(path, data)
-        if header.plain is not None and len(data) == header.size + 12 * header.plain[0] + 13 * header.plain[1]:
-            self._header, self._size = data[: header.size], len(data)
 
 
 def _read_any(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndarray, np.ndarray]:
@@ -428,7 +374,7 @@ def ply_bytes(vertices: np.ndarray, faces: np.ndarray) -> bytes:
         raise ValueError(f"expected vertices (V, 3) and faces (F, 3), found {vertices.shape} and {faces.shape}")
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
         vertices = np.ascontiguousarray(vertices, "<f4")
-    _check_finite("vertices", vertices)
+    check_finite("vertices", vertices)
     check_indices("faces", faces, len(vertices))
     header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"

@@ -20,6 +20,7 @@ from scipy import sparse
 from PIL import Image, ImageDraw
 
 from face4d.mesh.rasterizer import Fragments, visible_fragments
+from face4d.view.hollows import hollow_shadow, shadow_reach
 
 __all__ = ["CLAY", "SKIN", "Framing", "contact_sheet", "frame_view", "render_mesh", "render_sequence", "vertex_normals"]
 
@@ -42,8 +43,6 @@ _LIGHT_COLOR = np.float32([color for _, color in _LIGHTS])
 _HALFWAY = _TOWARD_LIGHT + np.float32([0, 0, 1])
 _HALFWAY /= np.linalg.norm(_HALFWAY, axis=1, keepdims=True)
 _GAMMA = (255 * np.linspace(0, 1, 4096) ** (1 / 2.2) + 0.5).astype("<u4")
-# shadow in the hollows: radius in metres, gain, darkest factor
-_HOLLOWS = ((0.003, 0.8, 0.70), (0.015, 1.6, 0.10))
 
 
 @dataclass(frozen=True)
@@ -235,7 +234,7 @@ def _picture(
     at = window.places(hit.pixel)
     depth, cover = window.empty(), window.empty()
     depth.flat[at], cover.flat[at] = hit.depth, 1
-    shadow = _hollow_shadow(depth, cover, at, hit.depth, facing, window.pixel_size, size)
+    shadow = hollow_shadow(depth, cover, at, hit.depth, facing, window.pixel_size, size)
     light *= shadow
     image[hit.pixel] = _encoded(light)
     if supersample > 1:
@@ -271,7 +270,7 @@ class _Window:
     @classmethod
     def around(cls, pixel: np.ndarray, size: int, pixel_size: float) -> _Window:
         """The window of all pixels (P,) of the picture, and around it what their shadows reach; divisible as the picture is."""
-        reach = 4 + max(2 * width * block for block, width in (_blur(radius / pixel_size, size) for radius, _, _ in _HOLLOWS))
+        reach = 4 + shadow_reach(pixel_size, size)
         rows, columns = pixel // size, pixel % size
         low = [max(int(part.min()) - reach, 0) // 4 * 4 for part in (rows, columns)]
         high = [min((int(part.max()) + reach + 4) // 4 * 4, size) for part in (rows, columns)]
@@ -385,80 +384,6 @@ def _shade(
 
 def _along(x: np.ndarray, y: np.ndarray, z: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return x * direction[0] + y * direction[1] + z * direction[2]
-
-
-def _blur(radius: float, size: int) -> tuple[int, int]:
-    """For averages over `radius` pixels: side of the blocks to work on (wide ones need no fine grid), width of the filter in blocks."""
-    block = next(b for b in (4, 2, 1) if size % b == 0 and (b == 1 or radius > 4 * b))
-    return block, 2 * max(1, round(radius / block)) + 1
-
-
-def _hollow_shadow(
-    depth: np.ndarray, cover: np.ndarray, at: np.ndarray, own_depth: np.ndarray, facing: np.ndarray, pixel_size: float, size: int
-) -> np.ndarray:
-    """Factor 0..1 (P,) of the covered pixels: darker where the surface lies behind the average depth around it.
-
-    `depth` and `cover` are (H, W) with zeros where there is no surface, which takes no part in the averages; `at` are the places of the
-    covered pixels in them, `own_depth` their depths in pixels, `facing` how much they face the viewer; `pixel_size` is in metres, `size`
-    the side of the picture. Where the surface turns away from the viewer (`facing` near 0) it recedes by itself, so the
-    shadow is held back there, otherwise every outline would be drawn in black; but not where surface is all
-    around, as in a mouth.
-    """
-    factor = np.ones_like(own_depth)
-    facing = 0.25 + 0.75 * np.clip((facing - 0.15) / 0.5, 0, 1)
-    for radius, gain, floor in _HOLLOWS:
-        block, width = _blur(radius / pixel_size, size)
-        mean_cover = _blurred(_average_blocks(cover, block), width)
-        mean = _blurred(_average_blocks(depth, block), width)
-        mean /= np.maximum(mean_cover, 1e-6)
-        enclosed = 0.9 * np.clip((mean_cover - 0.97) / 0.03, 0, 1)
-        mean, enclosed = (_spread_blocks(part, block).ravel()[at] for part in (mean, enclosed))
-        behind = np.maximum(own_depth - mean, 0) / (width * block)
-        factor *= np.clip(1 - np.maximum(facing, enclosed) * gain * behind, floor, 1)
-    return factor
-
-
-def _average_blocks(image: np.ndarray, block: int) -> np.ndarray:
-    if block == 1:
-        return image
-    return sum(image[i::block, j::block] for i in range(block) for j in range(block)) / np.float32(block * block)
-
-
-def _blurred(image: np.ndarray, width: int) -> np.ndarray:
-    """Two averages over width x width pixels (odd) make a triangle filter, close to a Gaussian; the border is a mirror."""
-    wide = np.pad(image, width - 1, mode="symmetric")
-    for _ in range(2):
-        wide = _window_sums(_window_sums(wide, width), width, axis=1)
-        wide *= np.float32(1 / width**2)
-    return wide
-
-
-def _spread_blocks(image: np.ndarray, block: int) -> np.ndarray:
-    """Enlarge by linear interpolation between block centres: repeat, then average over one block."""
-    if block == 1:
-        return image
-    wide = np.pad(image.repeat(block, axis=0).repeat(block, axis=1), (block // 2, (block - 1) // 2), mode="edge")
-    return _window_sums(_window_sums(wide, block), block, axis=1) / np.float32(block * block)
-
-
-def _window_sums(image: np.ndarray, width: int, axis: int = 0) -> np.ndarray:
-    """Sums of `width` neighbours along an axis, without its last width - 1 places: sums of 1, 2, 4, ... are added up."""
-    length = image.shape[axis] - width + 1
-    part, parts = image, 1
-    total, summed = None, 0
-    while True:
-        if width & parts:
-            piece = _shifted(part, summed, length, axis)
-            total = piece if total is None else total + piece
-            summed += parts
-        if summed == width:
-            return total
-        rest = part.shape[axis] - parts
-        part, parts = _shifted(part, 0, rest, axis) + _shifted(part, parts, rest, axis), 2 * parts
-
-
-def _shifted(image: np.ndarray, start: int, length: int, axis: int) -> np.ndarray:
-    return image[start : start + length] if axis == 0 else image[:, start : start + length]
 
 
 def _dots(image: np.ndarray, centers: np.ndarray, radius: float) -> np.ndarray:

@@ -1,0 +1,67 @@
+"""A few vertices of many PLY files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from face4d.mesh.ply import check_finite, header_of, read_bytes, read_ply_vertices
+
+
+class PointReader:
+    """Reads the same few vertices of many files of one topology; of plain files only header, size and those vertices are looked at.
+
+    Args:
+        points: (N,) vertex numbers, 0..V-1.
+        num_vertices: number V wanted in every file.
+    """
+
+    def __init__(self, points: np.ndarray, num_vertices: int) -> None:
+        self.points, self.num_vertices = np.asarray(points), num_vertices
+        self._header, self._size = b"", -1  # of the last plain file, and the size that goes with it
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """(N, 3) float32 of one file.
+
+        Raises:
+            InputError: as :func:`read_ply_vertices`, though NaN and infinity only at the points read.
+        """
+        data = self._beginning(path, len(self._header) + 12 * self.num_vertices)
+        if data is None:
+            vertices = read_ply_vertices(path, self.num_vertices)
+            self._learn(path)
+            return vertices[self.points]
+        rows = np.frombuffer(data, "V12", self.num_vertices, len(self._header))  # whole: the numbers lie at odd addresses
+        found = rows[self.points].view("<f4").reshape(-1, 3)
+        check_finite(path, found)
+        return found.astype(np.float32, copy=False)
+
+    def check(self, path: str | Path) -> None:
+        """Look at header and size of a file that is not needed.
+
+        Raises:
+            InputError: as :func:`read_ply_vertices` (a file that is not like the last one is read).
+        """
+        if self._beginning(path, len(self._header)) is None:
+            read_ply_vertices(path, self.num_vertices)
+            self._learn(path)
+
+    def _beginning(self, path: str | Path, length: int) -> bytes | None:
+        """The first bytes of a whole file with the header of the last plain one, else None."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError:
+            return None  # to be explained by the reader of whole files
+        try:
+            data = os.read(descriptor, length) if os.fstat(descriptor).st_size == self._size else b""
+        finally:
+            os.close(descriptor)
+        return data if self._header and data.startswith(self._header) and len(data) == length else None
+
+    def _learn(self, path: str | Path) -> None:
+        data = read_bytes(path)
+        header = header_of(path, data)
+        if header.plain is not None and len(data) == header.size + 12 * header.plain[0] + 13 * header.plain[1]:
+            self._header, self._size = data[: header.size], len(data)
