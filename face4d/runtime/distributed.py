@@ -10,6 +10,8 @@ and every function here is the plain single-process operation.
 
 from __future__ import annotations
 
+import atexit
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +33,9 @@ def init_from_environment() -> None:
     Tensors on the CPU travel by gloo, those on a GPU by NCCL.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        # Its default arguments are the group that exists when it is imported (an optimiser does so at its first step). Such a group would
+        # outlive leave() until the interpreter ends, where its threads now and then abort the process.
+        importlib.import_module("torch.distributed.nn.functional")
         on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
 
@@ -194,10 +199,11 @@ def agreement() -> Iterator[None]:
     told: list[Exception | str | None] = [None] * world_size()
     dist.all_gather_object(told, error if isinstance(error, InputError) else error and type(error).__name__)
     known = [found for found in told if found is not None]
-    if error is not None and not isinstance(error, InputError):
-        raise error
     if not known:
         return
+    atexit.register(leave)  # not now: rank 0 must first have said what is wrong, and leaving lets the others go
+    if error is not None and not isinstance(error, InputError):
+        raise error
     bad_input = [found for found in known if isinstance(found, InputError)]
     if bad_input and is_main():
         raise bad_input[0]
@@ -211,6 +217,7 @@ def interrupt() -> NoReturn:
         KeyboardInterrupt: in rank 0.
         SystemExit: in the others, once rank 0 has left.
     """
+    atexit.register(leave)
     if is_main():
         raise KeyboardInterrupt
     _leave_after(0, 130)
