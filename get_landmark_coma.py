@@ -14,10 +14,11 @@ Reads PLY sequences <subject>/<label>/*.ply at any depth, writes <output>/datase
 from __future__ import annotations
 
 import sys
-from argparse import BooleanOptionalAction, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from face4d.datasets import flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
@@ -34,13 +35,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     sampling = parser.add_argument_group("resampling on the way", "the landmarks are those of sampling_coma.py's meshes")
     sampling.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames per sequence, the neutral one included (default: as they are)")
     sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="see sampling_coma.py; needs --frames")
-    landmarks = parser.add_argument_group("landmarks")
-    landmarks.add_argument("--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)")
-    landmarks.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame")
-    landmarks.add_argument(
-        "--contour-angle", type=float, default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
-    )
-    landmarks.add_argument("--plot", action=BooleanOptionalAction, default=False, help="also write preview GIFs")
+    flags.add_extraction_flags(parser)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     return parser.parse_args(argv)
 

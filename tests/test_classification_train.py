@@ -177,6 +177,15 @@ def test_not_a_number_ends_training_with_one_line(split, tmp_path):
     assert not (tmp_path / "models" / "x.pt").exists()
 
 
+def test_checkpoint_of_other_landmarks_is_refused(split, tmp_path):
+    run_training(split, tmp_path)
+    path = tmp_path / "models" / "x.pt"
+    record = torch.load(path, weights_only=True)
+    torch.save({**record, "network": {**record["network"], "num_landmarks": 51}}, path)
+    with pytest.raises(InputError, match="68 landmarks, found one of 51"):
+        load_classifier(path)
+
+
 def test_foreign_checkpoints_are_refused(tmp_path):
     path = tmp_path / "x.pt"
     with pytest.raises(InputError, match="no such file"):

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from face4d.classification.augment import vary
 from face4d.classification.config import ClassifierConfig
 from face4d.classification.model import ExpressionClassifier, logits_of
+from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest, set_names, tensors
 from face4d.errors import InputError
 from face4d.runtime import distributed
@@ -167,6 +168,8 @@ def load_classifier(path: str | Path, *, device: torch.device | str = "cpu") -> 
         InputError: it is missing, damaged, of another program or does not fit its own configuration.
     """
     record = load_checkpoint(path, CHECKPOINT_KIND, device=device)
+    if record["network"]["num_landmarks"] != NUM_LANDMARKS:
+        raise InputError(path, f"a classifier of {NUM_LANDMARKS} landmarks", f"one of {record['network']['num_landmarks']}")
     model = ExpressionClassifier(len(record["labels"]), **record["network"])
     try:
         model.load_state_dict(record["model"])

@@ -1,4 +1,4 @@
-"""Command-line flags that name landmark data and training runs, shared by the scripts of steps 4 to 6."""
+"""Command-line flags that name landmark data and training runs, shared by the scripts of steps 3 to 6."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
     group.add_argument(
         "--landmark-embedding", type=Path, metavar="FILE", help="one's own topology, npz with face_idx, bary, faces; used with meshes"
     )
+
+
+def add_extraction_flags(parser: ArgumentParser) -> None:
+    """Add the flags of step 3 that say where landmarks lie on a mesh, and whether to draw them."""
+    group = parser.add_argument_group("landmarks")
+    group.add_argument("--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)")
+    group.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame")
+    group.add_argument(
+        "--contour-angle", type=float, default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
+    )
+    cli.add_switch(group, "plot", False, "also write preview GIFs")
 
 
 def add_training_flags(group: argparse._ArgumentGroup) -> None:

@@ -7,6 +7,7 @@ vertex, triangles as uchar + int lists) is read without any parsing beyond the h
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -253,15 +254,16 @@ def _read_any(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndar
     return vertices, faces
 
 
-class _Rows:
+class _Rows(ABC):
     """Reads elements one after the other; a list column is an (n, k) array or, with differing lengths, a list of arrays."""
 
     def __init__(self, path: str | Path, data: bytes, header: PlyHeader) -> None:
         self.path, self.data, self.position = path, data, header.size
         self.order = _BYTE_ORDER[header.encoding]
 
+    @abstractmethod
     def read(self, element: PlyElement) -> dict[str, np.ndarray | list[np.ndarray]]:
-        raise NotImplementedError
+        """The next element's columns by property name."""
 
 
 class _BinaryRows(_Rows):
