@@ -156,7 +156,7 @@ def test_equal_runs_give_equal_bits(network_and_plain):
 def test_without_gradients_the_result_is_the_same_and_only_frames_are_kept():
     tensors = random_tensors(2, 6, False)
     with torch.no_grad():
-        generated, *stacks, _ = run_steps(6, False, *tensors)
+        generated, *stacks, _ = run_steps(6, None, False, *tensors)
         silent = unroll(6, *tensors)
     assert not silent.requires_grad
     assert torch.equal(silent, generated) and torch.equal(silent, unroll(6, *tensors))
