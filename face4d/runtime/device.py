@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import random
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 
 from face4d.errors import InputError
+from face4d.runtime.config import TrainingConfig
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -47,6 +49,12 @@ def limit_threads(threads: int | None, *, small: bool) -> None:
     """
     if threads is not None or small:
         torch.set_num_threads(threads or 1)
+
+
+def autocast(config: TrainingConfig, device: torch.device) -> AbstractContextManager[None]:
+    """The context for a forward pass in the configuration's precision."""
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def keep_freed_memory() -> None:

@@ -38,9 +38,12 @@ def learning_rate(config: TrainingConfig, progress: float) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, progress: float) -> None:
-    """Give all parameter groups the learning rate at ``progress``."""
+    """Give all parameter groups the learning rate at ``progress``; one that is a tensor stays where it is."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, progress)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate(config, progress))
+        else:
+            group["lr"] = learning_rate(config, progress)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,9 @@ def run_epochs(
     if saved is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"] = group["lr"].to(device)
         generator.set_state(saved["rng"]["data"])
         torch.set_rng_state(saved["rng"]["torch"])
         state, best_weights = saved["state"], saved["best_model"]
