@@ -131,8 +131,7 @@ def test_wide_networks_meet_the_plain_loop():
 @pytest.mark.parametrize("shape", [(204, 96), (700, 204)])  # (K, N) below and above the threshold
 @pytest.mark.parametrize("by_columns", [False, True])
 def test_products_with_and_without_onednn(monkeypatch, onednn, shape, by_columns):
-    if not onednn:
-        monkeypatch.setattr(engine, "onednn_serves", lambda tensor: False)
+    monkeypatch.setattr(engine, "mkl_is_at_home", lambda: not onednn)
     matrix = torch.randn(shape[::-1]).t() if by_columns else torch.randn(shape)
     x, addend = torch.randn(7, shape[0]), torch.randn(7, shape[1])
     before = addend.clone()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# From this many weights on oneDNN overtakes the default product (measured on AMD and Intel cores, benchmarks/unroll.py). A constant
+# From this many weights on oneDNN overtakes the default product (measured on AMD cores, benchmarks/unroll.py). A constant
 # and no timing at run time, so that equal runs give equal bits.
 ONEDNN_WEIGHTS = 2**17
 
@@ -40,12 +40,10 @@ class Product:
         if dtype is not None:
             self.onednn, self.matrix = False, matrix.to(dtype)
             return
-        by_columns = not matrix.is_contiguous()
-        # Its own layout is the fastest everywhere but costs a transposition to reach from a matrix by rows, more than it saves; as
-        # it is, such a matrix is faster through MKL, on the cores MKL is made for.
-        self.onednn = matrix.numel() >= ONEDNN_WEIGHTS and onednn_serves(matrix) and (by_columns or not mkl_is_at_home())
+        self.onednn = matrix.numel() >= ONEDNN_WEIGHTS and onednn_serves(matrix)
         self.matrix = matrix.t() if self.onednn else matrix  # its layer takes (N, K)
-        if self.onednn and by_columns:
+        if self.onednn and not matrix.is_contiguous():
+            # A layout of its own pays for the copy within some ten products; from a matrix by rows the copy costs more than it saves.
             self.matrix = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), rows)
 
     def __call__(self, x: Tensor, addend: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
@@ -63,10 +61,11 @@ class Product:
 
 
 def onednn_serves(tensor: Tensor) -> bool:
-    """Whether oneDNN's linear layer exists in this torch and takes this tensor: float32 on a CPU."""
+    """Whether oneDNN's linear layer exists in this torch, takes this tensor (float32 on a CPU) and is the faster one here."""
     return (
         tensor.device.type == "cpu"
         and tensor.dtype == torch.float32
+        and not mkl_is_at_home()
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
@@ -75,7 +74,7 @@ def onednn_serves(tensor: Tensor) -> bool:
 
 @functools.cache
 def mkl_is_at_home() -> bool:
-    """Whether torch's default product is MKL on an Intel processor."""
+    """Whether torch's default product is MKL on an Intel processor, where it needs no copy of the weights to be as fast as oneDNN."""
     try:
         return torch.backends.mkl.is_available() and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
     except OSError:
