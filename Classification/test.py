@@ -25,7 +25,8 @@ from face4d.runtime import cli
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="classifier of Classification/main.py, models/<run>.pt")
-    parser.add_argument("--generated", type=Path, required=True, metavar="DIR", help="what test.py wrote: <label>_<subject>.npy at any depth, or such sets in sample_00, sample_01, ...")
+    layout = "what test.py wrote: <label>_<subject>.npy at any depth, or such sets in sample_00, sample_01, ..."
+    parser.add_argument("--generated", type=Path, required=True, metavar="DIR", help=layout)
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="score only these of the classifier's labels")
     flags.add_data_flags(parser, training=False)
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/<name of the generated folder>")

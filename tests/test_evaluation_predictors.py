@@ -45,7 +45,15 @@ def test_nearest_sequence_takes_the_same_label_of_the_subject_with_the_nearest_f
     np.testing.assert_array_equal(answer, TRAIN[[0]])
 
 
-@pytest.mark.parametrize("predict", [class_mean, lambda *a: noisy_class_mean(*a, np.random.default_rng(0)), lambda *a: nearest_sequence(*a[:2], np.zeros((4, 68, 3)), a[2], np.zeros((1, 68, 3)))])
+def nearest(train, train_labels, labels):
+    return nearest_sequence(train, train_labels, np.zeros((4, 68, 3)), labels, np.zeros((1, 68, 3)))
+
+
+def noisy(train, train_labels, labels):
+    return noisy_class_mean(train, train_labels, labels, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("predict", [class_mean, noisy, nearest])
 def test_a_label_without_training_sequence_is_refused(predict):
     with pytest.raises(ValueError, match=r"class \[2\]"):
         predict(TRAIN, LABELS, np.array([2]))

@@ -57,7 +57,7 @@ def write_results(output: str | Path, scores: Scores, labels: Sequence[str], rec
         with replacing(paths[-1]) as temporary:
             np.savez(temporary, **{method.replace(" ", "_"): array for method, array in scores.features.items()})
     content = {**record, "labels": list(labels), **as_record(scores)}
-    for folder in (beside, output):
+    for folder in (output, beside):
         if folder is not None:
             paths.append(Path(folder) / RECORD)
             write_json(paths[-1], content)

@@ -46,7 +46,8 @@ class Scores:
     """Result of :func:`score`. Lists of rows are for the tables, their keys those of the columns.
 
     Attributes:
-        rows: one per method, ``real`` first, with the keys of ``SCORE_COLUMNS`` and ``REALISM_COLUMNS``.
+        rows: one per method, ``real`` first, with the keys of ``SCORE_COLUMNS`` and ``REALISM_COLUMNS``. The FID of ``real`` is ``fid_real_halves``,
+            that of the others is to the real test sequences.
         per_label, per_subject: one row per label or subject; for each method ``<method> accuracy``, ``<method> mm_mean``, ``<method> mm_std``.
         per_group: one row per landmark group; for each method ``<method> mm_mean``, ``<method> mm_std``.
         methods: the methods with an error that compete, generated first.
