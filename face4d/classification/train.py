@@ -155,6 +155,13 @@ class Classifier:
     source: dict[str, Any]
     metrics: dict[str, Any]
 
+    @torch.no_grad()
+    def features(self, displacements: Any, batch_size: int = 64) -> Tensor:
+        """Time-mean features (N, 2H) float32, on the CPU, of displacements (N, T, L, 3) in metres (tensor or array)."""
+        device = next(self.model.parameters()).device
+        batches = torch.as_tensor(displacements, dtype=torch.float32, device=device).split(batch_size)
+        return torch.cat([self.model.features(batch) for batch in batches]).cpu()
+
     def predict(self, displacements: Any) -> Tensor:
         """Class indices (N,) int64, on the CPU, of displacements (N, T, L, 3) in metres (tensor or array)."""
         device = next(self.model.parameters()).device
