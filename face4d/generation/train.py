@@ -20,6 +20,7 @@ from face4d.runtime.training import Places, run_epochs, set_learning_rate
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CHECKPOINT_KIND = "generator"
+VALIDATION_BATCH = 512  # sequences generated at a time, which bounds the memory of a large test set
 
 
 def make_loss(name: str, scale: Tensor | float = 1.0) -> Loss:
@@ -85,7 +86,9 @@ def validate(network: nn.Module, displacements: Tensor, labels: Tensor) -> dict[
     Returns:
         ``mse`` (metres squared), ``l1`` (metres), ``mm`` (mean Euclidean distance), ``mm_std`` (over all single distances).
     """
-    generated = network(displacements[:, 0], labels, displacements.shape[1] - 1)
+    last = displacements.shape[1] - 1
+    starts = zip(displacements[:, 0].split(VALIDATION_BATCH), labels.split(VALIDATION_BATCH))
+    generated = torch.cat([network(start, own, last) for start, own in starts])  # (N, T, L, 3)
     difference = (generated - displacements[:, 1:]).double()
     distance = difference.norm(dim=3) * MM_PER_METRE
     return {
