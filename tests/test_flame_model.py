@@ -41,7 +41,11 @@ def chumpy(monkeypatch):
         chosen.__dict__.update({"a": wrap(value), "idxs": indices, "preferred_shape": shape})
         return chosen
 
-    return types.SimpleNamespace(array=wrap, select=choose, unload=lambda: [monkeypatch.delitem(sys.modules, m) for m in ("chumpy.reordering", "chumpy.ch", "chumpy")])
+    def unload():
+        for module in ("chumpy.reordering", "chumpy.ch", "chumpy"):
+            monkeypatch.delitem(sys.modules, module)
+
+    return types.SimpleNamespace(array=wrap, select=choose, unload=unload)
 
 
 def write_npz(path, arrays, **changes):
