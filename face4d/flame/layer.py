@@ -226,10 +226,11 @@ class _Landmarks(nn.Module):
 
 
 def _table_sign(template: np.ndarray, embedding: LandmarkEmbedding) -> int:
-    """1 if the table's positive rows are for a face turned to +x, else -1: the rows whose far points then lie farther out, on the outline."""
+    """1 if the table's positive rows are for a face turned to +x, else -1: its left cheek hides, and the right rows put that half on the outline."""
     angle = np.deg2rad(MAX_CONTOUR_ANGLE)
     toward_x = template[:, 0] * np.cos(angle) + template[:, 2] * np.sin(angle)  # (V,) horizontal place in the picture
-    table, bary = embedding.contour_face_idx, embedding.contour_bary
+    left = np.s_[NUM_CONTOUR // 2 + 1 :]  # from the chin to the subject's left ear
+    table, bary = embedding.contour_face_idx[:, left], embedding.contour_bary[:, left]
     outline = [(toward_x[embedding.faces[table[row]]] * bary[row]).sum() for row in (MAX_CONTOUR_ANGLE, 2 * MAX_CONTOUR_ANGLE)]
     return 1 if outline[0] >= outline[1] else -1
 
