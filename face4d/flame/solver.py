@@ -19,7 +19,9 @@ _POSE_DEVIATION = {"neck_pose": 0.3, "jaw_pose": 0.2, "eye_pose": 0.2}
 # A step of one in each variable moves the face by some millimetres, so that one step length suits them all.
 _UNITS = {"shape": 1.0, "expression": 1.0, "global_pose": 0.05, "neck_pose": 0.05, "jaw_pose": 0.05, "eye_pose": 0.2, "translation": 0.003}
 _STEPS_PER_ROUND = 10
-_CONVERGED = 1e-4  # relative gain of a round below which the fit ends
+_CONVERGED = 1e-4  # relative gain of a round below which a fit ends
+_FIRST_NOISE = 3.0  # millimetres, where the estimate of the noise starts
+_LEAST_NOISE = {"vertices": 0.1, "landmarks": 0.5}  # millimetres
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class FlameFit:
         parameters: shape (1, S), expression (T, E), global_pose, neck_pose, jaw_pose (T, 3), eye_pose (T, 6), translation (T, 3).
         vertices: (T, V, 3) float32 metres, the fitted faces.
         residuals: (T, N) distances from the N given points, millimetres.
+        noise: millimetres per coordinate, given or estimated.
         iterations: of L-BFGS.
     """
 
     parameters: dict[str, np.ndarray]
     vertices: np.ndarray
     residuals: np.ndarray
+    noise: float
     iterations: int
 
 
@@ -53,13 +57,14 @@ def fit_flame(
 
     Minimised, in units of the noise: the squared distances, plus the squared coefficients and poses over their expected spread, plus
     ``smoothness`` times the squared changes of expression and jaw from frame to frame. It starts from the rigid motion that takes the
-    template to each frame (Kabsch 1976).
+    template to each frame (Kabsch 1976). Where the noise is not given, it is the root mean square residual, estimated again after each
+    fit: a model that cannot be the face in question then stays near its mean instead of being bent to every point.
 
     Args:
         layer: one with the contour that the landmarks were made with (``fixed`` for the files of steps 3).
         target: metres, (T, V, 3) vertices in the layer's topology or (T, 68, 3) landmarks, contour first.
-        noise: millimetres that a point may be expected to miss the model by; larger trusts the priors more. Default 0.1 for vertices, 0.5 for
-            landmarks.
+        noise: millimetres per coordinate that a point may be expected to miss the model by; larger trusts the priors more. Default:
+            estimated, at least 0.1 for vertices and 0.5 for landmarks.
         smoothness: 0 fits every frame by itself but for the shape.
         free: which of neck_pose, jaw_pose, eye_pose to fit. Default all for vertices; the jaw for landmarks, which neither
             tell a turn of the neck from one of the head nor see where the eyes look.
@@ -82,7 +87,6 @@ def fit_flame(
     if not np.isfinite(target).all():
         raise InputError("target", "finite coordinates", "NaN or infinity")
     evaluate = layer.landmarks if on_landmarks else lambda **parameters: layer(**parameters).vertices
-    noise = noise or (0.5 if on_landmarks else 0.1)
     free = free if free is not None else (("jaw_pose",) if on_landmarks else tuple(_POSE_DEVIATION))
 
     like = layer.joint_template
@@ -93,19 +97,40 @@ def fit_flame(
     def parameters() -> dict[str, Tensor]:
         return held | {name: value * _UNITS[name] for name, value in variables.items()}
 
-    def energy() -> tuple[Tensor, Tensor]:
+    def energy(noise: float) -> tuple[Tensor, Tensor]:
+        """Mean energy per point in mm^2, and the mean square distance."""
         values = parameters()
-        error = ((evaluate(**values) - points) * (1e3 / noise)).square().sum(-1)  # (T, N)
+        error = ((evaluate(**values) - points) * 1e3).square().sum(-1)  # (T, N) mm^2
         prior = values["shape"].square().sum() + values["expression"].square().sum()
         for name in free:
             prior = prior + (values[name] / _POSE_DEVIATION[name]).square().sum()
         if smoothness:
             prior = prior + smoothness * (values["expression"].diff(dim=0).square().sum() + (values["jaw_pose"] / 0.2).diff(dim=0).square().sum())
-        return (error.sum() + prior) / error.numel(), error.detach().mean()
+        return (error.sum() + noise**2 * prior) / error.numel(), error.detach().mean()
 
+    least = _LEAST_NOISE["landmarks" if on_landmarks else "vertices"]
+    assumed, done = noise or _FIRST_NOISE, 0
+    while True:
+        done, square = _minimise(lambda: energy(assumed), list(variables.values()), done, iterations, progress)
+        found = max(least, (square / 3) ** 0.5)
+        if noise is not None or done >= iterations or 0.8 < found / assumed < 1.25:
+            break
+        assumed = found
+    return _result(layer, evaluate, parameters(), points, assumed, done)
+
+
+def _minimise(
+    energy: Callable[[], tuple[Tensor, Tensor]],
+    variables: list[Tensor],
+    done: int,
+    most: int,
+    progress: Callable[[int, int, float], None] | None,
+) -> tuple[int, float]:
+    """Minimise by L-BFGS until it converges or iteration ``most``; returns iterations done and the mean square distance."""
     optimiser = torch.optim.LBFGS(
-        list(variables.values()), max_iter=_STEPS_PER_ROUND, history_size=30, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12
+        variables, max_iter=_STEPS_PER_ROUND, history_size=30, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12
     )
+    start, before = done, float("inf")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -113,23 +138,20 @@ def fit_flame(
         loss.backward()
         return loss
 
-    done, before = 0, float("inf")
-    while done < iterations:
+    while True:
         with torch.no_grad():
             value, square = (float(part) for part in energy())
         if progress is not None:
-            progress(done, iterations, noise * square**0.5)
-        if before - value <= _CONVERGED * value:
-            break
+            progress(done, most, square**0.5)
+        if done >= most or before - value <= _CONVERGED * value:
+            return done, square
         before = value
-        optimiser.param_groups[0]["max_iter"] = min(_STEPS_PER_ROUND, iterations - done)
-
+        optimiser.param_groups[0]["max_iter"] = min(_STEPS_PER_ROUND, most - done)
         optimiser.step(closure)
-        steps = optimiser.state[optimiser._params[0]]["n_iter"]
+        steps = start + optimiser.state[variables[0]]["n_iter"]
         if steps == done:
-            break
+            return done, square
         done = steps
-    return _result(layer, evaluate, parameters(), points, done)
 
 
 def _columns(pose: str) -> int:
@@ -163,11 +185,11 @@ def _start(layer: FlameLayer, evaluate: Callable[..., Tensor], target: np.ndarra
     }
 
 
-def _result(layer: FlameLayer, evaluate: Callable[..., Tensor], values: dict[str, Tensor], points: Tensor, iterations: int) -> FlameFit:
+def _result(layer: FlameLayer, evaluate: Callable[..., Tensor], values: dict[str, Tensor], points: Tensor, noise: float, iterations: int) -> FlameFit:
     frames = len(points)
     with torch.no_grad():
         whole = {name: value if name == "shape" else value.expand(frames, -1) for name, value in values.items()}
         residuals = 1e3 * torch.linalg.vector_norm(evaluate(**whole) - points, dim=-1)  # (T, N)
         vertices = layer(**whole).vertices
     arrays = {name: value.detach().cpu().numpy().astype(np.float32) for name, value in whole.items()}
-    return FlameFit(arrays, vertices.cpu().numpy().astype(np.float32), residuals.cpu().numpy(), iterations)
+    return FlameFit(arrays, vertices.cpu().numpy().astype(np.float32), residuals.cpu().numpy(), noise, iterations)
