@@ -4,7 +4,7 @@ The layout below the root:
 
     Dataset_FLAME_Aligned_COMA/<subject>/<label>/<label>.000001.ply ...   neutral, apex, neutral; 24..60 frames
     Dataset_FLAME_Aligned/<subject>/<Label>/<Label>_00.obj ...            61 frames
-    models/flame/                    template.obj and the two landmark embeddings
+    models/flame/                    template.obj, the two landmark embeddings, the head as a FLAME model (generic_model.npz)
     actors/<subject>.ply             neutral meshes
     demo.json                        options and counts, written last: without it the demo is not complete
 """
@@ -25,9 +25,11 @@ import numpy as np
 from face4d.constants import COMA_LABELS, FLORENCE_LABELS
 from face4d.datasets.demo.embedding import dynamic_file, static_file
 from face4d.datasets.demo.expressions import deform, weights_of
+from face4d.datasets.demo.flame import demo_flame_model
 from face4d.datasets.demo.head import DemoHead, demo_head, identity_weights
 from face4d.datasets.demo.motion import coma_length, sequence_weights
 from face4d.errors import InputError
+from face4d.flame.model import save_flame_model
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import ply_bytes, write_ply
 from face4d.runtime.atomic import replacing_folder, write_json
@@ -37,7 +39,8 @@ __all__ = ["DEFAULT_FLORENCE_LABELS", "DEFAULT_FLORENCE_SUBJECTS", "DemoSummary"
 logger = logging.getLogger(__name__)
 
 MARKER = "demo.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_FLAME_FILES = ("template.obj", "flame_static_embedding.pkl", "flame_dynamic_embedding.npy", "generic_model.npz")
 FLORENCE_FRAMES = 61
 DEFAULT_FLORENCE_LABELS = ("Happy", "Kissy", "Scream")
 DEFAULT_FLORENCE_SUBJECTS = ("Demo01", "Demo06")
@@ -66,7 +69,7 @@ class _Plan:
     def files(self) -> Iterator[str]:
         """Every path below the root, in the order of writing."""
         names = demo_subjects(self.subjects)
-        yield from (f"models/flame/{name}" for name in ("template.obj", "flame_static_embedding.pkl", "flame_dynamic_embedding.npy"))
+        yield from (f"models/flame/{name}" for name in _FLAME_FILES)
         yield from (f"actors/{name}.ply" for name in names)
         for number, name in enumerate(names):
             for label in self.coma_labels:
@@ -171,6 +174,7 @@ def _write_all(folder: Path, plan: _Plan, progress: Callable[[int, int], None] |
     write_obj(flame / "template.obj", head.mean, head.faces)
     (flame / "flame_static_embedding.pkl").write_bytes(static_file(head))
     (flame / "flame_dynamic_embedding.npy").write_bytes(dynamic_file(head))
+    save_flame_model(flame / "generic_model.npz", demo_flame_model(plan.level))
     names = demo_subjects(plan.subjects)
     for number, name in enumerate(names):
         write_ply(folder / "actors" / f"{name}.ply", head.neutral(identity_weights(plan.seed, number)), head.faces)
@@ -231,4 +235,4 @@ def _read_marker(root: Path) -> _Plan | None:
 
 def _summary(root: Path, plan: _Plan, *, already_there: bool) -> DemoSummary:
     sizes = [(root / path).stat().st_size for path in plan.files() if (root / path).exists()]
-    return DemoSummary(root, already_there, len(sizes) - 2, sum(sizes))
+    return DemoSummary(root, already_there, len(sizes) - len(_FLAME_FILES) + 1, sum(sizes))

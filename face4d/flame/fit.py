@@ -1,0 +1,189 @@
+"""Fit FLAME parameters to a mesh, to a sequence of meshes of one person, or to 68 landmarks.
+
+    python -m face4d.flame.fit --model demo/models/flame --mesh demo/actors/Demo01.ply --output fitted/Demo01
+    python -m face4d.flame.fit --model models/flame --mesh Dataset_FLAME_Aligned_COMA/FaceTalk_170725_00137_TA/mouth_open --output fitted/mouth_open
+    python -m face4d.flame.fit --model models/flame --landmarks Landmark_dataset_flame_aligned/dataset_testing/Happy_CH01.npy --output fitted/Happy
+    python -m face4d.flame.fit --model models/flame --mesh head.obj --landmark-embedding head_landmarks.npz --output fitted/head
+
+Meshes in the model's topology are fitted at every vertex, others at their landmarks. The frames of a sequence share the shape
+coefficients. Writes flame_parameters.npz (the arguments of FlameLayer, and residual_mm per frame) and the fitted meshes, fitted.ply or
+fitted_0000.ply, fitted_0001.ply, ...
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from face4d.runtime import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from face4d.flame.layer import FlameLayer
+    from face4d.flame.solver import FlameFit
+
+PARAMETER_FILE = "flame_parameters.npz"
+
+
+def build_parser() -> ArgumentParser:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--model", type=Path, default=Path("models/flame"), metavar="PATH", help="FLAME model, .pkl or .npz, or the folder with it and its embeddings")
+    what = parser.add_argument_group("what to fit").add_mutually_exclusive_group(required=True)
+    what.add_argument("--mesh", type=Path, metavar="PATH", help="PLY or OBJ, or a folder of numbered frames, metres")
+    what.add_argument("--landmarks", type=Path, metavar="FILE", help="npy, (T, 68, 3) or (68, 3), metres, jaw line first")
+    parser.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="landmarks of a --mesh of another topology (npz with face_idx, bary, faces)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--num-shape", type=cli.positive_int, default=100, metavar="N", help="shape coefficients")
+    how.add_argument("--num-expression", type=cli.positive_int, default=50, metavar="N", help="expression coefficients")
+    how.add_argument(
+        "--contour", choices=("fixed", "geometry", "deca", "smplx"), default="fixed", help="what the jaw line points of turned heads are (fixed: as steps 3 write them)"
+    )
+    how.add_argument("--noise", type=cli.positive_float, metavar="MM", help="expected distance of a point; larger keeps closer to the mean face (default: estimated)")
+    how.add_argument("--smoothness", type=_not_negative, default=0.0, metavar="X", help="weight of changes of expression and jaw between frames")
+    how.add_argument("--iterations", type=cli.positive_int, default=300, metavar="N", help="of L-BFGS, at most")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of parameters and fitted meshes")
+    cli.add_run_flags(parser, "device", "threads", "overwrite", "quiet")
+    return parser
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    cli.refuse_overwrite(args.output, args.overwrite)
+
+    import numpy as np
+    from tqdm import tqdm
+
+    from face4d.flame.solver import fit_flame
+    from face4d.runtime.device import limit_threads
+
+    limit_threads(args.threads, small=True)
+    layer, target = _load(args)
+    with tqdm(total=args.iterations, desc="fit", unit="step", disable=args.quiet) as bar:
+
+        def show(done: int, total: int, distance: float) -> None:
+            bar.set_postfix_str(f"{distance:.3f} mm", refresh=False)
+            bar.update(done - bar.n)
+
+        fit = fit_flame(layer, target, noise=args.noise, smoothness=args.smoothness, iterations=args.iterations, progress=show)
+        bar.total = fit.iterations  # converged, or at the limit
+        bar.update(fit.iterations - bar.n)
+    per_frame = fit.residuals.mean(axis=1)
+    points = "vertices" if target.shape[1] == layer.num_vertices else "landmarks"
+    print(
+        f"residual at the {points}: mean {per_frame.mean():.3f} mm, worst frame {per_frame.max():.3f} mm (number {int(np.argmax(per_frame))}), "
+        f"largest distance {fit.residuals.max():.3f} mm, noise {fit.noise:.3g} mm, {fit.iterations} iterations"
+    )
+    cli.report_written(write_fit(args.output, fit, layer.faces.cpu().numpy()))
+
+
+def write_fit(output: Path, fit: FlameFit, faces: np.ndarray) -> list[Path]:
+    """Write the parameters and the fitted meshes into the folder ``output``; returns the paths, meshes as one when there are many.
+
+    Meshes of a longer fit that was there before are removed, so that the folder is one sequence.
+    """
+    import numpy as np
+
+    from face4d.mesh.ply import write_ply
+    from face4d.runtime.atomic import replacing
+
+    frames = len(fit.vertices)
+    names = ["fitted.ply"] if frames == 1 else [f"fitted_{frame:04d}.ply" for frame in range(frames)]
+    for name, vertices in zip(names, fit.vertices):
+        write_ply(output / name, vertices, faces)
+    with replacing(output / PARAMETER_FILE) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **fit.parameters, residual_mm=fit.residuals.mean(axis=1))
+    for old in {*output.glob("fitted.ply"), *output.glob("fitted_[0-9][0-9][0-9][0-9].ply")} - {output / name for name in names}:
+        old.unlink()
+    return [output / PARAMETER_FILE, output / names[0] if frames == 1 else output]
+
+
+def load_parameters(path: str | Path) -> dict[str, np.ndarray]:
+    """The arguments of :class:`~face4d.flame.layer.FlameLayer` that :func:`write_fit` wrote.
+
+    Raises:
+        InputError: no such file or other content.
+
+    Example:
+        >>> layer(**{name: torch.as_tensor(value) for name, value in load_parameters("fitted/flame_parameters.npz").items()}).vertices
+    """
+    import numpy as np
+
+    from face4d.errors import InputError
+
+    names = ("shape", "expression", "global_pose", "neck_pose", "jaw_pose", "eye_pose", "translation")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except FileNotFoundError:
+        raise InputError(path, "FLAME parameters (.npz)", "no such file") from None
+    except Exception as error:  # damaged archives raise nearly anything
+        raise InputError(path, f"FLAME parameters (.npz with {', '.join(names)})", f"{error or type(error).__name__}") from None
+
+
+def _load(args: Namespace) -> tuple[FlameLayer, np.ndarray]:
+    """The layer and the points (T, N, 3) to fit: vertices if the mesh has the model's topology, else landmarks."""
+    import numpy as np
+
+    from face4d.errors import InputError
+    from face4d.flame.layer import FlameLayer
+    from face4d.flame.model import find_model, load_flame_model
+    from face4d.landmarks import extract, load_embedding, load_flame_embedding
+    from face4d.mesh.sequence import frame_paths, read_sequence
+    from face4d.runtime.device import resolve_device
+
+    if args.landmark_embedding is not None and args.mesh is None:
+        raise InputError("--landmark-embedding", "a --mesh it belongs to", "--landmarks")
+    file = find_model(args.model)
+    model = load_flame_model(file)
+    embedding = None
+    if args.mesh is None:
+        target = _landmark_file(args.landmarks)
+    else:
+        paths = [args.mesh]
+        if args.mesh.is_dir():
+            has_ply = any(path.suffix.lower() == ".ply" for path in args.mesh.iterdir())
+            paths = frame_paths(args.mesh, ".ply" if has_ply else ".obj")
+        target, faces = read_sequence(paths)
+        same = target.shape[1] == model.num_vertices and np.array_equal(np.sort(faces, axis=1), np.sort(model.faces, axis=1))
+        if args.landmark_embedding is not None:
+            target = extract(load_embedding(args.landmark_embedding), target)
+        elif not same:
+            found = f"another topology ({target.shape[1]} vertices, {len(faces)} faces)"
+            raise InputError(args.mesh, f"the model's topology ({model.num_vertices} vertices, {len(model.faces)} faces) or --landmark-embedding", found)
+    if target.shape[1] != model.num_vertices:
+        embedding = load_flame_embedding(file.parent)
+    layer = FlameLayer(model, embedding, num_shape=args.num_shape, num_expression=args.num_expression, contour=args.contour)
+    return layer.to(resolve_device(args.device)), target
+
+
+def _landmark_file(path: Path) -> np.ndarray:
+    """Landmarks (T, 68, 3) of an npy file."""
+    import numpy as np
+
+    from face4d.constants import NUM_LANDMARKS
+    from face4d.errors import InputError
+
+    expected = f"landmarks (T, {NUM_LANDMARKS}, 3) or ({NUM_LANDMARKS}, 3) in metres (.npy)"
+    try:
+        landmarks = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(path, expected, "no such file") from None
+    except Exception as error:  # damaged files raise nearly anything
+        raise InputError(path, expected, f"{error or type(error).__name__}") from None
+    if not isinstance(landmarks, np.ndarray) or landmarks.shape[-2:] != (NUM_LANDMARKS, 3) or landmarks.ndim not in (2, 3) or landmarks.dtype.kind != "f":
+        raise InputError(path, expected, f"{landmarks.dtype} {landmarks.shape}" if isinstance(landmarks, np.ndarray) else "an archive")
+    return landmarks.reshape(-1, NUM_LANDMARKS, 3)
+
+
+if __name__ == "__main__":
+    cli.run(main)
