@@ -1,0 +1,135 @@
+"""Where the points of a face lie in a texture: the layout of a template OBJ, or one made by unwrapping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from face4d.errors import InputError
+from face4d.mesh.obj import read_obj
+
+LAYOUT_FILES = ("head_template.obj", "head_template_mesh.obj", "template.obj")  # of DECA, of the FLAME site, of CoMA
+_SMALL_PARTS = 0.15  # height of the strip below the skin that holds eyeballs and teeth
+_GAP = 0.01
+
+
+@dataclass(frozen=True)
+class UvLayout:
+    """A mesh's triangles in the unit square.
+
+    Attributes:
+        points: (U, 2) u to the right and v upwards, 0..1.
+        faces: (F, 3) int64 rows of ``points``, in the order and orientation of ``mesh_faces``.
+        mesh_faces: (F, 3) int64 rows of the mesh's vertices.
+        is_published: read from a file, so that published networks that draw maps in it can be used.
+    """
+
+    points: np.ndarray
+    faces: np.ndarray
+    mesh_faces: np.ndarray
+    is_published: bool
+
+    def vertex_of_point(self) -> np.ndarray:
+        """(U,) the mesh vertex of each point; where a seam cuts, several points have one vertex."""
+        vertex = np.zeros(len(self.points), np.int64)
+        vertex[self.faces] = self.mesh_faces
+        return vertex
+
+
+def find_layout(folder: str | Path | None, template: np.ndarray, faces: np.ndarray) -> UvLayout:
+    """The layout of the first of ``LAYOUT_FILES`` in ``folder`` that has one for this mesh, else :func:`unwrap`.
+
+    Args:
+        folder: of the face model, or None.
+        template: (V, 3) metres.
+        faces: (F, 3).
+    """
+    for name in LAYOUT_FILES if folder is not None else ():
+        path = Path(folder) / name
+        if path.is_file():
+            layout = read_layout(path)
+            if layout is not None and len(layout.mesh_faces) == len(faces) and layout.mesh_faces.max() < len(template):
+                return layout
+    return unwrap(template, faces)
+
+
+def read_layout(path: str | Path) -> UvLayout | None:
+    """Texture coordinates (``vt`` and ``f v/vt`` lines) of an OBJ file of triangles; None when it has none.
+
+    Raises:
+        InputError: not an OBJ file, or texture coordinates that are cut short.
+    """
+    _, mesh_faces = read_obj(path)
+    points, corners = [], []
+    for line in Path(path).read_bytes().split(b"\n"):
+        words = line.split()
+        if words[:1] == [b"vt"]:
+            points.append(words[1:3])
+        elif words[:1] == [b"f"] and len(words) == 4:
+            corners.append([word.split(b"/")[1] if b"/" in word else b"" for word in words[1:]])
+    if not points or len(corners) != len(mesh_faces):
+        return None
+    try:
+        points = np.array(points, dtype=np.float64).reshape(-1, 2)
+        corners = np.array([[int(corner) - 1 for corner in row] for row in corners], dtype=np.int64)
+    except ValueError:
+        raise InputError(path, "texture coordinates ('vt u v') and faces 'f v/vt v/vt v/vt'", "a line cut short") from None
+    if corners.min() < 0 or corners.max() >= len(points):
+        raise InputError(path, f"texture indices 1 to {len(points)}", f"{corners.min() + 1} to {corners.max() + 1}")
+    return UvLayout(points, corners, mesh_faces.astype(np.int64), is_published=True)
+
+
+def unwrap(template: np.ndarray, faces: np.ndarray) -> UvLayout:
+    """Unwrap a head about its vertical axis, the seam at the back; loose parts (eyeballs, teeth) lie in a strip below, seen from the front.
+
+    Args:
+        template: (V, 3) metres, y upwards, the face towards +z.
+        faces: (F, 3).
+
+    Returns:
+        A layout with ``is_published`` False. Inner surfaces (the mouth) share the place of the skin before them.
+    """
+    template, faces = np.asarray(template, np.float64), np.asarray(faces, np.int64)
+    part = _parts(len(template), faces)  # (V,) 0 = the skin
+    skin = part == 0
+    middle = (template[skin].max(axis=0) + template[skin].min(axis=0)) / 2
+    angle = np.arctan2(template[:, 0] - middle[0], template[:, 2] - middle[2]) / (2 * np.pi) + 0.5  # 0.5 in front
+    points = np.stack([angle, template[:, 1]], axis=1)
+    points[:, 1] = _stretched(points[:, 1], skin) * (1 - _SMALL_PARTS - _GAP) + _SMALL_PARTS + _GAP
+    count = part.max()
+    for number in range(1, count + 1):
+        chosen = part == number
+        size = min(_SMALL_PARTS, 1 / count) - _GAP
+        for axis, start in ((0, (number - 1) / count), (1, 0.0)):
+            points[chosen, axis] = _stretched(template[:, axis], chosen)[chosen] * size + start
+    faces_uv = faces.copy()
+    crossing = (np.ptp(points[faces, 0], axis=1) > 0.5) & skin[faces[:, 0]]  # over the seam: their left corners again, one turn further
+    left = points[faces[crossing], 0] < 0.5
+    doubled, numbers = np.unique(faces[crossing][left], return_inverse=True)
+    patch = faces_uv[crossing]
+    patch[left] = len(points) + numbers.ravel()
+    faces_uv[crossing] = patch
+    points = np.concatenate([points, points[doubled] + [1.0, 0.0]])
+    points[:, 0] /= max(points[:, 0].max(), 1.0)
+    return UvLayout(points, faces_uv, faces, is_published=False)
+
+
+def _parts(num_vertices: int, faces: np.ndarray) -> np.ndarray:
+    """(V,) the connected part of each vertex, the largest first; vertices without a face belong to the largest."""
+    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
+    graph = coo_array((np.ones(len(edges)), edges.T), shape=(num_vertices, num_vertices))
+    _, part = connected_components(graph, directed=False)
+    used = np.unique(part[faces[:, 0]])
+    ranks = used[np.argsort(-np.bincount(part)[used], kind="stable")]
+    order = np.zeros(part.max() + 1, np.int64)
+    order[ranks] = np.arange(len(ranks))
+    return order[part]
+
+
+def _stretched(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    low, high = values[chosen].min(), values[chosen].max()
+    return (values - low) / max(high - low, 1e-12)
