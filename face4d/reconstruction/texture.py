@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import binary_erosion
 
 from face4d.mesh.rasterizer import rasterize
 from face4d.reconstruction.uv import UvLayout
 
-_FACING = 0.15  # cosine to the viewer below which the photo shows a surface too slanted to take its colours from
+_FACING = 0.25  # cosine to the viewer below which the photo shows a surface too slanted to take its colours from
 _DEPTH_SLACK = 0.004  # of the face's size: how far behind the z-buffer a point still counts as the visible one
 
 
@@ -73,12 +74,13 @@ def texture_of_photo(photo: np.ndarray, placed: np.ndarray, faces: np.ndarray, t
     in_buffer = (placed - low) * scale + [1.0, 1.0, 0.0]
     rows, columns = (int(np.ceil(in_buffer[:, axis].max())) + 2 for axis in (1, 0))
     _, _, depth = rasterize(in_buffer, faces, rows, columns)
+    inside = binary_erosion(np.isfinite(depth), np.ones((5, 5)))  # at the outline the photo shows what lies behind, too
     point = texels.spread(in_buffer, faces)  # (N, 3)
     normal = texels.spread(vertex_normals(placed, faces), faces)
     facing = -normal[:, 2] / np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
     row, column = np.clip(point[:, 1].astype(int), 0, rows - 1), np.clip(point[:, 0].astype(int), 0, columns - 1)
     slack = _DEPTH_SLACK * extent * scale + 1 / np.maximum(np.abs(facing), 0.2)  # a pixel's slope, and the mesh's own
-    visible = (facing > _FACING) & (point[:, 2] <= np.where(np.isfinite(depth[row, column]), depth[row, column], np.inf) + slack)
+    visible = (facing > _FACING) & inside[row, column] & (point[:, 2] <= depth[row, column] + slack)
     place = texels.spread(placed, faces)
     visible &= (place[:, 0] >= 0) & (place[:, 0] <= width - 1) & (place[:, 1] >= 0) & (place[:, 1] <= height - 1)
     seen = np.zeros(texels.triangle.shape, bool)

@@ -11,10 +11,12 @@ from scipy.sparse.csgraph import connected_components
 
 from face4d.errors import InputError
 from face4d.mesh.obj import read_obj
+from face4d.mesh.rasterizer import rasterize
 
 LAYOUT_FILES = ("head_template.obj", "head_template_mesh.obj", "template.obj")  # of DECA, of the FLAME site, of CoMA
-_SMALL_PARTS = 0.15  # height of the strip below the skin that holds eyeballs and teeth
+_STRIP = 0.15  # height of the strip below the skin that holds loose and hidden parts
 _GAP = 0.01
+_RESOLUTION = 768  # of the map on which is seen what lies under what
 
 
 @dataclass(frozen=True)
@@ -84,38 +86,60 @@ def read_layout(path: str | Path) -> UvLayout | None:
 
 
 def unwrap(template: np.ndarray, faces: np.ndarray) -> UvLayout:
-    """Unwrap a head about its vertical axis, the seam at the back; loose parts (eyeballs, teeth) lie in a strip below, seen from the front.
+    """Unwrap a head about its vertical axis, the seam at the back.
+
+    What that would lay over the skin in front of it (the mouth's inside) and loose parts (eyeballs, teeth) lie in a strip below, as seen from
+    the front.
 
     Args:
         template: (V, 3) metres, y upwards, the face towards +z.
         faces: (F, 3).
 
     Returns:
-        A layout with ``is_published`` False. Inner surfaces (the mouth) share the place of the skin before them.
+        A layout with ``is_published`` False.
     """
     template, faces = np.asarray(template, np.float64), np.asarray(faces, np.int64)
-    part = _parts(len(template), faces)  # (V,) 0 = the skin
-    skin = part == 0
-    middle = (template[skin].max(axis=0) + template[skin].min(axis=0)) / 2
-    angle = np.arctan2(template[:, 0] - middle[0], template[:, 2] - middle[2]) / (2 * np.pi) + 0.5  # 0.5 in front
-    points = np.stack([angle, template[:, 1]], axis=1)
-    points[:, 1] = _stretched(points[:, 1], skin) * (1 - _SMALL_PARTS - _GAP) + _SMALL_PARTS + _GAP
-    count = part.max()
+    part = _parts(len(template), faces)[faces[:, 0]]  # (F,) 0 = the skin
+    skin = np.flatnonzero(part == 0)
+    points, corners, radius = _cylinder(template, faces[skin])
+    hidden = _hidden(points, corners, radius)
+    part[skin[hidden]] = part.max() + 1
+    strip = _STRIP + _GAP
+    all_points, uv_faces = [points * [1.0, 1 - strip] + [0.0, strip]], np.empty_like(faces)
+    uv_faces[skin] = corners
+    count, used = part.max(), len(points)
     for number in range(1, count + 1):
         chosen = part == number
-        size = min(_SMALL_PARTS, 1 / count) - _GAP
-        for axis, start in ((0, (number - 1) / count), (1, 0.0)):
-            points[chosen, axis] = _stretched(template[:, axis], chosen)[chosen] * size + start
-    faces_uv = faces.copy()
-    crossing = (np.ptp(points[faces, 0], axis=1) > 0.5) & skin[faces[:, 0]]  # over the seam: their left corners again, one turn further
-    left = points[faces[crossing], 0] < 0.5
-    doubled, numbers = np.unique(faces[crossing][left], return_inverse=True)
-    patch = faces_uv[crossing]
-    patch[left] = len(points) + numbers.ravel()
-    faces_uv[crossing] = patch
+        vertices, corners = np.unique(faces[chosen], return_inverse=True)
+        size = np.array([1 / count, _STRIP]) - _GAP
+        all_points.append(_stretched(template[vertices, :2]) * size + [(number - 1) / count, 0.0])
+        uv_faces[chosen] = corners.reshape(-1, 3) + used
+        used += len(vertices)
+    return UvLayout(np.concatenate(all_points), uv_faces, faces, is_published=False)
+
+
+def _cylinder(template: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (U, 2) in 0..1 of triangles (F, 3) around the vertical axis, their rows (F, 3), and each point's distance from the axis (U,)."""
+    vertices, corners = np.unique(faces, return_inverse=True)
+    corners, place = corners.reshape(-1, 3), template[vertices]
+    x, z = (place[:, axis] - (place[:, axis].max() + place[:, axis].min()) / 2 for axis in (0, 2))
+    points = np.stack([np.arctan2(x, z) / (2 * np.pi) + 0.5, _stretched(place[:, 1])], axis=1)  # u = 0.5 in front
+    radius = np.hypot(x, z)
+    left = (np.ptp(points[corners, 0], axis=1) > 0.5)[:, None] & (points[corners, 0] < 0.5)  # over the seam: again, one turn further
+    doubled, numbers = np.unique(corners[left], return_inverse=True)
+    corners[left] = len(points) + numbers.ravel()
     points = np.concatenate([points, points[doubled] + [1.0, 0.0]])
-    points[:, 0] /= max(points[:, 0].max(), 1.0)
-    return UvLayout(points, faces_uv, faces, is_published=False)
+    points[:, 0] = _stretched(points[:, 0])
+    return points, corners, np.concatenate([radius, radius[doubled]])
+
+
+def _hidden(points: np.ndarray, faces: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """(F,) bool: triangles that lie under others on the map for the most part, the outermost being on top."""
+    triangle, _, _ = rasterize(np.column_stack([points * _RESOLUTION, -radius]), faces, _RESOLUTION, _RESOLUTION)
+    shown = np.bincount(triangle[triangle >= 0], minlength=len(faces))
+    a, b, c = (points[faces] * _RESOLUTION).transpose(1, 0, 2)
+    area = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
+    return (area > 1) & (shown < 0.5 * area)
 
 
 def _parts(num_vertices: int, faces: np.ndarray) -> np.ndarray:
@@ -130,6 +154,7 @@ def _parts(num_vertices: int, faces: np.ndarray) -> np.ndarray:
     return order[part]
 
 
-def _stretched(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    low, high = values[chosen].min(), values[chosen].max()
-    return (values - low) / max(high - low, 1e-12)
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """Values (N, ...) over 0..1, each column on its own."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    return (values - low) / np.maximum(high - low, 1e-12)
