@@ -1,1 +1,1 @@
-"""From a photo to a face: cameras, light, encoders, volumes."""
+"""From a photo to a face: crops, rendering, the networks DECA and VRN."""
