@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import binary_erosion
+from scipy.spatial import cKDTree
 
 from face4d.mesh.rasterizer import rasterize
 from face4d.reconstruction.uv import UvLayout
 
 _FACING = 0.25  # cosine to the viewer below which the photo shows a surface too slanted to take its colours from
+_SOURCES, _NEIGHBOURS, _SPREAD, _MIRROR_PENALTY = 20_000, 12, 0.003, 0.004  # of hidden places: texels asked, and metres
 _DEPTH_SLACK = 0.004  # of the face's size: how far behind the z-buffer a point still counts as the visible one
 
 
@@ -54,14 +56,17 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def texture_of_photo(photo: np.ndarray, placed: np.ndarray, faces: np.ndarray, texels: UvMap) -> tuple[np.ndarray, np.ndarray]:
-    """The colours a photo shows of a surface; what it hides is filled from its surroundings in the map.
+def texture_of_photo(
+    photo: np.ndarray, placed: np.ndarray, faces: np.ndarray, texels: UvMap, rest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The colours a photo shows of a surface; what it hides is taken from near what it shows, on this side of the face or on the other.
 
     Args:
         photo: (H, W, 3) 0..1.
         placed: (V, 3) vertices in the photo: x right and y down in pixels, integers at pixel centres; z away from the viewer in pixels.
         faces: (F, 3).
         texels: of the layout, :func:`uv_map`.
+        rest: (V, 3) metres, the same face looking ahead, its left side at +x.
 
     Returns:
         texture (S, S, 3) 0..1, seen (S, S) bool.
@@ -86,8 +91,24 @@ def texture_of_photo(photo: np.ndarray, placed: np.ndarray, faces: np.ndarray, t
     seen = np.zeros(texels.triangle.shape, bool)
     seen[texels.covered] = visible
     texture = np.zeros((*seen.shape, 3))
-    texture[seen] = sample(photo, place[visible, :2])
-    return fill(texture, seen), seen
+    if visible.any():
+        colours = np.zeros((len(visible), 3))
+        colours[visible] = sample(photo, place[visible, :2])
+        colours[~visible] = _near_colours(texels.spread(np.asarray(rest, np.float64), faces), visible, colours[visible])
+        texture[texels.covered] = colours
+    return fill(texture, texels.covered), seen
+
+
+def _near_colours(places: np.ndarray, known: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Colours (N - K, C) of the places (N, 3) that are not known, from the colours (K, C) of the known ones and of their mirror images."""
+    step = max(1, known.sum() // _SOURCES)
+    sources, colours = places[known][::step], colours[::step]
+    tree = cKDTree(np.concatenate([sources, sources * [-1.0, 1.0, 1.0]]))
+    distance, nearest = tree.query(places[~known], k=min(_NEIGHBOURS, 2 * len(sources)))
+    distance, nearest = distance.reshape(len(distance), -1), nearest.reshape(len(distance), -1)
+    distance = distance + np.where(nearest >= len(sources), _MIRROR_PENALTY, 0.0)
+    weight = np.exp(-(((distance - distance.min(axis=1, keepdims=True)) / _SPREAD) ** 2))
+    return np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), colours[nearest % len(sources)])
 
 
 def sample(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
