@@ -6,7 +6,7 @@ of the groups ``E_flame``, ``E_detail`` and ``D_detail`` of the published ``deca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -46,6 +46,11 @@ class FaceCode:
 
     def __getitem__(self, rows: slice | Tensor) -> FaceCode:
         return FaceCode(**{name: value[rows] for name, value in self.as_dict().items()})
+
+    @classmethod
+    def joined(cls, codes: Sequence[FaceCode]) -> FaceCode:
+        """The faces of all codes, one after the other."""
+        return cls(**{field.name: torch.cat([getattr(code, field.name) for code in codes]) for field in fields(cls)})
 
     def as_dict(self) -> dict[str, Tensor]:
         """The six tensors by name."""

@@ -27,7 +27,7 @@ class Drawn(NamedTuple):
         return self.triangle >= 0
 
     def spread(self, values: np.ndarray, faces: np.ndarray) -> np.ndarray:
-        """Values (V, C) of the vertices at the covered pixels (N, C)."""
+        """Values (V, C) of the vertices, or of other corners with their own faces (F, C), at the covered pixels (N, C)."""
         corners = faces[self.triangle[self.mask]]
         return np.einsum("nk,nkc->nc", self.barycentric[self.mask], values[corners])
 
