@@ -8,8 +8,8 @@ Pixel convention: x right, y down, z away from the viewer; the integer (x, y) is
 this package. (:mod:`face4d.mesh.rasterizer`, which draws pictures for people, samples half a pixel further.)
 
 Which triangle a pixel shows is decided in float64. A triangle covers the pixels inside and on its outline, two triangles compute the line they
-share to the last bit alike, so there are no cracks; of several triangles the nearest wins, and of those whose depths float32 cannot tell apart
-(pixels exactly on shared edges) the one listed first.
+share to the last bit alike, so there are no cracks; of several triangles the nearest wins, and of those whose depths agree to about 4e-9 of the
+scene's depth (pixels exactly on shared edges) the one listed first.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from torch import Tensor
 
 _SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 23, 32)  # of the boxes evaluated together; larger ones by powers of two
 _PAIRS = 1 << 18  # of triangles and pixels at a time on a CPU: what fits its cache; 64 times as many on CUDA
+_NUMBER_BITS = 24  # of a key, for the triangle; the rest of it are the upper bits of a depth above zero, float64
+_LEAST_DEPTH = 1e-300  # above zero: there the bits of numbers are in their order
 _EMPTY = torch.iinfo(torch.int64).max
 
 
@@ -64,13 +66,13 @@ def rasterize(vertices: Tensor, faces: Tensor, height: int, width: int, *, backf
         raise ValueError(f"picture: expected at least one pixel, found {height} x {width}")
     with torch.no_grad():
         nearest = _nearest(vertices.detach(), faces, height, width, backfaces)  # (B * H * W,)
-        pixel = _true_places(nearest != _EMPTY)  # (P,) covered
-        shown = nearest[pixel] & 0xFFFFFFFF
-    triangle = torch.full_like(nearest, -1).index_copy_(0, pixel, shown)
-    shape = (len(vertices), height, width)
-    weights, depth = _weights(vertices, faces[shown], pixel, height, width)
+        pixel = _places(nearest != _EMPTY)  # (P,) covered
+        shown = nearest.index_select(0, pixel) & ((1 << _NUMBER_BITS) - 1)
+        triangle = torch.full_like(nearest, -1).index_copy_(0, pixel, shown)
+    weights, depth = _weights(vertices, faces, shown, pixel, height, width)
     barycentric = vertices.new_zeros(len(nearest), 3).index_copy(0, pixel, weights)
     distance = vertices.new_full((len(nearest),), torch.inf).index_copy(0, pixel, depth)
+    shape = (len(vertices), height, width)
     return Raster(triangle.view(shape), barycentric.view(*shape, 3), distance.view(shape))
 
 
@@ -86,117 +88,172 @@ def interpolate(attributes: Tensor, faces: Tensor, raster: Raster) -> Tensor:
     """
     batch, height, width = raster.triangle.shape
     flat = raster.triangle.flatten()
-    pixel = _true_places(flat >= 0)
-    corners = faces[flat[pixel]]  # (P, 3)
+    pixel = _places(flat >= 0)
+    corners = faces.index_select(0, flat.index_select(0, pixel))  # (P, 3)
     if len(attributes) > 1:
         corners = corners + (pixel // (height * width) * attributes.shape[1])[:, None]
     rows = attributes.flatten(0, 1)
-    weights = raster.barycentric.view(-1, 3)[pixel]
-    values = (rows[corners] * weights[..., None]).sum(1)  # (P, C)
+    weights = raster.barycentric.view(-1, 3).index_select(0, pixel)
+    values = torch.bmm(weights[:, None], rows.index_select(0, corners.flatten()).unflatten(0, (-1, 3))).squeeze(1)  # (P, C)
     return values.new_zeros(len(flat), rows.shape[1]).index_copy(0, pixel, values).view(batch, height, width, -1)
 
 
-def _weights(vertices: Tensor, corners: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Barycentric weights (P, 3) and depths (P,) of pixels (P,) in triangles of given corners (P, 3)."""
-    batch = pixel // (height * width)
-    place = pixel - batch * (height * width)
-    row = place // width
-    x, y = (place - row * width).to(vertices.dtype), row.to(vertices.dtype)
-    a, b, c = vertices.flatten(0, 1)[corners + (batch * vertices.shape[1])[:, None]].unbind(1)  # (P, 3) each
-    (ab_x, ab_y), (ac_x, ac_y) = (b - a)[:, :2].unbind(1), (c - a)[:, :2].unbind(1)
-    x, y = x - a[:, 0], y - a[:, 1]
-    area = ab_x * ac_y - ab_y * ac_x
-    share_b, share_c = (x * ac_y - y * ac_x) / area, (ab_x * y - ab_y * x) / area
-    weights = torch.stack([1 - share_b - share_c, share_b, share_c], dim=1)
-    return weights, a[:, 2] + share_b * (b - a)[:, 2] + share_c * (c - a)[:, 2]
+def _weights(vertices: Tensor, faces: Tensor, shown: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Barycentric weights (P, 3) and depths (P,) of pixels (P,) in the triangles shown (P,)."""
+    row = pixel // width
+    column = pixel - row * width
+    if len(vertices) > 1:
+        batch = row // height
+        row, shown = row - batch * height, shown + batch * len(faces)
+    a, b, c = vertices.index_select(1, faces.T.flatten()).unflatten(1, (3, -1)).unbind(1)  # (B, F, 3) each
+    b, c = b - a, c - a
+    area = b[..., 0] * c[..., 1] - b[..., 1] * c[..., 0]
+    area = torch.where(area == 0, torch.ones_like(area), area)[..., None]  # of triangles that cover nothing
+    # the weights of b and c are planes over the picture, zero at a
+    planes = torch.cat([a, c[..., 1:2] / area, -c[..., :1] / area, -b[..., 1:2] / area, b[..., :1] / area, b[..., 2:], c[..., 2:]], dim=-1)
+    chosen = planes.flatten(0, 1).index_select(0, shown).T.contiguous()  # (9, P)
+    a_x, a_y, a_z, b_by_x, b_by_y, c_by_x, c_by_y, b_z, c_z = chosen.unbind(0)
+    x, y = column - a_x, row - a_y
+    share_b, share_c = b_by_x * x + b_by_y * y, c_by_x * x + c_by_y * y
+    return torch.stack([1 - share_b - share_c, share_b, share_c], dim=1), a_z + share_b * b_z + share_c * c_z
 
 
 def _nearest(vertices: Tensor, faces: Tensor, height: int, width: int, backfaces: bool) -> Tensor:
-    """Keys (B * H * W,): depth in the upper half, triangle in the lower one, ``_EMPTY`` where there is none."""
-    batch = len(vertices)
+    """Keys (B * H * W,): depth above, triangle in the lowest ``_NUMBER_BITS``, ``_EMPTY`` where there is none."""
+    batch, count = len(vertices), len(faces)
     nearest = torch.full((batch * height * width,), _EMPTY, dtype=torch.int64, device=vertices.device)
-    x, y, z = vertices.double().unbind(2)  # (B, V)
-    corners = faces.T.contiguous()  # (3, F)
-    ax, bx, cx = x[:, corners].unbind(1)  # (B, F) each
-    ay, by, cy = y[:, corners].unbind(1)
-    az, bz, cz = z[:, corners].unbind(1)
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)  # y down: negative = front
-    if not torch.isfinite(area.sum() + z.sum()):
+    corners = vertices.double().index_select(1, faces.T.flatten()).view(batch, 3, count, 3)
+    corners = corners.permute(3, 1, 0, 2).reshape(9, -1)  # x of the three corners, then y, then z, of N = B * F triangles
+    if not torch.isfinite(corners.sum()):
         raise ValueError("vertices: expected finite coordinates, found NaN or infinity")
-    left = torch.minimum(torch.minimum(ax, bx), cx).ceil().clamp_(min=0)
-    right = torch.maximum(torch.maximum(ax, bx), cx).floor().clamp_(max=width - 1)
-    top = torch.minimum(torch.minimum(ay, by), cy).ceil().clamp_(min=0)
-    bottom = torch.maximum(torch.maximum(ay, by), cy).floor().clamp_(max=height - 1)
-    drawn = (area != 0 if backfaces else area < 0) & (right >= left) & (bottom >= top)
-    kept = _true_places(drawn.flatten())  # (K,) of B * F
-    if len(kept) == 0:
-        return nearest
-
-    def of(values: Tensor) -> Tensor:
-        return values.flatten()[kept]
-
-    ax, bx, cx, ay, by, cy, az, bz, cz = map(of, (ax, bx, cx, ay, by, cy, az, bz, cz))
-    left, right, top, bottom, area = map(of, (left, right, top, bottom, area))
-    number = kept % len(faces)
-    start = kept // len(faces) * (height * width)
-    first, second, third = faces[number].unbind(1)
-    turn = area.sign()
-    edges = []  # A x + B y + C >= 0 inside; C from the corner listed first, so that both sides of an edge compute the same line
-    for px, py, p, qx, qy, q in ((ax, ay, first, bx, by, second), (bx, by, second, cx, cy, third), (cx, cy, third, ax, ay, first)):
-        slope_x, slope_y = (py - qy) * turn, (qx - px) * turn
-        lower = p < q
-        edges.append((slope_x, slope_y, -(slope_x * torch.where(lower, px, qx) + slope_y * torch.where(lower, py, qy))))
-    depth_x = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) / area  # depth is a plane over the picture
-    depth_y = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) / area
-    edges.append((depth_x, depth_y, az - ax * depth_x - ay * depth_y))
-    planes = torch.stack([torch.stack(plane) for plane in zip(*edges)])  # (3, 4, K): A, B, C of three edges and of the depth
-    side = torch.maximum(right - left, bottom - top) + 1
-    for chosen, extent in _buckets(side):
-        steps = torch.arange(extent, dtype=torch.float64, device=vertices.device)[:, None]
-        columns, rows = left[chosen] + steps, top[chosen] + steps  # (s, n)
-        slope_x, slope_y, offset = planes[:, :, chosen]  # (4, n) each
-        across = slope_x[:, None] * columns  # (4, s, n)
-        down = slope_y[:, None] * rows + offset[:, None]
-        across[0].masked_fill_(columns > right[chosen], -torch.inf)  # beyond the picture
-        down[0].masked_fill_(rows > bottom[chosen], -torch.inf)
-        inside = down[0][:, None] + across[0]  # (s, s, n)
-        for edge in (1, 2):
-            torch.minimum(inside, down[edge][:, None] + across[edge], out=inside)
-        place = _true_places((inside >= 0).flatten())
-        cell = place // len(chosen)
-        which = place - cell * len(chosen)
-        row = cell // extent
-        column = cell - row * extent
-        depth = down[3].flatten()[row * len(chosen) + which] + across[3].flatten()[column * len(chosen) + which]
-        corner = (start + top.long() * width + left.long())[chosen]
-        pixel = corner[which] + row * width + column
-        nearest.scatter_reduce_(0, pixel, (_sortable(depth) << 32) | number[chosen][which], "amin")
+    order, counts, sides = _by_size(corners, height, width, backfaces)
+    corners = _columns(corners, order)  # (9, K)
+    planes, left, top = _planes(corners, faces.index_select(0, order % count), height, width)
+    key_end = order % count
+    start = (top * width + left).long()
+    if batch > 1:
+        start += order // count * (height * width)
+    pairs = _PAIRS if vertices.device.type == "cpu" else 64 * _PAIRS
+    begin = 0
+    for members, side in zip(counts, sides):
+        cells = torch.arange(side, device=faces.device)
+        cells = (cells[:, None] * width + cells).flatten()
+        for first in range(begin, begin + members, max(pairs // side**2, 1)):
+            part = slice(first, min(first + max(pairs // side**2, 1), begin + members))
+            place, depth = _covered(planes[:, part], side)
+            cell = _quotient(place, part.stop - part.start)  # of the box
+            which = place - cell * (part.stop - part.start)
+            key = (depth.view(torch.int64) & -(1 << _NUMBER_BITS)) | key_end[part].index_select(0, which)
+            pixel = start[part].index_select(0, which) + cells.index_select(0, cell)
+            nearest.scatter_reduce_(0, pixel, key, "amin")
+        begin += members
     return nearest
 
 
-def _buckets(side: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Groups of triangles (n,) whose boxes fit a common side, of as many as can be evaluated at a time."""
-    sides = list(_SIDES)
-    while sides[-1] < float(side.max()):
+def _covered(planes: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Which pixels of their boxes triangles cover.
+
+    Args:
+        planes: (16, n), see :func:`_planes`.
+        side: of the boxes.
+
+    Returns:
+        Places (M,) int64 in an array (row of the box, column of the box, triangle), and depths (M,).
+    """
+    slopes_x, slopes_y, offsets, box = planes.unflatten(0, (4, 4))  # (4, n) each
+    steps = torch.arange(side, dtype=planes.dtype, device=planes.device)[:, None]
+    columns, rows = box[0] + steps, box[1] + steps  # (s, n)
+    across = slopes_x[:, None] * columns  # (4, s, n)
+    down = torch.addcmul(offsets[:, None], slopes_y[:, None], rows)[:, :, None]  # (4, s, 1, n)
+    across[0].masked_fill_(columns > box[2], -torch.inf)  # beyond the picture
+    down[0, :, 0].masked_fill_(rows > box[3], -torch.inf)
+    inside = down[0] + across[0]  # (s, s, n)
+    other = down[1] + across[1]
+    torch.minimum(inside, other, out=inside)
+    torch.minimum(inside, torch.add(down[2], across[2], out=other), out=inside)
+    place = _not_negative(inside.flatten())
+    depth = torch.add(down[3], across[3], out=other).flatten().index_select(0, place)
+    return place, depth.clamp_(min=_LEAST_DEPTH)
+
+
+def _by_size(corners: Tensor, height: int, width: int, backfaces: bool) -> tuple[Tensor, list[int], list[int]]:
+    """Triangles (9, N) in groups whose boxes of pixels fit a common side.
+
+    Returns:
+        The triangles (K,) that have any pixels, group by group; how many each group has; its side.
+    """
+    (ax, bx, cx), (ay, by, cy) = corners[:3], corners[3:6]
+    left, top, right, bottom = _box(corners, height, width)
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)  # y down: negative = front
+    drawn = (area != 0 if backfaces else area < 0) & (right >= left) & (bottom >= top)
+    side = torch.maximum(right - left, bottom - top).add_(1).mul_(drawn)
+    sides = [0, *_SIDES]
+    while sides[-1] < max(height, width):
         sides.append(2 * sides[-1])
-    limits = torch.tensor(sides, dtype=side.dtype, device=side.device)
-    group = torch.bucketize(side, limits)
-    counts = torch.bincount(group, minlength=len(sides)).tolist()
-    pairs = _PAIRS if side.device.type == "cpu" else 64 * _PAIRS
-    for members, extent in zip(group.argsort(stable=True).split(counts), sides):
-        if len(members):
-            for part in members.split(max(pairs // extent**2, 1)):
-                yield part, extent
+    group = torch.bucketize(side, side.new_tensor(sides), out_int32=True)
+    if side.device.type == "cpu":  # numpy sorts small numbers by their digits
+        numbers = group.numpy().astype(np.uint8)
+        order, counts = torch.from_numpy(numbers.argsort(kind="stable")), np.bincount(numbers, minlength=len(sides)).tolist()
+    else:
+        order, counts = group.argsort(stable=True), torch.bincount(group, minlength=len(sides)).tolist()
+    return order[counts[0] :], counts[1:], sides[1:]
 
 
-def _true_places(mask: Tensor) -> Tensor:
+def _box(corners: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """First and last columns and rows (N,) that triangles (9, N) may cover, whole numbers: left, top, right, bottom."""
+    (ax, bx, cx), (ay, by, cy) = corners[:3], corners[3:6]
+    left, right = torch.minimum(torch.minimum(ax, bx), cx), torch.maximum(torch.maximum(ax, bx), cx)
+    top, bottom = torch.minimum(torch.minimum(ay, by), cy), torch.maximum(torch.maximum(ay, by), cy)
+    return left.ceil_().clamp_(min=0), top.ceil_().clamp_(min=0), right.floor_().clamp_(max=width - 1), bottom.floor_().clamp_(max=height - 1)
+
+
+def _planes(corners: Tensor, faces: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What is linear over the picture, A x + B y + C, of triangles with corners (9, K) and vertex numbers (K, 3).
+
+    Returns:
+        (16, K): A of the three edges, which are not negative inside, and of the depth; the same for B and for C; left, top, right, bottom.
+        Also left and top alone, (K,) each. Depths are counted from the nearest corner of all.
+    """
+    x, y, z = corners.view(3, 3, -1)  # (3 corners, K) each
+    z = z - z.amin() if len(faces) else z
+    next_x, next_y = torch.cat([x[1:], x[:1]]), torch.cat([y[1:], y[:1]])
+    edge_x, edge_y = next_x - x, next_y - y
+    (ab_x, _, ca_x), (ab_y, _, ca_y), ab_z, ca_z = edge_x, edge_y, z[1] - z[0], z[0] - z[2]
+    area = ab_y * ca_x - ab_x * ca_y  # twice
+    turn = area.sign()
+    slope_x, slope_y = edge_y * -turn, edge_x * turn  # (3 edges, K)
+    # an edge's offset from the corner listed first in the mesh, so that both its triangles compute the same line
+    lower = faces.T < torch.cat([faces.T[1:], faces.T[:1]])
+    offset = -(slope_x * torch.where(lower, x, next_x) + slope_y * torch.where(lower, y, next_y))
+    depth_x, depth_y = (ca_z * ab_y - ab_z * ca_y) / area, (ab_z * ca_x - ca_z * ab_x) / area
+    depth = z[0] - x[0] * depth_x - y[0] * depth_y
+    box = _box(corners, height, width)
+    return torch.cat([slope_x, depth_x[None], slope_y, depth_y[None], offset, depth[None], torch.stack(box)]), box[0], box[1]
+
+
+def _columns(rows: Tensor, chosen: Tensor) -> Tensor:
+    """rows[:, chosen] of (R, N) and (K,), contiguous."""
+    if rows.device.type == "cpu":  # much faster in numpy
+        return torch.from_numpy(rows.numpy().take(chosen.numpy(), axis=1))
+    return rows.index_select(1, chosen)
+
+
+def _places(mask: Tensor) -> Tensor:
     """Where a mask (N,) is True, int64; on a CPU numpy finds that several times faster."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.nonzero().squeeze(1)
 
 
-def _sortable(depth: Tensor) -> Tensor:
-    """Integers (N,) int64 of 32 bits in the order of the depths, as float32."""
-    bits = (depth.float() + 0.0).view(torch.int32).long()  # + 0.0: no negative zero
-    return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+def _not_negative(values: Tensor) -> Tensor:
+    """Where values (N,) are at least zero, int64."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(values.numpy() >= 0))
+    return (values >= 0).nonzero().squeeze(1)
+
+
+def _quotient(places: Tensor, divisor: int) -> Tensor:
+    """places (N,) // divisor, int64; on a CPU numpy divides by multiplying."""
+    if places.device.type == "cpu":
+        return torch.from_numpy(places.numpy() // divisor)
+    return places // divisor
