@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from face4d.constants import MM_PER_METRE
 from face4d.errors import InputError
-from face4d.reconstruction.alignment import align
 from face4d.reconstruction.camera import to_screen
 from face4d.reconstruction.checkpoints import CHECKPOINT_KIND
-from face4d.reconstruction.encoder import CodeLayout, Encoder, FaceCode
+from face4d.reconstruction.encoder import CodeLayout, Encoder
 from face4d.reconstruction.face_model import FaceModel
 from face4d.reconstruction.rendered_faces import RenderedFaces, photometric_difference, render_faces
+from face4d.reconstruction.vertex_error import face_errors, landmark_error
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.device import seed_everything
 from face4d.runtime.training import Places, run_epochs, set_learning_rate
@@ -92,31 +91,6 @@ def code_layout(face: FaceModel) -> CodeLayout:
     default = CodeLayout()
     shape, expression = face.model.shape_directions, face.model.expression_directions
     return CodeLayout(shape=moving(shape, default.shape), texture=0, expression=moving(expression, default.expression))
-
-
-def face_errors(face: FaceModel, predicted: FaceCode, true: FaceCode) -> dict[str, Tensor]:
-    """Vertex errors (B,) in mm after scaled rigid alignment: of the neutral face, of the face with its expression, and of the mean face.
-
-    The mean face is the trivial answer: ``mean_face`` beside ``neutral``; beside ``expressive`` the mean face without expression.
-    """
-    neutral, expressive = face.neutral(true.shape), face.unturned(true)
-    mean = torch.as_tensor(face.model.template, dtype=neutral.dtype, device=neutral.device).expand_as(neutral)
-
-    def error(found: Tensor, wanted: Tensor) -> Tensor:
-        return (align(found, wanted) - wanted).norm(dim=2).mean(1) * MM_PER_METRE
-
-    return {
-        "neutral": error(face.neutral(predicted.shape), neutral),
-        "expressive": error(face.unturned(predicted), expressive),
-        "mean_face": error(mean, neutral),
-        "mean_face_expressive": error(mean, expressive),
-    }
-
-
-def landmark_error(face: FaceModel, predicted: FaceCode, true: FaceCode) -> Tensor:
-    """(B,) mean distance of the 68 projected landmarks, in percent of the picture's side."""
-    places = [to_screen(face.pose(code)[1], code.camera)[..., :2] for code in (predicted, true)]
-    return (places[0] - places[1]).norm(dim=2).mean(1) * 50
 
 
 class EncoderLoss:
