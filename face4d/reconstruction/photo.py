@@ -19,7 +19,7 @@ from face4d.errors import InputError
 MAX_PIXELS = 64_000_000  # 0.8 GB as float32; a 50 megapixel photo passes
 DECA_SIZE, DECA_MARGIN = 224, 1.25
 VRN_SIZE, VRN_FACE = 192, 90.0  # pixels: the crop, and the geometric mean of the face box's sides in it
-_LANDMARK_MARGIN = 1.1  # the box of 68 landmarks is smaller than the face
+LANDMARK_MARGIN = 1.1  # the box of 68 landmarks is smaller than the face
 _DETECTOR_DROP = 0.12  # a detector's box sits higher than the face, by this share of its side
 _WHOLE_RANGE = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535, "I": 65535}
 _KINDS = ("box", "landmarks", "detector")
@@ -164,7 +164,7 @@ def deca_crop(face: FaceBox, size: int = DECA_SIZE, margin: float = DECA_MARGIN)
     side = (face.width + face.height) / 2
     x, y = face.center
     if face.kind == "landmarks":
-        side *= _LANDMARK_MARGIN
+        side *= LANDMARK_MARGIN
     elif face.kind == "detector":
         y += _DETECTOR_DROP * side
     window = max(int(side * margin), 1)

@@ -1,0 +1,245 @@
+"""Training of the coarse encoder on rendered faces, for which everything is known."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from face4d.errors import InputError
+from face4d.reconstruction.camera import to_screen
+from face4d.reconstruction.checkpoints import CHECKPOINT_KIND
+from face4d.reconstruction.encoder import CodeLayout, Encoder
+from face4d.reconstruction.face_model import FaceModel
+from face4d.reconstruction.rendered_faces import RenderedFaces, photometric_difference, render_faces
+from face4d.reconstruction.vertex_error import face_errors, landmark_error
+from face4d.runtime.config import TrainingConfig
+from face4d.runtime.device import seed_everything
+from face4d.runtime.training import Places, run_epochs, set_learning_rate
+
+log = logging.getLogger(__name__)
+
+_HELD_OUT_SEED = 1_000_003  # added to the seed: held-out faces are never training faces
+_SHIFT = 4  # pixels of 112 by which pictures are moved, either way
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(TrainingConfig):
+    """Network and training of the coarse encoder.
+
+    Attributes:
+        backbone: ``small``, ``resnet18`` or ``resnet50``.
+        hidden: numbers between the two linear layers.
+        image_size: pixels a side of what it sees.
+        faces, held_out: rendered for training and for the scores.
+        photometric_faces: faces of each batch that are drawn again as predicted and compared with their pictures; 0 = none.
+        weight_code, weight_vertices, weight_landmarks, weight_photometric: of the four losses.
+        noise: standard deviation of the noise added to pictures, of 0..1.
+    """
+
+    lr: float = 2e-3
+    epochs: int = 20
+    batch_size: int = 32
+    validate_every: int = 1
+    backbone: str = "small"
+    hidden: int = 512
+    image_size: int = 112
+    faces: int = 12_000
+    held_out: int = 256
+    photometric_faces: int = 2
+    weight_code: float = 1.0
+    weight_vertices: float = 1.0
+    weight_landmarks: float = 1.0
+    weight_photometric: float = 0.2
+    noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size < 32 or self.faces < 2 or self.held_out < 1 or self.batch_size < 2:
+            raise InputError("encoder training", "pictures of at least 32 pixels, batches and training sets of at least 2 faces, 1 held out", f"{self}")
+
+
+class ScaledEncoder(Encoder):
+    """An :class:`Encoder` whose output is brought from unit spread to that of the codes, so that all of them are learned at one pace."""
+
+    def __init__(self, outputs: int, backbone: str, hidden: int) -> None:
+        super().__init__(outputs, backbone, hidden)
+        self.register_buffer("code_mean", torch.zeros(outputs))
+        self.register_buffer("code_scale", torch.ones(outputs))
+
+    def fit_scale(self, codes: Tensor) -> None:
+        """Take mean and spread from the training codes (N, outputs)."""
+        self.code_mean.copy_(codes.mean(0))
+        self.code_scale.copy_(codes.std(0).clamp_min(1e-6))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * self.code_scale + self.code_mean
+
+
+def code_layout(face: FaceModel) -> CodeLayout:
+    """As DECA's, without texture and without coefficients that move nothing (the demo head has fewer than FLAME)."""
+
+    def moving(directions, most: int) -> int:
+        return max(1, min(most, int((abs(directions).max(axis=(0, 1)) > 0).sum())))
+
+    default = CodeLayout()
+    shape, expression = face.model.shape_directions, face.model.expression_directions
+    return CodeLayout(shape=moving(shape, default.shape), texture=0, expression=moving(expression, default.expression))
+
+
+class EncoderLoss:
+    """The losses of a batch, each divided by the size it has for the mean answer where that is known.
+
+    Args:
+        face: the model.
+        config: weights.
+        layout: of the codes.
+        scale: (total,) spread of the codes.
+    """
+
+    def __init__(self, face: FaceModel, config: EncoderConfig, layout: CodeLayout, scale: Tensor) -> None:
+        self.face, self.config, self.layout, self.scale = face, config, layout, scale
+        directions = torch.cat([face_directions(face.model.shape_directions, layout.shape), face_directions(face.model.expression_directions, layout.expression)])
+        self.unit = float((directions.square().sum()).sqrt())  # metres: root mean square distance of a random face from the mean one
+        # numbers of shape and expression count as far as they move vertices; all others alike
+        weight = torch.ones(layout.total)
+        weight[: layout.shape] = directions[: layout.shape] / directions.max()
+        start = layout.shape + layout.texture
+        weight[start : start + layout.expression] = directions[layout.shape :] / directions.max()
+        self.weight = weight.to(scale.device)
+
+    def __call__(self, codes: Tensor, batch: RenderedFaces) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of predicted codes (B, total), and its parts."""
+        config, true = self.config, batch.code
+        found = self.layout.split(codes)
+        parts = {"code": (((codes - batch.codes) / self.scale).abs() * self.weight).mean()}
+        neutral = (self.face.neutral(found.shape) - self.face.neutral(true.shape)).norm(dim=2).mean()
+        expressive = (self.face.unturned(found) - self.face.unturned(true)).norm(dim=2).mean()
+        parts["vertices"] = (neutral + expressive) / (2 * self.unit)
+        vertices, landmarks = self.face.pose(found)
+        parts["landmarks"] = 10 * (to_screen(landmarks, found.camera) - batch.landmarks)[..., :2].abs().mean()
+        if config.photometric_faces:
+            rows = slice(0, config.photometric_faces)
+            parts["photometric"] = 5 * photometric_difference(self.face, vertices[rows], found[rows], batch.rows(rows))
+        total = sum(getattr(config, f"weight_{name}") * value for name, value in parts.items())
+        return total, parts
+
+
+def face_directions(directions, count: int) -> Tensor:
+    """(count,) root mean square motion of the vertices per unit of each coefficient, metres."""
+    return torch.as_tensor(directions[:, :, :count]).float().square().sum(1).mean(0).sqrt()
+
+
+def train(
+    face: FaceModel,
+    config: EncoderConfig,
+    places: Places,
+    *,
+    device: torch.device = torch.device("cpu"),
+    resume: bool = False,
+    checkpoint_seconds: float = 30.0,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train an encoder; :func:`face4d.runtime.training.run_epochs` says what is written.
+
+    The faces are rendered first, once, and kept as bytes: 12,000 pictures of 112 x 112 are 450 MB.
+
+    Returns:
+        What metrics.json holds: mean vertex errors in mm of the held-out faces and of the mean face, medians, landmark error, seconds.
+    """
+    layout = code_layout(face)
+    begun = time.monotonic()
+    faces = render_faces(face, layout, config.faces, config.image_size, config.seed, device, quiet=quiet)
+    held_out = render_faces(face, layout, config.held_out, config.image_size, config.seed + _HELD_OUT_SEED, device, quiet=True)
+    log.info("%d + %d faces rendered in %.0f s", len(faces), len(held_out), time.monotonic() - begun)
+
+    generator = seed_everything(config.seed)
+    network = ScaledEncoder(layout.total, config.backbone, config.hidden)
+    network.fit_scale(faces.codes.cpu())
+    network.to(device, memory_format=torch.channels_last)
+    loss = EncoderLoss(face, config, layout, network.code_scale)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=1e-2)
+    num_batches = len(faces) // config.batch_size or 1
+
+    def train_epoch(epoch: int) -> dict[str, float]:
+        network.train()
+        step, sums = (epoch - 1) * num_batches, {}
+        order = torch.randperm(len(faces), generator=generator).to(device)
+        for chosen in order[: num_batches * config.batch_size].split(config.batch_size):
+            step += 1
+            set_learning_rate(optimizer, config, step / (config.epochs * num_batches))
+            batch = moved(faces.rows(chosen), config.image_size * _SHIFT // 112, generator)
+            pictures = batch.pictures()  # (B, 3, S, S)
+            noise = torch.randn(pictures.shape, generator=generator) * config.noise * torch.rand((), generator=generator)
+            codes = network((pictures + noise.to(device)).contiguous(memory_format=torch.channels_last))
+            value, parts = loss(codes, batch)
+            optimizer.zero_grad()
+            value.backward()
+            if config.grad_clip:
+                nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+            optimizer.step()
+            for name, part in {"train": value, **parts}.items():
+                sums[name] = sums.get(name, 0.0) + part.detach()
+        network.eval()
+        return {f"loss/{name}": total.item() / num_batches for name, total in sums.items()}
+
+    def scores() -> tuple[dict[str, float], tuple[float, ...]]:
+        found = evaluate(network, face, layout, held_out)
+        return {f"test/{name}": found[name] for name in ("neutral_mm", "expressive_mm", "landmarks_percent")}, (found["neutral_mm"],)
+
+    identity = {
+        "config": config.as_dict(),
+        "layout": layout.as_dict(),
+        "face_digest": face.digest,
+        "data_digest": f"{faces.digest()} {held_out.digest()}",
+    }
+    return run_epochs(
+        network,
+        optimizer,
+        generator,
+        config,
+        places,
+        kind=CHECKPOINT_KIND,
+        identity=identity,
+        record={"source": {"face_model": face.source}},
+        train_epoch=train_epoch,
+        validate=scores,
+        final_scores=lambda kept: evaluate(kept.eval(), face, layout, held_out),
+        resume=resume,
+        checkpoint_seconds=checkpoint_seconds,
+        quiet=quiet,
+    )
+
+
+def moved(batch: RenderedFaces, most: int, generator: torch.Generator) -> RenderedFaces:
+    """The batch with all pictures moved by the same few pixels, their outermost ones repeated, and the cameras and landmarks with them."""
+    dx, dy = (torch.randint(-most, most + 1, (2,), generator=generator)).tolist()
+    size = batch.images.shape[-1]
+    padded = functional.pad(batch.images.float(), (most,) * 4, mode="replicate") if most else batch.images
+    images = padded[:, :, most - dy : most - dy + size, most - dx : most - dx + size].to(batch.images.dtype)
+    return batch.moved(images, 2 * dx / size, 2 * dy / size)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, face: FaceModel, layout: CodeLayout, faces: RenderedFaces, batch_size: int = 64) -> dict[str, Any]:
+    """Scores of an encoder in eval mode on rendered faces; see :func:`face_errors` and :func:`landmark_error`."""
+    was_training = network.training
+    network.eval()
+    found: dict[str, list[Tensor]] = {}
+    for start in range(0, len(faces), batch_size):
+        batch = faces.rows(slice(start, start + batch_size))
+        code = layout.split(network(batch.pictures()))
+        values = face_errors(face, code, batch.code) | {"landmarks": landmark_error(face, code, batch.code)}
+        for name, value in values.items():
+            found.setdefault(name, []).append(value)
+    network.train(was_training)
+    whole = {name: torch.cat(value).double() for name, value in found.items()}
+    scores = {f"{name}_{'percent' if name == 'landmarks' else 'mm'}": value.mean().item() for name, value in whole.items()}
+    scores |= {f"{name}_median_mm": whole[name].median().item() for name in ("neutral", "expressive", "mean_face")}
+    return scores | {"faces": len(faces), "times_better": scores["mean_face_mm"] / max(scores["neutral_mm"], math.ulp(0))}

@@ -1,0 +1,101 @@
+"""The face that an encoder's numbers describe: a FLAME-format model with its texture layout, the demo head's or one from a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from face4d.flame.layer import FlameLayer
+from face4d.flame.model import FlameModel, find_model, load_flame_model
+from face4d.landmarks import LandmarkEmbedding, load_flame_embedding
+from face4d.reconstruction.encoder import CodeLayout, FaceCode
+from face4d.reconstruction.uv import UvLayout, find_layout
+
+DEMO = "demo"  # the name of the built-in head, in place of a folder
+
+
+@dataclass(frozen=True)
+class FaceModel:
+    """A face model ready for use.
+
+    Attributes:
+        source: ``demo`` or the folder it came from.
+        model: its arrays.
+        layer: the same as a layer with landmarks.
+        uv: its texture layout.
+        digest: of the arrays that give shapes their meaning; codes of an encoder hold for one digest only.
+    """
+
+    source: str
+    model: FlameModel
+    layer: FlameLayer
+    uv: UvLayout
+    digest: str
+
+    def pose(self, code: FaceCode) -> tuple[Tensor, Tensor]:
+        """Vertices (B, V, 3) and landmarks (B, 68, 3), metres, as seen in the photo: expression, jaw and head pose."""
+        out = self.layer(shape=code.shape, expression=code.expression, global_pose=code.pose[:, :3], jaw_pose=code.pose[:, 3:])
+        return out.vertices, out.landmarks
+
+    def neutral(self, shape: Tensor) -> Tensor:
+        """Vertices (B, V, 3) metres of identities (B, S): no expression, mouth closed, looking ahead."""
+        return self.layer(shape=shape).vertices
+
+    def unturned(self, code: FaceCode) -> Tensor:
+        """Vertices (B, V, 3) metres with expression and jaw, the head looking ahead."""
+        return self.layer(shape=code.shape, expression=code.expression, jaw_pose=code.pose[:, 3:]).vertices
+
+
+def load_face_model(source: str | Path, layout: CodeLayout = CodeLayout(), device: torch.device | str = "cpu") -> FaceModel:
+    """The model of ``source``: ``demo``, a folder such as ``models/flame``, or one model file in such a folder.
+
+    Raises:
+        InputError: a missing file (says where it comes from) or one of other content.
+    """
+    if str(source) == DEMO:
+        from face4d.datasets.demo.flame import demo_flame_model
+
+        model, embedding, folder = demo_flame_model(), _demo_embedding(), None
+    else:
+        file = find_model(source)
+        model, embedding, folder = load_flame_model(file), load_flame_embedding(file.parent), file.parent
+    return build_face_model(str(source), model, embedding, folder, layout, device)
+
+
+def build_face_model(
+    source: str,
+    model: FlameModel,
+    embedding: LandmarkEmbedding,
+    folder: Path | None = None,
+    layout: CodeLayout = CodeLayout(),
+    device: torch.device | str = "cpu",
+) -> FaceModel:
+    """A :class:`FaceModel` of arrays; ``folder`` may hold a texture layout."""
+    layer = FlameLayer(model, embedding, num_shape=layout.shape, num_expression=layout.expression).to(device)
+    uv = find_layout(folder, model.template, model.faces)
+    digest = hashlib.sha256()
+    for array in (model.template, model.shape_directions[:, :, : layout.shape], model.expression_directions[:, :, : layout.expression]):
+        digest.update(np.ascontiguousarray(array, dtype="<f4").round(7).tobytes())
+    return FaceModel(source, model, layer, uv, digest.hexdigest()[:16])
+
+
+def _demo_embedding() -> LandmarkEmbedding:
+    from face4d.datasets.demo.embedding import dynamic_embedding, static_embedding
+    from face4d.datasets.demo.head import demo_head
+
+    head = demo_head()
+    static_face, static_bary = static_embedding(head)
+    contour_face, contour_bary = dynamic_embedding(head)  # row 0: a face that looks ahead
+    return LandmarkEmbedding(
+        face_idx=np.concatenate([contour_face[0], static_face]),
+        bary=np.concatenate([contour_bary[0], static_bary]),
+        faces=head.faces,
+        num_vertices=len(head.mean),
+        contour_face_idx=contour_face,
+        contour_bary=contour_bary,
+    )
