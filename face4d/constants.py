@@ -14,6 +14,7 @@ LANDMARK_GROUPS: dict[str, slice] = {
     "eyes": slice(36, 48),
     "mouth": slice(48, 68),
 }
+OUTER_EYES = (36, 45)  # their outer corners
 
 # Open and closed polylines that draw the 68 points as a face.
 LANDMARK_LINES: tuple[tuple[int, ...], ...] = (
