@@ -1,0 +1,94 @@
+"""Step 8: train the volume network (VRN), on rendered heads by default; needs no photos.
+
+    python Reconstruction/vrn_train.py                                   # rendered demo heads, an eighth of the width, on a CPU
+    python Reconstruction/vrn_train.py --data demo/vrn --width 0.25 --epochs 20 --run vrn_quarter
+    python Reconstruction/vrn_train.py --data vrn_photos --width 1 --phases 16 --lr 1e-4 --epochs 40 --run vrn_photos
+    python Reconstruction/vrn_train.py --resume                          # goes on where a run was stopped
+    tensorboard --logdir runs
+
+Writes models/<run>.pt (for Reconstruction/vrn_demo.py), models/<run>.last.pt (to continue) and runs/<run>/. Prints the intersection over union of
+the test volumes beside that of the mean volume. docs/vrn.md has the measures.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from face4d.reconstruction.vrn_config import VolumeConfig
+from face4d.runtime import cli
+
+DEFAULT_SET, HEADS, HELD_OUT = Path("demo/vrn"), 640, 64
+
+
+def build_parser() -> ArgumentParser:
+    parser, default = cli.parser(__doc__), VolumeConfig()
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data", type=Path, metavar="DIR", help=f"set of Reconstruction/vrn_dataset.py (default: {DEFAULT_SET}, {HEADS} rendered heads, made if missing)"
+    )
+    training = parser.add_argument_group("training")
+    training.add_argument("--width", type=cli.positive_float, default=default.width, metavar="SHARE", help="of the published network's channels")
+    training.add_argument("--lr", type=cli.positive_float, default=default.lr, help="learning rate of RMSprop; peak of a one-cycle schedule")
+    training.add_argument("--lr-schedule", choices=("constant", "one-cycle"), default=default.lr_schedule, help="learning rate over all steps")
+    training.add_argument("--epochs", type=cli.positive_int, default=default.epochs, help="passes over the training samples")
+    training.add_argument("--batch-size", type=cli.positive_int, default=default.batch_size, metavar="B", help="pictures per step")
+    training.add_argument(
+        "--phases", type=cli.positive_int, default=default.phases, metavar="N", help="of the volume's 16 interleaved parts that a step's loss looks at"
+    )
+    cli.add_switch(training, "mirror", default.mirror, "mirror every other picture and its volume")
+    training.add_argument("--color-jitter", type=float, default=default.color_jitter, metavar="SHARE", help="largest change of colours and brightness")
+    training.add_argument("--grad-clip", type=float, default=default.grad_clip, metavar="NORM", help="largest gradient norm, 0 = off")
+    training.add_argument("--validate-every", type=cli.positive_int, default=default.validate_every, metavar="EPOCHS", help="epochs between validations")
+    training.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default=default.precision, help="of the products in training")
+    output = parser.add_argument_group("output")
+    output.add_argument("--run", metavar="NAME", default="vrn_demo", help="name of the run and its files")
+    output.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="folder of checkpoints")
+    output.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run records")
+    output.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
+    output.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help="time between last checkpoints, 0 = every epoch")
+    cli.add_run_flags(parser, "seed", "device", "threads", "overwrite", "dry-run", "quiet")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+
+    from face4d.reconstruction.face_model import load_face_model
+    from face4d.reconstruction.volume_set import open_volume_set, write_rendered_set
+    from face4d.reconstruction.vrn_train import train
+    from face4d.runtime.device import describe, keep_freed_memory, limit_threads, resolve_device
+    from face4d.runtime.run_folder import RunFolder
+    from face4d.runtime.training import Places
+
+    keep_freed_memory()
+    config = VolumeConfig().with_flags(vars(args))
+    limit_threads(args.threads, small=False)
+    device = resolve_device(args.device)
+    places = Places(args.models / f"{args.run}.pt", RunFolder(args.runs / args.run))
+    plan = f"{args.run}: {args.data or DEFAULT_SET}, width {config.width:g}, {config.epochs} epochs on {describe(device)}"
+    if args.dry_run:
+        print(f"would train {plan}\n{config}")
+        return
+    if not args.resume:
+        for path in (places.checkpoint, places.last, places.run.path):
+            cli.refuse_overwrite(path, args.overwrite)
+    if args.data is None:
+        data = write_rendered_set(DEFAULT_SET, load_face_model("demo"), HEADS, HELD_OUT, seed=27, quiet=args.quiet)
+    else:
+        data = open_volume_set(args.data)
+    if not args.resume:
+        places.run.clear_curves()
+    if not args.quiet:
+        print(f"{plan}; {len(data.training)} training and {len(data.testing)} test samples")
+    scores = train(data, config, places, device=device, resume=args.resume, checkpoint_seconds=args.checkpoint_seconds, quiet=args.quiet)
+    print(
+        f"{scores['test_samples']} test samples: IoU {scores['iou']:.3f} (mean volume {scores['mean_volume_iou']:.3f}; 1 - IoU "
+        f"{scores['iou_times_better']:.1f} times smaller), NME {scores['nme']:.2%} (mean volume {scores['mean_volume_nme']:.2%}); {scores['seconds']:.0f} s"
+    )
+    cli.report_written([places.checkpoint, places.run.path])
+
+
+if __name__ == "__main__":
+    cli.run(main)
