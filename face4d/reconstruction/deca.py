@@ -62,7 +62,7 @@ class Reconstructor:
     """
 
     def __init__(self, encoder: LoadedEncoder, face_model: FaceModel, device: torch.device | str = "cpu") -> None:
-        if encoder.face_digest not in (None, face_model.digest):
+        if encoder.fingerprint is not None and not face_model.is_model_of(encoder.fingerprint):
             raise InputError(
                 f"{encoder.path} with face model {face_model.source}", f"the model it was trained for ({encoder.face_model})", "another one"
             )
