@@ -18,7 +18,7 @@ from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.reconstruction.face_model import FaceModel
 from face4d.reconstruction.rendered_faces import RenderedFaces, photometric_difference, render_faces
 from face4d.reconstruction.vertex_error import face_errors, landmark_error
-from face4d.runtime.device import seed_everything
+from face4d.runtime.device import autocast, seed_everything
 from face4d.runtime.training import Places, run_epochs, set_learning_rate
 
 log = logging.getLogger(__name__)
@@ -75,20 +75,23 @@ class EncoderLoss:
         start = layout.shape + layout.texture
         weight[start : start + layout.expression] = directions[layout.shape :] / directions.max()
         self.weight = weight.to(scale.device)
+        shape = torch.as_tensor(face.model.shape_directions[:, :, : layout.shape]).float()  # (V, 3, S)
+        self.shape_directions = shape.permute(2, 0, 1).flatten(1).to(scale.device)  # (S, 3 V): the neutral face is linear in its shape
 
     def __call__(self, codes: Tensor, batch: RenderedFaces) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of predicted codes (B, total), and its parts."""
         config, true = self.config, batch.code
         found = self.layout.split(codes)
         parts = {"code": (((codes - batch.codes) / self.scale).abs() * self.weight).mean()}
-        neutral = (self.face.neutral(found.shape) - self.face.neutral(true.shape)).norm(dim=2).mean()
+        neutral = ((found.shape - true.shape) @ self.shape_directions).unflatten(1, (-1, 3)).norm(dim=2).mean()
         expressive = (self.face.unturned(found) - self.face.unturned(true)).norm(dim=2).mean()
-        parts["vertices"] = (neutral + expressive) / (2 * self.unit)
-        vertices, landmarks = self.face.pose(found)
+        parts["vertices"] = (2 * neutral + expressive) / (3 * self.unit)
+        layer, pose = self.face.layer, found.pose
+        landmarks = layer.landmarks(shape=found.shape, expression=found.expression, global_pose=pose[:, :3], jaw_pose=pose[:, 3:])
         parts["landmarks"] = 10 * (to_screen(landmarks, found.camera) - batch.landmarks)[..., :2].abs().mean()
         if config.photometric_faces:
             rows = slice(0, config.photometric_faces)
-            parts["photometric"] = 5 * photometric_difference(self.face, vertices[rows], found[rows], batch.rows(rows))
+            parts["photometric"] = 5 * photometric_difference(self.face, found[rows], batch.rows(rows))
         total = sum(getattr(config, f"weight_{name}") * value for name, value in parts.items())
         return total, parts
 
@@ -139,8 +142,9 @@ def train(
             batch = moved(faces.rows(chosen), config.image_size * _SHIFT // 112, generator)
             pictures = batch.pictures()  # (B, 3, S, S)
             noise = torch.randn(pictures.shape, generator=generator) * config.noise * torch.rand((), generator=generator)
-            codes = network((pictures + noise.to(device)).contiguous(memory_format=torch.channels_last))
-            value, parts = loss(codes, batch)
+            with autocast(config, device):
+                codes = network((pictures + noise.to(device)).contiguous(memory_format=torch.channels_last))
+            value, parts = loss(codes.float(), batch)
             optimizer.zero_grad()
             value.backward()
             if config.grad_clip:
