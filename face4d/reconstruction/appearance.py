@@ -42,7 +42,10 @@ class FaceRegions:
         lip_depth = marks[_OUTER_LIPS, 2].mean() - points[:, 2]
         within = _distance_to_polygon(flat, marks[_OUTER_LIPS, :2])
         weights["lips"] = _fade(within, 1.5 * unit) * skin * (lip_depth < 12 * unit)
-        weights["mouth"] = _fade(within, 4 * unit) * skin * np.clip((lip_depth - 9 * unit) / (6 * unit), 0, 1) * (lip_depth < 70 * unit) * front
+        lips = marks[_OUTER_LIPS, :2]
+        pocket = _distance_to_polygon(flat, lips.mean(0) + (lips - lips.mean(0)) * [0.95, 2.0])  # taller than the lips in front of it
+        depth = np.clip((lip_depth - 11 * unit) / (4 * unit), 0, 1) * (lip_depth < 70 * unit)
+        weights["mouth"] = _fade(pocket, 4 * unit) * skin * depth
         for brow in _BROWS:
             weights["brows"] = np.maximum(weights["brows"], _fade(_distance_to_line(flat, marks[brow, :2]) - 3 * unit, 2 * unit) * front * skin)
         for eye in _EYES:
@@ -54,7 +57,7 @@ class FaceRegions:
         cheeks = np.minimum(*(np.linalg.norm(flat - 0.5 * (marks[eye, :2].mean(0) + marks[mouth, :2]), axis=1) for eye, mouth in zip(_EYES, (48, 54))))
         weights["flush"] = np.exp(-0.5 * (cheeks / (15 * unit)) ** 2) * front * skin
         behind = marks[17:27, 2].mean() - points[:, 2]  # the hair line runs from the forehead over the temples to behind the ears
-        weights["hair"] = _fade(brow_height + 48 * unit - points[:, 1] - 0.75 * np.maximum(behind - 10 * unit, 0), 8 * unit) * skin
+        weights["hair"] = _fade(brow_height + 48 * unit - points[:, 1] - 0.75 * np.maximum(behind - 10 * unit, 0), 14 * unit) * skin
         weights["hair"] *= _fade(marks[33, 1] - 40 * unit - points[:, 1], 15 * unit)
         for other in range(piece.max() + 1):
             member = np.flatnonzero((piece == other) & ~skin)

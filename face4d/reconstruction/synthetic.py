@@ -15,7 +15,7 @@ from torch.nn import functional
 from face4d.errors import InputError
 from face4d.flame.layer import FlameLayer
 from face4d.reconstruction.appearance import FaceRegions, random_colors
-from face4d.reconstruction.camera import LIGHT_FACTORS, to_screen
+from face4d.reconstruction.camera import LIGHT_FACTORS, shade, to_screen
 from face4d.reconstruction.photo import DECA_MARGIN, DECA_SIZE, LANDMARK_MARGIN, VRN_FACE, VRN_SIZE
 from face4d.reconstruction.render import render
 from face4d.reconstruction.rotations import euler_to_axis_angle
@@ -93,8 +93,8 @@ class SyntheticFaces:
     def _parameters(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Shape (B, S), expression (B, E), pose (B, 6)."""
         shape = _normal(count, len(self._used_shape), generator=self.generator).clamp_(-2.5, 2.5) * self._used_shape
-        strength = 1.2 * torch.rand(count, 1, generator=self.generator)  # from neutral faces to strong expressions
-        expression = _normal(count, len(self._used_expression), generator=self.generator).clamp_(-2.5, 2.5) * strength * self._used_expression
+        strength = 0.8 * torch.rand(count, 1, generator=self.generator)  # from neutral faces to strong expressions
+        expression = _normal(count, len(self._used_expression), generator=self.generator).clamp_(-2, 2) * strength * self._used_expression
         degrees = _normal(count, 3, generator=self.generator).clamp_(-2, 2) * torch.tensor([10.0, 22.0, 8.0])  # nod, turn, tilt
         opening = (_normal(count, 1, generator=self.generator) * 0.18).clamp_(0, 0.45)  # half of the mouths are closed
         sideways = _normal(count, 2, generator=self.generator) * 0.02
@@ -114,15 +114,18 @@ class SyntheticFaces:
 
 
 def random_light(count: int, generator: torch.Generator) -> Tensor:
-    """Light (B, 9, 3): ambient, a lamp in front and a weaker one anywhere, of slightly different colours."""
-    ambient = 0.35 + 0.4 * torch.rand(count, 1, generator=generator)
+    """Light (B, 9, 3): ambient, a lamp in front and a weaker one anywhere, of slightly different colours; a face turned to it gets 0.6 to 1.05."""
+    ambient = 0.3 + 0.4 * torch.rand(count, 1, generator=generator)
     key = lamp(_directions(count, torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.0, 0.4, 0.8]), generator))  # (B, 9)
     fill = lamp(_directions(count, torch.tensor([1.0, 1.0, 1.0]), torch.zeros(3), generator))
     strengths = torch.rand(count, 2, generator=generator) * torch.tensor([0.6, 0.3]) + torch.tensor([0.3, 0.0])
     tints = 1 + 0.06 * _normal(count, 3, 3, generator=generator)  # (B, source, colour)
     total = strengths[:, :1, None] * key[..., None] * tints[:, None, 0] + strengths[:, 1:, None] * fill[..., None] * tints[:, None, 1]
     total[:, 0] += ambient / LIGHT_FACTORS[0] * tints[:, 2]
-    return total
+    ahead = functional.normalize(torch.tensor([[0.0, 0.0, 1.0], [0.6, 0.0, 0.8], [-0.6, 0.0, 0.8], [0.0, 0.5, 0.8], [0.0, -0.5, 0.8]]), dim=1)
+    brightness = shade(ahead.expand(count, -1, -1), total).mean((1, 2))
+    exposure = 0.6 + 0.45 * torch.rand(count, generator=generator)
+    return total * (exposure / brightness)[:, None, None]
 
 
 def lamp(direction: Tensor) -> Tensor:

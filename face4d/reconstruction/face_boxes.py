@@ -1,0 +1,134 @@
+"""Where the face is in a photo: from landmark files, or from OpenCV's bundled frontal-face detector."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from scipy.io import loadmat
+
+from face4d.constants import NUM_LANDMARKS
+from face4d.errors import InputError
+from face4d.reconstruction.photo import FaceBox
+from face4d.runtime.safe_pickle import load_npy
+
+logger = logging.getLogger(__name__)
+
+MAT_LANDMARKS = "pt3d_68"  # AFLW2000-3D and 300W-LP, (3, 68)
+_INSTALL = 'python -m pip install "opencv-python-headless<5"'
+_DETECTION_SIDE = 640  # pixels: photos are shrunk to it, which a face worth reconstructing survives
+_SMALLEST_FACE = 0.08  # of the shorter side of the photo
+_FINAL_SCALE, _NEIGHBOURS = 1.1, 5
+
+
+def read_landmarks(path: str | Path) -> np.ndarray:
+    """68 landmarks of a photo in pixels.
+
+    Args:
+        path: ``.npy`` (68, 2 or 3); text of 68 rows, blanks or commas between the numbers (``.pts`` of 300-W too); or ``.mat`` with
+            ``pt3d_68`` (3, 68), as in AFLW2000-3D.
+
+    Returns:
+        (68, 2 or 3) float64.
+
+    Raises:
+        InputError: no such file, another content, or numbers that are not finite.
+    """
+    path = Path(path)
+    expected = f"{NUM_LANDMARKS} landmarks of a photo (.npy, .txt, .pts, or .mat with {MAT_LANDMARKS})"
+    if not path.is_file():
+        raise InputError(path, expected, "no such file")
+    if path.suffix.lower() == ".npy":
+        points = load_npy(path)
+    elif path.suffix.lower() == ".mat":
+        points = _read_mat(path, expected)
+    else:
+        points = _read_text(path, expected)
+    points = np.asarray(points)
+    if points.dtype.kind not in "iuf" or points.ndim != 2 or len(points) != NUM_LANDMARKS or points.shape[1] not in (2, 3):
+        raise InputError(path, expected, f"{points.dtype} {points.shape}")
+    if not np.isfinite(points).all():
+        raise InputError(path, expected, "NaN or infinity")
+    return points.astype(np.float64)
+
+
+def _read_mat(path: Path, expected: str) -> np.ndarray:
+    try:
+        content = loadmat(path, variable_names=[MAT_LANDMARKS])
+    except NotImplementedError:
+        raise InputError(path, expected, "a MATLAB 7.3 file; save it with -v7") from None
+    except Exception as error:  # damaged files raise nearly anything
+        raise InputError(path, expected, f"{error or type(error).__name__}") from None
+    if MAT_LANDMARKS not in content:
+        raise InputError(path, expected, f"no {MAT_LANDMARKS}")
+    return np.asarray(content[MAT_LANDMARKS]).T
+
+
+def _read_text(path: Path, expected: str) -> np.ndarray:
+    try:
+        lines = path.read_text(encoding="utf-8").replace(",", " ").replace(";", " ").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(path, expected, "a file that is not text") from None
+    rows = [line.split() for line in lines]
+    if path.suffix.lower() == ".pts":
+        rows = [row for row in rows if row and row[0][0] in "+-.0123456789"]
+    try:
+        return np.array([[float(word) for word in row] for row in rows if row])
+    except ValueError as error:
+        raise InputError(path, expected, str(error)) from None
+
+
+def detect_faces(photo: np.ndarray, path: str | Path) -> list[FaceBox]:
+    """All upright, roughly frontal faces that OpenCV's Haar cascade finds, the largest first.
+
+    Viola and Jones, "Rapid Object Detection using a Boosted Cascade of Simple Features", CVPR 2001.
+
+    Args:
+        photo: (H, W, 3) float in 0..1.
+        path: of the photo, for messages.
+
+    Raises:
+        InputError: OpenCV is not installed; says how to install it.
+    """
+    cv2 = _opencv(path)
+    height, width = photo.shape[:2]
+    scale = min(1.0, _DETECTION_SIDE / max(height, width))
+    grey = (photo @ np.array([0.299, 0.587, 0.114], dtype=photo.dtype) * 255).astype(np.uint8)
+    if scale < 1:
+        grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA)
+    cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"))
+    smallest = max(int(_SMALLEST_FACE * min(grey.shape)), 20)
+    found = cascade.detectMultiScale(cv2.equalizeHist(grey), _FINAL_SCALE, _NEIGHBOURS, minSize=(smallest, smallest))
+    boxes = [FaceBox(*(np.array([x, y, x + w, y + h]) / scale).tolist(), "detector") for x, y, w, h in found]
+    return sorted(boxes, key=lambda box: (-box.width * box.height, box.left, box.top))
+
+
+def find_face(photo: np.ndarray, path: str | Path) -> FaceBox:
+    """The largest face that :func:`detect_faces` finds; says so in the log when there are several.
+
+    Raises:
+        InputError: no face, or OpenCV is not installed.
+    """
+    boxes = detect_faces(photo, path)
+    if not boxes:
+        raise InputError(path, "a face, upright and roughly from the front (or its place: --box, --landmarks)", "none")
+    if len(boxes) > 1:
+        box = boxes[0]
+        logger.warning(
+            "%s: %d faces, the largest is taken: %.0f x %.0f pixels at left %.0f, top %.0f", path, len(boxes), box.width, box.height, box.left, box.top
+        )
+    return boxes[0]
+
+
+def _opencv(path: str | Path) -> ModuleType:
+    try:
+        import cv2
+
+        cv2.CascadeClassifier  # OpenCV 5 keeps it in another package
+    except (ImportError, AttributeError):
+        raise InputError(
+            path, f"a face box (--box), landmarks (--landmarks), or OpenCV 4 to find the face: {_INSTALL}", "none of them"
+        ) from None
+    return cv2
