@@ -34,7 +34,7 @@ class LoadedEncoder:
         layout: of the codes.
         image_size: pixels.
         face_model: the face it was trained for, ``demo`` or a folder.
-        face_digest: of that model's arrays, None for the published weights.
+        fingerprint: of that model, None for the published weights.
         detail_encoder, detail_generator: of the published weights, else None.
         metrics: of the training, where it was ours.
     """
@@ -44,7 +44,7 @@ class LoadedEncoder:
     layout: CodeLayout
     image_size: int
     face_model: str
-    face_digest: str | None = None
+    fingerprint: tuple[float, ...] | None = None
     detail_encoder: nn.Module | None = None
     detail_generator: nn.Module | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -90,13 +90,14 @@ def _published(path: Path, content: dict[str, Any]) -> LoadedEncoder:
     if missing == ["E_flame"] or "E_flame" in missing:
         raise InputError(path, f"weights by group: {', '.join(_GROUPS)}", f"no {', '.join(missing)}")
     layout = CodeLayout()
-    coarse = Encoder(layout.total)
+    with torch.device("meta"):  # weights follow at once, so none are drawn
+        coarse, fine, generator = Encoder(layout.total), Encoder(NUM_DETAIL), DetailGenerator()
     load_weights(coarse, content["E_flame"], path, "E_flame")
     detail_encoder = detail_generator = None
     if missing:
         log.warning("%s: no %s, so there will be no fine displacement", path, " and ".join(missing))
     else:
-        detail_encoder, detail_generator = Encoder(NUM_DETAIL), DetailGenerator()
+        detail_encoder, detail_generator = fine, generator
         load_weights(detail_encoder, content["E_detail"], path, "E_detail")
         load_weights(detail_generator, content["D_detail"], path, "D_detail")
     unused = [name for name, value in content.items() if name not in _GROUPS and isinstance(value, dict) and value]
@@ -109,13 +110,14 @@ def _own(path: Path) -> LoadedEncoder:
     record = load_checkpoint(path, CHECKPOINT_KIND)
     try:
         config, layout = record["config"], CodeLayout(**record["layout"])
-        encoder = Encoder(layout.total, config["backbone"], config["hidden"])
+        with torch.device("meta"):  # weights follow at once, so none are drawn
+            encoder = Encoder(layout.total, config["backbone"], config["hidden"])
         weights = fold_scale(record["model"])
-        face, image_size, digest = record["source"]["face_model"], int(config["image_size"]), record["face_digest"]
+        face, image_size, fingerprint = record["source"]["face_model"], int(config["image_size"]), tuple(record["face_fingerprint"])
     except (KeyError, TypeError) as error:
         raise InputError(path, f"a {CHECKPOINT_KIND} with its configuration", f"none that fits ({error})") from None
     load_weights(encoder, weights, path, "model")
-    return LoadedEncoder(path, encoder, layout, image_size, face, digest, metrics=record.get("metrics", {}))
+    return LoadedEncoder(path, encoder, layout, image_size, face, fingerprint, metrics=record.get("metrics", {}))
 
 
 def fold_scale(weights: dict[str, Tensor]) -> dict[str, Tensor]:

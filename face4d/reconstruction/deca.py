@@ -19,6 +19,7 @@ from face4d.errors import InputError
 from face4d.reconstruction.camera import to_pixels, to_screen
 from face4d.reconstruction.checkpoints import LoadedEncoder, load_encoder
 from face4d.reconstruction.encoder import FaceCode
+from face4d.reconstruction.face_boxes import find_face
 from face4d.reconstruction.face_model import FaceModel, load_face_model
 from face4d.reconstruction.photo import DECA_SIZE, Crop, FaceBox, crop_face, read_photo
 from face4d.reconstruction.resnet import for_inference
@@ -62,7 +63,7 @@ class Reconstructor:
     """
 
     def __init__(self, encoder: LoadedEncoder, face_model: FaceModel, device: torch.device | str = "cpu") -> None:
-        if encoder.face_digest not in (None, face_model.digest):
+        if encoder.fingerprint is not None and not face_model.is_model_of(encoder.fingerprint):
             raise InputError(
                 f"{encoder.path} with face model {face_model.source}", f"the model it was trained for ({encoder.face_model})", "another one"
             )
@@ -174,7 +175,7 @@ def neutral_from_photo(
 
     Returns:
         vertices (V, 3) float32 metres of the neutral expression and pose, faces (F, 3) int32, and what else is known: ``checkpoint``,
-        ``face_model``, ``crop`` (3, 3), ``box``, ``landmarks`` (68, 3) in photo pixels and the code's parts.
+        ``face_model``, ``crop`` (3, 3), ``landmarks`` (68, 3) in photo pixels and the code's parts.
 
     Raises:
         InputError: no photo, no face, no weights: each in one line.

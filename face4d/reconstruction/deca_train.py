@@ -5,64 +5,26 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from face4d.errors import InputError
 from face4d.reconstruction.camera import to_screen
 from face4d.reconstruction.checkpoints import CHECKPOINT_KIND
 from face4d.reconstruction.encoder import CodeLayout, Encoder
+from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.reconstruction.face_model import FaceModel
 from face4d.reconstruction.rendered_faces import RenderedFaces, photometric_difference, render_faces
 from face4d.reconstruction.vertex_error import face_errors, landmark_error
-from face4d.runtime.config import TrainingConfig
-from face4d.runtime.device import seed_everything
+from face4d.runtime.device import autocast, seed_everything
 from face4d.runtime.training import Places, run_epochs, set_learning_rate
 
 log = logging.getLogger(__name__)
 
 _HELD_OUT_SEED = 1_000_003  # added to the seed: held-out faces are never training faces
 _SHIFT = 4  # pixels of 112 by which pictures are moved, either way
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderConfig(TrainingConfig):
-    """Network and training of the coarse encoder.
-
-    Attributes:
-        backbone: ``small``, ``resnet18`` or ``resnet50``.
-        hidden: numbers between the two linear layers.
-        image_size: pixels a side of what it sees.
-        faces, held_out: rendered for training and for the scores.
-        photometric_faces: faces of each batch that are drawn again as predicted and compared with their pictures; 0 = none.
-        weight_code, weight_vertices, weight_landmarks, weight_photometric: of the four losses.
-        noise: standard deviation of the noise added to pictures, of 0..1.
-    """
-
-    lr: float = 2e-3
-    epochs: int = 20
-    batch_size: int = 32
-    validate_every: int = 1
-    backbone: str = "small"
-    hidden: int = 512
-    image_size: int = 112
-    faces: int = 12_000
-    held_out: int = 256
-    photometric_faces: int = 2
-    weight_code: float = 1.0
-    weight_vertices: float = 1.0
-    weight_landmarks: float = 1.0
-    weight_photometric: float = 0.2
-    noise: float = 0.02
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.image_size < 32 or self.faces < 2 or self.held_out < 1 or self.batch_size < 2:
-            raise InputError("encoder training", "pictures of at least 32 pixels, batches and training sets of at least 2 faces, 1 held out", f"{self}")
 
 
 class ScaledEncoder(Encoder):
@@ -113,20 +75,23 @@ class EncoderLoss:
         start = layout.shape + layout.texture
         weight[start : start + layout.expression] = directions[layout.shape :] / directions.max()
         self.weight = weight.to(scale.device)
+        shape = torch.as_tensor(face.model.shape_directions[:, :, : layout.shape]).float()  # (V, 3, S)
+        self.shape_directions = shape.permute(2, 0, 1).flatten(1).to(scale.device)  # (S, 3 V): the neutral face is linear in its shape
 
     def __call__(self, codes: Tensor, batch: RenderedFaces) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of predicted codes (B, total), and its parts."""
         config, true = self.config, batch.code
         found = self.layout.split(codes)
         parts = {"code": (((codes - batch.codes) / self.scale).abs() * self.weight).mean()}
-        neutral = (self.face.neutral(found.shape) - self.face.neutral(true.shape)).norm(dim=2).mean()
+        neutral = ((found.shape - true.shape) @ self.shape_directions).unflatten(1, (-1, 3)).norm(dim=2).mean()
         expressive = (self.face.unturned(found) - self.face.unturned(true)).norm(dim=2).mean()
-        parts["vertices"] = (neutral + expressive) / (2 * self.unit)
-        vertices, landmarks = self.face.pose(found)
+        parts["vertices"] = (2 * neutral + expressive) / (3 * self.unit)
+        layer, pose = self.face.layer, found.pose
+        landmarks = layer.landmarks(shape=found.shape, expression=found.expression, global_pose=pose[:, :3], jaw_pose=pose[:, 3:])
         parts["landmarks"] = 10 * (to_screen(landmarks, found.camera) - batch.landmarks)[..., :2].abs().mean()
         if config.photometric_faces:
             rows = slice(0, config.photometric_faces)
-            parts["photometric"] = 5 * photometric_difference(self.face, vertices[rows], found[rows], batch.rows(rows))
+            parts["photometric"] = 5 * photometric_difference(self.face, found[rows], batch.rows(rows))
         total = sum(getattr(config, f"weight_{name}") * value for name, value in parts.items())
         return total, parts
 
@@ -177,8 +142,9 @@ def train(
             batch = moved(faces.rows(chosen), config.image_size * _SHIFT // 112, generator)
             pictures = batch.pictures()  # (B, 3, S, S)
             noise = torch.randn(pictures.shape, generator=generator) * config.noise * torch.rand((), generator=generator)
-            codes = network((pictures + noise.to(device)).contiguous(memory_format=torch.channels_last))
-            value, parts = loss(codes, batch)
+            with autocast(config, device):
+                codes = network((pictures + noise.to(device)).contiguous(memory_format=torch.channels_last))
+            value, parts = loss(codes.float(), batch)
             optimizer.zero_grad()
             value.backward()
             if config.grad_clip:
@@ -196,7 +162,7 @@ def train(
     identity = {
         "config": config.as_dict(),
         "layout": layout.as_dict(),
-        "face_digest": face.digest,
+        "face_fingerprint": list(face.fingerprint),
         "data_digest": f"{faces.digest()} {held_out.digest()}",
     }
     return run_epochs(

@@ -119,7 +119,7 @@ class DetailGenerator(nn.Module):
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: object, group: str) -> None:
-    """Fill a network; unlike the published program, which skips them without a word, an absent or mis-shaped entry is refused.
+    """Fill a network, which may be on the meta device; unlike the published program, which skips them without a word, an absent or mis-shaped entry is refused.
 
     Raises:
         InputError: names the first entries that are missing or of another shape.
@@ -133,7 +133,8 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: object
         raise InputError(f"{path}, {group}", "entries of this network's shapes", _first(other))
     if not all(torch.isfinite(weights[name]).all() for name in own if name in weights and own[name].is_floating_point()):
         raise InputError(f"{path}, {group}", "finite weights", "NaN or infinity")
-    network.load_state_dict({name: weights.get(name, own[name]) for name in own})
+    counters = {name: torch.zeros((), dtype=torch.int64) for name in own if name not in weights}  # read by nothing
+    network.load_state_dict({name: weights[name] for name in own if name in weights} | counters, assign=True)
 
 
 def _first(names: list[str], count: int = 3) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +28,18 @@ class FaceModel:
         model: its arrays.
         layer: the same as a layer with landmarks.
         uv: its texture layout.
-        digest: of the arrays that give shapes their meaning; codes of an encoder hold for one digest only.
+        fingerprint: numbers that tell models apart; the codes of an encoder hold for one model only.
     """
 
     source: str
     model: FlameModel
     layer: FlameLayer
     uv: UvLayout
-    digest: str
+    fingerprint: tuple[float, ...]
+
+    def is_model_of(self, fingerprint: Sequence[float]) -> bool:
+        """Whether a fingerprint is this model's, up to the rounding of other machines."""
+        return len(fingerprint) == len(self.fingerprint) and np.allclose(fingerprint, self.fingerprint, rtol=1e-3, atol=1e-5)
 
     def pose(self, code: FaceCode) -> tuple[Tensor, Tensor]:
         """Vertices (B, V, 3) and landmarks (B, 68, 3), metres, as seen in the photo: expression, jaw and head pose."""
@@ -78,10 +82,15 @@ def build_face_model(
     """A :class:`FaceModel` of arrays; ``folder`` may hold a texture layout."""
     layer = FlameLayer(model, embedding, num_shape=layout.shape, num_expression=layout.expression).to(device)
     uv = find_layout(folder, model.template, model.faces)
-    digest = hashlib.sha256()
-    for array in (model.template, model.shape_directions[:, :, : layout.shape], model.expression_directions[:, :, : layout.expression]):
-        digest.update(np.ascontiguousarray(array, dtype="<f4").round(7).tobytes())
-    return FaceModel(source, model, layer, uv, digest.hexdigest()[:16])
+    return FaceModel(source, model, layer, uv, _fingerprint(model))
+
+
+def _fingerprint(model: FlameModel) -> tuple[float, ...]:
+    """Numbers that differ between models: V, and the template and every direction weighted over the vertices."""
+    weight = np.cos(np.arange(3 * model.num_vertices)).reshape(-1, 3)
+    parts = (model.template[..., None], model.shape_directions, model.expression_directions)
+    sums = [np.einsum("vc,vck->k", weight, part.astype(np.float64)) for part in parts]
+    return float(model.num_vertices), *np.concatenate(sums).round(9).tolist()
 
 
 def _demo_embedding() -> LandmarkEmbedding:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.constants import NUM_LANDMARKS
+from face4d.reconstruction.face_boxes import find_face, read_landmarks
 from face4d.reconstruction.photo import FaceBox
 
-log = logging.getLogger(__name__)
-
+LANDMARK_SUFFIXES = (".npy", ".mat", ".pts", ".txt")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _OUTER_EYES = (36, 45)  # of the 68 landmarks
 
@@ -57,7 +55,7 @@ class FaceFinder:
 
     Args:
         box: left, top, right, bottom in pixels, for all photos.
-        landmarks: a file for all photos, or a folder with ``<photo>.npy`` or ``<photo>.mat``.
+        landmarks: a file for all photos, or a folder with one named as the photo but for the suffix.
     """
 
     def __init__(self, box: Sequence[float] | None = None, landmarks: str | Path | None = None) -> None:
@@ -75,60 +73,18 @@ class FaceFinder:
         if self.box is not None:
             return self.box, None
         if self.landmarks is None:
-            return detected_face(photo, path), None
-        points = read_photo_landmarks(self._file(Path(path)))
+            return find_face(photo, path), None
+        points = read_landmarks(self._file(Path(path)))
         return points, points
 
     def _file(self, photo: Path) -> Path:
         if not self.landmarks.is_dir():
             return self.landmarks
-        for suffix in (".npy", ".mat"):
+        for suffix in LANDMARK_SUFFIXES:
             file = self.landmarks / f"{photo.stem}{suffix}"
             if file.is_file():
                 return file
-        raise InputError(photo, f"its landmarks, {photo.stem}.npy or {photo.stem}.mat in {self.landmarks}", "neither")
-
-
-def detected_face(photo: np.ndarray, path: str | Path) -> FaceBox:
-    """The largest face the detector finds.
-
-    Raises:
-        InputError: no detector, or no face.
-    """
-    from face4d.reconstruction.detector import detect_face
-
-    return detect_face(photo, path)
-
-
-def read_photo_landmarks(path: str | Path) -> np.ndarray:
-    """68 landmarks in pixels of a photo: npy (68, 2 or 3), or ``pt3d_68`` (3, 68) of an AFLW2000 mat file.
-
-    Returns:
-        (68, 2 or 3) float64.
-
-    Raises:
-        InputError: no such file, or other content.
-    """
-    from scipy.io import loadmat
-
-    path = Path(path)
-    expected = f"{NUM_LANDMARKS} landmarks in pixels: npy (68, 2 or 3), or mat with pt3d_68 (3, 68)"
-    if not path.is_file():
-        raise InputError(path, expected, "no such file")
-    try:
-        if path.suffix.lower() == ".mat":
-            points = np.asarray(loadmat(path, variable_names=["pt3d_68"])["pt3d_68"]).T
-        else:
-            points = np.load(path, allow_pickle=False)
-    except KeyError:
-        raise InputError(path, expected, "no pt3d_68") from None
-    except Exception as error:  # damaged mat files raise nearly anything
-        raise InputError(path, expected, f"an unreadable file ({error})") from None
-    if points.ndim != 2 or len(points) != NUM_LANDMARKS or points.shape[1] not in (2, 3) or points.dtype.kind not in "fiu":
-        raise InputError(path, expected, f"{points.dtype} {points.shape}")
-    if not np.isfinite(points).all():
-        raise InputError(path, expected, "NaN or infinity")
-    return points.astype(np.float64)
+        raise InputError(photo, f"its landmarks, {photo.stem} with {', '.join(LANDMARK_SUFFIXES)}, in {self.landmarks}", "none")
 
 
 def landmark_nme(found: np.ndarray, true: np.ndarray) -> float:

@@ -91,11 +91,12 @@ def render_faces(
     return RenderedFaces(*(torch.cat(part) for part in zip(*parts)), layout)
 
 
-def photometric_difference(face: FaceModel, vertices: Tensor, code: FaceCode, true: RenderedFaces) -> Tensor:
+def photometric_difference(face: FaceModel, code: FaceCode, true: RenderedFaces) -> Tensor:
     """Mean absolute difference () between pictures and faces drawn again with predicted geometry, camera and light in their true colours.
 
     Counted where the predicted face is, so that the background does not matter. Derivatives go through shading and colours in the face, not
     through its outline.
     """
+    vertices, _ = face.pose(code)
     drawn = render(vertices, face.layer.faces, code.camera, code.light, true.images.shape[-1], colors=true.colours.float() / 255)
     return ((drawn.image.clamp(0, 1) - true.pictures()).abs() * drawn.mask).sum() / (3 * drawn.mask.sum()).clamp_min(1)

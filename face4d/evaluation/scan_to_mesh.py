@@ -1,0 +1,190 @@
+"""Measure reconstructed meshes against scans: median, mean and standard deviation of the scan-to-mesh distance, as in the NoW protocol.
+
+    python -m face4d.evaluation.scan_to_mesh --scans scans --meshes reconstructed --landmarks scan_landmarks --flame models/flame --output scores
+    python -m face4d.evaluation.scan_to_mesh --scans scans --meshes reconstructed --landmarks scan_landmarks --mesh-landmarks mesh_landmarks
+
+Scans and meshes are PLY or OBJ files. A mesh belongs to the scan of its own name, of its folder's name, or whose name its own begins with
+(<scan>_<anything>.ply); a scan may have many meshes. Landmarks are files <name>.npy or <name>.txt, seven points or 68: outer and inner
+corner of the right eye, inner and outer corner of the left eye, under the nose, right and left corner of the mouth (subject's sides).
+Prints the table; with --output writes scan_to_mesh.csv, .md, .tex and .json.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from face4d.errors import InputError
+from face4d.runtime import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_SUFFIXES = (".ply", ".obj")
+_UNITS = {"m": 1.0, "mm": 1e-3}
+
+
+def build_parser() -> ArgumentParser:
+    parser = cli.parser(__doc__)
+    data = parser.add_argument_group("data")
+    data.add_argument("--scans", type=Path, required=True, metavar="DIR", help="folder of scans, or one scan")
+    data.add_argument("--meshes", type=Path, required=True, metavar="DIR", help="folder of reconstructed meshes at any depth, or one mesh")
+    data.add_argument("--landmarks", type=Path, metavar="DIR", help="landmarks of the scans (default: beside the scans)")
+    data.add_argument("--mesh-landmarks", type=Path, metavar="DIR", help="landmarks of the meshes (default: beside the meshes), or")
+    data.add_argument("--flame", type=Path, metavar="DIR", help="landmark embedding of FLAME, to read them off meshes of its topology, or")
+    data.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of another topology (face_idx, bary, faces)")
+    data.add_argument("--unit", choices=tuple(_UNITS), default="m", help="of the scans and their landmarks")
+    how = parser.add_argument_group("measure")
+    how.add_argument(
+        "--radius", type=cli.positive_float, default=1.4, metavar="X", help="of the measured ball around the middle of the face, in mean sizes of the face"
+    )
+    cli.add_switch(how, "whole", False, "measure every point of the scans")
+    how.add_argument("--refine", type=_rounds, default=0, metavar="N", help="rounds of closest-point alignment after that on the landmarks")
+    cli.add_switch(how, "scaled", True, "let the alignment change the mesh's size (--no-scaled: the meshes are in the scans' unit)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the tables")
+    cli.add_run_flags(parser, "overwrite", "quiet")
+    return parser
+
+
+def _rounds(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    if args.output:
+        for suffix in ("csv", "md", "tex", "json"):
+            cli.refuse_overwrite(args.output / f"scan_to_mesh.{suffix}", args.overwrite)
+
+    from tqdm import tqdm
+
+    from face4d.evaluation.scan_distance import pooled, scan_to_mesh, seven_landmarks
+    from face4d.evaluation.tables import Column, text_table, write_table
+    from face4d.mesh.ply import read_ply_vertices
+    from face4d.mesh.sequence import read_mesh
+    from face4d.runtime.atomic import write_json
+
+    scans = {path.stem: path for path in _files(args.scans, "scans")}
+    pairs = [(path, _scan_of(path, args.meshes, scans)) for path in _files(args.meshes, "meshes")]
+    mesh_landmarks = _mesh_landmarks(args)
+    unit = _UNITS[args.unit]
+    mesh_unit = 1.0 if args.scaled else unit
+    rows, results = [], []
+    for path, scan in tqdm(pairs, desc="meshes", disable=args.quiet):
+        points = (read_ply_vertices(scan) if scan.suffix.lower() == ".ply" else read_mesh(scan)[0]) * unit
+        marks = seven_landmarks(read_points(_beside(scan, args.scans, args.landmarks))) * unit
+        vertices, faces = read_mesh(path)
+        own_marks = seven_landmarks(mesh_landmarks(path, vertices))
+        try:
+            result = scan_to_mesh(
+                points, marks, vertices * mesh_unit, faces, own_marks * mesh_unit,
+                radius=float("inf") if args.whole else args.radius, refine=args.refine, scaled=args.scaled,
+            )  # fmt: skip
+        except ValueError as error:
+            raise InputError(path, f"a mesh to be laid on {scan.name}", str(error)) from None
+        results.append(result)
+        name = path.relative_to(args.meshes).as_posix() if args.meshes.is_dir() else path.name
+        rows.append(
+            {"mesh": name, "scan": scan.stem, "median": result.median, "mean": result.mean, "std": result.std,
+             "points": len(result.distances), "scale": result.similarity.scale / unit if args.scaled else 1.0}
+        )  # fmt: skip
+    total = {"mesh": "all points", **pooled(results)}
+    columns = (
+        Column("mesh", "mesh"), Column("scan", "scan"), Column("median", "median (mm)", ".3f", best="min"), Column("mean", "mean (mm)", ".3f", best="min"),
+        Column("std", "std (mm)", ".3f", best="min"), Column("points", "points"), Column("scale", "scale", ".5g"),
+    )  # fmt: skip
+    print(text_table(columns, [*rows, total]))
+    if args.output:
+        written = write_table(args.output / "scan_to_mesh", columns, [*rows, total], contest=[True] * len(rows) + [False])
+        write_json(args.output / "scan_to_mesh.json", {"unit": "mm", "meshes": rows, "all": pooled(results)})
+        cli.report_written([*written, args.output / "scan_to_mesh.json"])
+
+
+def read_points(path: str | Path) -> np.ndarray:
+    """Seven or 68 landmarks (7 or 68, 3) of an npy or text file.
+
+    Raises:
+        InputError: no such file, another content, NaN or infinity.
+    """
+    import numpy as np
+
+    from face4d.runtime.safe_pickle import load_npy
+
+    path = Path(path)
+    expected = "seven or 68 landmarks with x, y, z"
+    if path.suffix == ".npy":
+        points = np.asarray(load_npy(path))
+    else:
+        try:
+            rows = path.read_text(encoding="utf-8").replace(",", " ").splitlines()
+            points = np.array([[float(word) for word in row.split()] for row in rows if row.strip()])
+        except FileNotFoundError:
+            raise InputError(path, expected, "no such file") from None
+        except ValueError as error:  # not numbers, rows of different lengths, no text at all
+            raise InputError(path, expected, str(error)) from None
+    if points.dtype.kind not in "iuf" or points.shape not in ((7, 3), (68, 3)):
+        raise InputError(path, expected, f"{points.dtype} {points.shape}")
+    if not np.isfinite(points).all():
+        raise InputError(path, expected, "NaN or infinity")
+    return points.astype(np.float64)
+
+
+def _files(root: Path, what: str) -> list[Path]:
+    if root.is_file():
+        return [root]
+    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()) if root.is_dir() else []
+    if not found:
+        raise InputError(root, f"{what}, .ply or .obj", "none" if root.is_dir() else "no such folder")
+    return found
+
+
+def _scan_of(mesh: Path, root: Path, scans: dict[str, Path]) -> Path:
+    """The scan a mesh belongs to, by its name; if there is one scan and one mesh, they belong together."""
+    if root.is_file() and len(scans) == 1:
+        return next(iter(scans.values()))
+    names = [mesh.stem, *(folder.name for folder in mesh.relative_to(root).parents if folder.name)] if root.is_dir() else [mesh.stem]
+    for name in names:
+        candidates = [scan for scan in scans if name == scan or (name.startswith(scan) and not name[len(scan)].isalnum())]
+        if candidates:
+            return scans[max(candidates, key=len)]
+    raise InputError(mesh, f"a mesh named after one of the scans ({', '.join(sorted(scans)[:3])}{', ...' if len(scans) > 3 else ''})", mesh.stem)
+
+
+def _beside(path: Path, root: Path, folder: Path | None) -> Path:
+    """The landmark file of a scan or mesh: in ``folder``, at the same depth or at its top, or beside it."""
+    places = [path.parent] if folder is None else [folder]
+    if folder is not None and root.is_dir():
+        places.insert(0, folder / path.relative_to(root).parent)
+    for place in places:
+        for suffix in (".npy", ".txt"):
+            if (place / f"{path.stem}{suffix}").is_file():
+                return place / f"{path.stem}{suffix}"
+    raise InputError(places[-1] / f"{path.stem}.npy", f"seven or 68 landmarks of {path.name} (.npy or .txt)", "no such file")
+
+
+def _mesh_landmarks(args: Namespace) -> Callable[[Path, np.ndarray], np.ndarray]:
+    """How to get the landmarks of a mesh (path, vertices)."""
+    if sum(value is not None for value in (args.mesh_landmarks, args.flame, args.landmark_embedding)) > 1:
+        raise InputError("--mesh-landmarks, --flame, --landmark-embedding", "at most one of them", "several")
+    if args.flame is None and args.landmark_embedding is None:
+        return lambda path, vertices: read_points(_beside(path, args.meshes, args.mesh_landmarks))
+
+    from face4d.landmarks import extract, load_embedding, load_flame_embedding
+
+    embedding = load_flame_embedding(args.flame) if args.flame is not None else load_embedding(args.landmark_embedding)
+
+    def read_off(path: Path, vertices: np.ndarray) -> np.ndarray:
+        if len(vertices) != embedding.num_vertices:
+            raise InputError(path, f"a mesh of the embedding's {embedding.num_vertices} vertices", f"{len(vertices)}")
+        return extract(embedding, vertices)
+
+    return read_off
+
+
+if __name__ == "__main__":
+    cli.run(main)
