@@ -1,4 +1,4 @@
-"""Meshes with colour: OBJ with a texture picture, PLY with a colour per vertex."""
+"""Meshes with colour: OBJ with a texture picture or a colour per vertex, PLY with a colour per vertex."""
 
 from __future__ import annotations
 
@@ -68,4 +68,23 @@ def write_coloured_ply(path: str | Path, vertices: np.ndarray, faces: np.ndarray
         f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
     write_bytes(path, b"".join((header.encode("ascii"), rows.tobytes(), face_rows(faces))))
+    return Path(path)
+
+
+def write_coloured_obj(path: str | Path, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray) -> Path:
+    """Write an OBJ whose ``v`` lines end with a colour, as MeshLab, Blender and trimesh read it.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3).
+        colours: (V, 3) sRGB in 0..1.
+
+    Raises:
+        InputError: coordinates that are not finite.
+    """
+    if not np.isfinite(vertices).all():
+        raise InputError(path, "finite vertex coordinates", "NaN or infinity")
+    rows = np.concatenate([np.asarray(vertices, np.float64), np.clip(colours, 0, 1)], axis=1)
+    text = "v %.6f %.6f %.6f %.4f %.4f %.4f\n" * len(rows) % tuple(rows.ravel())
+    write_text(path, text + "f %d %d %d\n" * len(faces) % tuple((np.asarray(faces, np.int64) + 1).ravel()))
     return Path(path)

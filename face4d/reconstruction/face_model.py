@@ -55,8 +55,12 @@ class FaceModel:
         return self.layer(shape=code.shape, expression=code.expression, jaw_pose=code.pose[:, 3:]).vertices
 
 
-def load_face_model(source: str | Path, layout: CodeLayout = CodeLayout(), device: torch.device | str = "cpu") -> FaceModel:
+def load_face_model(
+    source: str | Path, layout: CodeLayout = CodeLayout(), device: torch.device | str = "cpu", contour: str = "geometry"
+) -> FaceModel:
     """The model of ``source``: ``demo``, a folder such as ``models/flame``, or one model file in such a folder.
+
+    ``contour`` says which jaw line points a turned head has, see :class:`~face4d.flame.layer.FlameLayer`.
 
     Raises:
         InputError: a missing file (says where it comes from) or one of other content.
@@ -68,7 +72,7 @@ def load_face_model(source: str | Path, layout: CodeLayout = CodeLayout(), devic
     else:
         file = find_model(source)
         model, embedding, folder = load_flame_model(file), load_flame_embedding(file.parent), file.parent
-    return build_face_model(str(source), model, embedding, folder, layout, device)
+    return build_face_model(str(source), model, embedding, folder, layout, device, contour)
 
 
 def build_face_model(
@@ -78,9 +82,10 @@ def build_face_model(
     folder: Path | None = None,
     layout: CodeLayout = CodeLayout(),
     device: torch.device | str = "cpu",
+    contour: str = "geometry",
 ) -> FaceModel:
     """A :class:`FaceModel` of arrays; ``folder`` may hold a texture layout."""
-    layer = FlameLayer(model, embedding, num_shape=layout.shape, num_expression=layout.expression).to(device)
+    layer = FlameLayer(model, embedding, num_shape=layout.shape, num_expression=layout.expression, contour=contour).to(device)
     uv = find_layout(folder, model.template, model.faces)
     return FaceModel(source, model, layer, uv, _fingerprint(model))
 

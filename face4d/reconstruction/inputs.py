@@ -74,10 +74,11 @@ class FaceFinder:
             return self.box, None
         if self.landmarks is None:
             return find_face(photo, path), None
-        points = read_landmarks(self._file(Path(path)))
+        points = read_landmarks(self.file(Path(path)))
         return points, points
 
-    def _file(self, photo: Path) -> Path:
+    def file(self, photo: Path) -> Path:
+        """The landmark file of a photo; raises :class:`InputError` where there is none."""
         if not self.landmarks.is_dir():
             return self.landmarks
         for suffix in LANDMARK_SUFFIXES:

@@ -233,8 +233,8 @@ def write_rendered_set(
     quiet: bool = False,
 ) -> VolumeSet:
     """The default training set: renderings of a FLAME-format head, other people in the test part."""
-    source = {"kind": "rendered heads", "face_model": face_model.source, "face_digest": face_model.digest, "seed": seed}
-    source |= {"training": training, "testing": testing}
+    source = {"kind": "rendered heads", "face_model": face_model.source, "seed": seed}
+    source |= {"fingerprint": list(face_model.fingerprint[:12]), "training": training, "testing": testing}
     parts = {
         "training": rendered_samples(face_model, training, seed),
         "testing": rendered_samples(face_model, testing, seed + _HELD_OUT_SEED),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from face4d.errors import InputError
 from face4d.runtime.config import TrainingConfig
 
+CHECKPOINT_KIND = "volume network"
+
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeConfig(TrainingConfig):

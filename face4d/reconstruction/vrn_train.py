@@ -12,11 +12,10 @@ from face4d.errors import InputError
 from face4d.reconstruction.volume_set import VolumeSample, VolumeSet
 from face4d.reconstruction.voxels import VolumeGrid, iou, nme, surface, unpack, visible
 from face4d.reconstruction.vrn import UPSAMPLING, VolumeNetwork, volume_loss
-from face4d.reconstruction.vrn_config import VolumeConfig
+from face4d.reconstruction.vrn_config import CHECKPOINT_KIND, VolumeConfig
 from face4d.runtime.device import autocast, seed_everything
 from face4d.runtime.training import Places, run_epochs, set_learning_rate
 
-CHECKPOINT_KIND = "volume network"
 _VALIDATED = 24  # test samples looked at in each validation
 _PRIOR_SAMPLES = 100
 _LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6)  # at which the mean volume is cut; its best one counts

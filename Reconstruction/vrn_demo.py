@@ -1,0 +1,83 @@
+"""Step 8: the head in a photo by way of its volume (VRN).
+
+    python Reconstruction/vrn_demo.py photo.jpg --box 80 60 210 220
+    python Reconstruction/vrn_demo.py photos/ --landmarks photos/         # <photo>.npy or AFLW2000's <photo>.mat; with depth also prints the error
+    python Reconstruction/vrn_demo.py photos/ --checkpoint models/vrn_unguided.pth --volume
+
+Writes Reconstruction_VRN/<photo>/<photo>_mesh.obj and .ply with colours (pixels of the photo, y up), _overview.png (crop, depth, slices, mesh)
+and with --volume the volume. Weights: models/vrn_demo.pt of Reconstruction/vrn_train.py, or the published ones. Weights trained on rendered
+heads are poor on photos; docs/vrn.md has numbers.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from face4d.runtime import cli
+
+
+def build_parser() -> ArgumentParser:
+    parser = cli.parser(__doc__)
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="photos, or folders of photos")
+    face = parser.add_argument_group("where the face is", "default: found by the detector")
+    face.add_argument("--box", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="pixels, from brows to chin and ear to ear")
+    face.add_argument("--landmarks", type=Path, metavar="PATH", help="68 landmarks in pixels, npy or AFLW2000's mat; a folder: <photo>.npy or .mat")
+    model = parser.add_argument_group("model")
+    model.add_argument("--checkpoint", type=Path, default=Path("models/vrn_demo.pt"), metavar="FILE", help="weights")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", type=Path, default=Path("Reconstruction_VRN"), metavar="DIR", help="a folder per photo is made in it")
+    cli.add_switch(output, "volume", False, "also write the volume (npz, bits along the depth)")
+    cli.add_run_flags(parser, "device", "threads", "overwrite", "dry-run", "quiet")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+
+    from tqdm import tqdm
+
+    from face4d.errors import InputError
+    from face4d.reconstruction.inputs import FaceFinder, name_results, photo_paths
+    from face4d.reconstruction.photo import read_photo
+    from face4d.reconstruction.photo_volumes import landmarks_away
+    from face4d.reconstruction.volumetric import load_volume_network, reconstruct, write_volume_face
+    from face4d.runtime.device import limit_threads, resolve_device
+
+    limit_threads(args.threads, small=False)
+    jobs = name_results(photo_paths(args.photos))
+    for _, name in jobs:
+        cli.refuse_overwrite(args.output / name, args.overwrite)
+    loaded = load_volume_network(args.checkpoint, device=resolve_device(args.device))
+    if args.dry_run:
+        print(f"would write {len(jobs)} heads to {args.output}, with {loaded.path}")
+        return
+    finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
+    bar = tqdm(jobs, "reconstructing", unit="photo", disable=args.quiet, dynamic_ncols=True)
+    for path, name in bar:
+        try:
+            photo = read_photo(path)
+            face, truth = finder.find(photo, path)
+            found = reconstruct(loaded, photo, face)
+        except InputError as error:  # of many photos, one without a face stops nothing
+            if len(jobs) == 1:
+                raise
+            skipped.append(str(error))
+            continue
+        write_volume_face(args.output / name, name, found, volume=args.volume)
+        folders.append(args.output / name)
+        if truth is not None and truth.shape[1] == 3:
+            errors.append(found.nme(landmarks_away(finder.file(path), truth)))
+            bar.write(f"{path}: NME {errors[-1]:.2%} of the outer eye distance")
+    for line in skipped:
+        print(f"left out: {line}")
+    if errors:
+        print(f"NME of {len(errors)} photos: mean {sum(errors) / len(errors):.2%}, median {sorted(errors)[len(errors) // 2]:.2%} of the outer eye distance")
+    if not folders:
+        raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
+    cli.report_written(folders)
+
+
+if __name__ == "__main__":
+    cli.run(main)
