@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         except InputError as error:  # of many photos, one without a face stops nothing
             if len(jobs) == 1:
                 raise
-            skipped.append(str(error))
+            skipped.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
             continue
         write_volume_face(args.output / name, name, found, volume=args.volume)
         folders.append(args.output / name)
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             errors.append(found.nme(landmarks_away(finder.file(path), truth)))
             bar.write(f"{path}: NME {errors[-1]:.2%} of the outer eye distance")
     for line in skipped:
-        print(f"left out: {line}")
+        print(f"left out {line}")
     if errors:
         print(f"NME of {len(errors)} photos: mean {sum(errors) / len(errors):.2%}, median {sorted(errors)[len(errors) // 2]:.2%} of the outer eye distance")
     if not folders:

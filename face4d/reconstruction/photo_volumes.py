@@ -86,7 +86,7 @@ class PhotoSamples:
                 sample = self.sample(path, name)
             except InputError as error:
                 self.dropped[name] = str(error)
-                log.warning("left out: %s", error)
+                log.warning("left out %s: %s", path, error)
                 continue
             yield sample
 

@@ -214,11 +214,11 @@ def rendered_samples(face_model: Any, count: int, seed: int, grid: VolumeGrid = 
     faces = SyntheticFaces(face_model.layer, seed, framing="vrn")
     triangles = face_model.layer.faces.cpu().numpy()
     for start in range(0, count, _RENDERED_TOGETHER):
-        batch = faces.batch(min(_RENDERED_TOGETHER, count - start))
+        batch = faces.batch(_RENDERED_TOGETHER)  # always as many, so that head 5 is the same one in every set of a seed
         vertices = to_pixels(to_screen(batch.vertices, batch.camera), grid.width).double().cpu().numpy()
         landmarks = to_pixels(batch.screen_landmarks, grid.width).double().cpu().numpy()
         images = batch.images.permute(0, 2, 3, 1).cpu().numpy()
-        for number in range(len(images)):
+        for number in range(min(_RENDERED_TOGETHER, count - start)):
             yield make_sample(f"head_{start + number:06d}", images[number], vertices[number], triangles, landmarks[number], grid)
 
 

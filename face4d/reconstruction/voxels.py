@@ -182,7 +182,7 @@ def surface(volume: np.ndarray, grid: VolumeGrid = VRN_GRID, level: float = 0.5)
     spans = [np.flatnonzero(filled.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
     low = [max(span[0] - 1, 0) for span in spans]
     part = volume[tuple(slice(start, span[-1] + 2) for start, span in zip(low, spans))]
-    found, faces, _, _ = marching_cubes(np.pad(part.astype(np.float32), 1), level, gradient_direction="ascent")
+    found, faces, _, _ = marching_cubes(np.pad(part.astype(np.float32), 1), level, gradient_direction="descent")  # the axes turn round
     found = found + np.array(low) - 1
     vertices = np.stack([found[:, 2], found[:, 1], grid.z(found[:, 0])], axis=1)
     return vertices.astype(np.float32), faces.astype(np.int32)
