@@ -11,9 +11,9 @@ from face4d.errors import InputError
 from face4d.mesh.ply import read_ply
 from face4d.reconstruction import vrn_train
 from face4d.reconstruction.face_model import load_face_model
-from face4d.reconstruction.photo import FaceBox, vrn_crop
+from face4d.reconstruction.photo import Crop, FaceBox, vrn_crop
 from face4d.reconstruction.volume_set import write_rendered_set
-from face4d.reconstruction.volumetric import load_volume_network, places, reconstruct, surface_colours, write_volume_face
+from face4d.reconstruction.volumetric import LoadedVolumeNetwork, load_volume_network, places, reconstruct, surface_colours, write_volume_face
 from face4d.reconstruction.vrn import VolumeNetwork
 from face4d.reconstruction.vrn_config import VolumeConfig
 from face4d.runtime.run_folder import RunFolder
@@ -52,14 +52,14 @@ def test_interrupted_and_resumed_equals_uninterrupted(data, trained, tmp_path, m
         return whole(*arguments)
 
     monkeypatch.setattr(vrn_train, "vary", interrupted)
+    monkeypatch.setattr(vrn_train, "evaluate", lambda network, data: {"iou": 0.0})  # the weights are what is compared
     with pytest.raises(KeyboardInterrupt):
         vrn_train.train(data, TINY, there, checkpoint_seconds=0, quiet=True)
     assert there.last.exists() and not there.checkpoint.exists()
-    scores = vrn_train.train(data, TINY, there, resume=True, quiet=True)
+    vrn_train.train(data, TINY, there, resume=True, quiet=True)
     assert len(calls) == 6
     first, second = (torch.load(path, weights_only=True)["model"] for path in (trained[0].checkpoint, there.checkpoint))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert scores["iou"] == trained[1]["iou"]
     with pytest.raises(InputError, match="width"):
         vrn_train.train(data, VolumeConfig(width=1 / 16, epochs=2, batch_size=2, validate_every=2, seed=3), there, resume=True, quiet=True)
 
@@ -87,18 +87,22 @@ def test_bad_configurations_and_sets_are_refused(data, tmp_path):
         vrn_train.train(data, VolumeConfig(batch_size=8), Places(tmp_path / "x.pt", RunFolder(tmp_path / "x")), quiet=True)
 
 
-def test_a_photo_becomes_a_coloured_head(data, trained, tmp_path):
+def test_a_photo_becomes_a_coloured_head(data, trained, tmp_path, monkeypatch):
     loaded = load_volume_network(trained[0].checkpoint)
     sample = data.read("training", data.training[0])
+    found = loaded.volume(sample.image / 255.0)
+    np.testing.assert_array_equal(found > 0.5, vrn_train.predict(loaded.network, sample))
+    # from here on a network that knows: two epochs fill no head, and what follows the network is looked at
+    monkeypatch.setattr(LoadedVolumeNetwork, "volume", lambda self, picture: sample.volume().astype(np.float32))
     photo = np.kron(sample.image, np.ones((2, 2, 1))) / 255.0
     landmarks = sample.landmarks * 2.0
-    bias = loaded.network[-1][0][1].bias  # two epochs do not fill a head surely; the path from picture to files is what is looked at
-    bias += 3.0
-    found = reconstruct(loaded, photo, landmarks)
     crop = vrn_crop(FaceBox.of_landmarks(landmarks))
-    assert found.crop == crop and found.colours.shape == found.vertices.shape and 0 <= found.colours.min() <= found.colours.max() <= 1
-    assert abs(places(landmarks, crop)[:, 2].mean()) < 1e-9
-    assert 0 < found.nme(landmarks) < 5
+    monkeypatch.setattr("face4d.reconstruction.volumetric.vrn_crop", lambda box: Crop(0.5, (0.0, 0.0), 192, "reflect"))
+    found = reconstruct(loaded, photo, landmarks)
+    assert crop.size == 192 and found.crop != crop  # the rendering is not framed to the pixel as its landmarks would frame it
+    crop = found.crop
+    assert found.colours.shape == found.vertices.shape and 0 <= found.colours.min() <= found.colours.max() <= 1
+    assert found.nme(landmarks) < 0.03
     for path in write_volume_face(tmp_path / "a", "a", found, volume=True):
         assert path.stat().st_size > 1000
     vertices, faces = read_ply(tmp_path / "a" / "a_mesh.ply")
@@ -110,6 +114,14 @@ def test_a_photo_becomes_a_coloured_head(data, trained, tmp_path):
         assert volume["volume"].shape == (25, 192, 192)
     overview = Image.open(tmp_path / "a" / "a_overview.png")
     assert overview.size == (8 * 384, 384)
+
+
+def test_landmarks_as_places_are_centred_in_depth():
+    crop = Crop(0.5, (10.0, 20.0), 192, "reflect")
+    landmarks = np.random.default_rng(0).normal(100, 20, (68, 3))
+    found = places(landmarks, crop)
+    np.testing.assert_allclose(found[:, :2], landmarks[:, :2] * 0.5 + [10, 20])
+    np.testing.assert_allclose(found[:, 2], (landmarks[:, 2] - landmarks[:, 2].mean()) * 0.5)
 
 
 def test_hidden_vertices_take_the_nearest_visible_colour():
