@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.reconstruction.volumetric import load_volume_network, reconstruct, write_volume_face
     from face4d.runtime.device import limit_threads, resolve_device
 
-    limit_threads(args.threads, small=False)
+    limit_threads(args.threads, small=True)  # one photo at a time gains little from more
     jobs = name_results(photo_paths(args.photos))
     for _, name in jobs:
         cli.refuse_overwrite(args.output / name, args.overwrite)
@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         folders.append(args.output / name)
         if truth is not None and truth.shape[1] == 3:
             errors.append(found.nme(landmarks_away(finder.file(path), truth)))
-            bar.write(f"{path}: NME {errors[-1]:.2%} of the outer eye distance")
+            if not args.quiet:
+                bar.write(f"{path}: NME {errors[-1]:.2%} of the outer eye distance")
     for line in skipped:
         print(f"left out {line}")
     if errors:
