@@ -145,6 +145,8 @@ def test_parts_scores_and_bits():
     assert first_layers(other[::-1])[0, 0] == 3 and first_layers(other & False)[0, 0] == 9
     grid = VolumeGrid(9, 4, 5, center=0.0)
     np.testing.assert_array_equal(visible(np.array([[1, 1, 4.0], [1, 1, 6.0]]), other[::-1], grid), [True, False])
+    big = np.ones((3, 9, 9), bool)
+    np.testing.assert_array_equal(visible(np.array([[1.0, 4, 0], [4, 4, 0]]), big, VolumeGrid(3, 9, 9, center=0.0), rim=3), [False, True])
 
 
 def test_nme_is_in_eye_distances():

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 OWN_FILE = "models/vrn_demo.pt"
 _PUBLISHED_GRID = VolumeGrid(step=0.5, center=100.0)
 _PUBLISHED_LEVEL = 10 / 255
+_RIM = 3  # pixels along the outline whose colours may be the background's
 _TURN = np.deg2rad(40.0)  # of the second view of the overview
 
 
@@ -154,7 +155,7 @@ def reconstruct(loaded: LoadedVolumeNetwork, photo: np.ndarray, face: FaceBox | 
     vertices, faces = surface(volume, loaded.grid, loaded.level)
     if not len(vertices):
         raise InputError(loaded.path, "a network that finds a head in the photo", "one that fills no voxel")
-    shown = visible(vertices, volume > loaded.level, loaded.grid)
+    shown = visible(vertices, volume > loaded.level, loaded.grid, rim=_RIM)
     return VolumeFace(crop, picture, volume, vertices, faces, surface_colours(picture, vertices, shown), loaded.grid, loaded.level)
 
 

@@ -199,11 +199,17 @@ def first_layers(volume: np.ndarray) -> np.ndarray:
     return np.where(volume.any(axis=0), volume.argmax(axis=0), len(volume))
 
 
-def visible(vertices: np.ndarray, volume: np.ndarray, grid: VolumeGrid = VRN_GRID, margin: float = 2.0) -> np.ndarray:
-    """Which places (V, 3) the picture of a bool volume shows: those at most ``margin`` layers behind the first one of their pixel, (V,) bool."""
+def visible(vertices: np.ndarray, volume: np.ndarray, grid: VolumeGrid = VRN_GRID, margin: float = 2.0, rim: int = 0) -> np.ndarray:
+    """Which places (V, 3) the picture of a bool volume shows, (V,) bool.
+
+    Args:
+        margin: layers that a place may lie behind the first one of its pixel.
+        rim: pixels along the outline that do not count.
+    """
     column = np.clip(np.rint(vertices[:, 0]), 0, grid.width - 1).astype(int)
     row = np.clip(np.rint(vertices[:, 1]), 0, grid.height - 1).astype(int)
-    return grid.layer(vertices[:, 2]) <= first_layers(volume)[row, column] + margin
+    shown = grid.layer(vertices[:, 2]) <= first_layers(volume)[row, column] + margin
+    return shown & ndimage.binary_erosion(volume.any(axis=0), iterations=rim)[row, column] if rim else shown
 
 
 def eye_distance(landmarks: np.ndarray) -> float:
