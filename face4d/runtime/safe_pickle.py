@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from face4d.errors import InputError
 
@@ -17,6 +18,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): __import__("_codecs").encode,
     ("collections", "OrderedDict"): __import__("collections").OrderedDict,
+    ("builtins", "set"): set,
+    ("builtins", "object"): object,
 }
 for _package in ("numpy.core", "numpy._core"):
     _ALLOWED[(f"{_package}.multiarray", "_reconstruct")] = np._core.multiarray._reconstruct
@@ -24,18 +27,96 @@ for _package in ("numpy.core", "numpy._core"):
     _ALLOWED[(f"{_package}.numeric", "_frombuffer")] = np._core.numeric._frombuffer
 
 
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
+class _Recorded:
+    """In place of an object of another package: takes the state the pickle sets, runs nothing of that package."""
+
+    def __new__(cls, *args: Any) -> _Recorded:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise pickle.UnpicklingError(f"the state of a {type(self).__name__} of the type {type(state).__name__}")
+        self.__dict__.update(state)
+
+
+class _Chumpy(_Recorded):
+    """An array of chumpy, the package FLAME was made with, or a selection of another's entries (``chumpy.reordering.Select``)."""
+
+    def value(self) -> np.ndarray:
+        state = vars(self)
+        if isinstance(state.get("x"), np.ndarray):
+            return state["x"]
+        if {"a", "idxs", "preferred_shape"} <= state.keys():
+            entries = np.asarray(_plain(state["a"])).ravel()[np.asarray(_plain(state["idxs"]))]
+            return entries.reshape(tuple(state["preferred_shape"]))
+        raise pickle.UnpicklingError(f"a chumpy expression of {', '.join(sorted(map(str, state))) or 'nothing'}, not an array")
+
+
+class _Sparse(_Recorded):
+    """A scipy sparse matrix; rebuilt by scipy from its checked arrays."""
+
+    format = ""
+
+    def value(self) -> sparse.spmatrix:
+        state = vars(self)
+        shape = tuple(int(n) for n in state.get("_shape", state.get("shape")))
+        if self.format == "coo":
+            row, col = state["coords"] if "coords" in state else (state["row"], state["col"])
+            matrix = sparse.coo_matrix((state["data"], (row, col)), shape=shape)
+        else:
+            make = {"csc": sparse.csc_matrix, "csr": sparse.csr_matrix}[self.format]
+            matrix = make((state["data"], state["indices"], state["indptr"]), shape=shape)
+            matrix.check_format(full_check=True)  # indices beyond the shape would be read from memory that is not the matrix's
+        return matrix
+
+
+_SPARSE = {f"{name}_{kind}": type(name, (_Sparse,), {"format": name}) for name in ("csc", "csr", "coo") for kind in ("matrix", "array")}
+
+
+def _reconstructor(kind: type, base: type, state: Any) -> _Recorded:
+    """``copyreg._reconstructor`` for stand-ins only."""
+    if not (isinstance(kind, type) and issubclass(kind, _Recorded) and base is object):
+        raise pickle.UnpicklingError(f"a reconstruction of {kind!r}")
+    return kind()
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        module = _PYTHON_2.get(module, module)
+        if module.partition(".")[0] == "chumpy":
+            return _Chumpy
+        if module.startswith("scipy.sparse") and name in _SPARSE:
+            return _SPARSE[name]
+        if (module, name) == ("copyreg", "_reconstructor"):
+            return _reconstructor
         try:
             return _ALLOWED[(module, name)]
         except KeyError:
             raise pickle.UnpicklingError(f"a reference to {module}.{name}") from None
 
 
-def load_pickle(path: str | Path) -> Any:
-    """Load a pickle that holds nothing but numbers, strings, containers and numpy arrays.
+def _plain(value: Any) -> Any:
+    """The value with every stand-in, at any depth of dicts, lists and tuples, turned into what it stands for."""
+    if isinstance(value, _Recorded):
+        return value.value()
+    if isinstance(value, dict):
+        return type(value)((key, _plain(entry)) for key, entry in value.items())
+    if type(value) in (list, tuple):
+        return type(value)(_plain(entry) for entry in value)
+    return value
 
-    Python 2 pickles are read as latin1. No other class or function is ever looked up, so nothing in the file can run.
+
+def load_pickle(path: str | Path) -> Any:
+    """Load a pickle that holds nothing but numbers, strings, containers, numpy arrays, scipy sparse matrices and chumpy arrays.
+
+    Python 2 pickles are read as latin1. Chumpy need not be there: its arrays become numpy arrays. No other class or function is ever
+    looked up, so nothing in the file can run.
 
     Raises:
         InputError: the file is missing, damaged, or refers to anything else.
@@ -71,7 +152,7 @@ def load_npy(path: str | Path) -> Any:
 
 def _unpickle(path: Path, data: bytes) -> Any:
     try:
-        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+        return _plain(_ArrayUnpickler(io.BytesIO(data), encoding="latin1").load())
     except InputError:
         raise
     except Exception as error:  # a damaged pickle may raise nearly anything
