@@ -1,0 +1,173 @@
+"""Coarser and coarser meshes of one template, the steps between them, and the spirals of each: all a spiral decoder knows of the topology.
+
+Level 0 is the template; every further level keeps about a quarter of the vertices of the one before, as they are. Going back up, each vertex
+is a mix of the three corners of its closest coarse triangle (Ranjan et al., Generating 3D Faces using Convolutional Mesh
+Autoencoders, ECCV 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from face4d.dense.spirals import build_spirals, default_references
+from face4d.errors import InputError
+from face4d.runtime.safe_pickle import load_pickle
+
+# Of the published decoder, finest level first; a deeper hierarchy would go on with the last.
+RINGS = (2, 2, 1, 1, 1)
+DILATION = (2, 2, 1, 1, 1)
+FLAME_REFERENCES = (3567, 4051, 4597)
+
+NEGLIGIBLE_WEIGHT = 1e-9
+SAME_DISTANCE = 1e-6  # metres; symmetric templates have pairs of vertices equally far, but for rounding
+
+
+@dataclass(frozen=True)
+class Level:
+    """One mesh of a hierarchy.
+
+    Attributes:
+        vertices: (V, 3) float64, metres.
+        faces: (F, 3) int32.
+        spirals: (V + 1, k) int64 vertex indices; -1 and the last row are the dummy vertex.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    spirals: np.ndarray
+
+
+@dataclass(frozen=True)
+class Step:
+    """From a level with V vertices to the next coarser one, and back.
+
+    Attributes:
+        kept: vertex indices of the finer level, one for each vertex of the coarser.
+        corners: (V, 3) int64 vertices of the coarser level that mix to each of the finer.
+        weights: (V, 3) float64, how; barycentric, so rows sum to 1.
+    """
+
+    kept: np.ndarray
+    corners: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Levels from fine to coarse and the steps between neighbours.
+
+    Attributes:
+        levels: at least one.
+        steps: one less.
+    """
+
+    levels: tuple[Level, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Vertices of every level."""
+        return tuple(len(level.vertices) for level in self.levels)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything as named arrays, for files; :meth:`from_arrays` reads them back."""
+        named = {f"level{number}_{name}": value for number, level in enumerate(self.levels) for name, value in vars(level).items()}
+        return named | {f"step{number}_{name}": value for number, step in enumerate(self.steps) for name, value in vars(step).items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], source: str | Path = "hierarchy") -> Hierarchy:
+        """The hierarchy whose :meth:`arrays` these are.
+
+        Raises:
+            InputError: arrays are missing or do not fit together; it names ``source``.
+        """
+        depth = sum(name.endswith("_spirals") for name in arrays)
+        try:
+            levels = tuple(Level(*(np.asarray(arrays[f"level{n}_{name}"]) for name in ("vertices", "faces", "spirals"))) for n in range(depth))
+            steps = tuple(Step(*(np.asarray(arrays[f"step{n}_{name}"]) for name in ("kept", "corners", "weights"))) for n in range(depth - 1))
+        except KeyError as error:
+            raise InputError(source, "the arrays of a mesh hierarchy", f"no {error.args[0]}") from None
+        hierarchy = cls(levels, steps)
+        fits = depth > 0 and all(
+            step.corners.shape == step.weights.shape == (size, 3) and step.kept.shape == (coarse,) and 0 <= step.corners.min() and step.corners.max() < coarse
+            for step, size, coarse in zip(steps, hierarchy.sizes, hierarchy.sizes[1:])
+        )
+        fits = fits and all(-1 <= level.spirals.min() and level.spirals.max() < size == len(level.spirals) - 1 for level, size in zip(levels, hierarchy.sizes))
+        if not fits:
+            raise InputError(source, "the arrays of a mesh hierarchy", "arrays that do not fit together")
+        return hierarchy
+
+
+def with_spirals(
+    meshes: Sequence[tuple[np.ndarray, np.ndarray]], steps: Sequence[Step], references: Sequence[int] | None = None
+) -> Hierarchy:
+    """Complete a hierarchy by the spirals of its meshes.
+
+    Args:
+        meshes: vertices and faces of every level.
+        steps: between them.
+        references: vertices of level 0 that spirals point to, see :func:`~face4d.dense.spirals.build_spirals`; on coarser levels the
+            vertices nearest to them, the first of equals. Default: :func:`~face4d.dense.spirals.default_references`.
+    """
+    vertices, faces = meshes[0]
+    if references is None:
+        references = default_references(vertices, faces)
+    points = vertices[list(references)]
+    levels = []
+    for number, (vertices, faces) in enumerate(meshes):
+        distance = np.linalg.norm(vertices[None] - points[:, None], axis=2)  # (references, V)
+        nearest = np.argmax(distance <= distance.min(axis=1, keepdims=True) + SAME_DISTANCE, axis=1).tolist()
+        kind = min(number, len(RINGS) - 1)
+        levels.append(Level(vertices, faces, build_spirals(vertices, faces, nearest, RINGS[kind], DILATION[kind])))
+    return Hierarchy(tuple(levels), tuple(steps))
+
+
+def read_downsampling_matrices(path: str | Path, references: Sequence[int] = FLAME_REFERENCES) -> Hierarchy:
+    """The hierarchy in a ``downsampling_matrices.pkl`` of Sparse2Dense (``M_verts_faces``, ``D``, ``U``).
+
+    Its weights are those of projections onto triangles, so some lie beyond 0..1.
+
+    Raises:
+        InputError: missing, damaged, or of other content.
+    """
+    content = load_pickle(path)
+    expected = "M_verts_faces, D and U of a mesh hierarchy"
+    if not (isinstance(content, dict) and {"M_verts_faces", "D", "U"} <= content.keys()):
+        raise InputError(path, expected, "other content")
+    try:
+        meshes = [(np.asarray(v, dtype=np.float64), np.asarray(f).astype(np.int32)) for v, f in content["M_verts_faces"]]
+        steps = []
+        for down, up, (fine, _), (coarse, _) in zip(content["D"], content["U"], meshes[:-1], meshes[1:], strict=True):
+            if down.shape != (len(coarse), len(fine)) or up.shape != (len(fine), len(coarse)):
+                raise ValueError(f"matrices {down.shape} and {up.shape} between {len(fine)} and {len(coarse)} vertices")
+            kept = np.asarray(down.argmax(axis=1)).ravel().astype(np.int64)
+            steps.append(Step(kept, *_three_per_row(up)))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(path, expected, str(error)) from None
+    if references and max(references) >= len(meshes[0][0]):
+        raise InputError(path, f"a template with vertex {max(references)}", f"{len(meshes[0][0])} vertices")
+    return with_spirals(meshes, steps, references)
+
+
+def _three_per_row(matrix: object) -> tuple[np.ndarray, np.ndarray]:
+    """Columns (V, 3) and values (V, 3) of a matrix with at most three entries that count in each row."""
+    rows = matrix.tocsr() if hasattr(matrix, "tocsr") else None
+    if rows is None:
+        from scipy import sparse
+
+        rows = sparse.csr_matrix(np.asarray(matrix))
+    rows.sum_duplicates()
+    rows.data[np.abs(rows.data) < NEGLIGIBLE_WEIGHT] = 0
+    rows.eliminate_zeros()
+    counts = np.diff(rows.indptr)
+    if counts.max(initial=0) > 3:
+        raise ValueError(f"a row of {counts.max()} weights")
+    corners, weights = np.zeros((len(counts), 3), dtype=np.int64), np.zeros((len(counts), 3))
+    place = np.arange(len(rows.data)) - np.repeat(rows.indptr[:-1], counts)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    corners[owner, place], weights[owner, place] = rows.indices, rows.data
+    return corners, weights
