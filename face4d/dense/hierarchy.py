@@ -23,7 +23,7 @@ DILATION = (2, 2, 1, 1, 1)
 FLAME_REFERENCES = (3567, 4051, 4597)
 
 NEGLIGIBLE_WEIGHT = 1e-9
-SAME_DISTANCE = 1e-6  # metres; symmetric templates have pairs of vertices equally far, but for rounding
+SAME_DISTANCE = 1e-9  # metres; symmetric templates have pairs of vertices equally far, but for rounding
 
 
 @dataclass(frozen=True)
