@@ -9,18 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
-from face4d.dense.spirals import build_spirals, default_references
+from face4d.dense.edge_collapse import collapse_edges
+from face4d.dense.spirals import build_spirals, connected_components, default_references
 from face4d.errors import InputError
+from face4d.mesh.closest import check_surface, closest_points
+from face4d.runtime.atomic import replacing
 from face4d.runtime.safe_pickle import load_pickle
 
 # Of the published decoder, finest level first; a deeper hierarchy would go on with the last.
 RINGS = (2, 2, 1, 1, 1)
 DILATION = (2, 2, 1, 1, 1)
 FLAME_REFERENCES = (3567, 4051, 4597)
+
+REDUCTION = 4  # vertices of a level to those of the next
+DEPTH = 5  # levels
+CACHE_FORMAT = 1  # goes into the digest: one more whenever other arrays come of the same template
+DEFAULT_CACHE = Path("models", "template_cache")
 
 NEGLIGIBLE_WEIGHT = 1e-9
 SAME_DISTANCE = 1e-9  # metres; symmetric templates have pairs of vertices equally far, but for rounding
@@ -100,6 +110,137 @@ class Hierarchy:
         if not fits:
             raise InputError(source, "the arrays of a mesh hierarchy", "arrays that do not fit together")
         return hierarchy
+
+
+def template_hierarchy(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    *,
+    matrices: str | Path | None = None,
+    references: Sequence[int] | None = None,
+    cache: str | Path | None = DEFAULT_CACHE,
+    source: str | Path = "template",
+) -> Hierarchy:
+    """The hierarchy of a template, from the cache where it has been made before.
+
+    Args:
+        vertices: (V, 3) metres.
+        faces: (F, 3).
+        matrices: a ``downsampling_matrices.pkl`` whose hierarchy to take in place of one's own; it must be of this template.
+        references: vertices that spirals point to. Default: those of FLAME with ``matrices``, else found by
+            :func:`~face4d.dense.spirals.default_references`.
+        cache: folder of hierarchies made before, one file for each digest of all that goes in; None = no cache. A damaged file is made again.
+        source: file to name in errors.
+
+    Raises:
+        InputError: no surface (see :func:`build_hierarchy`), or matrices of another template.
+    """
+    if cache is None:
+        return _template_hierarchy(vertices, faces, matrices, references, source)
+    if matrices is not None and not Path(matrices).is_file():
+        raise InputError(matrices, "mesh hierarchy matrices", "no such file")
+    digest = sha256(f"{CACHE_FORMAT} {RINGS} {DILATION} {REDUCTION} {DEPTH} {references}".encode())
+    for array, kind in ((vertices, np.float64), (faces, np.int64)):
+        digest.update(f"{np.shape(array)}".encode() + np.ascontiguousarray(array, dtype=kind).tobytes())
+    if matrices is not None:
+        digest.update(Path(matrices).read_bytes())
+    path = Path(cache) / f"{digest.hexdigest()[:32]}.npz"
+    try:
+        with np.load(path) as arrays:
+            return Hierarchy.from_arrays(dict(arrays), path)
+    except (OSError, ValueError, BadZipFile, EOFError):
+        hierarchy = _template_hierarchy(vertices, faces, matrices, references, source)
+    with replacing(path) as temporary:
+        np.savez(temporary, **hierarchy.arrays())
+    return hierarchy
+
+
+def _template_hierarchy(
+    vertices: np.ndarray, faces: np.ndarray, matrices: str | Path | None, references: Sequence[int] | None, source: str | Path
+) -> Hierarchy:
+    if matrices is None:
+        return build_hierarchy(vertices, faces, references=references, source=source)
+    hierarchy = read_downsampling_matrices(matrices, FLAME_REFERENCES if references is None else references)
+    finest = hierarchy.levels[0]
+    if not (finest.faces.shape == np.shape(faces) and np.array_equal(finest.faces, faces)):
+        found = f"{len(finest.vertices)} vertices, {len(finest.faces)} faces"
+        raise InputError(matrices, f"the template of {source} ({len(vertices)} vertices, {len(faces)} faces)", f"another one ({found})")
+    return hierarchy
+
+
+def build_hierarchy(
+    vertices: np.ndarray, faces: np.ndarray, *, depth: int = DEPTH, references: Sequence[int] | None = None, source: str | Path = "template"
+) -> Hierarchy:
+    """Simplify a template level by level.
+
+    Args:
+        vertices: (V, 3) metres.
+        faces: (F, 3) triangles; open edges (a neck) and several components (eyeballs) are fine.
+        depth: number of levels; each has a quarter of the vertices of the one before, rounded up, or more where no further collapse is
+            possible.
+        references: see :func:`with_spirals`.
+        source: file to name in errors.
+
+    Raises:
+        InputError: no triangles, an index out of range, a coordinate that is no number, a degenerate triangle, an edge of three or more
+            triangles, neighbours of opposite orientation.
+    """
+    vertices, faces = np.asarray(vertices, dtype=np.float64), np.asarray(faces, dtype=np.int32)
+    _check_template(vertices, faces, source)
+    meshes, steps = [(vertices, faces)], []
+    for _ in range(depth - 1):
+        fine, fine_faces = meshes[-1]
+        kept, coarse_faces = collapse_edges(fine, fine_faces, -(-len(fine) // REDUCTION))
+        steps.append(Step(kept, *_upsampling(fine, fine_faces, kept, coarse_faces)))
+        meshes.append((fine[kept], coarse_faces))
+    return with_spirals(meshes, steps, references)
+
+
+def _check_template(vertices: np.ndarray, faces: np.ndarray, source: str | Path) -> None:
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3 or not len(faces):
+        raise InputError(source, "vertices (V, 3) and triangles (F, 3)", f"shapes {vertices.shape} and {faces.shape}")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise InputError(source, f"triangles of vertices 0..{len(vertices) - 1}", f"vertex {faces.min() if faces.min() < 0 else faces.max()}")
+    if not np.isfinite(vertices).all():
+        raise InputError(source, "finite coordinates", f"vertex {np.flatnonzero(~np.isfinite(vertices).all(axis=1))[0]} without")
+    corners = vertices[faces]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    if not area.all():
+        raise InputError(source, "triangles with an area", f"triangle {np.flatnonzero(area == 0)[0]} without")
+    check_surface(source, faces)
+
+
+def _upsampling(fine: np.ndarray, fine_faces: np.ndarray, kept: np.ndarray, coarse_faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (V, 3) and weights (V, 3) of the closest point of the coarse mesh to every fine vertex.
+
+    Only triangles of a vertex's own component that face its way are looked at (where there are any): an eyelid must not follow the
+    eyeball, nor the upper lip the lower.
+    """
+    component = connected_components(len(fine), fine_faces)
+    normals = _vertex_normals(fine, fine_faces)
+    face_component = component[kept[coarse_faces[:, 0]]]
+    corners, weights = np.zeros((len(fine), 3), dtype=np.int64), np.zeros((len(fine), 3))
+    for number in np.unique(face_component):
+        own, faces = np.flatnonzero(component == number), coarse_faces[face_component == number]
+        found = closest_points(fine[own], fine[kept], faces, normals=normals[own])
+        missing = found.face < 0
+        if missing.any():
+            anywhere = closest_points(fine[own[missing]], fine[kept], faces)
+            found.face[missing], found.bary[missing] = anywhere.face, anywhere.bary
+        corners[own], weights[own] = faces[found.face], found.bary
+    corners[kept], weights[kept] = np.arange(len(kept))[:, None], (1, 0, 0)  # exact; also vertices without triangles
+    weights[np.abs(weights) < NEGLIGIBLE_WEIGHT] = 0
+    return corners, weights / weights.sum(axis=1, keepdims=True)
+
+
+def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(V, 3) unit normals, weighted by area; 0 without triangles."""
+    corners = vertices[faces]
+    normals = np.zeros_like(vertices)
+    area_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    for corner in range(3):
+        np.add.at(normals, faces[:, corner], area_normals)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.finfo(float).tiny)
 
 
 def with_spirals(

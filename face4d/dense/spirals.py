@@ -75,16 +75,20 @@ def _shortest_paths(mesh: _Connectivity, references: Sequence[int]) -> tuple[np.
     return predecessor, distance
 
 
-def default_references(vertices: np.ndarray, faces: np.ndarray) -> list[int]:
-    """The foremost vertex (largest z, then smallest index) of every connected component: tip of the nose, middle of each cornea."""
+def connected_components(count: int, faces: np.ndarray) -> np.ndarray:
+    """(V,) component number of each of ``count`` vertices."""
     from scipy import sparse
 
-    count = len(vertices)
     edges = np.concatenate([faces[:, :2], faces[:, 1:]]).T
     graph = sparse.coo_matrix((np.ones(edges.shape[1], dtype=np.int8), tuple(edges)), shape=(count, count))
-    components, label = sparse.csgraph.connected_components(graph, directed=False)
-    order = np.lexsort((np.arange(count), -vertices[:, 2], label))
-    return order[np.searchsorted(label[order], np.arange(components))].tolist()
+    return sparse.csgraph.connected_components(graph, directed=False)[1]
+
+
+def default_references(vertices: np.ndarray, faces: np.ndarray) -> list[int]:
+    """The foremost vertex (largest z, then smallest index) of every connected component: tip of the nose, middle of each cornea."""
+    component = connected_components(len(vertices), faces)
+    order = np.lexsort((np.arange(len(vertices)), -vertices[:, 2], component))
+    return order[np.searchsorted(component[order], np.arange(component.max() + 1))].tolist()
 
 
 def build_spirals(
