@@ -23,7 +23,7 @@ def collapse_edges(vertices: np.ndarray, faces: np.ndarray, target: int) -> tupl
     """Remove vertices, cheapest first, until ``target`` are left or no collapse is allowed.
 
     A collapse must leave a manifold (link condition: the ends share only the third corners of their common triangles, and no triangle would
-    lie on another), must not pull an open edge inwards, flip a triangle or empty a component. Equal costs go by vertex numbers, so the result
+    lie on another), must not pull an open edge inwards, flip a triangle or take the last triangle of a vertex. Equal costs go by vertex numbers, so the result
     is always the same.
 
     Args:
@@ -32,7 +32,7 @@ def collapse_edges(vertices: np.ndarray, faces: np.ndarray, target: int) -> tupl
         target: number of vertices wanted.
 
     Returns:
-        (K,) int64 indices of the vertices kept, ascending; (G, 3) int32 faces that index them.
+        (K,) int64 indices of the vertices kept, ascending; (G, 3) int32 faces that index them. Vertices without triangles are not kept.
     """
     mesh = _Mesh(vertices, faces)
     for careful in (True, False):  # where shapes are too coarse to keep every normal, connectivity alone decides
@@ -54,7 +54,7 @@ class _Mesh:
         for face, corners in self.corners.items():
             for vertex in corners:
                 self.around[vertex].add(face)
-        self.alive = set(range(len(self.points)))
+        self.alive = {vertex for vertex, around in enumerate(self.around) if around}
         self.quadrics = _quadrics(vertices, faces)
         self.version = [0] * len(self.points)
 

@@ -29,6 +29,7 @@ FLAME_REFERENCES = (3567, 4051, 4597)
 
 REDUCTION = 4  # vertices of a level to those of the next
 DEPTH = 5  # levels
+SMALLEST_SOLID = 4  # vertices of a tetrahedron
 CACHE_FORMAT = 1  # goes into the digest: one more whenever other arrays come of the same template
 DEFAULT_CACHE = Path("models", "template_cache")
 
@@ -190,7 +191,8 @@ def build_hierarchy(
     meshes, steps = [(vertices, faces)], []
     for _ in range(depth - 1):
         fine, fine_faces = meshes[-1]
-        kept, coarse_faces = collapse_edges(fine, fine_faces, -(-len(fine) // REDUCTION))
+        target = -(-len(fine) // REDUCTION)
+        kept, coarse_faces = collapse_edges(fine, _large_components(len(fine), fine_faces), target)
         steps.append(Step(kept, *_upsampling(fine, fine_faces, kept, coarse_faces)))
         meshes.append((fine[kept], coarse_faces))
     return with_spirals(meshes, steps, references)
@@ -210,6 +212,16 @@ def _check_template(vertices: np.ndarray, faces: np.ndarray, source: str | Path)
     check_surface(source, faces)
 
 
+def _large_components(count: int, faces: np.ndarray) -> np.ndarray:
+    """Triangles of the components that will still be solids after the reduction; of all if there are none.
+
+    A quarter of an eyeball of ten vertices is no eyeball; its vertices are better spent on the face, which carries it from then on.
+    """
+    component = connected_components(count, faces)
+    large = np.bincount(component) >= REDUCTION * SMALLEST_SOLID
+    return faces[large[component[faces[:, 0]]]] if large.any() else faces
+
+
 def _upsampling(fine: np.ndarray, fine_faces: np.ndarray, kept: np.ndarray, coarse_faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Corners (V, 3) and weights (V, 3) of the closest point of the coarse mesh to every fine vertex.
 
@@ -220,8 +232,10 @@ def _upsampling(fine: np.ndarray, fine_faces: np.ndarray, kept: np.ndarray, coar
     normals = _vertex_normals(fine, fine_faces)
     face_component = component[kept[coarse_faces[:, 0]]]
     corners, weights = np.zeros((len(fine), 3), dtype=np.int64), np.zeros((len(fine), 3))
-    for number in np.unique(face_component):
+    for number in np.unique(component):
         own, faces = np.flatnonzero(component == number), coarse_faces[face_component == number]
+        if not len(faces):
+            faces = coarse_faces  # of a component that is no more
         found = closest_points(fine[own], fine[kept], faces, normals=normals[own])
         missing = found.face < 0
         if missing.any():
