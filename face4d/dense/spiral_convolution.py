@@ -100,7 +100,7 @@ class _SpiralProduct(torch.autograd.Function):
             products = weight.view(outputs, length, inputs).flatten(0, 1) @ flat.t()  # (C_out k, U B)
             channels = [mix(table) for table in products.view(outputs, length * coarse, batch)]  # C_out of (V, B)
             return torch.stack(channels, dim=2) + bias  # (V, B, C_out)
-        products = torch.matmul(flat, _by_place(weight, length))  # (k, U B, C_out)
+        products = torch.bmm(flat.expand(length, -1, -1), _by_place(weight, length))  # (k, U B, C_out)
         mixed = mix(products.view(length * coarse, batch * outputs))  # (V, B C_out)
         return mixed.view(-1, batch, outputs) + bias
 
@@ -123,7 +123,7 @@ class _SpiralProduct(torch.autograd.Function):
             d_flat = torch.zeros_like(flat)
             for d_product, matrix in zip(d_products, weight.view(outputs, length, inputs).unbind(1)):  # one after the other: no (k, U B, C_in)
                 d_flat.addmm_(d_product, matrix)
-            d_weight = torch.matmul(flat.t(), d_products).permute(2, 0, 1)  # (C_out, k, C_in)
+            d_weight = torch.bmm(flat.t().expand(length, -1, -1), d_products).permute(2, 0, 1)  # (C_out, k, C_in)
         return d_flat.view_as(features), d_weight.reshape(weight.shape), gradient.sum(dim=(0, 1)), None, None
 
 
