@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from face4d.errors import InputError
 
@@ -63,7 +62,9 @@ class _Sparse(_Recorded):
 
     format = ""
 
-    def value(self) -> sparse.spmatrix:
+    def value(self) -> Any:
+        from scipy import sparse  # a tenth of a second that embeddings need not wait for
+
         state = vars(self)
         shape = tuple(int(n) for n in state.get("_shape", state.get("shape")))
         if self.format == "coo":
