@@ -4,9 +4,11 @@
     python Classification/test.py --checkpoint models/classifier.pt --generated Generated_Animation/florence \\
         --landmarks Landmark_dataset_flame_aligned --output results/florence
 
-Prints and writes accuracy and error in millimetres of the generated sequences beside the real ones and three trivial
-predictors (static neutral, class mean, nearest training sequence). In the output folder: scores.csv and .md, per_label.csv and
-.md, confusion_real and confusion_generated as .csv, .png and .pdf, and evaluate.json with everything.
+Prints and writes accuracy, errors in millimetres, FID, diversity and smoothness of the generated sequences beside the real ones and four
+trivial predictors (static neutral, class mean, the same with noise, nearest training sequence); docs/evaluation.md defines them. Sets in
+sample_00, sample_01, ... of a stochastic generator are scored as several answers to the same question. In the output folder: scores, realism,
+per_label, per_subject and per_group as .csv, .md and .tex, confusion_real and confusion_generated as .csv, .png and .pdf, features.npz, and
+evaluate.json with everything, which also goes into the generated folder.
 """
 
 from __future__ import annotations
@@ -23,21 +25,25 @@ from face4d.runtime import cli
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="classifier of Classification/main.py, models/<run>.pt")
-    parser.add_argument("--generated", type=Path, required=True, metavar="DIR", help="what test.py wrote: <label>_<subject>.npy at any depth")
+    layout = "what test.py wrote: <label>_<subject>.npy at any depth, or such sets in sample_00, sample_01, ..."
+    parser.add_argument("--generated", type=Path, required=True, metavar="DIR", help=layout)
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="score only these of the classifier's labels")
     flags.add_data_flags(parser, training=False)
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/<name of the generated folder>")
     cli.add_switch(parser, "figures", True, "draw the confusion matrices")
-    cli.add_run_flags(parser, "device", "overwrite", "dry-run", "quiet")
+    cli.add_run_flags(parser, "seed", "device", "overwrite", "dry-run", "quiet")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
+    import numpy as np
+
     from face4d.classification.train import load_classifier
-    from face4d.evaluation.scores import SCORE_COLUMNS, match_generated, score
-    from face4d.evaluation.tables import text_table
+    from face4d.evaluation.results import RECORD, write_results
+    from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, match_samples, score
+    from face4d.evaluation.tables import filled, text_table
     from face4d.runtime.device import limit_threads, resolve_device
 
     limit_threads(None, small=True)
@@ -47,47 +53,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = args.output or (Path("demo") if source.dataset == "demo" else Path()) / "results" / args.generated.resolve().name
     cli.refuse_overwrite(output, args.overwrite or args.dry_run)
     split = source.load(labels)
-    generated = match_generated(args.generated, split.test)
+    samples = match_samples(args.generated, split.test)  # (K, N, T+1, L, 3)
+    count, sequences, frames = samples.shape[:3]
+    times = f"{count} times " if count > 1 else ""
     if args.dry_run:
-        print(f"would score {len(generated)} sequences of {args.generated} and write {output}")
+        print(f"would score {times}{sequences} sequences of {args.generated} and write {output}")
         return
 
-    scores = score(split, classifier.labels, generated, lambda batch: classifier.predict(batch).numpy())
+    generator = np.random.default_rng(args.seed)
+    predict, features = (lambda batch: classifier.predict(batch).numpy()), (lambda batch: classifier.features(batch).numpy())
+    scores = score(split, classifier.labels, samples, predict, features, generator=generator)
     record = {
         "generated": str(args.generated),
         "classifier": str(args.checkpoint),
         "landmarks": str(source.landmarks),
-        "sequences": len(generated),
-        "frames": generated.shape[1],
+        "sequences": sequences,
+        "frames": frames,
+        "seed": args.seed,
     }
-    write_results(output, scores, classifier.labels, record, figures=args.figures)
+    write_results(output, scores, classifier.labels, record, beside=args.generated)
+    if args.figures:
+        from face4d.view.plots import confusion_matrix_figure, save_figure
+
+        for method in ("real", "generated"):
+            figure = confusion_matrix_figure(scores.confusion[method], classifier.labels, title=f"{method} test sequences")
+            save_figure(figure, output / f"confusion_{method}")
     if not args.quiet:
-        print(f"{len(generated)} test sequences of {len(labels)} labels, errors over frames 1 to {generated.shape[1] - 1}\n")
+        print(f"{times}{sequences} test sequences of {len(labels)} labels, errors over frames 1 to {frames - 1}\n")
         print(text_table(SCORE_COLUMNS, scores.rows))
-    cli.report_written([output])
-
-
-def write_results(output: Path, scores, labels: Sequence[str], record: dict, *, figures: bool) -> None:
-    """Write tables, confusion matrices and evaluate.json into ``output``."""
-    from face4d.evaluation.scores import SCORE_COLUMNS, per_label_columns
-    from face4d.evaluation.tables import Column, csv_table, write_table
-    from face4d.runtime.atomic import write_json, write_text
-
-    contest = [row["method"] != "real" for row in scores.rows]  # nothing is compared with the truth itself
-    write_table(output / "scores", SCORE_COLUMNS, scores.rows, contest=contest)
-    write_table(output / "per_label", per_label_columns(scores.methods), scores.per_label)
-    for method in ("real", "generated"):
-        matrix = scores.confusion[method]
-        columns = [Column("label", "true label"), *[Column(label, label) for label in labels]]
-        rows = [{"label": label, **dict(zip(labels, counts))} for label, counts in zip(labels, matrix.tolist())]
-        write_text(output / f"confusion_{method}.csv", csv_table(columns, rows))
-        if figures:
-            from face4d.view.plots import confusion_matrix_figure, save_figure
-
-            save_figure(confusion_matrix_figure(matrix, labels, title=f"{method} test sequences"), output / f"confusion_{method}")
-    confusion = {method: matrix.tolist() for method, matrix in scores.confusion.items()}
-    content = {**record, "labels": list(labels), "scores": scores.rows, "per_label": scores.per_label, "confusion": confusion}
-    write_json(output / "evaluate.json", content)
+        print(text_table(filled(REALISM_COLUMNS, scores.rows), scores.rows))
+    cli.report_written([args.generated / RECORD, output])
 
 
 if __name__ == "__main__":

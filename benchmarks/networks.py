@@ -16,7 +16,7 @@ from face4d.classification.model import ExpressionClassifier
 from face4d.generation.config import PRESETS, build_network
 from face4d.generation.lstm import ThesisGenerator
 from face4d.generation.sample import Generator
-from face4d.generation.train import losses_from_every_frame, make_loss
+from face4d.generation.train import loss_from, make_loss
 from measure import Case, Size, best_seconds
 
 BATCH = 25
@@ -54,11 +54,12 @@ def _generator_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, displ
     """The thesis' schedule on all batches, or its last `steps` horizons (the long ones) where it is cut short."""
     loss = make_loss("l2")
     for batch, own in zip(displacements.split(BATCH), labels.split(BATCH)):
-        for number, value in enumerate(losses_from_every_frame(network, batch, own, loss)):
-            if number == steps:
+        last = batch.shape[1] - 1
+        for start in reversed(range(last)):
+            if last - start > steps:
                 break
             optimizer.zero_grad()
-            value.backward()
+            loss_from(network, batch[None], own, start, loss).backward()
             optimizer.step()
 
 

@@ -1,16 +1,20 @@
-"""Optimiser steps of the generators: the unrolled engine against the plain LSTMCell loop through autograd.
+"""Optimiser steps of the generators: the training engine against the plain LSTMCell loop through autograd.
 
     python benchmarks/unroll.py
     python benchmarks/unroll.py --only coma default --threads 1 --repeats 20
+    python benchmarks/unroll.py --only coma --epoch                                         # a whole epoch of the engine, too
+    python benchmarks/unroll.py --device cuda --epoch --precision fp32 tf32 bf16            # on a GPU, its steps replayed as CUDA graphs
 
 Both run in turn in one process, so that what else the machine does falls on both. A step is the forward pass, the loss, the backward
 pass and Adam. The cost of a step grows linearly with its horizon, so an epoch of the thesis' schedule (one step for every horizon
-1..T) is estimated as steps per epoch times a step at the mean horizon.
+1..T) is estimated as steps per epoch times a step at the mean horizon; --epoch runs one, every horizon and the smaller last batch.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import itertools
 import os
 import statistics
 import time
@@ -18,15 +22,18 @@ import time
 CASES = {  # network, classes, hidden size, sequences, batch, T, horizons per batch
     "coma": ("thesis", 12, 256, 108, 25, 40, "every"),
     "florence": ("thesis", 10, 1024, 100, 25, 60, "every"),
+    "florence2048": ("thesis", 10, 2048, 100, 25, 60, "every"),
     "default": ("coefficients", 10, 128, 100, 50, 60, "first"),
 }
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--only", nargs="+", choices=CASES, default=["coma", "florence", "default"])
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = as many as torch chooses (default)")
     parser.add_argument("--repeats", type=int, default=9, help="steps per way (default 9)")
+    parser.add_argument("--precision", nargs="+", choices=["fp32", "tf32", "bf16"], default=["fp32"], help="of the engine's products")
+    parser.add_argument("--epoch", action="store_true", help="also time a whole epoch of the engine")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     return parser.parse_args()
 
@@ -35,7 +42,10 @@ def main(args: argparse.Namespace) -> None:
     import torch
     from torch.nn import functional
 
-    from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
+    from face4d.generation.config import PRESETS, build_network
+    from face4d.generation.train import make_loss, make_step, start_frames
+    from face4d.runtime.device import describe, keep_freed_memory
+    from face4d.runtime.distributed import WHOLE
 
     def plain_thesis(network, start, labels, frames):
         label_code = network.fc_enc(functional.one_hot(labels, network.num_labels).to(start.dtype))
@@ -62,43 +72,70 @@ def main(args: argparse.Namespace) -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    keep_freed_memory()
     device = torch.device(args.device)
-    print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; medians")
-    print(f"{'case':<10}{'horizon':>8}{'plain':>11}{'unrolled':>11}{'ratio':>7}{'plain epoch':>14}{'unrolled epoch':>16}{'GFLOP/s':>9}")
-    for name in args.only:
+    print(f"torch {torch.__version__}, {describe(device)}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; medians")
+    print(f"{'case':<14}{'products':>9}{'horizon':>8}{'plain':>11}{'engine':>11}{'ratio':>7}{'plain epoch':>14}{'engine epoch':>16}{'GFLOP/s':>9}")
+    for name, precision in itertools.product(args.only, args.precision):
         kind, classes, width, sequences, batch, last, horizons = CASES[name]
-        torch.manual_seed(27)
         thesis = kind == "thesis"
-        network = (ThesisGenerator(classes, width) if thesis else CoefficientGenerator(classes, width, 16)).to(device)
+        settings = PRESETS["thesis" if thesis else "default"].with_flags({"hidden_size": width, "loss": "l2", "precision": precision})
+        torch.manual_seed(27)
+        network = build_network(settings, classes).to(device)
         horizon = (last + 1) // 2 if horizons == "every" else last
         steps = sequences / batch * (last if horizons == "every" else 1)  # the smaller last batch counts by its size
         steps *= (last + 1) / 2 / horizon if horizons == "every" else 1
-        target = 0.01 * torch.randn(batch, horizon, 68, 3, device=device)
-        start, labels = 0.01 * torch.randn(batch, 68, 3, device=device), torch.randint(classes, (batch,), device=device)
+        data = 0.01 * torch.randn(1, sequences, last + 1, 68, 3, device=device)  # (M, N, T+1, L, 3)
+        labels = torch.arange(sequences, device=device) % classes
         if not thesis:
-            network.fit_basis(torch.cat([start, target.flatten(0, 1)]).cpu())
-        plain = plain_thesis if thesis else plain_coefficients
-        ways = {
-            "plain": (lambda *a, n=network, f=plain: f(n, *a), torch.optim.Adam(network.parameters())),
-            "unrolled": (network, torch.optim.Adam(network.parameters(), fused=True)),
-        }
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for repeat in range(args.repeats + 1):
-            for way, (forward, optimizer) in ways.items():
+            network.fit_basis(data.flatten(0, 2).cpu())
+        forward, plain_network = (plain_thesis if thesis else plain_coefficients), copy.deepcopy(network)
+        optimizer = torch.optim.Adam(plain_network.parameters())
+        engine, _ = make_step(network, settings, make_loss("l2"), device)
+        begin, one = last - horizon, data[:, :batch]
+
+        def plain(forward=forward, network=plain_network, optimizer=optimizer, one=one, begin=begin, labels=labels[:batch], horizon=horizon):
+            optimizer.zero_grad()
+            loss = (forward(network, one[0, :, begin], labels, horizon) - one[0, :, begin + 1 :]).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        def ours(targets=one, labels=labels[:batch], begin=begin, engine=engine):
+            return engine(targets, labels, key=begin, part=WHOLE)
+
+        seconds: dict[str, list[float]] = {"plain": [], "engine": []}
+        for repeat in range(args.repeats + 2):
+            for way, step in (("plain", plain), ("engine", ours)):
                 begun = time.perf_counter()
-                loss = (forward(start, labels, horizon) - target).square().mean()
-                loss.backward()
-                optimizer.step()
-                optimizer.zero_grad()
-                loss.item()  # waits for the device
-                if repeat:  # the first of each warms up
+                step().item()  # waits for the device
+                if repeat > 1:  # the first two warm up, and are captured
                     seconds[way].append(time.perf_counter() - begun)
-        slow, fast = (statistics.median(seconds[way]) for way in ("plain", "unrolled"))
+        slow, fast = (statistics.median(seconds[way]) for way in ("plain", "engine"))
         frame_size = 204 if thesis else 16
         weights = 4 * width * (frame_size + width) + width * width + width * frame_size
         rate = 6 * weights * batch * horizon / fast / 1e9  # forward, backward, weight gradient; multiply and add
         epochs = [f"{steps * value:.2f} s" for value in (slow, fast)]
-        print(f"{name:<10}{horizon:>8}{1e3 * slow:>8.1f} ms{1e3 * fast:>8.1f} ms{slow / fast:>7.2f}{epochs[0]:>14}{epochs[1]:>16}{rate:>9.0f}")
+        print(
+            f"{name:<14}{precision:>9}{horizon:>8}{1e3 * slow:>8.1f} ms{1e3 * fast:>8.1f} ms{slow / fast:>7.2f}"
+            f"{epochs[0]:>14}{epochs[1]:>16}{rate:>9.0f}",
+            flush=True,
+        )
+        if args.epoch:
+
+            def epoch(engine=engine, data=data, labels=labels, batch=batch, starts=start_frames(settings, last)):
+                total = torch.zeros((), device=device)
+                for targets, own in zip(data.split(batch, dim=1), labels.split(batch)):
+                    for start in starts:
+                        total += engine(targets, own, key=start, part=WHOLE)
+                return total.item()
+
+            times = []
+            for _ in range(3 if args.device == "cuda" else 1):  # on a GPU the first two warm up, and are captured
+                begun = time.perf_counter()
+                epoch()
+                times.append(time.perf_counter() - begun)
+            print(f"{name:<14}{precision:>9}  a whole epoch: {times[-1]:.2f} s", flush=True)
 
 
 if __name__ == "__main__":

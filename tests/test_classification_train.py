@@ -44,6 +44,11 @@ def test_a_short_training_tells_three_labels_apart(split, tmp_path):
     real, true = stack(split.test, classifier.labels)
     assert classifier.predict(real).tolist() == true.tolist()
     assert classifier.predict(0.7 * real[:, 1:9]).tolist() == true.tolist()  # weaker and cut short
+    features = classifier.features(np.concatenate([real] * 20))  # more than one batch
+    assert features.shape == (20 * len(real), 32) and not features.requires_grad
+    with torch.no_grad():
+        assert classifier.model.fc_classification(features[-len(real) :]).argmax(1).tolist() == true.tolist()
+        torch.testing.assert_close(features[: len(real)], classifier.model.features(torch.from_numpy(real)))
     assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text()) == metrics
     config = json.loads((tmp_path / "runs" / "x" / "config.json").read_text())
     assert config["config"]["hidden_size"] == 16 and config["labels"] == ["Happy", "Rage", "Scream"]
@@ -225,6 +230,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 
 def test_real_florence_landmarks_are_told_apart(shared_data, tmp_path):
     from face4d.constants import FLORENCE_LABELS
+    from face4d.evaluation.scores import score
 
     split = load_split(shared_data / "landmarks_florence", labels=FLORENCE_LABELS)
     torch.set_num_threads(1)
@@ -235,3 +241,7 @@ def test_real_florence_landmarks_are_told_apart(shared_data, tmp_path):
     means = np.stack([train_set[labels == index].mean(axis=0) for index in range(10)])
     assert classifier.predict(means[:, 1:]).tolist() == list(range(10))
     assert math.isclose(classifier.model.input_scale, 1 / np.sqrt(np.square(train_set).mean()), rel_tol=1e-5)
+    # What makes features a measure of realism: real against real is near zero, and the worse the motion, the further away.
+    scores = score(split, classifier.labels, means[stack(split.test, classifier.labels)[1]], lambda x: classifier.predict(x).numpy(), classifier.features)
+    fid = {row["method"]: row["fid"] for row in scores.rows}
+    assert fid["real"] < 0.02 * fid["static neutral"] and fid["generated"] < fid["noisy class mean"] < 0.1 * fid["static neutral"]

@@ -3,7 +3,7 @@
 import pytest
 
 from face4d.constants import COMA_LABELS, FLORENCE_LABELS, LANDMARK_GROUPS
-from face4d.datasets.layout import canonical_label, choose, parse_sequence_name, sequence_name
+from face4d.datasets.layout import canonical_label, choose, parse_sequence_name, sample_folders, sample_name, sequence_name
 from face4d.errors import InputError
 
 
@@ -37,3 +37,13 @@ def test_choose():
     assert choose(["all"], ["b", "a"], "labels", "x") == ("a", "b")
     with pytest.raises(InputError, match="x: expected labels z, found only a, b"):
         choose(["a", "z"], ["b", "a"], "labels", "x")
+
+
+def test_samples_of_a_stochastic_generator_are_found_by_number(tmp_path):
+    assert sample_folders(tmp_path) == []
+    for number in (0, 2, 10, 100):
+        (tmp_path / sample_name(number)).mkdir()
+    for other in ("sample_b", "sample_", "more_samples", "CH01_Happy"):
+        (tmp_path / other).mkdir()
+    (tmp_path / "sample_03").write_text("a file")
+    assert [path.name for path in sample_folders(tmp_path)] == ["sample_00", "sample_02", "sample_10", "sample_100"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from face4d.evaluation.metrics import accuracy, confusion_matrix, distances_mm, l1, mm_error, mse
+from face4d.evaluation.metrics import acceleration, accuracy, best_of, confusion_matrix, distances_mm, l1, mm_error, mm_percentiles, mse
 
 
 def points(*coordinates) -> np.ndarray:
@@ -35,7 +35,35 @@ def test_equal_sequences_have_no_error():
     assert mm_error(REAL, REAL) == (0.0, 0.0) and mse(REAL, REAL) == l1(REAL, REAL) == 0.0
 
 
-@pytest.mark.parametrize("function", [mm_error, mse, l1])
+def test_percentiles_of_all_single_distances():
+    assert mm_percentiles(GENERATED, REAL) == pytest.approx((5.0, 5 + 0.9 * 8))  # of 0, 5 and 13 mm
+    assert mm_percentiles(GENERATED, REAL, (0, 100)) == pytest.approx((0.0, 13.0))
+
+
+def test_acceleration_by_hand():
+    steady = points((0, 0, 0), (0.001, 0, 0), (0.002, 0, 0), (0.003, 0, 0))
+    jump = points((0, 0, 0), (0, 0, 0), (0.003, 0.004, 0), (0.003, 0.004, 0))  # second differences of 5 mm, there and back
+    assert acceleration([steady]) == pytest.approx(0.0, abs=1e-12)
+    assert acceleration([jump]) == pytest.approx(5.0)
+    assert acceleration([steady, jump[:3]]) == pytest.approx(2.5)  # every sequence counts the same
+    time = np.arange(6)[:, None, None]
+    assert acceleration([0.001 * time**2 * np.array([0, 2.0, 0])]) == pytest.approx(4.0)  # constant acceleration
+    for bad in ([], [steady[:2]]):
+        with pytest.raises(ValueError, match="three frames"):
+            acceleration(bad)
+
+
+def test_best_of_takes_the_nearest_answer_of_each_sequence():
+    real = np.zeros((2, 2, 1, 3))
+    samples = np.zeros((3, 2, 2, 1, 3))
+    samples[:, 0, :, 0, 0] = [[0.004, 0.004], [0.0, 0.006], [0.003, 0.003]]  # means 4, 3, 3 mm: the first of equals
+    samples[:, 1, :, 0, 1] = [[0.001, 0.001], [0.002, 0.002], [0.0, 0.001]]
+    np.testing.assert_array_equal(best_of(samples, real), [1, 2])
+    with pytest.raises(ValueError, match="K, N, T, L, 3"):
+        best_of(samples[0], real)
+
+
+@pytest.mark.parametrize("function", [mm_error, mse, l1, mm_percentiles])
 def test_different_shapes_are_refused_never_averaged_over_fewer(function):
     with pytest.raises(ValueError, match="equally many"):
         function(GENERATED[:1], REAL)

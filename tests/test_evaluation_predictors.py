@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from face4d.evaluation.predictors import class_mean, nearest_sequence, static_neutral
+from face4d.evaluation.predictors import class_mean, nearest_sequence, noisy_class_mean, static_neutral
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.normal(size=(4, 5, 68, 3)).astype(np.float32)
@@ -20,6 +20,20 @@ def test_class_mean_is_the_mean_over_training_sequences_of_the_label():
     np.testing.assert_array_equal(answer[0], answer[2])
 
 
+def test_noisy_class_mean_has_the_spread_of_the_training_sequences():
+    wanted = np.repeat([0, 1], 50)
+    train = TRAIN * np.array([1, 1, 5, 5], np.float32)[:, None, None, None]
+    noise = noisy_class_mean(train, LABELS, wanted, np.random.default_rng(1)) - class_mean(train, LABELS, wanted)
+    for label in (0, 1):
+        residual = train[LABELS == label] - train[LABELS == label].mean(axis=0)
+        assert noise[wanted == label].std() == pytest.approx(np.sqrt(np.square(residual).mean()), rel=0.02)
+    frames = noise.reshape(100, 5, -1)
+    assert abs(np.mean(frames[:, 1:] * frames[:, :-1])) < 0.01 * np.square(frames).mean()  # white: nothing carries over to the next frame
+    assert noise.dtype == np.float32
+    again = noisy_class_mean(train, LABELS, wanted, np.random.default_rng(1)) - class_mean(train, LABELS, wanted)
+    np.testing.assert_array_equal(noise, again)
+
+
 def test_nearest_sequence_takes_the_same_label_of_the_subject_with_the_nearest_face():
     faces = RNG.normal(size=(2, 68, 3))  # two training subjects, each with both labels
     neutrals = faces[[0, 1, 0, 1]]
@@ -31,7 +45,15 @@ def test_nearest_sequence_takes_the_same_label_of_the_subject_with_the_nearest_f
     np.testing.assert_array_equal(answer, TRAIN[[0]])
 
 
-@pytest.mark.parametrize("predict", [class_mean, lambda *a: nearest_sequence(*a[:2], np.zeros((4, 68, 3)), a[2], np.zeros((1, 68, 3)))])
+def nearest(train, train_labels, labels):
+    return nearest_sequence(train, train_labels, np.zeros((4, 68, 3)), labels, np.zeros((1, 68, 3)))
+
+
+def noisy(train, train_labels, labels):
+    return noisy_class_mean(train, train_labels, labels, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("predict", [class_mean, noisy, nearest])
 def test_a_label_without_training_sequence_is_refused(predict):
     with pytest.raises(ValueError, match=r"class \[2\]"):
         predict(TRAIN, LABELS, np.array([2]))

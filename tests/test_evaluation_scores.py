@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 
 from face4d.datasets.landmark_set import load_split, stack
+from face4d.constants import LANDMARK_GROUPS
+from face4d.datasets.layout import sample_name
 from face4d.errors import InputError
-from face4d.evaluation.scores import match_generated, per_label_columns, score
+from face4d.evaluation import distribution, metrics
+from face4d.evaluation.scores import match_generated, match_samples, per_group_columns, per_label_columns, per_subject_columns, score
 from tests.conftest import toy_sequence
 
 
@@ -35,8 +38,8 @@ def oracle(split):
 def test_scores_of_a_known_answer(split, generated):
     scores = score(split, split.labels, match_generated(generated, split.test), oracle(split))
     rows = {row["method"]: row for row in scores.rows}
-    assert list(rows) == ["real", "generated", "static neutral", "class mean", "nearest sequence"]
-    assert rows["real"] == {"method": "real", "accuracy": 1.0}
+    assert list(rows) == ["real", "generated", "static neutral", "class mean", "noisy class mean", "nearest sequence"]
+    assert rows["real"]["accuracy"] == rows["real"]["acceleration_ratio"] == 1.0 and "mm_mean" not in rows["real"]
     assert rows["generated"]["mm_mean"] == pytest.approx(1.0, rel=1e-4) and rows["generated"]["mm_std"] < 1e-3
     assert rows["generated"]["mse"] == pytest.approx(1e-6 / 3, rel=1e-3) and rows["generated"]["l1"] == pytest.approx(1e-3 / 3, rel=1e-3)
     assert rows["generated"]["accuracy"] == rows["class mean"]["accuracy"] == 1.0
@@ -56,6 +59,119 @@ def test_per_label_rows_average_to_the_whole(split, generated):
     keys = {column.key for column in per_label_columns(scores.methods)}
     assert keys <= set(scores.per_label[0])
     np.testing.assert_array_equal(scores.confusion["generated"], 2 * np.eye(3))
+
+
+    keys = {column.key for column in per_subject_columns(scores.methods)}
+    assert keys <= set(scores.per_subject[0]) and [row["subject"] for row in scores.per_subject] == ["CH01", "CH02"]
+    for method in scores.methods:
+        values = [row[f"{method} mm_mean"] for row in scores.per_subject]
+        assert np.mean(values) == pytest.approx(overall[method]["mm_mean"])
+
+
+def test_errors_by_group_over_time_and_per_landmark(split, generated):
+    answer = match_generated(generated, split.test)
+    answer[:, 3:, LANDMARK_GROUPS["eyes"], 2] += 0.002
+    scores = score(split, split.labels, answer, oracle(split))
+    rows = {row["group"]: row for row in scores.per_group}
+    assert set(rows) == set(LANDMARK_GROUPS) and {column.key for column in per_group_columns(scores.methods)} <= set(scores.per_group[0])
+    moved = 5**0.5  # 1 mm up, 2 mm forward
+    assert rows["mouth"]["generated mm_mean"] == pytest.approx(1.0, rel=1e-4) and rows["mouth"]["generated mm_std"] < 1e-3
+    assert rows["eyes"]["generated mm_mean"] == pytest.approx((2 + 10 * moved) / 12, rel=1e-4) and rows["eyes"]["landmarks"] == 12
+    eyes = np.zeros(68)
+    eyes[LANDMARK_GROUPS["eyes"]] = 1
+    np.testing.assert_allclose(scores.per_landmark["generated"], 1 + eyes * 10 / 12 * (moved - 1), rtol=1e-4)
+    np.testing.assert_allclose(scores.over_time["generated"], [1, 1] + [1 + 12 / 68 * (moved - 1)] * 10, rtol=1e-4)
+    total = {row["method"]: row["mm_mean"] for row in scores.rows if row["method"] in scores.methods}
+    for method in scores.methods:
+        assert scores.over_time[method].mean() == pytest.approx(total[method]) == pytest.approx(scores.per_landmark[method].mean())
+
+
+def peaks(batch: np.ndarray) -> np.ndarray:
+    """Features (N, 204) that say how far every coordinate went."""
+    return 1000 * np.abs(batch).max(axis=1).reshape(len(batch), -1)
+
+
+def test_realism_is_of_frames_after_the_start(split, generated):
+    answer = match_generated(generated, split.test)
+    scores = score(split, split.labels, answer, oracle(split), peaks)
+    rows = {row["method"]: row for row in scores.rows}
+    real, true = stack(split.test, split.labels)
+    assert set(scores.features) == {"real", *scores.methods, "labels"}
+    np.testing.assert_array_equal(scores.features["labels"], true)
+    np.testing.assert_allclose(scores.features["generated"], peaks(answer[:, 1:]))
+    assert rows["generated"]["fid"] == pytest.approx(distribution.fid(peaks(answer[:, 1:]), peaks(real[:, 1:])))
+    assert rows["generated"]["fid_std"] > 0 and rows["generated"]["fid"] < rows["static neutral"]["fid"]
+    assert rows["static neutral"]["diversity"] == rows["static neutral"]["multimodality"] == 0
+    assert rows["class mean"]["multimodality"] == pytest.approx(0) and rows["real"]["multimodality"] > 0  # all subjects of a label move alike
+    assert rows["real"]["diversity"] == pytest.approx(distribution.diversity(peaks(real[:, 1:])))
+    assert rows["real"]["fid"] == scores.fid_real_halves["mean"] < rows["static neutral"]["fid"]
+    assert scores.samples is None and "sample_multimodality" not in rows["generated"]
+
+
+def test_a_seed_repeats_every_number(split, generated):
+    answer = match_generated(generated, split.test)
+    run = lambda seed: score(split, split.labels, answer, oracle(split), peaks, generator=np.random.default_rng(seed))  # noqa: E731
+    assert run(1).rows == run(1).rows
+    assert run(1).rows != run(2).rows and run(1).rows[1]["fid"] == run(2).rows[1]["fid"]
+
+
+def test_a_jump_out_of_the_start_frame_is_seen_as_acceleration(split):
+    real, _ = stack(split.test, split.labels)
+    frozen = np.repeat(real[:, 6:7], real.shape[1], axis=1)  # an expression that is there at once, and stays
+    rows = {row["method"]: row for row in score(split, split.labels, frozen, oracle(split)).rows}
+    jump = 1000 * np.linalg.norm(real[:, 6], axis=-1).mean()
+    assert rows["generated"]["acceleration"] == pytest.approx(jump / 11, rel=1e-4)  # one of 11 second differences
+    assert rows["generated"]["acceleration_ratio"] == pytest.approx(rows["generated"]["acceleration"] / metrics.acceleration(real))
+    assert rows["static neutral"]["acceleration"] == 0.0
+
+
+def test_one_subject_or_one_sequence_has_fewer_scores(split, generated):
+    few = type(split)(split.train[:1] + split.train[3:4] + split.train[6:7], split.test[:1], split.labels)
+    scores = score(few, split.labels, match_generated(generated, split.test)[:1], oracle(split), peaks)
+    assert scores.fid_real_halves is None
+    assert all(key not in row for row in scores.rows for key in ("fid", "diversity", "multimodality")) and scores.rows[1]["mm_mean"] > 0
+
+
+@pytest.fixture
+def answers(split, generated):
+    """Three answers: 1, 2 and 0.5 mm too high, but for Rage of CH02, where the second is exact."""
+    for number, factor in enumerate((1.0, 2.0, 0.5)):
+        for sequence in split.test:
+            exact = number == 1 and (sequence.label, sequence.subject) == ("Rage", "CH02")
+            moved = sequence.landmarks.copy()
+            moved[1:, :, 1] += 0.0 if exact else 0.001 * factor
+            place = generated.parent / "several" / sample_name(number) / f"{sequence.subject}_{sequence.label}"
+            place.mkdir(parents=True)
+            np.save(place / f"{sequence.label}_{sequence.subject}.npy", moved)
+    return generated.parent / "several"
+
+
+def test_several_answers(split, generated, answers):
+    samples = match_samples(answers, split.test)
+    assert samples.shape == (3, 6, 13, 68, 3)
+    np.testing.assert_array_equal(samples[0], match_samples(generated, split.test)[0])
+    scores = score(split, split.labels, samples, oracle(split), peaks)
+    rows = {row["method"]: row for row in scores.rows}
+    assert [row["method"] for row in scores.rows][:4] == ["real", "generated", "best of 3", "static neutral"]
+    assert rows["generated"]["mm_mean"] == pytest.approx(1.0, rel=1e-4) and rows["best of 3"]["mm_mean"] == pytest.approx(2.5 / 6, rel=1e-3)
+    assert "accuracy" not in rows["best of 3"] and "best of 3" not in scores.methods
+    assert scores.samples["count"] == 3 and scores.samples["accuracy"] == [1.0] * 3
+    assert scores.samples["mm_mean"] == pytest.approx([1, 10 / 6, 0.5], rel=1e-3)
+    assert scores.samples["best_of"] == pytest.approx([1, 5 / 6, 2.5 / 6], rel=1e-3)
+    found = np.stack([peaks(sample[:, 1:]) for sample in samples])  # (K, N, D)
+    pairs = [np.linalg.norm(found[i] - found[j], axis=1).mean() for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert rows["generated"]["sample_multimodality"] == pytest.approx(np.mean(pairs))
+
+
+def test_every_answer_has_to_be_whole_and_nothing_lies_beside(split, generated, answers):
+    stray = answers / "Happy_CH01.npy"
+    np.save(stray, toy_sequence(0, 0, 13))
+    with pytest.raises(InputError, match="Happy_CH01.npy: expected every sequence inside sample_00 to sample_02"):
+        match_samples(answers, split.test)
+    stray.unlink()
+    (answers / "sample_01" / "CH02_Rage" / "Rage_CH02.npy").unlink()
+    with pytest.raises(InputError, match="sample_01: expected all 6 test sequences"):
+        match_samples(answers, split.test)
 
 
 def test_errors_ignore_the_start_frame(split, generated):

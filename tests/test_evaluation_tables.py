@@ -1,4 +1,4 @@
-from face4d.evaluation.tables import Column, csv_table, markdown_table, text_table, write_table
+from face4d.evaluation.tables import Column, csv_table, filled, latex_table, markdown_table, text_table, write_table
 
 COLUMNS = (Column("name", "name"), Column("error", "error (mm)", ".1f", best="min"), Column("share", "share", ".0%", best="max"))
 ROWS = [
@@ -35,7 +35,36 @@ def test_text_is_aligned():
     assert lines[3] == "a|b          1.3    50%"
 
 
-def test_write_table_writes_both_files(tmp_path):
+def test_latex_has_booktabs_rules_escapes_and_bold_numbers():
+    columns = (*COLUMNS, Column("mse", "MSE (m²)", ".1e", best="min"))
+    rows = [ROWS[0], {"name": "a_b & c", "error": 1.26, "share": 0.5, "mse": 8.2e-7}, {**ROWS[2], "mse": 1e-5}]
+    assert latex_table(columns, rows, contest=[False, True, True]).splitlines() == [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        r"name & error (mm) & share & MSE (m\textsuperscript{2}) \\",
+        r"\midrule",
+        r"real &  & 100\% &  \\",
+        r"a\_b \& c & \textbf{1.3} & 50\% & $\mathbf{8.2 \times 10^{-7}}$ \\",
+        r"c & \textbf{1.3} & \textbf{75\%} & $1.0 \times 10^{-5}$ \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_columns_that_compete_within_a_row():
+    columns = [Column("label", "label"), Column("n", "n"), Column("a", "a", ".1f"), Column("b", "b", ".1f")]
+    rows = [{"label": "Happy", "n": 0, "a": 1.0, "b": 2.0}, {"label": "Rage", "n": 0, "a": 3.04, "b": 3.0}, {"label": "Cool", "n": 0, "b": 5.0}]
+    lines = markdown_table(columns, rows, across=("a", "b")).splitlines()[2:]
+    assert lines == ["| Happy | 0 | **1.0** | 2.0 |", "| Rage | 0 | **3.0** | **3.0** |", "| Cool | 0 |  | **5.0** |"]
+
+
+def test_filled_leaves_out_columns_without_a_value():
+    assert [column.key for column in filled(COLUMNS, [{"name": "real", "error": None, "share": 0.0}])] == ["name", "share"]
+
+
+def test_write_table_writes_all_three_files(tmp_path):
     paths = write_table(tmp_path / "deep" / "scores.v1", COLUMNS, ROWS)
-    assert [path.name for path in paths] == ["scores.v1.csv", "scores.v1.md"]
-    assert paths[0].read_text() == csv_table(COLUMNS, ROWS)
+    assert [path.name for path in paths] == ["scores.v1.csv", "scores.v1.md", "scores.v1.tex"]
+    for path, table in zip(paths, (csv_table, markdown_table, latex_table)):
+        assert path.read_text() == table(COLUMNS, ROWS)

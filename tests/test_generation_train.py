@@ -16,7 +16,7 @@ from face4d.errors import InputError
 from face4d.generation.config import PRESETS, GeneratorConfig
 from face4d.generation.lstm import ThesisGenerator
 from face4d.generation.sample import load_generator
-from face4d.generation.train import losses_from_every_frame, make_loss, train, validate
+from face4d.generation.train import make_loss, make_step, start_frames, train, validate
 from face4d.runtime.run_folder import RunFolder
 from face4d.runtime.training import Places, learning_rate
 from tests.conftest import REPOSITORY, write_landmarks
@@ -48,16 +48,11 @@ def test_thesis_schedule_meets_the_reference_losses(reference, name, loss_name):
     network = ThesisGenerator(num_labels=12, hidden_size=32)
     recipe_weights(network)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    settings = PRESETS["thesis"]
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(settings, 0.5))
+    settings = PRESETS["thesis"].with_flags({"loss": name})
+    step, _ = make_step(network, settings, make_loss(name), torch.device("cpu"))
     for number in (1, 2):
         batch, labels = (torch.from_numpy(vectors[f"{kind}{number}"]) for kind in ("batch", "labels"))
-        losses = []
-        for value in losses_from_every_frame(network, batch, labels, make_loss(name)):
-            losses.append(value.item())
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
+        losses = [step(batch[None], labels, key=start).item() for start in start_frames(settings, 40)]
         np.testing.assert_allclose(losses, vectors[f"{loss_name}_losses"][number - 1], rtol=1e-5)
     after = network.state_dict()
     for k, parameter in enumerate(map(str, vectors["param_names"])):
@@ -222,3 +217,25 @@ def test_real_landmarks_are_learned_in_a_few_epochs(shared_data, tmp_path):
     real = load_split(shared_data / "landmarks_florence", labels=FLORENCE_LABELS)
     metrics, _ = run_training(real, tmp_path, config=PRESETS["default"].with_flags({"epochs": 20}))
     assert metrics["mse"] < 0.5 * 6.73e-6  # static neutral: 6.73e-6
+
+
+@pytest.mark.parametrize("preset", ["default", "thesis"])
+def test_bf16_products_train_about_as_well_and_fp32_stays_the_default(split, tmp_path, preset):
+    flags = dict(epochs=30, hidden_size=24, lr=5e-3)
+    exact, _ = run_training(split, tmp_path / "fp32", config=config(preset, **flags))
+    rounded, generator = run_training(split, tmp_path / "bf16", config=config(preset, precision="bf16", **flags))
+    assert config(preset).precision == "fp32"
+    assert rounded["mm"] != exact["mm"] and rounded["mm"] < 1.3 * exact["mm"]
+    assert all(value.dtype == torch.float32 for value in generator.network.state_dict().values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("preset", ["default", "thesis"])
+def test_cuda_graphs_train_as_the_cpu_does(split, tmp_path, preset):
+    """Three epochs: first calls as they are, then captures, then replays."""
+    settings = config(preset, epochs=3, hidden_size=16)
+    run_training(split, tmp_path / "cpu", config=settings)
+    run_training(split, tmp_path / "cuda", config=settings, device=torch.device("cuda"))
+    cpu, cuda = (load_generator(tmp_path / name / "models" / "a.pt").network.state_dict() for name in ("cpu", "cuda"))
+    for name, value in cpu.items():
+        torch.testing.assert_close(cuda[name].cpu(), value, atol=1e-4, rtol=1e-3)

@@ -131,8 +131,7 @@ def test_wide_networks_meet_the_plain_loop():
 @pytest.mark.parametrize("shape", [(204, 96), (700, 204)])  # (K, N) below and above the threshold
 @pytest.mark.parametrize("by_columns", [False, True])
 def test_products_with_and_without_onednn(monkeypatch, onednn, shape, by_columns):
-    if not onednn:
-        monkeypatch.setattr(engine, "onednn_serves", lambda tensor: False)
+    monkeypatch.setattr(engine, "mkl_is_at_home", lambda: not onednn)
     matrix = torch.randn(shape[::-1]).t() if by_columns else torch.randn(shape)
     x, addend = torch.randn(7, shape[0]), torch.randn(7, shape[1])
     before = addend.clone()
@@ -156,7 +155,7 @@ def test_equal_runs_give_equal_bits(network_and_plain):
 def test_without_gradients_the_result_is_the_same_and_only_frames_are_kept():
     tensors = random_tensors(2, 6, False)
     with torch.no_grad():
-        generated, *stacks, _ = run_steps(6, False, *tensors)
+        generated, *stacks, _ = run_steps(6, None, False, *tensors)
         silent = unroll(6, *tensors)
     assert not silent.requires_grad
     assert torch.equal(silent, generated) and torch.equal(silent, unroll(6, *tensors))

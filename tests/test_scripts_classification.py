@@ -55,13 +55,14 @@ def test_training_and_scoring_from_the_shell(workplace, run_script):
     assert result.stdout.splitlines()[-2:] == ["wrote models/again.pt", "wrote runs/again"]
     assert "9 training and 3 test sequences of 3 labels" in result.stdout
     result = run_script("Classification/test.py", *SCORE, cwd=workplace)
-    assert result.stdout.splitlines()[-1] == "wrote results/run"
+    assert result.stdout.splitlines()[-2:] == ["wrote generated/run/evaluate.json", "wrote results/run"]
     assert "nearest sequence" in result.stdout and result.stderr == ""
 
 
 def test_scoring_writes_every_table_and_figure(workplace):
     script("test")([*SCORE, "--output", "out"])
-    names = {"scores.csv", "scores.md", "per_label.csv", "per_label.md", "evaluate.json"}
+    tables = ("scores", "realism", "per_label", "per_subject", "per_group")
+    names = {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")} | {"evaluate.json", "features.npz"}
     names |= {f"confusion_{method}.{suffix}" for method in ("real", "generated") for suffix in ("csv", "png", "pdf")}
     assert {path.name for path in (workplace / "out").iterdir()} == names
     record = json.loads((workplace / "out" / "evaluate.json").read_text())
@@ -70,10 +71,34 @@ def test_scoring_writes_every_table_and_figure(workplace):
     assert rows["generated"]["mm_mean"] == pytest.approx(3**0.5, rel=1e-4)  # 1 mm along each axis
     assert record["sequences"] == 3 and record["labels"] == list(LABELS)
     table = list(csv.DictReader((workplace / "out" / "scores.csv").open()))
-    assert [row["method"] for row in table] == ["real", "generated", "static neutral", "class mean", "nearest sequence"]
+    assert [row["method"] for row in table] == ["real", "generated", "static neutral", "class mean", "noisy class mean", "nearest sequence"]
     assert float(table[1]["mm_mean"]) == rows["generated"]["mm_mean"]
     confusion = list(csv.reader((workplace / "out" / "confusion_generated.csv").open()))
     assert confusion == [["label", *LABELS], ["Happy", "1", "0", "0"], ["Rage", "0", "1", "0"], ["Scream", "0", "0", "1"]]
+
+
+def test_the_record_lies_beside_what_was_generated_and_follows_the_last_scoring(workplace):
+    beside = workplace / "generated" / "run" / "evaluate.json"
+    for seed in (1, 2):
+        script("test")([*SCORE, "--output", f"out{seed}", "--seed", str(seed), "--no-figures", "--quiet"])
+        assert beside.read_bytes() == (workplace / f"out{seed}" / "evaluate.json").read_bytes()
+    first, second = (json.loads((workplace / f"out{seed}" / "evaluate.json").read_text()) for seed in (1, 2))
+    assert first["scores"][1]["fid"] == second["scores"][1]["fid"]  # drawn are only the noise, the resamples and the halves
+    assert first["scores"][4]["fid"] != second["scores"][4]["fid"] and second["seed"] == 2
+
+
+def test_several_answers_of_a_stochastic_generator(workplace, capsys):
+    for number in range(3):
+        shutil.copytree(workplace / "generated" / "run", workplace / "generated" / "several" / f"sample_{number:02d}")
+    path = workplace / "generated/several/sample_02/CH01_Rage/Rage_CH01.npy"
+    np.save(path, toy_sequence(1, 0, 13))  # the third answer is right
+    script("test")(["--checkpoint", "models/c.pt", "--generated", "generated/several", "--no-figures"])
+    record = json.loads((workplace / "results" / "several" / "evaluate.json").read_text())
+    rows = {row["method"]: row for row in record["scores"]}
+    assert rows["generated"]["mm_mean"] == pytest.approx(3**0.5, rel=1e-4)
+    assert rows["best of 3"]["mm_mean"] == pytest.approx(3**0.5 * 2 / 3, rel=1e-4) and record["samples"]["count"] == 3
+    assert rows["generated"]["sample_multimodality"] > 0
+    assert "3 times 3 test sequences" in (out := capsys.readouterr().out) and "best of 3" in out
 
 
 def test_a_subset_of_labels_keeps_the_classifiers_numbers(workplace):

@@ -20,7 +20,7 @@ from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest
 from face4d.errors import InputError
 from face4d.runtime import distributed
 from face4d.runtime.checkpoint import load_checkpoint
-from face4d.runtime.device import seed_everything
+from face4d.runtime.device import autocast, seed_everything
 from face4d.runtime.training import Places, run_epochs, set_learning_rate
 
 CHECKPOINT_KIND = "classifier"
@@ -87,9 +87,10 @@ def train(
             batch = vary(data, data_labels, chosen, generator, part.rows) if config.augment else data[chosen][part.rows]  # (B, T+1, L, 3)
             step += 1
             set_learning_rate(optimizer, config, step / (config.epochs * num_batches))
-            logits = model(batch)  # (B, C)
+            with autocast(config, device):
+                logits = model(batch)  # (B, C)
             optimizer.zero_grad()
-            loss = distributed.backward(cross_entropy(logits, labels), model.parameters(), part)
+            loss = distributed.backward(cross_entropy(logits.float(), labels), model.parameters(), part)
             if config.grad_clip:
                 nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
             optimizer.step()
@@ -153,6 +154,13 @@ class Classifier:
     frames: int
     source: dict[str, Any]
     metrics: dict[str, Any]
+
+    @torch.no_grad()
+    def features(self, displacements: Any, batch_size: int = 64) -> Tensor:
+        """Time-mean features (N, 2H) float32, on the CPU, of displacements (N, T, L, 3) in metres (tensor or array)."""
+        device = next(self.model.parameters()).device
+        batches = torch.as_tensor(displacements, dtype=torch.float32, device=device).split(batch_size)
+        return torch.cat([self.model.features(batch) for batch in batches]).cpu()
 
     def predict(self, displacements: Any) -> Tensor:
         """Class indices (N,) int64, on the CPU, of displacements (N, T, L, 3) in metres (tensor or array)."""

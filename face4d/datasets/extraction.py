@@ -159,7 +159,7 @@ def _landmarks(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | N
 
 
 def _inspect(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str) -> State:
-    frame_paths(file.source)  # a gap in the frames is found before anything is written
+    frame_names(file.source)  # a gap in the frames is found before anything is written
     if Path(file.other).exists():
         return State(0, 0, (file.other,))
     if not Path(file.target).exists():

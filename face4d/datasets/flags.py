@@ -70,6 +70,9 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
         "--select", choices=("last", "validation", "test"), help="weights kept; test = best on the test set, as in the thesis"
     )
     group.add_argument("--validate-every", type=cli.positive_int, metavar="EPOCHS", help="epochs between validations")
+    group.add_argument(
+        "--precision", choices=("fp32", "tf32", "bf16"), help="of the products in training; tf32: on GPUs. Default: fp32; docs/performance.md"
+    )
     group.add_argument("--patience", type=int, metavar="N", help="stop after N validations without improvement, 0 = never")
 
 
@@ -173,8 +176,9 @@ def run_training(
         summary: the sentence about the metrics.
     """
     from face4d.runtime import distributed
-    from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.device import keep_freed_memory, limit_threads, resolve_device
 
+    keep_freed_memory()
     distributed.init_from_environment()
     with distributed.agreement():
         config = training_config(args, presets[args.preset])

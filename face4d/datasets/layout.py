@@ -18,6 +18,7 @@ from face4d.errors import InputError
 
 TRAIN_FOLDER = "dataset_training"
 TEST_FOLDER = "dataset_testing"
+SAMPLE_PREFIX = "sample_"
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,17 @@ def parse_sequence_name(path: str | Path) -> tuple[str, str]:
     if not (label and separator and subject):
         raise InputError(path, "a name <label>_<subject>" + path.suffix, f"{path.name!r}")
     return label, subject
+
+
+def sample_name(number: int) -> str:
+    """Folder of one of several answers of a stochastic generator, ``sample_00``, ``sample_01``, ...; each holds a whole generated set."""
+    return f"{SAMPLE_PREFIX}{number:02d}"
+
+
+def sample_folders(folder: str | Path) -> list[Path]:
+    """The ``sample_<number>`` folders directly below ``folder``, by number; none for a generator that answers once."""
+    number = {path: path.name.removeprefix(SAMPLE_PREFIX) for path in Path(folder).glob(f"{SAMPLE_PREFIX}*") if path.is_dir()}
+    return sorted((path for path in number if number[path].isdecimal()), key=lambda path: int(number[path]))
 
 
 def choose(wanted: Sequence[str], available: Iterable[str], what: str, where: str | Path) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from face4d.datasets.mesh_set import find_mesh_sequences
 from face4d.errors import InputError
 from face4d.mesh.ply import ply_bytes, read_ply, read_ply_vertices
-from face4d.mesh.sequence import frame_paths, iterate_vertices
+from face4d.mesh.sequence import frame_names, iterate_vertices
 from face4d.resample import METHODS, Plan, stream
 from face4d.runtime.atomic import replacing_folder, write_json
 from face4d.runtime.resume import State, Summary, write_missing
@@ -59,7 +59,7 @@ def sample_tree(
         Numbers of frames.
 
     Raises:
-        InputError: see :func:`find_mesh_sequences` and :func:`frame_paths`; an unreadable frame, a frame with another number of vertices, a
+        InputError: see :func:`find_mesh_sequences` and :func:`frame_names`; an unreadable frame, a frame with another number of vertices, a
             sequence too short for the method; different outputs without ``overwrite``; outputs in a folder with other files.
     """
     sequences = find_mesh_sequences(source, labels=labels)
@@ -86,12 +86,17 @@ def _names(job: _Job) -> list[str]:
     return [f"{label}.{index:06d}.ply" for index in range(job.frames)]
 
 
-def _record(job: _Job, paths: list[Path]) -> dict[str, object]:
+def _frame_files(job: _Job) -> list[str]:
+    """Paths of the input's frames in order; strings, of which there may be a million."""
+    return [os.path.join(job.source, name) for name in frame_names(job.source)]
+
+
+def _record(job: _Job, paths: list[str]) -> dict[str, object]:
     """Settings and the state of the input: names, sizes and times of its frames."""
     state = hashlib.sha256()
     for path in paths:
-        status = path.stat()
-        state.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        status = os.stat(path)
+        state.update(f"{os.path.basename(path)} {status.st_size} {status.st_mtime_ns}\n".encode())
     return {
         "format_version": _FORMAT_VERSION,
         "method": job.method,
@@ -112,7 +117,7 @@ def _read_record(folder: Path) -> dict[str, object] | None:
 
 def _inspect(job: _Job, overwrite: bool) -> State:
     target = Path(job.target)
-    paths = frame_paths(job.source)
+    paths = _frame_files(job)
     if not target.exists() or not any(target.iterdir()):
         return State(job.frames, 0)
     names = _names(job)
@@ -139,17 +144,17 @@ def plan_of(source: str | Path, length: int, frames: int, method: str) -> Plan:
         raise InputError(source, "a longer sequence (or --method linear)", f"{length} frames: {error}") from None
 
 
-def _frames(job: _Job, paths: list[Path]) -> Iterator[np.ndarray]:
+def _frames(job: _Job, paths: list[str]) -> Iterator[np.ndarray]:
     return stream(iterate_vertices(paths), plan_of(job.source, len(paths), job.frames, job.method))
 
 
-def _compare(job: _Job, paths: list[Path]) -> Iterator[bool]:
+def _compare(job: _Job, paths: list[str]) -> Iterator[bool]:
     for name, vertices in zip(_names(job), _frames(job, paths)):
         yield bool(np.array_equal(read_ply_vertices(Path(job.target, name)), vertices))
 
 
 def _write(job: _Job) -> int:
-    target, paths = Path(job.target), frame_paths(job.source)
+    target, paths = Path(job.target), _frame_files(job)
     occupied = target.exists() and any(target.iterdir())
     if target.exists() and not occupied:
         target.rmdir()  # an empty folder gives way to the whole one

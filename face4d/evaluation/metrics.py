@@ -1,4 +1,4 @@
-"""Scores: errors in millimetres, mean squared and absolute errors, accuracy."""
+"""Scores of sequences: errors in millimetres, mean squared and absolute errors, acceleration, accuracy."""
 
 from __future__ import annotations
 
@@ -46,6 +46,57 @@ def mm_error(generated: Sequences, real: Sequences) -> MillimetreError:
     distances = [distances_mm(a, b) for a, b in _pairs(generated, real)]
     mean = float(np.mean([d.mean() for d in distances]))
     return MillimetreError(mean, float(np.concatenate([d.ravel() for d in distances]).std()))
+
+
+def mm_percentiles(generated: Sequences, real: Sequences, percentages: Sequence[float] = (50, 95)) -> tuple[float, ...]:
+    """Percentiles of all single distances, of all sequences, frames and landmarks, in millimetres; by default median and 95th percentile.
+
+    Between two distances the value is interpolated linearly (Hyndman and Fan, Sample quantiles in statistical packages, 1996, definition 7).
+
+    Args:
+        generated, real: N sequences (T, L, 3) in metres.
+    """
+    distances = np.concatenate([distances_mm(a, b).ravel() for a, b in _pairs(generated, real)])
+    return tuple(np.percentile(distances, percentages).tolist())
+
+
+def best_of(samples: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Which of K answers to each sequence comes nearest, in mean distance over frames and landmarks.
+
+    The error of these answers is the best-of-K error of stochastic generators (Gupta et al., Social GAN, CVPR 2018: minimum over K samples of
+    the average displacement error). It is chosen with the truth in hand: compare it only with another best-of-K of the same K.
+
+    Args:
+        samples: (K, N, T, L, 3) metres; real: (N, T, L, 3) metres.
+
+    Returns:
+        (N,) indices 0..K-1, the first of equals.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 5 or not len(samples):
+        raise ValueError(f"expected (K, N, T, L, 3) samples, found {samples.shape}")
+    return np.stack([distances_mm(sample, real).mean(axis=(1, 2)) for sample in samples]).argmin(axis=0)
+
+
+def acceleration(sequences: Sequences) -> float:
+    """Mean magnitude of the second difference |x_{t+1} - 2 x_t + x_{t-1}|, millimetres per squared frame: how much motion trembles or jumps.
+
+    The magnitude whose difference from the real one's is the acceleration error of Kanazawa et al., Learning 3D human dynamics from video,
+    CVPR 2019. Mean over inner frames and landmarks, then over sequences. Real motion is the measure: below it is sluggish, above it restless.
+
+    Args:
+        sequences: N sequences (T, L, 3) in metres, T >= 3.
+
+    Raises:
+        ValueError: no sequence, or one of fewer than three frames.
+    """
+    if not len(sequences) or min(len(sequence) for sequence in sequences) < 3:
+        raise ValueError("expected sequences of three frames or more, at least one")
+    second = [np.diff(np.asarray(sequence, np.float64), n=2, axis=0) for sequence in sequences]
+    return float(np.mean([np.linalg.norm(difference, axis=-1).mean() for difference in second])) * MM_PER_METRE
 
 
 def mse(generated: Sequences, real: Sequences) -> float:

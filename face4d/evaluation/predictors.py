@@ -31,6 +31,28 @@ def class_mean(train: np.ndarray, train_labels: np.ndarray, labels: np.ndarray) 
     return np.stack([means[label] for label in labels])
 
 
+def noisy_class_mean(train: np.ndarray, train_labels: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The class mean trajectory plus white noise: as much variation as there is in reality, but none of its shape.
+
+    Every coordinate of every frame gets its own draw from N(0, s^2), s^2 = mean over sequences, frames and coordinates of the squared
+    difference of the label's training sequences from their mean. A score that does not see this trembling cannot judge motion.
+
+    Args:
+        train, train_labels, labels: as in :func:`class_mean`.
+        generator: source of the noise.
+
+    Returns:
+        (M, T, L, 3).
+
+    Raises:
+        ValueError: a label without training sequence.
+    """
+    means = class_mean(train, train_labels, labels)
+    scales = {label: train[train_labels == label].std(axis=0) for label in np.unique(labels)}  # (T, L, 3)
+    spread = np.array([np.sqrt(np.square(scales[label]).mean()) for label in labels])
+    return means + spread[:, None, None, None].astype(means.dtype) * generator.standard_normal(means.shape, dtype=np.float32)
+
+
 def nearest_sequence(
     train: np.ndarray, train_labels: np.ndarray, train_neutrals: np.ndarray, labels: np.ndarray, neutrals: np.ndarray
 ) -> np.ndarray:

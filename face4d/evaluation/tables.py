@@ -1,9 +1,10 @@
-"""Tables: the same rows as CSV (full precision), Markdown (rounded, best values bold) and aligned text."""
+"""Tables: the same rows as CSV (full precision), Markdown and LaTeX (rounded, best values bold) and aligned text."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ class Column:
         key: key in a row; a missing key or None is an empty cell.
         title: heading, with the unit.
         form: format specification of numbers, e.g. ``.2f``; empty = as they are.
-        best: ``min`` or ``max``: which value is set bold in Markdown; None = no value is.
+        best: ``min`` or ``max``: which value is set bold in Markdown and LaTeX; None = no value is.
     """
 
     key: str
@@ -32,19 +33,32 @@ class Column:
 Row = Mapping[str, Any]
 
 
-def write_table(base: str | Path, columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None) -> list[Path]:
-    """Write ``<base>.csv`` and ``<base>.md``.
+def filled(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """Those columns that have a value in some row."""
+    return [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+
+
+def write_table(
+    base: str | Path, columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None, across: Sequence[str] = ()
+) -> list[Path]:
+    """Write ``<base>.csv``, ``<base>.md`` and ``<base>.tex``.
 
     Args:
-        contest: which rows compete for the best value (default: all).
+        contest: which rows compete for the best value of a column (default: all).
+        across: keys of columns that compete within each row; the smallest is best.
 
     Returns:
-        The two paths.
+        The three paths.
     """
     base = Path(base)
-    paths = [base.with_name(base.name + ".csv"), base.with_name(base.name + ".md")]
-    write_text(paths[0], csv_table(columns, rows))
-    write_text(paths[1], markdown_table(columns, rows, contest=contest))
+    texts = {
+        "csv": csv_table(columns, rows),
+        "md": markdown_table(columns, rows, contest=contest, across=across),
+        "tex": latex_table(columns, rows, contest=contest, across=across),
+    }
+    paths = [base.with_name(f"{base.name}.{suffix}") for suffix in texts]
+    for path, text in zip(paths, texts.values()):
+        write_text(path, text)
     return paths
 
 
@@ -58,22 +72,24 @@ def csv_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def markdown_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None) -> str:
+def markdown_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None, across: Sequence[str] = ()) -> str:
     """Markdown, numbers right-aligned; values equal to the best one as printed are bold."""
-    cells = [[_cell(column, row).replace("|", "\\|") for column in columns] for row in rows]
-    contest = [True] * len(rows) if contest is None else contest
-    for place, column in enumerate(columns):
-        values = [row.get(column.key) for row, competes in zip(rows, contest) if competes]
-        values = [value for value in values if value is not None]
-        if column.best is None or not values:
-            continue
-        best = _format(column, min(values) if column.best == "min" else max(values))
-        for row, competes in enumerate(contest):
-            if competes and cells[row][place] == best:
-                cells[row][place] = f"**{best}**"
+    best = _best(columns, rows, contest, across)
+    cells = [[_markdown_cell(_cell(column, row), best[i][j]) for j, column in enumerate(columns)] for i, row in enumerate(rows)]
     numeric = [_numeric(column, rows) for column in columns]
     lines = [[column.title for column in columns], ["---:" if right else "---" for right in numeric], *cells]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def latex_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None, across: Sequence[str] = ()) -> str:
+    """A LaTeX ``tabular`` with the rules of the booktabs package, to ``\\input`` into a table; best values as in :func:`markdown_table`."""
+    best = _best(columns, rows, contest, across)
+    cells = [[_latex_cell(_cell(column, row), best[i][j]) for j, column in enumerate(columns)] for i, row in enumerate(rows)]
+    form = "".join("r" if _numeric(column, rows) else "l" for column in columns)
+    heading = " & ".join(_latex_escape(column.title) for column in columns)
+    body = "".join(" & ".join(line) + " \\\\\n" for line in cells)
+    begin = f"% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{form}}}\n\\toprule\n{heading} \\\\\n\\midrule\n"
+    return begin + body + "\\bottomrule\n\\end{tabular}\n"
 
 
 def text_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
@@ -84,6 +100,56 @@ def text_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     lines.insert(1, ["-" * width for width in widths])
     aligned = [[cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric)] for line in lines]
     return "\n".join("  ".join(line).rstrip() for line in aligned) + "\n"
+
+
+def _best(columns: Sequence[Column], rows: Sequence[Row], contest: Sequence[bool] | None, across: Sequence[str]) -> list[list[bool]]:
+    """Which cells (rows x columns) are as good as the best one, as printed."""
+    contest = [True] * len(rows) if contest is None else contest
+    marks = [[False] * len(columns) for _ in rows]
+    for j, column in enumerate(columns):
+        values = [row[column.key] for row, competes in zip(rows, contest) if competes and row.get(column.key) is not None]
+        if column.best is None or not values:
+            continue
+        best = _format(column, min(values) if column.best == "min" else max(values))
+        for i, row in enumerate(rows):
+            marks[i][j] = contest[i] and _cell(column, row) == best
+    for i, row in enumerate(rows):
+        values = {j: row[column.key] for j, column in enumerate(columns) if column.key in across and row.get(column.key) is not None}
+        for j in values:
+            smallest = min(values, key=values.__getitem__)
+            marks[i][j] |= _cell(columns[j], row) == _cell(columns[smallest], row)
+    return marks
+
+
+def _markdown_cell(text: str, best: bool) -> str:
+    text = text.replace("|", "\\|")
+    return f"**{text}**" if best else text
+
+
+_LATEX_SPECIAL = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "²": r"\textsuperscript{2}",
+    "±": r"$\pm$",
+}
+
+
+def _latex_escape(text: str) -> str:
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in text)
+
+
+def _latex_cell(text: str, best: bool) -> str:
+    """``8.2e-07`` becomes a power of ten; bold in the font of its kind."""
+    power = re.fullmatch(r"(-?\d+(?:\.\d+)?)e([+-]\d+)", text)
+    if power:
+        number = rf"{power[1]} \times 10^{{{int(power[2])}}}"
+        return rf"$\mathbf{{{number}}}$" if best else f"${number}$"
+    return rf"\textbf{{{_latex_escape(text)}}}" if best else _latex_escape(text)
 
 
 def _cell(column: Column, row: Row) -> str:

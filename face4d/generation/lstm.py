@@ -47,8 +47,7 @@ class ThesisGenerator(nn.Module):
         Returns:
             (B, T, L, 3) displacements, metres; the start frame is not among them.
         """
-        one_hot = functional.one_hot(labels, self.num_labels).to(start.dtype)  # (B, C)
-        label_code = self.fc_enc(one_hot)  # (B, 3L)
+        label_code = functional.embedding(labels, self.fc_enc.weight.t()) + self.fc_enc.bias  # (B, 3L), fc_enc of a one-hot vector
         frame = start.flatten(1)  # (B, 3L)
         frame_weight, label_weight = self.lstm.weight_ih.chunk(2, dim=1)  # (4H, 3L) each
         generated = unroll(

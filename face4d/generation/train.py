@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +14,13 @@ from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest
 from face4d.generation.augment import apex_frames, warped_targets
 from face4d.generation.config import GeneratorConfig, build_network
 from face4d.runtime import distributed
-from face4d.runtime.device import seed_everything
+from face4d.runtime.cuda_graphs import CudaGraphs, GraphedFunction
+from face4d.runtime.device import autocast, seed_everything
 from face4d.runtime.training import Places, run_epochs, set_learning_rate
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CHECKPOINT_KIND = "generator"
+VALIDATION_BATCH = 512  # sequences generated at a time, which bounds the memory of a large test set
 
 
 def make_loss(name: str, scale: Tensor | float = 1.0) -> Loss:
@@ -31,19 +33,44 @@ def make_loss(name: str, scale: Tensor | float = 1.0) -> Loss:
     return loss
 
 
-def losses_from_every_frame(network: nn.Module, batch: Tensor, labels: Tensor, loss: Loss) -> Iterator[Tensor]:
-    """The thesis' schedule: for i = T-1 down to 0 the loss of frames i+1..T generated from frame i.
+def loss_from(network: nn.Module, targets: Tensor, labels: Tensor, start: int, loss: Loss) -> Tensor:
+    """Loss of the frames after frame ``start`` generated from it, against all (M, B, T+1, L, 3) targets of each sequence."""
+    last = targets.shape[2] - 1
+    return loss(network(targets[0, :, start], labels, last - start), targets[:, :, start + 1 :])
 
-    One optimiser step belongs to each value, taken before the next is asked for.
+
+def start_frames(config: GeneratorConfig, last: int) -> Sequence[int]:
+    """The frames to generate from, one optimiser step for each: in the thesis all, last to first, of frames 0..``last``."""
+    return range(last - 1, -1, -1) if config.start_frames == "every" else (0,)
+
+
+def make_step(network: nn.Module, config: GeneratorConfig, loss: Loss, device: torch.device) -> tuple[Callable[..., Tensor], torch.optim.Adam]:
+    """The optimiser step and its optimiser.
+
+    On a GPU the optimiser keeps its learning rate and its count of steps there, and a step is replayed as a CUDA graph
+    (:mod:`face4d.runtime.cuda_graphs`) unless several processes share it.
+
+    Returns:
+        step(targets (M, B, T+1, L, 3), labels (B,), key=start frame, part=share of the batch) -> () mean loss over the whole batch; and Adam.
     """
-    last = batch.shape[1] - 1
-    for start in reversed(range(last)):
-        yield loss(network(batch[:, start], labels, last - start), batch[:, start + 1 :])
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(config.lr, device=device) if on_gpu else config.lr
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=on_gpu)
 
+    def step(targets: Tensor, labels: Tensor, *, key: int, part: distributed.Share = distributed.WHOLE) -> Tensor:
+        optimizer.zero_grad()
+        with autocast(config, device):
+            value = loss_from(network, targets, labels, key, loss)
+        value = distributed.backward(value, network.parameters(), part)
+        if config.grad_clip:
+            nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+        optimizer.step()
+        return value
 
-def losses_from_first_frame(network: nn.Module, targets: Tensor, labels: Tensor, loss: Loss) -> Iterator[Tensor]:
-    """One loss per batch: frames 1..T generated from frame 0, against all (M, B, T+1, L, 3) targets of each sequence."""
-    yield loss(network(targets[0, :, 0], labels, targets.shape[2] - 1), targets[:, :, 1:])
+    if not on_gpu or distributed.world_size() > 1:
+        return step, optimizer
+    graphed = GraphedFunction(step, CudaGraphs())
+    return lambda targets, labels, *, key, part: graphed(targets, labels, key=key), optimizer
 
 
 @torch.no_grad()
@@ -59,7 +86,9 @@ def validate(network: nn.Module, displacements: Tensor, labels: Tensor) -> dict[
     Returns:
         ``mse`` (metres squared), ``l1`` (metres), ``mm`` (mean Euclidean distance), ``mm_std`` (over all single distances).
     """
-    generated = network(displacements[:, 0], labels, displacements.shape[1] - 1)
+    last = displacements.shape[1] - 1
+    starts = zip(displacements[:, 0].split(VALIDATION_BATCH), labels.split(VALIDATION_BATCH))
+    generated = torch.cat([network(start, own, last) for start, own in starts])  # (N, T, L, 3)
     difference = (generated - displacements[:, 1:]).double()
     distance = difference.norm(dim=3) * MM_PER_METRE
     return {
@@ -103,11 +132,12 @@ def train(
     if config.network == "coefficients":
         network.fit_basis(data.cpu().flatten(0, 1))
     network.to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
     loss = make_loss(config.loss, data.square().mean().sqrt() if config.normalise_loss else 1.0)
+    take_step, optimizer = make_step(network, config, loss, device)
     apexes = apex_frames(data)
+    starts = start_frames(config, data.shape[1] - 1)
     num_batches = math.ceil(len(data) / config.batch_size)
-    steps_per_epoch = num_batches * (data.shape[1] - 1 if config.start_frames == "every" else 1)
+    steps_per_epoch = num_batches * len(starts)
 
     def train_epoch(epoch: int) -> dict[str, float]:
         step = (epoch - 1) * steps_per_epoch
@@ -115,22 +145,15 @@ def train(
         for chosen in torch.randperm(len(data), generator=generator).to(device).split(config.batch_size):
             part = distributed.share(len(chosen))  # of this process; all of it where there is one
             batch, labels = data[chosen], data_labels[chosen][part.rows]  # (B, T+1, L, 3), (B,)
-            if config.start_frames == "every":
-                losses = losses_from_every_frame(network, batch[part.rows], labels, loss)
-            elif config.warps:
+            if config.warps:
                 average = config.loss == "l2"
                 targets = warped_targets(batch, apexes[chosen], apexes, config.warps, generator, part.rows, average=average)  # (M or 1, B, T+1, L, 3)
-                losses = losses_from_first_frame(network, targets, labels, loss)
             else:
-                losses = losses_from_first_frame(network, batch[None, part.rows], labels, loss)
-            for value in losses:
+                targets = batch[None, part.rows]  # (1, B, T+1, L, 3)
+            for start in starts:
                 step += 1
                 set_learning_rate(optimizer, config, step / (config.epochs * steps_per_epoch))
-                optimizer.zero_grad()
-                loss_sum += distributed.backward(value, network.parameters(), part)
-                if config.grad_clip:
-                    nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
-                optimizer.step()
+                loss_sum += take_step(targets, labels, key=start, part=part)
         # Summed over start frames and averaged over batches: the number the thesis logs.
         return {"loss/train": loss_sum.item() / num_batches}
 

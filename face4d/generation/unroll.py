@@ -14,12 +14,15 @@ activations in four stacks and takes every weight gradient as one product over a
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# From this many weights on oneDNN overtakes the default product (measured on AMD cores, benchmarks/unroll.py). A constant and no
-# timing at run time, so that equal runs give equal bits.
+# From this many weights on oneDNN overtakes the default product (measured on AMD cores, benchmarks/unroll.py). A constant
+# and no timing at run time, so that equal runs give equal bits.
 ONEDNN_WEIGHTS = 2**17
 
 
@@ -27,41 +30,64 @@ class Product:
     """x @ matrix + addend for one matrix and many x, through oneDNN's linear layer where that is faster than ``addmm``.
 
     Args:
-        matrix: (K, N), in memory by rows or by columns.
+        matrix: (K, N) float, in memory by rows or by columns.
         rows: rows B of every x, for which the matrix may be laid out.
+        dtype: x and matrix are rounded to it first (bfloat16); addend and result keep their own. None = nothing is rounded.
     """
 
-    def __init__(self, matrix: Tensor, rows: int) -> None:
+    def __init__(self, matrix: Tensor, rows: int, dtype: torch.dtype | None = None) -> None:
+        self.dtype = dtype
+        if dtype is not None:
+            self.onednn, self.matrix = False, matrix.to(dtype)
+            return
         self.onednn = matrix.numel() >= ONEDNN_WEIGHTS and onednn_serves(matrix)
         self.matrix = matrix.t() if self.onednn else matrix  # its layer takes (N, K)
         if self.onednn and not matrix.is_contiguous():
-            # A layout of its own pays for the copy within some ten products; a matrix by rows is near it as it is.
+            # A layout of its own pays for the copy within some ten products; from a matrix by rows the copy costs more than it saves.
             self.matrix = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), rows)
 
-    def __call__(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
-        """(rows, N) from x (rows, K) and addend (rows, N) or none."""
-        if self.onednn and addend is None:
-            return torch.ops.mkldnn._linear_pointwise(x, self.matrix, None, "none", [], "")
-        if self.onednn:
-            return torch.ops.mkldnn._linear_pointwise.binary(x, addend, self.matrix, None, "add")
-        return x @ self.matrix if addend is None else torch.addmm(addend, x, self.matrix)
+    def __call__(self, x: Tensor, addend: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+        """(rows, N) from x (rows, K) and addend (rows, N), (N,) or none; written to ``out`` if there is one."""
+        if self.dtype is not None:
+            product = (x.to(self.dtype) @ self.matrix).to(x.dtype)
+            product = product if addend is None else product.add_(addend)
+        elif not self.onednn:
+            return torch.mm(x, self.matrix, out=out) if addend is None else torch.addmm(addend, x, self.matrix, out=out)
+        elif addend is None or addend.dim() == 1:
+            product = torch.ops.mkldnn._linear_pointwise(x, self.matrix, addend, "none", [], "")
+        else:
+            product = torch.ops.mkldnn._linear_pointwise.binary(x, addend, self.matrix, None, "add")
+        return product if out is None else out.copy_(product)
 
 
 def onednn_serves(tensor: Tensor) -> bool:
-    """Whether oneDNN's linear layer exists in this torch and takes this tensor: float32 on a CPU."""
+    """Whether oneDNN's linear layer exists in this torch, takes this tensor (float32 on a CPU) and is the faster one here."""
     return (
         tensor.device.type == "cpu"
         and tensor.dtype == torch.float32
+        and not mkl_is_at_home()
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )
 
 
-def stacked_product(gradients: Tensor, inputs: Tensor) -> Tensor:
-    """Weight gradient of all steps: sum over t, b of gradients[t, b] inputs[t, b]^T, (N, K) from (T, B, N) and (T, B, K)."""
-    # This order, and a transposed result, is up to 1.3 times faster than gradients^T @ inputs.
-    return (inputs.flatten(0, 1).t() @ gradients.flatten(0, 1)).t()
+@functools.cache
+def mkl_is_at_home() -> bool:
+    """Whether torch's default product is MKL on an Intel processor, where it needs no copy of the weights to be as fast as oneDNN."""
+    try:
+        return torch.backends.mkl.is_available() and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def stacked_product(gradients: Tensor, inputs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Weight gradient of all steps: sum over t, b of gradients[t, b] inputs[t, b]^T, (N, K) from (T, B, N) and (T, B, K).
+
+    Args:
+        dtype: both are rounded to it first; None = they are not.
+    """
+    return (gradients.flatten(0, 1).to(dtype).t() @ inputs.flatten(0, 1).to(dtype)).to(gradients.dtype)
 
 
 def unroll(
@@ -79,7 +105,9 @@ def unroll(
 ) -> Tensor:
     """Frames 1..T of the recurrence at the top of this module.
 
-    Differentiable once in every tensor. Without gradients (``torch.no_grad()``) nothing is kept but the frames.
+    Differentiable once in every tensor. Without gradients (``torch.no_grad()``) nothing is kept but the frames. Under
+    ``torch.autocast`` the factors of the products are rounded to its type, also in the backward pass; sums over time, states and
+    results stay float32.
 
     Args:
         frames: T, at least 1.
@@ -98,13 +126,19 @@ def unroll(
         (B, T, S).
     """
     tensors = (frame, hidden, cell, gate_code, inner_code, frame_weight, hidden_weight, inner_weight, output_weight, output_bias)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return Unroll.apply(frames, *tensors)
-    return run_steps(frames, False, *tensors)[0]
+    device_type = frame.device.type
+    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
+    with torch.autocast(device_type, enabled=False):
+        if dtype is not None:  # layers before this one have given some of the tensors in it
+            tensors = tuple(tensor.float() for tensor in tensors)
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            return Unroll.apply(frames, dtype, *tensors)
+        return run_steps(frames, dtype, False, *tensors)[0]
 
 
 def run_steps(
     frames: int,
+    dtype: torch.dtype | None,
     keep: bool,
     frame: Tensor,
     hidden: Tensor,
@@ -125,6 +159,7 @@ def run_steps(
     """
     (batch, size), width = frame.shape, hidden.shape[1]
     slots = frames if keep else 1  # without keeping, every step overwrites the one before
+    generated = frame.new_empty(frames, batch, size)
     inputs = frame.new_empty(slots + 1, batch, size + width)
     gates = frame.new_empty(slots, batch, 4 * width)
     cells = frame.new_empty(slots + 1, batch, width)
@@ -132,33 +167,33 @@ def run_steps(
     inputs[0, :, :size], inputs[0, :, size:], cells[0] = frame, hidden, cell
 
     input_weight = torch.cat([frame_weight, hidden_weight], dim=1)  # (4H, S + H)
-    to_gates = Product(input_weight.t(), batch)
-    to_inner, to_frame = Product(inner_weight.t(), batch), Product(output_weight.t(), batch)
-    output_bias = output_bias.expand(batch, -1).contiguous()  # (B, S)
-    generated = []
+    to_gates, to_inner, to_frame = (Product(weight.t(), batch, dtype) for weight in (input_weight, inner_weight, output_weight))
+    # The views of all steps at once: taken one by one they cost as much time as some of the arithmetic.
+    gate_code_at, inner_code_at, generated_at = gate_code.unbind(), inner_code.unbind(), generated.unbind()
+    state_views = list(zip(*(stack.unbind() for stack in (inputs, *inputs.split([size, width], dim=2), cells)), strict=True))
+    slot_views = list(zip(*(stack.unbind() for stack in (gates, *gates.chunk(4, dim=2), cell_tanhs, inners)), strict=True))
     for t in range(frames):
-        now, after = t % len(cells), (t + 1) % len(cells)
-        raw = to_gates(inputs[now], gate_code[t % len(gate_code)])  # (B, 4H)
-        gate, slot = gates[t % slots], t % slots
-        torch.sigmoid(raw[:, : 2 * width], out=gate[:, : 2 * width])
-        torch.tanh(raw[:, 2 * width : 3 * width], out=gate[:, 2 * width : 3 * width])
-        torch.sigmoid(raw[:, 3 * width :], out=gate[:, 3 * width :])
-        write, forget, candidate, read = gate.chunk(4, dim=1)  # i, f, g, o: (B, H) each
-        torch.mul(forget, cells[now], out=cells[after]).addcmul_(write, candidate)
-        torch.tanh(cells[after], out=cell_tanhs[slot])
-        hidden = torch.mul(read, cell_tanhs[slot], out=inputs[after, :, size:])
-        torch.clamp(to_inner(hidden, inner_code[t % len(inner_code)]), min=0, out=inners[slot])
-        generated.append(to_frame(inners[slot], output_bias))  # (B, S)
-        inputs[after, :, :size] = generated[-1]
-    return torch.stack(generated, dim=1), inputs, gates, cells, cell_tanhs, inners, input_weight
+        gate, write, forget, candidate, read, cell_tanh, inner = slot_views[t % slots]  # i, f, g, o and the last two (B, H) each
+        now, _, _, cell = state_views[t % len(state_views)]
+        _, frame_after, hidden_after, cell_after = state_views[(t + 1) % len(state_views)]
+        raw = to_gates(now, gate_code_at[t % len(gate_code_at)])  # (B, 4H)
+        torch.sigmoid(raw, out=gate)  # g with the others: cheaper than two calls that leave it out
+        torch.tanh(raw[:, 2 * width : 3 * width], out=candidate)
+        torch.mul(forget, cell, out=cell_after).addcmul_(write, candidate)
+        torch.tanh(cell_after, out=cell_tanh)
+        torch.mul(read, cell_tanh, out=hidden_after)
+        to_inner(hidden_after, inner_code_at[t % len(inner_code_at)], out=inner).relu_()
+        frame_after.copy_(to_frame(inner, output_bias, out=generated_at[t]))
+    return generated.transpose(0, 1), inputs, gates, cells, cell_tanhs, inners, input_weight
 
 
 class Unroll(torch.autograd.Function):
     """:func:`unroll` with its gradient."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, frames: int, *tensors: Tensor) -> Tensor:
-        generated, *stacks = run_steps(frames, True, *tensors)
+    def forward(ctx: FunctionCtx, frames: int, dtype: torch.dtype | None, *tensors: Tensor) -> Tensor:
+        generated, *stacks = run_steps(frames, dtype, True, *tensors)
+        ctx.dtype = dtype
         inner_weight, output_weight = tensors[7:9]
         ctx.code_lengths = [len(code) for code in tensors[3:5]]
         ctx.save_for_backward(*stacks, inner_weight, output_weight)
@@ -182,34 +217,38 @@ class Unroll(torch.autograd.Function):
         torch.ops.aten.sigmoid_backward(cell_tanhs, read, grad_input=d_read)
         cell_slope = torch.ops.aten.tanh_backward(read, cell_tanhs)  # dh/dc
         d_inners = torch.empty_like(inners)
-        d_frames = grad_generated.transpose(0, 1).contiguous()  # (T, B, S)
+        d_frames = grad_generated.transpose(0, 1).clone(memory_format=torch.contiguous_format)  # (T, B, S)
 
-        from_gates = Product(input_weight, batch)
-        from_inner, from_frame = Product(inner_weight, batch), Product(output_weight, batch)
+        from_gates, from_inner, from_frame = (Product(weight, batch, ctx.dtype) for weight in (input_weight, inner_weight, output_weight))
+        d_input = torch.zeros_like(inputs[0])  # what the later steps say about [y_t, h_t]
+        d_frame_later, d_hidden_later = d_input.split([size, width], dim=1)
         d_cell = torch.zeros_like(cells[0])
-        d_inputs = torch.zeros_like(inputs[0])  # what the later steps say about [y_t, h_t]
-        for t in reversed(range(frames)):
-            d_frame = d_frames[t].add_(d_inputs[:, :size])
-            torch.ops.aten.threshold_backward(from_frame(d_frame), inners[t], 0, grad_input=d_inners[t])
-            d_hidden = from_inner(d_inners[t], d_inputs[:, size:].contiguous())
-            d_cell.addcmul_(d_hidden, cell_slope[t])
-            d_gates[t, :, : 3 * width].unflatten(1, (3, width)).mul_(d_cell[:, None])
-            d_gates[t, :, 3 * width :].mul_(d_hidden)
-            d_cell.mul_(forget[t])
-            d_inputs = from_gates(d_gates[t])
+        d_cell_of_three = d_cell[:, None]  # (B, 1, H), for i, f, g
+        d_three = d_gates[:, :, : 3 * width].unflatten(2, (3, width))  # (T, B, 3, H)
+        stacks = (d_frames, d_inners, d_gates, d_three, d_read, inners, cell_slope, forget)
+        views = list(zip(*(stack.unbind() for stack in stacks), strict=True))
+        for d_frame, d_inner, d_gate, d_three_t, d_read_t, inner, slope, forget_t in reversed(views):
+            from_frame(d_frame.add_(d_frame_later), out=d_inner)
+            torch.ops.aten.threshold_backward(d_inner, inner, 0, grad_input=d_inner)
+            d_hidden = from_inner(d_inner, d_hidden_later)  # (B, H)
+            d_cell.addcmul_(d_hidden, slope)
+            d_three_t.mul_(d_cell_of_three)
+            d_read_t.mul_(d_hidden)
+            d_cell.mul_(forget_t)
+            from_gates(d_gate, out=d_input)
 
-        d_input_weight = stacked_product(d_gates, inputs[:-1])  # (4H, S + H)
         d_codes = [
             d_code if length == frames else d_code.sum(0, keepdim=True) for d_code, length in zip((d_gates, d_inners), ctx.code_lengths, strict=True)
         ]
         return (
             None,
-            d_inputs[:, :size],
-            d_inputs[:, size:],
+            None,
+            d_frame_later,
+            d_hidden_later,
             d_cell,
             *d_codes,
-            *d_input_weight.split([size, width], dim=1),
-            stacked_product(d_inners, inputs[1:, :, size:]),
-            stacked_product(d_frames, inners),
+            *(stacked_product(d_gates, part, ctx.dtype) for part in inputs[:-1].split([size, width], dim=2)),
+            stacked_product(d_inners, inputs[1:, :, size:], ctx.dtype),
+            stacked_product(d_frames, inners, ctx.dtype),
             d_frames.sum((0, 1)),
         )

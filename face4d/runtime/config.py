@@ -24,6 +24,8 @@ class TrainingConfig:
             thesis: its score is then no longer that of unseen data).
         validate_every: epochs between validations.
         patience: validations without improvement before training stops; 0 = never.
+        precision: of the products in training: ``fp32``, ``tf32`` (factors rounded to 10 bits, on GPUs that do so) or ``bf16`` (rounded to 7);
+            sums, weights and optimiser are float32 always.
         seed: seed of weights, shuffling and augmentation.
     """
 
@@ -35,6 +37,7 @@ class TrainingConfig:
     select: str = "last"
     validate_every: int
     patience: int = 0
+    precision: str = "fp32"
     seed: int = 27
 
     def __post_init__(self) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 
 from face4d.errors import InputError
+from face4d.runtime.config import TrainingConfig
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -46,3 +49,24 @@ def limit_threads(threads: int | None, *, small: bool) -> None:
     """
     if threads is not None or small:
         torch.set_num_threads(threads or 1)
+
+
+def autocast(config: TrainingConfig, device: torch.device) -> AbstractContextManager[None]:
+    """The context for a forward pass in the configuration's precision."""
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep large freed blocks instead of returning each to the system (glibc; elsewhere nothing happens).
+
+    A training step frees and takes the same megabytes again and again, and by default each comes back as pages that the system
+    has to clear and map: a quarter of the time of a step. Call before the first large tensor. See mallopt(3).
+    """
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, 2**30)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -94,6 +94,9 @@ class Share(NamedTuple):
     weight: float
 
 
+WHOLE = Share(slice(None), 1.0)
+
+
 def share(count: int) -> Share:
     """This process's part of a batch of ``count`` rows: consecutive rows, equal numbers or one more."""
     size, number = world_size(), rank()

@@ -38,9 +38,12 @@ def learning_rate(config: TrainingConfig, progress: float) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, progress: float) -> None:
-    """Give all parameter groups the learning rate at ``progress``."""
+    """Give all parameter groups the learning rate at ``progress``; one that is a tensor stays where it is."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, progress)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate(config, progress))
+        else:
+            group["lr"] = learning_rate(config, progress)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,9 @@ def run_epochs(
     if saved is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"] = group["lr"].to(device)
         generator.set_state(saved["rng"]["data"])
         torch.set_rng_state(saved["rng"]["torch"])
         state, best_weights = saved["state"], saved["best_model"]
@@ -181,8 +187,7 @@ def run_epochs(
     def finish() -> dict[str, Any]:
         kept, kept_epoch = model, state["epoch"]
         if best_weights is not None:
-            kept, kept_epoch = copy.deepcopy(model), state["best_epoch"]
-            kept.load_state_dict(best_weights)
+            kept, kept_epoch = with_weights(model, best_weights), state["best_epoch"]
         metrics = {**final_scores(kept), "epoch": kept_epoch, "epochs_trained": state["epoch"]}
         metrics |= {"seconds": round(state["seconds"], 2), "selected_by": config.select}
         save_checkpoint(places.checkpoint, kind, {**identity, **record, "model": kept.state_dict(), "epoch": kept_epoch, "metrics": metrics})
@@ -193,6 +198,13 @@ def run_epochs(
         return metrics
 
     return distributed.from_main(finish)
+
+
+def with_weights(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """The model over other weights, which are not copied; for use without gradients."""
+    places = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    others = {name: nn.Parameter(weights[name], requires_grad=False) if isinstance(place, nn.Parameter) else weights[name] for name, place in places.items()}
+    return copy.deepcopy(model, memo={id(place): others[name] for name, place in places.items()})
 
 
 def require_same_run(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:

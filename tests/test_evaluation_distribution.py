@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import scipy.linalg
+
+from face4d.evaluation.distribution import diversity, fid, fid_deviation, fid_of_halves, multimodality
+
+
+def direct_fid(first: np.ndarray, second: np.ndarray) -> float:
+    """The formula as printed, with a matrix root."""
+    root = scipy.linalg.sqrtm(np.cov(first.T) @ np.cov(second.T))
+    traces = np.trace(np.cov(first.T)) + np.trace(np.cov(second.T)) - 2 * np.trace(root.real)
+    return np.square(first.mean(axis=0) - second.mean(axis=0)).sum() + traces
+
+
+def features(count: int, dimensions: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(count, dimensions)) @ rng.normal(size=(dimensions, dimensions)) + rng.normal(size=dimensions)
+
+
+@pytest.mark.parametrize(("first", "second"), [(40, 70), (70, 70), (9, 300)])
+def test_fid_is_scipys(first, second):
+    a, b = features(first, 8, 0), features(second, 8, 1)
+    assert fid(a, b) == pytest.approx(direct_fid(a, b), rel=1e-9)
+
+
+def test_fid_of_fewer_sequences_than_dimensions():
+    """Singular covariances: the same cloud turned into a space of more dimensions is as far away as before."""
+    a, b = features(6, 4, 2), features(5, 4, 3)
+    turn = np.linalg.qr(np.random.default_rng(4).normal(size=(128, 128)))[0][:4]
+    assert fid(a @ turn, b @ turn) == pytest.approx(direct_fid(a, b), rel=1e-9)
+
+
+def test_fid_by_hand():
+    a, b = np.array([[0.0], [2.0]]), np.array([[3.0], [7.0]])  # means 1 and 5, standard deviations sqrt(2) and sqrt(8)
+    assert fid(a, b) == pytest.approx(16 + 2)
+    first, second = np.array([[-1.0, 0], [1, 0]]), np.array([[0, -1.0], [0, 1]])  # at right angles: nothing is shared
+    assert fid(first, second) == pytest.approx(2 + 2)
+    assert fid(a, b) == fid(b, a)
+
+
+def test_fid_of_equal_sets_and_of_a_shift():
+    a = features(20, 128, 5)
+    assert fid(a, a) == pytest.approx(0.0, abs=1e-8) and fid(a, a[::-1]) >= 0
+    assert fid(a, a + np.eye(128)[0] * 3) == pytest.approx(9.0)
+
+
+def test_fid_refuses_what_has_no_covariance():
+    for a, b in ((np.zeros((1, 3)), np.zeros((4, 3))), (np.zeros((4, 3)), np.zeros((4, 2))), (np.zeros(4), np.zeros(4))):
+        with pytest.raises(ValueError, match="at least 2"):
+            fid(a, b)
+
+
+def test_bootstrap_resamples_pairs():
+    real = features(30, 3, 6)
+    assert fid_deviation(real, real, np.random.default_rng(0)) == pytest.approx(0.0, abs=1e-8)  # every resample is paired with itself
+    moved = real + np.array([2.0, 0, 0])
+    assert fid_deviation(moved, real, np.random.default_rng(0)) == pytest.approx(0.0, abs=1e-8)
+    other = features(30, 3, 7)
+    first = fid_deviation(other, real, np.random.default_rng(0))
+    assert first > 0 and first == fid_deviation(other, real, np.random.default_rng(0)) != fid_deviation(other, real, np.random.default_rng(1))
+    with pytest.raises(ValueError, match="pairs"):
+        fid_deviation(other[:5], real, np.random.default_rng(0))
+
+
+def test_bootstrap_agrees_with_fresh_samples():
+    """The deviation estimated from one set is that of sets drawn anew."""
+    rng = np.random.default_rng(8)
+    draw = lambda: (rng.normal(size=(200, 1)), rng.normal(1.0, 2.0, size=(200, 1)))  # noqa: E731
+    fresh = np.std([fid(*draw()) for _ in range(300)])
+    estimates = [fid_deviation(*draw(), rng, resamples=100) for _ in range(10)]
+    assert np.mean(estimates) == pytest.approx(fresh, rel=0.15)
+
+
+def test_halves_are_of_subjects():
+    """Two halves are far apart when subjects are, whatever their number of sequences; equal subjects give nothing."""
+    subjects = np.repeat(["a", "b", "c", "d"], 6)
+    same = np.tile(features(6, 3, 9), (4, 1))
+    assert fid_of_halves(same, subjects, np.random.default_rng(0)) == pytest.approx((0.0, 0.0), abs=1e-8)
+    apart = same + 10 * (subjects == "a")[:, None] * np.array([1.0, 0, 0])
+    mean, std = fid_of_halves(apart, subjects, np.random.default_rng(0))
+    half = subjects <= "b"
+    assert mean == pytest.approx(fid(apart[half], apart[~half])) and std == pytest.approx(0.0, abs=1e-8)  # "a" is always in one of them
+    with pytest.raises(ValueError, match="two subjects"):
+        fid_of_halves(same, np.repeat("a", 24), np.random.default_rng(0))
+
+
+def test_diversity_by_hand():
+    assert diversity(np.array([[0.0, 0], [3, 4], [0, 0]])) == pytest.approx((5 + 0 + 5) / 3)
+    with pytest.raises(ValueError, match="two sequences"):
+        diversity(np.zeros((1, 2)))
+
+
+def test_diversity_is_what_random_pairs_estimate():
+    found = features(12, 4, 10)
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 12, (2, 40000))
+    different = first != second
+    assert diversity(found) == pytest.approx(np.linalg.norm(found[first] - found[second], axis=1)[different].mean(), rel=0.01)
+
+
+def test_multimodality_by_hand():
+    found = np.array([[0.0, 0], [100, 0], [3, 4], [100, 2], [7, 7], [100, 4]])
+    labels = np.array([0, 1, 0, 1, 2, 1])  # 5; 2, 2 and 4; one alone does not count
+    assert multimodality(found, labels) == pytest.approx((5 + 8 / 3) / 2)
+    with pytest.raises(ValueError, match="none"):
+        multimodality(found[:2], np.array([0, 1]))
