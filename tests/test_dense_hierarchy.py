@@ -93,6 +93,12 @@ def test_cache_gives_the_same_hierarchy_and_one_file_per_template(hierarchy, tmp
     assert path.stat().st_size > 1000
 
 
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    made = template_hierarchy(OCTAHEDRON, OCTAHEDRON_FACES, cache=tmp_path / "file")
+    assert made.sizes[0] == 6 and "not cached" in caplog.text
+
+
 def test_arrays_that_do_not_fit_are_refused(hierarchy):
     arrays = hierarchy.arrays()
     with pytest.raises(InputError, match="step1_weights"):

@@ -7,6 +7,7 @@ Autoencoders, ECCV 2018).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,6 +22,8 @@ from face4d.errors import InputError
 from face4d.mesh.closest import check_surface, closest_points
 from face4d.runtime.atomic import replacing
 from face4d.runtime.safe_pickle import load_pickle
+
+log = logging.getLogger(__name__)
 
 # Of the published decoder, finest level first; a deeper hierarchy would go on with the last.
 RINGS = (2, 2, 1, 1, 1)
@@ -151,8 +154,11 @@ def template_hierarchy(
             return Hierarchy.from_arrays(dict(arrays), path)
     except (OSError, ValueError, BadZipFile, EOFError):
         hierarchy = _template_hierarchy(vertices, faces, matrices, references, source)
-    with replacing(path) as temporary:
-        np.savez(temporary, **hierarchy.arrays())
+    try:
+        with replacing(path) as temporary:
+            np.savez(temporary, **hierarchy.arrays())
+    except OSError as error:  # a folder one may not write to costs some seconds at the next start, no more
+        log.warning("hierarchy not cached: %s", error)
     return hierarchy
 
 
