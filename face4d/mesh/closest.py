@@ -1,0 +1,113 @@
+"""Closest points on triangle meshes, and whether a mesh is a surface with one outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from face4d.errors import InputError
+
+_CHUNK = 400_000  # pairs of a point and a triangle looked at together
+
+
+class ClosestPoints(NamedTuple):
+    """Points on a mesh closest to P given points."""
+
+    face: np.ndarray  # (P,) int64, -1 where there is none within reach
+    bary: np.ndarray  # (P, 3) float64, weights of that face's corners; 0 where there is none
+    distance: np.ndarray  # (P,) float64, infinity where there is none
+
+
+def closest_points(
+    points: np.ndarray, vertices: np.ndarray, faces: np.ndarray, *, normals: np.ndarray | None = None, min_cosine: float = 0.2, reach: float = np.inf
+) -> ClosestPoints:
+    """The closest point of a triangle mesh to each point, exactly.
+
+    Args:
+        points: (P, 3).
+        vertices, faces: (V, 3) and (F, 3), the mesh.
+        normals: (P, 3) unit; only triangles whose normal makes a cosine of at least ``min_cosine`` with a point's own are looked at, so that
+            a point of the upper lip never lands on the lower.
+        reach: farther points do not count.
+
+    The triangles are tried in the order of their centres' distances; a point is done when no further triangle, however large, can be nearer.
+    """
+    points, corners = np.asarray(points, np.float64), np.asarray(vertices, np.float64)[np.asarray(faces)]  # (F, 3, 3)
+    centers = corners.mean(axis=1)
+    radius = np.linalg.norm(corners - centers[:, None], axis=2).max(axis=1)
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-300)
+    tree = cKDTree(centers)
+    found = ClosestPoints(np.full(len(points), -1), np.zeros((len(points), 3)), np.full(len(points), np.inf))
+    waiting, count = np.arange(len(points)), min(16, len(corners))
+    while waiting.size:
+        undecided = []
+        for part in np.array_split(waiting, -(-waiting.size * count // _CHUNK)):
+            away, near = tree.query(points[part], k=[*range(1, count + 1)])  # (N, count) each
+            tried = away - radius[near] <= np.minimum(found.distance[part], reach)[:, None]
+            if normals is not None:
+                tried &= np.einsum("nkd,nd->nk", facing[near], normals[part]) >= min_cosine
+            which = np.nonzero(tried)
+            triangles, own = corners[near[which]], points[part[which[0]]]
+            bary, distance = np.zeros((*near.shape, 3)), np.full(near.shape, np.inf)
+            bary[which] = _on_triangles(own, triangles)
+            distance[which] = np.linalg.norm((bary[which][..., None] * triangles).sum(axis=1) - own, axis=1)
+            best = distance.argmin(axis=1)
+            row = np.arange(len(part))
+            at = distance[row, best]
+            hit = np.flatnonzero((at <= reach) & (at < found.distance[part]))
+            kept, chosen = part[hit], (row[hit], best[hit])
+            found.face[kept], found.bary[kept], found.distance[kept] = near[chosen], bary[chosen], at[hit]
+            undecided.append(part[away[:, -1] - radius.max() < np.minimum(found.distance[part], reach)])
+        waiting = np.concatenate(undecided) if count < len(corners) else waiting[:0]
+        count = min(4 * count, len(corners))
+    return found
+
+
+def _on_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Barycentric weights (..., 3) of the points of triangles (..., 3, 3) closest to points (..., 3).
+
+    The foot of the perpendicular where it lies inside, else the closest of the points on the three sides.
+    """
+    a, b, c = corners[..., 0, :], corners[..., 1, :], corners[..., 2, :]
+    ab, ac, ap = b - a, c - a, points - a
+    d00, d01, d11 = (ab * ab).sum(-1), (ab * ac).sum(-1), (ac * ac).sum(-1)
+    d20, d21 = (ap * ab).sum(-1), (ap * ac).sum(-1)
+    size = d00 * d11 - d01 * d01
+    with np.errstate(divide="ignore", invalid="ignore"):  # triangles without area have sides all the same
+        v, w = (d11 * d20 - d01 * d21) / size, (d00 * d21 - d01 * d20) / size
+    inside = (v >= 0) & (w >= 0) & (v + w <= 1)
+    best = np.stack([1 - v - w, v, w], axis=-1)
+    nearest = np.full(inside.shape, np.inf)
+    for first, second in ((0, 1), (1, 2), (2, 0)):
+        start, side = corners[..., first, :], corners[..., second, :] - corners[..., first, :]
+        along = np.clip(((points - start) * side).sum(-1) / np.maximum((side * side).sum(-1), 1e-300), 0, 1)
+        distance = ((start + along[..., None] * side - points) ** 2).sum(-1)
+        closer = ~inside & (distance < nearest)
+        nearest = np.where(closer, distance, nearest)
+        weights = np.zeros(best.shape)
+        weights[..., first], weights[..., second] = 1 - along, along
+        best = np.where(closer[..., None], weights, best)
+    return best
+
+
+def check_surface(path: str | Path, faces: np.ndarray) -> None:
+    """Refuse triangles that are no surface: an edge of three or more, or neighbours that turn opposite sides outwards.
+
+    Raises:
+        InputError: names the first such edge by its vertex numbers, from 0.
+    """
+    faces = np.asarray(faces, np.int64)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    pairs, uses = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
+    if uses.max(initial=0) > 2:
+        worst = pairs[uses.argmax()]
+        raise InputError(path, "a manifold mesh (every edge in one or two triangles)", f"edge {worst[0]}-{worst[1]} in {uses.max()}")
+    directed, uses = np.unique(edges, axis=0, return_counts=True)
+    if uses.max(initial=0) > 1:
+        worst = directed[uses.argmax()]
+        found = f"flipped faces: both triangles at edge {worst[0]}-{worst[1]} run the same way along it"
+        raise InputError(path, "triangles that all run counter-clockwise seen from outside", found)
