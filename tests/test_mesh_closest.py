@@ -1,0 +1,60 @@
+"""Closest points against a brute search, and surfaces that are none."""
+
+import numpy as np
+import pytest
+
+from face4d.errors import InputError
+from face4d.mesh.closest import check_surface, closest_points
+
+
+def dense_points(vertices, faces, steps=40):
+    """Many points on every triangle, (F, S, 3)."""
+    i, j = np.meshgrid(np.arange(steps + 1), np.arange(steps + 1), indexing="ij")
+    inside = i + j <= steps
+    weights = np.stack([i[inside], j[inside], steps - i[inside] - j[inside]], axis=1) / steps
+    return np.einsum("sk,fkd->fsd", weights, vertices[faces])
+
+
+def test_against_many_points_on_every_triangle():
+    draw = np.random.default_rng(0)
+    vertices, faces = draw.normal(size=(30, 3)), draw.integers(0, 30, (60, 3))  # degenerate ones among them, sizes very different
+    vertices[:10] *= 0.05
+    points = draw.normal(size=(30, 3))
+    found = closest_points(points, vertices, faces)
+    samples = dense_points(vertices, faces)
+    brute = np.linalg.norm(samples[None] - points[:, None, None], axis=3).min(axis=(1, 2))
+    assert (found.distance <= brute + 1e-12).all() and np.abs(found.distance - brute).max() < 0.03
+    at = (found.bary[..., None] * vertices[faces[found.face]]).sum(axis=1)
+    np.testing.assert_allclose(np.linalg.norm(at - points, axis=1), found.distance, atol=1e-12)
+    np.testing.assert_allclose(found.bary.sum(axis=1), 1, atol=1e-12)
+    assert found.bary.min() >= -1e-12
+
+
+def test_points_of_the_surface_are_found_exactly():
+    draw = np.random.default_rng(1)
+    vertices, faces = draw.normal(size=(20, 3)), np.arange(18).reshape(6, 3)
+    weights = draw.dirichlet([1, 1, 1], 40)
+    face = draw.integers(0, 6, 40)
+    found = closest_points((weights[..., None] * vertices[faces[face]]).sum(axis=1), vertices, faces)
+    np.testing.assert_array_equal(found.face, face)
+    np.testing.assert_allclose(found.bary, weights, atol=1e-9)
+
+
+def test_normals_keep_two_sheets_apart_and_reach_ends_the_search():
+    square = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]])
+    vertices = np.concatenate([square, square + [0, 0, 0.01]])
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 6, 5], [4, 7, 6]])  # the lower looks up (+z), the upper down
+    point = np.array([[0.3, 0.6, 0.008]])
+    assert closest_points(point, vertices, faces).face[0] == 3
+    up = closest_points(point, vertices, faces, normals=np.array([[0, 0, 1.0]]))
+    assert up.face[0] == 1 and up.distance[0] == pytest.approx(0.008)
+    none = closest_points(point, vertices, faces, normals=np.array([[0, 0, 1.0]]), reach=0.005)
+    assert none.face[0] == -1 and np.isinf(none.distance[0]) and not none.bary.any()
+
+
+def test_surfaces_that_are_none():
+    check_surface("a", np.array([[0, 1, 2], [0, 2, 3]]))
+    with pytest.raises(InputError, match=r"^a: expected a manifold mesh .* found edge 0-2 in 3$"):
+        check_surface("a", np.array([[0, 1, 2], [0, 2, 3], [0, 2, 4]]))
+    with pytest.raises(InputError, match="flipped faces: both triangles at edge 2-0"):
+        check_surface("a", np.array([[0, 1, 2], [0, 3, 2]]))
