@@ -69,6 +69,19 @@ def test_every_frame_is_within_the_stated_error(moving, tmp_path):
     np.testing.assert_allclose(halfway, (vertices[9] + vertices[10]) / 2, atol=6e-5)
 
 
+def test_a_dark_layer_inside_moves_along(moving, tmp_path):
+    vertices, faces = moving
+    write_glb(tmp_path / "a.glb", vertices, faces)
+    viewer = Viewer(tmp_path / "a.glb")
+    assert [channel.target.node for channel in viewer.file.animations[0].channels] == [0, 1]
+    skin, inside = (mesh.primitives[0] for mesh in viewer.file.meshes)
+    assert inside.targets == skin.targets
+    np.testing.assert_array_equal(viewer.array(inside.indices).reshape(-1, 3), faces[:, ::-1])
+    moved_in = viewer.array(skin.attributes.POSITION) - viewer.array(inside.attributes.POSITION)
+    np.testing.assert_allclose(moved_in, 5e-4 * viewer.array(skin.attributes.NORMAL), atol=1e-7)
+    assert max(viewer.file.materials[inside.material].pbrMetallicRoughness.baseColorFactor[:3]) < 0.1
+
+
 def test_normals_follow_the_motion(moving, tmp_path):
     from face4d.view.render import vertex_normals
 

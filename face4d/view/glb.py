@@ -27,6 +27,10 @@ __all__ = ["GlbSummary", "MorphTargets", "morph_targets", "write_glb"]
 TOLERANCE_MM = 0.05
 MAX_BYTES = 8_000_000  # beyond it the targets go without normals of their own, which saves half
 
+# The surface again, dark, a little further in and seen from inside only: without it an open mouth would show the lit inside of the back
+# of the head. It shares its morph targets with the skin, and is an object of its own, to be deleted where it is not wanted.
+_INSIDE, _INSIDE_DEPTH = (0.05, 0.02, 0.02), 5e-4  # linear RGB; metres
+
 
 @dataclass(frozen=True)
 class MorphTargets:
@@ -130,11 +134,11 @@ def write_glb(
     base = base.astype(np.float32)
     motion = morph_targets(vertices - base, tolerance_mm)
     base_normals = _unit_normals(base, faces)
-    with_normals = 24 * motion.targets.size / 3 + 60 * len(base) < MAX_BYTES
+    with_normals = 24 * motion.targets.size / 3 + 110 * len(base) < MAX_BYTES
     normals = _target_normals(vertices, faces, base_normals, motion.weights) if with_normals else None
     said = {"frames": len(vertices), "fps": fps, "components": len(motion.targets), "max_error_mm": round(motion.max_error_mm, 6)}
     writer = _Writer(name)
-    writer.mesh(base, base_normals, faces, colors, motion.targets, normals, {**said, "tolerance_mm": tolerance_mm})
+    writer.meshes(base, base_normals, faces, colors, motion.targets, normals, {**said, "tolerance_mm": tolerance_mm})
     writer.animation(np.arange(len(vertices), dtype=np.float32) / np.float32(fps), motion.weights)
     data = writer.bytes()
     write_bytes(path, data)
@@ -189,36 +193,38 @@ class _Writer:
         self.document.accessors.append(accessor)
         return len(self.document.accessors) - 1
 
-    def mesh(
+    def meshes(
         self, base: np.ndarray, base_normals: np.ndarray, faces: np.ndarray, colors: np.ndarray | None,
         targets: np.ndarray, normals: Sequence[np.ndarray] | None, said: dict[str, Any],
     ) -> None:  # fmt: skip
-        """The base mesh with its morph targets, its material, and the scene that shows it."""
+        """The skin and what is seen behind it through mouth and nostrils, with their morph targets, and the scene that shows both."""
         lib, vertex_data = self.format, self.format.ARRAY_BUFFER
-        attributes = lib.Attributes(
-            POSITION=self._accessor(base, "VEC3", vertex_data, bounds=True), NORMAL=self._accessor(base_normals, "VEC3", vertex_data)
-        )
-        if colors is not None:
-            attributes.COLOR_0 = self._accessor(np.clip(np.asarray(colors, np.float32), 0, 1), "VEC3", vertex_data)
         small = len(base) < 65535  # that index means "start again" to some graphics cards
-        indices = self._accessor(faces.astype("<u2" if small else "<u4").ravel(), "SCALAR", lib.ELEMENT_ARRAY_BUFFER)
+        shared_normals = self._accessor(base_normals, "VEC3", vertex_data)
+        indices = [
+            self._accessor(np.ascontiguousarray(order.astype("<u2" if small else "<u4")).ravel(), "SCALAR", lib.ELEMENT_ARRAY_BUFFER)
+            for order in (faces, faces[:, ::-1])
+        ]
         morphs = []
         for number, target in enumerate(targets):
-            morph = {"POSITION": self._accessor(target, "VEC3", vertex_data, bounds=True)}
+            morphs.append({"POSITION": self._accessor(target, "VEC3", vertex_data, bounds=True)})
             if normals is not None:
-                morph["NORMAL"] = self._accessor(normals[number], "VEC3", vertex_data)
-            morphs.append(morph)
-        surface = lib.PbrMetallicRoughness(
-            baseColorFactor=[*(SKIN if colors is None else (1.0, 1.0, 1.0)), 1.0], metallicFactor=0.0, roughnessFactor=0.6
-        )
-        self.document.materials.append(lib.Material(name="skin", pbrMetallicRoughness=surface, doubleSided=True))
-        primitive = lib.Primitive(attributes=attributes, indices=indices, material=0, mode=lib.TRIANGLES, targets=morphs)
+                morphs[-1]["NORMAL"] = self._accessor(normals[number], "VEC3", vertex_data)
         names = [f"component {number + 1}" for number in range(len(morphs))]
-        self.document.meshes.append(
-            lib.Mesh(name=self.name, primitives=[primitive], weights=[0.0] * len(morphs), extras={"targetNames": names, **said})
-        )
-        self.document.nodes.append(lib.Node(name=self.name, mesh=0))
-        self.document.scenes.append(lib.Scene(nodes=[0]))
+        skin = SKIN if colors is None else (1.0, 1.0, 1.0)
+        layers = (("", skin, base), (" inside", _INSIDE, base - np.float32(_INSIDE_DEPTH) * base_normals.astype(np.float32)))
+        for suffix, material, positions in layers:
+            attributes = lib.Attributes(POSITION=self._accessor(positions, "VEC3", vertex_data, bounds=True), NORMAL=shared_normals)
+            if colors is not None and not suffix:
+                attributes.COLOR_0 = self._accessor(np.clip(np.asarray(colors, np.float32), 0, 1), "VEC3", vertex_data)
+            number = len(self.document.meshes)
+            surface = lib.PbrMetallicRoughness(baseColorFactor=[*material, 1.0], metallicFactor=0.0, roughnessFactor=0.9 if suffix else 0.6)
+            self.document.materials.append(lib.Material(name="inside" if suffix else "skin", pbrMetallicRoughness=surface, doubleSided=not suffix))
+            primitive = lib.Primitive(attributes=attributes, indices=indices[number], material=number, mode=lib.TRIANGLES, targets=morphs)
+            extras = {"targetNames": names, **({} if suffix else said)}
+            self.document.meshes.append(lib.Mesh(name=self.name + suffix, primitives=[primitive], weights=[0.0] * len(morphs), extras=extras))
+            self.document.nodes.append(lib.Node(name=self.name + suffix, mesh=number))
+        self.document.scenes.append(lib.Scene(nodes=[0, 1]))
         self.document.scene = 0
 
     def animation(self, seconds: np.ndarray, weights: np.ndarray) -> None:
@@ -227,8 +233,9 @@ class _Writer:
         sampler = lib.AnimationSampler(
             input=self._accessor(seconds, "SCALAR", bounds=True), output=self._accessor(weights, "SCALAR"), interpolation="LINEAR"
         )
-        channel = lib.AnimationChannel(sampler=0, target=lib.AnimationChannelTarget(node=0, path="weights"))
-        self.document.animations.append(lib.Animation(name=self.name, samplers=[sampler], channels=[channel]))
+        targets = [lib.AnimationChannelTarget(node=node, path="weights") for node in range(len(self.document.nodes))]
+        channels = [lib.AnimationChannel(sampler=0, target=target) for target in targets]
+        self.document.animations.append(lib.Animation(name=self.name, samplers=[sampler], channels=channels))
 
     def bytes(self) -> bytes:
         """The whole file."""
