@@ -43,7 +43,7 @@ def build_parser() -> ArgumentParser:
     kinds = ", ".join(f"{name} ({meaning})" for name, meaning in FORMATS.items())
     dense.add_argument("--export", type=parse_formats, default=("gif",), metavar="LIST", help=f"some of {kinds}, with commas between (default: gif)")
     dense.add_argument("--size", type=cli.positive_int, default=512, metavar="PIXELS", help="side of the pictures of meshes")
-    dense.add_argument("--target", type=Path, metavar="FILE", help="a head of another topology (PLY, OBJ) that makes the motion, with or without --actor")
+    dense.add_argument("--target", type=Path, metavar="FILE", help="a head of another topology makes the motion; --actor may be left out")
     dense.add_argument("--target-embedding", type=Path, metavar="FILE", help="npz of python -m face4d.landmarks --fit-embedding for the target")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: Generated_Animation/<run>, for one's own face Generated_Animation/<run>_own")
     cli.add_switch(parser, "gif", True, "write a GIF beside every sequence")

@@ -1,10 +1,10 @@
 """Retargeting: landmarks and dense motion of one topology carried over to another head.
 
-The link is a copy of the first topology (FLAME, say) registered to the head: same pose, same place, its surface on the head's. The 68 landmarks go to the
-closest points of the head; every vertex of the head moves as the closest point of the copy does. Closest points are taken among triangles that face the
-same way, so upper and lower lip stay apart. Where the copy does not cover the head (the inside of a mouth, a longer neck) the
-displacement is continued smoothly: it solves Laplace's equation on the head's edges. Pieces that the copy does not touch at all (hair, teeth, glasses)
-move as a whole with what is near them.
+The link is a copy of the first topology (FLAME, say) registered to the head: same pose, same place, its surface on the head's. The 68
+landmarks go to the closest points of the head; every vertex of the head moves as the closest point of the copy does. Closest points are
+taken among triangles that face the same way, so upper and lower lip stay apart. Where the copy does not cover the head (the inside of a
+mouth, a longer neck) the displacement is continued smoothly: it solves Laplace's equation on the head's edges. Pieces that the copy does
+not touch at all (hair, teeth, glasses) move as a whole with what is near them.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def _rows(face: np.ndarray, bary: np.ndarray, faces: np.ndarray, columns: int) -
     return sparse.csr_matrix((bary[there].ravel(), (np.repeat(there, 3), corners.ravel())), shape=(len(face), columns))
 
 
-def fit_embedding(source: LandmarkEmbedding, registered: np.ndarray, target: np.ndarray, target_faces: np.ndarray, *, name: str | Path = "target") -> Correspondence:
+def fit_embedding(
+    source: LandmarkEmbedding, registered: np.ndarray, target: np.ndarray, target_faces: np.ndarray, *, name: str | Path = "target"
+) -> Correspondence:
     """Hang a target head on a registered copy of the source topology.
 
     Args:
@@ -224,11 +226,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command ``python -m face4d.landmarks --fit-embedding``."""
     parser = cli.parser(
         "Landmarks and dense motion for a head of your own topology.\n\n"
-        "    python -m face4d.landmarks --fit-embedding --registered registered_flame_copy.ply --target my_head.obj --output my_head_embedding.npz\n\n"
+        "    python -m face4d.landmarks --fit-embedding --registered registered_flame_copy.ply --target my_head.obj --output my_head.npz\n\n"
         "The copy is a mesh of the landmarks' topology (FLAME) brought to the head's shape and place by a registration tool, in metres."
     )
     parser.add_argument("--fit-embedding", action="store_true", required=True, help="what to do")
-    parser.add_argument("--registered", type=Path, required=True, metavar="FILE", help="copy of the landmarks' topology that lies on the head (PLY, OBJ)")
+    parser.add_argument("--registered", type=Path, required=True, metavar="FILE", help="mesh of the landmarks' topology that lies on the head")
     parser.add_argument("--target", type=Path, required=True, metavar="FILE", help="the head (PLY, OBJ), metres")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="npz to write, for test.py --target-embedding")
     parser.add_argument("--flame", type=Path, default=Path("models/flame"), metavar="DIR", help="landmark files of the copy's topology")
@@ -242,6 +244,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     target, target_faces = read_mesh(args.target)
     fitted = fit_embedding(source, registered, target, target_faces, name=args.target)
     off = 1e3 * np.linalg.norm(extract(fitted.embedding, target.astype(np.float64)) - extract(source, registered.astype(np.float64)), axis=1)
-    print(f"{100 * fitted.covered:.1f} % of {len(target)} vertices lie on the copy; landmarks {off.mean():.2f} mm from the copy's, at most {off.max():.2f} mm")
+    print(f"{100 * fitted.covered:.1f} % of {len(target)} vertices lie on the copy; landmarks {off.mean():.2f} mm off, at most {off.max():.2f} mm")
     save_correspondence(args.output, fitted)
     cli.report_written([args.output])

@@ -81,7 +81,8 @@ def test_what_the_copy_does_not_cover_follows_smoothly(heads, motions):
     low, high = moved[apex][covered].min(axis=0), moved[apex][covered].max(axis=0)
     assert (moved[apex] >= low - 1e-6).all() and (moved[apex] <= high + 1e-6).all()  # harmonic functions have no peaks of their own
     edges = other.faces[:, [0, 1]]
-    rough = np.linalg.norm(moved[apex][edges[:, 0]] - moved[apex][edges[:, 1]], axis=1) / np.linalg.norm(motions[1][0][edges[:, 0]] - motions[1][0][edges[:, 1]], axis=1)
+    stretch, length = (np.linalg.norm(np.diff(points[edges], axis=1)[:, 0], axis=1) for points in (moved[apex], motions[1][0]))
+    rough = stretch / length
     assert np.percentile(rough[~covered[edges].all(axis=1)], 95) < 2
     teeth = moved[apex][(other.kind == TEETH) & (other.inner[:, 1] < 0)]
     assert np.ptp(teeth, axis=0).max() < 1e-2

@@ -62,8 +62,9 @@ def mesh_sheet(
             held = np.concatenate(list(sequences.values())) if landmarks is None else face_framing_points(landmarks)
             framing = frame_view(held, yaw=yaw, margin=0.06 if landmarks is None else 0.25)
             row = render_sequence(vertices[chosen], faces, size=size, yaw=yaw, framing=framing)
-            pictures += [*row, *[np.full_like(row[0], 255)] * (columns - len(row))]
-            captions += [*(f"{caption}  {number}" if place == 0 else f"{number}" for place, number in enumerate(chosen)), *[""] * (columns - len(row))]
+            missing = columns - len(row)
+            pictures += [*row, *[np.full_like(row[0], 255)] * missing]
+            captions += [f"{caption}  {chosen[0]}", *map(str, chosen[1:]), *[""] * missing]
     return contact_sheet(pictures, columns, captions)
 
 
