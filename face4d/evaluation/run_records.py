@@ -33,7 +33,7 @@ class RunRecord:
         preset: ``default`` or ``thesis``, by its network and schedule.
         loss: ``l1`` or ``l2`` of a generator, else "".
         layers: of a classifier, else 0.
-        curves: (epochs, values) by tag: ``loss/train``, and of the test set ``test/l1`` (m), ``test/mse`` (m²), ``test/mm``, ``test/accuracy`` (0..1).
+        curves: (epochs, values) by tag: ``loss/train``, and of the test set ``test/l1`` (m), ``test/mse`` (m²), ``test/mm``, ``accuracy/test`` (0..1).
         metrics: what metrics.json holds; empty for a run that is not finished, and for other people's.
         config: the whole configuration, where it is known.
     """
@@ -54,7 +54,7 @@ class RunRecord:
     @property
     def score_tag(self) -> str:
         """The curve that the thesis judges such a run by."""
-        return "test/accuracy" if self.kind == "classifier" else {"l1": "test/l1", "l2": "test/mse"}[self.loss]
+        return "accuracy/test" if self.kind == "classifier" else {"l1": "test/l1", "l2": "test/mse"}[self.loss]
 
     def best_score(self) -> float | None:
         """The best value over all validations on the test set, as the thesis chooses; None without any."""
@@ -65,7 +65,7 @@ class RunRecord:
 
     def kept_score(self) -> float | None:
         """The value of the weights kept (of the last validation, where these are not known)."""
-        kept = self.metrics.get({"test/accuracy": "test_accuracy"}.get(self.score_tag, self.score_tag.removeprefix("test/")))
+        kept = self.metrics.get({"accuracy/test": "test_accuracy"}.get(self.score_tag, self.score_tag.removeprefix("test/")))
         values = self.curves.get(self.score_tag, ([], []))[1]
         return kept if kept is not None else values[-1] if values else None
 
@@ -112,6 +112,7 @@ _NUMBER = r"[0-9.]+(?:e-?[0-9]+)?"
 # L1_1200_0.0001_128_COMA_08-20-2023_19:03 and Classification_2_1e-05_256_COMA_FULL_FRAME_08-22-2023_09:36
 _THESIS_GENERATOR = re.compile(rf"(L[12])_\d+_({_NUMBER})_(\d+)_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
 _THESIS_CLASSIFIER = re.compile(rf"Classification_(\d+)_({_NUMBER})_(\d+)_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
+_DATE = re.compile(r"_\d\d-\d\d-\d{4}_\d\d:\d\d$")
 # florence_thesis_l1_0.0001_128 and classifier_coma_default_1_0.01_64, the names of this program
 _GENERATOR = re.compile(rf"([a-z]+)_(default|thesis)_(l[12])_({_NUMBER})_(\d+)")
 _CLASSIFIER = re.compile(rf"classifier_([a-z]+)_(default|thesis)_(\d+)_({_NUMBER})_(\d+)")
@@ -182,7 +183,7 @@ def read_imported(path: str | Path, origin: str | None = None) -> list[RunRecord
         fields = parse_run_name(name)
         if fields is None:
             raise InputError(path, "names of runs like L1_1200_0.0001_128_COMA or florence_thesis_l1_0.0001_128", name[:80])
-        record = RunRecord(name=name, origin=origin, **fields)
+        record = RunRecord(name=_DATE.sub("", name), origin=origin, **fields)
         record.curves.update({_own_tag(tag, record): curve for tag, curve in by_tag.items()})
         records.append(record)
     return longest_of_each_cell(records)
@@ -197,7 +198,7 @@ def longest_of_each_cell(records: Iterable[RunRecord]) -> list[RunRecord]:
         if other is None or _points(record) > _points(other):
             best[key] = record
         if other is not None:
-            log.info("%s: two runs of one cell, %s is left out", record.origin, (other if best[key] is record else record).name)
+            log.info("%s: two runs of one cell, the one with fewer points is left out: %s", record.origin, record.name)
     return list(best.values())
 
 
@@ -207,7 +208,7 @@ def _points(record: RunRecord) -> int:
 
 def _own_tag(tag: str, record: RunRecord) -> str:
     if tag.endswith("/Validation_Accuracy"):
-        return "test/accuracy"
+        return "accuracy/test"
     if tag.endswith("/Validation_loss_train"):
         return "loss/train"
     if re.fullmatch(r"Loss/\w+/(train|validation)", tag):

@@ -22,9 +22,9 @@ TAG_TITLES = {
     "test/l1": "test L1 (m)",
     "test/mse": "test MSE (m²)",
     "test/mm": "test error (mm)",
-    "test/accuracy": "test accuracy",
+    "accuracy/test": "test accuracy",
     "accuracy/train": "training accuracy",
-    "validation/accuracy": "validation accuracy",
+    "accuracy/validation": "validation accuracy",
     "validation/mm": "validation error (mm)",
 }
 
@@ -119,7 +119,7 @@ def _legend(figure: Figure, records: Sequence[RunRecord], sizes: Sequence[int]) 
             own = origin == OURS
             looks = {"linewidth": 1.8 if own else 0.9, "marker": "o", "markerfacecolor": "#555555" if own else "white", "markersize": 4.5 if own else 3}
             handles.append(Line2D([], [], color="#555555", label=origin, **looks))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7), handlelength=3)
 
 
 def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] | None = None, title: str = "", quantity: str = "") -> Figure | None:
@@ -169,5 +169,5 @@ def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] 
         axes.set_xlabel("hidden size H")
         axes.set_ylabel(quantity)
         axes.set_title(title)
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="outside right upper", handlelength=3)
     return figure
