@@ -17,6 +17,7 @@ from face4d.datasets.landmark_set import digest
 from face4d.datasets.layout import DATASETS
 from face4d.errors import InputError
 from face4d.runtime.config import TrainingConfig
+from face4d.runtime.device import keep_freed_memory
 from face4d.runtime.grid import Grid, Lease, Settings, expand, read_grid
 from face4d.runtime.interrupt import interrupted_when
 from face4d.runtime.run_folder import RunFolder, read_json
@@ -220,6 +221,7 @@ def train_cell(job: CellJob) -> dict[str, Any] | InputError | None:
     cell = job.cell
     if not job.lease.held():
         return None
+    keep_freed_memory()
     torch.set_num_threads(job.threads)
     device = torch.device(job.device)
     if device.type == "cuda":

@@ -24,7 +24,7 @@ from face4d.view.report import Section, embedded, write_page
 from face4d.view.strips import strip
 
 TRIVIAL = ("static neutral", "class mean")
-_CONFUSION = ("real", "generated")
+_JUDGED = ("real", "generated")
 _ON_FACE = ("generated", "class mean")
 GALLERY_FPS = 25
 
@@ -142,10 +142,10 @@ class FigureSet:
             figure = score_plots.landmark_errors(face, on_face, title=scored.name)
             self._add(section, base + "landmark_errors", figure, "Mean error of each landmark over the test set, one scale.")
         for method, matrix in scored.by_method("confusion").items():
-            if method in _CONFUSION:
+            if method in _JUDGED:
                 figure = confusion_matrix_figure(np.asarray(matrix), scored.labels, title=f"{scored.name}: {method} test sequences")
                 self._add(section, f"{base}confusion_{method}", figure, f"Confusion matrix of the {method} test sequences.")
-        features = {name: scored.features[name] for name in _CONFUSION if name in scored.features}
+        features = {name: scored.features[name] for name in _JUDGED if name in scored.features}
         if features and len(scored.features["labels"]) >= 3:
             figure = score_plots.feature_plane(features, scored.features["labels"], scored.labels, title=scored.name)
             caption = "The classifier's time-mean features: the two first principal components (PCA) of real and generated test sequences."
@@ -234,12 +234,12 @@ def mean_start(truth: dict[Key, Path], generated: dict[Key, Path]) -> np.ndarray
 
 
 def method_columns(first: str, rows: Sequence[Row]) -> list[Column]:
-    """Columns of a table by label, subject or group: what it is about, then accuracies and errors of all methods it has."""
+    """Columns of a table by label, subject or group: what it is about, accuracies of real and generated sequences, mean errors of all methods."""
     keys = dict.fromkeys(key for row in rows for key in row)
     columns = [Column(first, first)] if first in keys else []
-    for suffix, title, form in ((" accuracy", "accuracy", ".1%"), (" mm_mean", "mean (mm)", ".3f")):
-        columns += [Column(key, f"{key.removesuffix(suffix)}: {title}", form) for key in keys if key.endswith(suffix)]
-    return columns
+    columns += [Column(f"{method} accuracy", f"{method}: accuracy", ".1%") for method in _JUDGED if f"{method} accuracy" in keys]
+    suffix = " mm_mean"
+    return columns + [Column(key, f"{key.removesuffix(suffix)}: mean (mm)", ".3f") for key in keys if key.endswith(suffix)]
 
 
 def dataset_of(scored: Scored, records: Sequence[RunRecord]) -> str | None:
