@@ -14,6 +14,7 @@ from face4d.view.plots import STYLE
 FRAMES = 6
 # The colours of landmark_view: jaw in dark grey, then Okabe and Ito.
 GROUP_COLOURS: dict[str, str] = {"jaw": "#5a5a5a", "brows": "#CC79A7", "nose": "#009E73", "eyes": "#0072B2", "mouth": "#D55E00"}
+_GROUP_OF = [name for name, group in LANDMARK_GROUPS.items() for _ in range(group.start, group.stop)]  # of each landmark
 _PALE = dict.fromkeys(GROUP_COLOURS, "#d8d8d8")
 
 
@@ -25,11 +26,12 @@ def draw_face(axes: Axes, points: np.ndarray, colours: dict[str, str] = GROUP_CO
         colours: by landmark group.
         dots: area of a landmark's dot in points squared, 0 = none.
     """
-    for name, group in LANDMARK_GROUPS.items():
-        lines = [points[list(line), :2] for line in LANDMARK_LINES if group.start <= line[0] < group.stop]
-        axes.add_collection(LineCollection(lines, colors=colours[name], linewidths=linewidth, capstyle="round"))
-        if dots:
-            axes.scatter(points[group, 0], points[group, 1], s=dots, color=colours[name], linewidths=0)
+    shades = [colours[name] for name in _GROUP_OF]
+    lines = [points[list(line), :2] for line in LANDMARK_LINES]
+    strokes = LineCollection(lines, colors=[shades[line[0]] for line in LANDMARK_LINES], linewidths=linewidth, capstyle="round")
+    axes.add_collection(strokes, autolim=False)
+    if dots:
+        axes.scatter(points[:, 0], points[:, 1], s=dots, c=shades, linewidths=0)
 
 
 def bare(axes: Axes, limits: tuple[float, float, float, float]) -> None:
