@@ -13,7 +13,7 @@ from PIL import Image
 
 from face4d.errors import InputError
 from face4d.evaluation.run_records import RunRecord
-from face4d.view.curves import curve_panels, score_by_size
+from face4d.view.curves import curve_panels, score_by_size, spans_decades
 from face4d.view.gallery import Tile, contact_sheet, write_contact_sheet
 from face4d.view.landmark_view import PALETTE
 from face4d.view.report import Section, embedded, page
@@ -38,9 +38,16 @@ def test_panels_stand_for_loss_and_learning_rate_and_colours_for_size():
     assert len(first.lines) == 2 and first.lines[0].get_color() != first.lines[1].get_color()
     assert first.lines[0].get_linestyle() != first.lines[1].get_linestyle()
     assert first.lines[0].get_color() == own.lines[0].get_color() and own.lines[0].get_linewidth() > first.lines[0].get_linewidth()
-    assert first.get_ylim() == own.get_ylim() and first.get_yscale() == "log"
+    assert first.get_ylim() == own.get_ylim() and first.get_yscale() == "linear"
     assert [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()] == ["L1: test L1 (m)", "L2: test MSE (m²)"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["H 128", "H 256", "ours", "author"]
+
+
+def test_axes_are_logarithmic_where_values_span_much():
+    assert spans_decades([1.0, 5.0]) and not spans_decades([1.0, 3.0])
+    assert not spans_decades([0.0, 5.0]) and not spans_decades([]) and not spans_decades([1.0, float("inf")])
+    wide = RunRecord("w", "ours", "generator", "florence", "thesis", 1e-4, 64, "l1", curves={"test/l1": ([1, 2], [9.0, 0.1])})
+    assert {axes.get_yscale() for axes in curve_panels([*RECORDS, wide]).axes[:3]} == {"log"}
 
 
 def test_smoothed_training_loss_lies_over_the_raw_curve():

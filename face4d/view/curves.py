@@ -15,6 +15,7 @@ from face4d.view.plots import COLOURS, DASHES, MARKERS, STYLE, exponential_avera
 
 SMOOTHING = 0.2
 _FEW = 60  # points up to which single ones are marked
+_WIDE = 4.0
 _SIZES = (128, 256, 512, 1024, 2048)
 
 TAG_TITLES = {
@@ -36,11 +37,11 @@ def rows_and_columns(records: Sequence[RunRecord]) -> tuple[list[tuple[str, int]
     return rows, columns
 
 
-def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = "", smoothing: float = 0.0, logarithmic: bool = True) -> Figure | None:
+def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = "", smoothing: float = 0.0) -> Figure | None:
     """Curves over epochs of runs of one kind and data set; panels by loss or layers and by learning rate.
 
     Colour, dash and marker tell the hidden size; one's own runs are thick, those of others thin. Panels of a row share the vertical
-    axis, unless they show the training loss, which every preset counts in its own way.
+    axis, unless they show the training loss, which every preset counts in its own way. An axis is logarithmic where its values span a wide range.
 
     Args:
         tag: which curve; empty = the one that each run is judged by.
@@ -72,14 +73,23 @@ def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = ""
                     row = loss.upper() if loss else f"{layers} layer{'s' if layers > 1 else ''}"
                     quantity = tag or next(r.score_tag for r in records if (r.loss, r.layers) == (loss, layers))
                     axes.set_ylabel(f"{row}: {TAG_TITLES.get(quantity, quantity)}")
+                beside = [r for r in records if (r.loss, r.layers) == (loss, layers)] if sharing else chosen
+                if spans_decades([value for r in beside for value in r.curves[tag or r.score_tag][1]]):
+                    axes.set_yscale("log")
                 if not chosen:
                     axes.text(0.5, 0.5, "no run", transform=axes.transAxes, ha="center", va="center", color="#777777")
                     axes.set_xticks([])
-                elif logarithmic and any(min(r.curves[tag or r.score_tag][1]) > 0 for r in chosen):
-                    axes.set_yscale("log")
+                    if not sharing:
+                        axes.set_yticks([])
         _legend(figure, records, sizes)
         figure.suptitle(title)
     return figure
+
+
+def spans_decades(values: Sequence[float]) -> bool:
+    """Whether finite values are all above zero and the largest is more than four times the smallest, so that a logarithmic axis shows more."""
+    finite = [value for value in values if np.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > _WIDE * min(finite)
 
 
 def _draw(axes: Axes, record: RunRecord, tag: str, number: int, smoothing: float) -> None:
@@ -119,7 +129,7 @@ def _legend(figure: Figure, records: Sequence[RunRecord], sizes: Sequence[int]) 
             own = origin == OURS
             looks = {"linewidth": 1.8 if own else 0.9, "marker": "o", "markerfacecolor": "#555555" if own else "white", "markersize": 4.5 if own else 3}
             handles.append(Line2D([], [], color="#555555", label=origin, **looks))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7), handlelength=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 9), handlelength=3)
 
 
 def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] | None = None, title: str = "", quantity: str = "") -> Figure | None:
@@ -161,11 +171,15 @@ def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] 
             )
         for name, value in (references or {}).items():
             axes.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (1, 1)))
-            axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points", ha="right", fontsize=7, color="#555555")
+            axes.annotate(
+                name, (1, value), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color="#555555"
+            )
+        if spans_decades([*(value for points in series.values() for _, value in points), *(references or {}).values()]):
+            axes.set_yscale("log")
         axes.set_xscale("log", base=2)
         ticks = sorted({size for points in series.values() for size, _ in points})
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
         axes.set_xlabel("hidden size H")
         axes.set_ylabel(quantity)
         axes.set_title(title)
