@@ -6,10 +6,12 @@
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label all
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label Happy --dense --export glb,mp4,ply,gif
     python test.py --checkpoint models/florence.pt --label Happy --dense --target my_head.obj --target-embedding my_head_embedding.npz --export glb
+    python test.py --checkpoint models/gan.pt --samples 10 --seed 1        # ten answers of a stochastic generator, docs/motion3dgan.md
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in metres with the
 start frame first, and a GIF beside it (for the test set next to the ground truth). One's own face goes to Generated_Animation/<run>_own/.
 With --dense the moving mesh lies beside them in the formats of --export (docs/export.md).
+With --samples K each answer is a set of its own: Generated_Animation/<run>/sample_00/<subject>_<label>/ and so on.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ def build_parser() -> ArgumentParser:
     motion = parser.add_argument_group("motion")
     motion.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames after the neutral one (default: as trained)")
     motion.add_argument("--intensity", type=float, default=1.0, metavar="X", help="factor on all displacements")
+    motion.add_argument(
+        "--samples", type=cli.positive_int, default=1, metavar="K", help="answers of a stochastic generator, each in sample_NN/; default: 1, in none"
+    )
     motion.add_argument("--fps", type=cli.positive_float, default=25.0, help="of what is written")
     dense = parser.add_argument_group("moving meshes")
     dense.add_argument(
@@ -47,7 +52,7 @@ def build_parser() -> ArgumentParser:
     dense.add_argument("--target-embedding", type=Path, metavar="FILE", help="npz of python -m face4d.landmarks --fit-embedding for the target")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: Generated_Animation/<run>, for one's own face Generated_Animation/<run>_own")
     cli.add_switch(parser, "gif", True, "write a GIF beside every sequence")
-    cli.add_run_flags(parser, "device", "overwrite", "dry-run", "quiet")
+    cli.add_run_flags(parser, "seed", "device", "overwrite", "dry-run", "quiet")
     return parser
 
 
@@ -60,10 +65,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
 
+    from face4d.errors import InputError
     from face4d.generation.sample import load_generator
     from face4d.runtime.device import resolve_device
 
     generator = load_generator(args.checkpoint, device=resolve_device(args.device))
+    if args.samples > 1 and not generator.stochastic:
+        raise InputError(args.checkpoint, f"a stochastic generator to draw {args.samples} samples from", "one with a single answer to a label")
     source = flags.DataSource.from_flags(args, generator.source)
     # Own faces apart from the test set, which is scored as a whole.
     args.output = args.output or DATASETS[source.dataset].generated / (args.checkpoint.stem + ("_own" if own else ""))
@@ -98,9 +106,12 @@ def animate_actor(args: Namespace, generator, source: flags.DataSource) -> list[
         neutral = neutral_landmarks(args.actor, source.embedding())  # (68, 3)
     indices = np.array([generator.label_index(label) for label in labels])
     start = np.zeros((len(labels), *neutral.shape), np.float32)
-    displacement = args.intensity * generator.generate(start, indices, args.frames)  # (B, T+1, 68, 3)
     subject = (args.target or args.actor).stem
-    return write_all(args, [(label, subject, neutral, moved, None, face) for label, moved in zip(labels, displacement)])
+    items = []
+    for sample, folder in sample_folders(args):
+        displacement = args.intensity * generator.generate(start, indices, args.frames, seed=args.seed, sample=sample)  # (B, T+1, 68, 3)
+        items += [(folder, label, subject, neutral, moved, None, face) for label, moved in zip(labels, displacement)]
+    return write_all(args, items)
 
 
 def animate_test_set(args: Namespace, generator, source: flags.DataSource) -> list[Path]:
@@ -113,35 +124,49 @@ def animate_test_set(args: Namespace, generator, source: flags.DataSource) -> li
     if decoder is not None and source.actors is None:
         raise InputError("--dense", "--actors DIR with <subject>.ply neutral meshes, since landmarks have no surface", "none")
     test = source.load(generator.labels).test
+    if not test:
+        raise InputError(source.landmarks, "faces to animate (--landmarks DIR, or --actor FILE --label NAME)", "curves without faces")
     embedding = source.embedding() if decoder is not None else None
     faces = dict.fromkeys(sequence.subject for sequence in test)
     for subject in faces if decoder is not None else ():
         faces[subject] = load_dense_face(decoder, embedding, actor_path(source.actors, subject))
     real, indices = stack(test, generator.labels)
-    displacement = args.intensity * generator.generate(real[:, 0], indices, args.frames)  # (N, T+1, 68, 3)
     items = []
-    for sequence, moved in zip(test, displacement):
-        comparable = len(moved) == len(sequence.landmarks)
-        reference = sequence.landmarks if comparable else None
-        items.append((sequence.label, sequence.subject, sequence.neutral, moved, reference, faces[sequence.subject]))
+    for sample, folder in sample_folders(args):
+        displacement = args.intensity * generator.generate(real[:, 0], indices, args.frames, seed=args.seed, sample=sample)  # (N, T+1, 68, 3)
+        for sequence, moved in zip(test, displacement):
+            comparable = len(moved) == len(sequence.landmarks)
+            reference = sequence.landmarks if comparable else None
+            items.append((folder, sequence.label, sequence.subject, sequence.neutral, moved, reference, faces[sequence.subject]))
     write_all(args, items)
     return [args.output]
 
 
+def sample_folders(args: Namespace) -> list[tuple[int, Path]]:
+    """Numbers and folders of the samples asked for; a single one has no folder of its own."""
+    if args.samples == 1:
+        return [(0, args.output)]
+    return [(sample, args.output / f"sample_{sample:02d}") for sample in range(args.samples)]
+
+
 def write_all(args: Namespace, items) -> list[Path]:
-    """Write (label, subject, neutral landmarks, displacement, ground truth or None, dense face or None) items; refuse before anything is written."""
+    """Write items; refuse before anything is written.
+
+    Args:
+        items: (folder, label, subject, neutral landmarks, displacement, ground truth or None, dense face or None).
+    """
     from tqdm import tqdm
 
     from face4d.generation.sample import write_sequence
     from face4d.view.landmark_view import landmark_gif
 
-    places = [args.output / f"{subject}_{label}" for label, subject, *_ in items]
+    places = [folder / f"{subject}_{label}" for folder, label, subject, *_ in items]
     for place in places:
         cli.refuse_overwrite(place, args.overwrite)
     if args.dry_run:
         print(f"would write {len(items)} sequences to {args.output}")
         return []
-    for label, subject, neutral, moved, reference, face in tqdm(items, "generating", unit="sequence", disable=args.quiet, dynamic_ncols=True):
+    for folder, label, subject, neutral, moved, reference, face in tqdm(items, "generating", unit="sequence", disable=args.quiet, dynamic_ncols=True):
         vertices = face and face.move(moved)
         landmarks = face.moved_landmarks(moved, vertices) if face else neutral + moved
 
@@ -152,7 +177,7 @@ def write_all(args: Namespace, items) -> list[Path]:
                 shown = {"neutral": face.shown, "landmarks": landmarks, "fps": args.fps, "size": args.size}
                 export_mesh(path.with_suffix(""), label, vertices, face.faces, args.export, **shown)
 
-        write_sequence(args.output, label, subject, landmarks, picture=pictures if args.gif or face else None)
+        write_sequence(folder, label, subject, landmarks, picture=pictures if args.gif or face else None)
     return places
 
 

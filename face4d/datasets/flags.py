@@ -32,6 +32,7 @@ def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
     group.add_argument("--dataset", choices=DATASETS, help="picks the defaults of all flags of this group" + default)
     group.add_argument(
         "--landmarks", type=Path, metavar="DIR", help="landmark folder of step 3; with dataset_training and dataset_testing, or plain"
+        + ("; or SRVF samples, <label>.mat" if training else "")
     )
     group.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set of a plain folder (default: the thesis' subjects)")
     if training:
@@ -59,13 +60,14 @@ def add_extraction_flags(parser: ArgumentParser) -> None:
     cli.add_switch(group, "plot", False, "also write preview GIFs")
 
 
-def add_preset_flags(group: argparse._ArgumentGroup, *, thesis: str) -> None:
+def add_preset_flags(group: argparse._ArgumentGroup, *, thesis: str, others: Sequence[str] = ()) -> None:
     """Add ``--preset`` and ``--grid``.
 
     Args:
         thesis: what the preset thesis is, for the help.
+        others: further presets.
     """
-    group.add_argument("--preset", choices=("default", "thesis"), help=f"thesis = {thesis} (default: default, with --grid thesis: thesis)")
+    group.add_argument("--preset", choices=("default", "thesis", *others), help=f"thesis = {thesis} (default: default, with --grid thesis: thesis)")
     group.add_argument(
         "--grid", metavar="GRID", help="train a grid of runs side by side: thesis, or a JSON file of lists by flag; run again, it goes on"
     )
@@ -162,7 +164,11 @@ class DataSource:
     def load(self, labels: Sequence[str] | None = None) -> LandmarkSplit:
         """The training and test sequences of ``labels`` (default: the wanted ones)."""
         from face4d.datasets.landmark_set import load_split
+        from face4d.datasets.srvf_samples import holds_srvf_samples, load_srvf_samples
 
+        if holds_srvf_samples(self.landmarks):
+            wanted = None if self.labels == DATASETS[self.dataset].labels else self.labels  # a thesis' choice of labels is not meant for these
+            return load_srvf_samples(self.landmarks, labels or wanted)
         return load_split(self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals())
 
     def as_dict(self) -> dict[str, Any]:
