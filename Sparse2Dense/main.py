@@ -146,19 +146,11 @@ def plan(args: Namespace, name: str) -> Iterator[tuple]:
 
 
 def load_hierarchy(args: Namespace, frames):
-    """Of the authors' file, or of the mean face."""
+    """Of the authors' file, or of the mean of all faces."""
     from face4d.dense.fit import mean_face
-    from face4d.dense.hierarchy import read_downsampling_matrices
-    from face4d.errors import InputError
+    from face4d.dense.hierarchy import template_hierarchy
 
-    if args.downsampling is None:
-        from face4d.dense.decimation import cached_hierarchy
-
-        return cached_hierarchy(mean_face(frames)[0], frames.embedding.faces)
-    hierarchy = read_downsampling_matrices(args.downsampling)
-    if hierarchy.sizes[0] != frames.num_vertices:
-        raise InputError(args.downsampling, f"a hierarchy of {frames.num_vertices} vertices", f"{hierarchy.sizes[0]}")
-    return hierarchy
+    return template_hierarchy(mean_face(frames)[0], frames.embedding.faces, matrices=args.downsampling, source=args.meshes or args.dataset)
 
 
 if __name__ == "__main__":

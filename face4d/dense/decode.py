@@ -13,8 +13,8 @@ from torch import nn
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.dense.config import DenseConfig
-from face4d.dense.decoders import LinearDecoder, NeutralDecoder, RbfDecoder, SpiralDecoder
-from face4d.dense.fit import mean_face
+from face4d.dense.decoders import NeutralDecoder, RbfDecoder, SpiralDecoder
+from face4d.dense.fit import linear_decoder, mean_face
 from face4d.dense.frames import DenseFrames
 from face4d.dense.hierarchy import Hierarchy
 from face4d.dense.s2d import S2DDecoder
@@ -117,7 +117,7 @@ def _build(config: DenseConfig, record: dict[str, Any]) -> tuple[nn.Module, nn.M
     elif config.decoder == "rbf":
         module = RbfDecoder()
     else:
-        module = LinearDecoder(len(record["template"]), size_aware=config.decoder == "regional" and config.size_aware)
+        module = linear_decoder(config, len(record["template"]))
     return module, module
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from face4d.constants import NUM_LANDMARKS
+from face4d.constants import MM_PER_METRE, NUM_LANDMARKS
+from face4d.dense.denoise import LandmarkDenoiser
 from face4d.dense.rbf import interpolation_matrix
 
 WIDTH = 3 * NUM_LANDMARKS
@@ -27,11 +28,13 @@ class LinearDecoder(nn.Module):
         num_vertices: V.
         size_aware: see all faces in the size of the mean face: landmark displacements are divided, vertex displacements multiplied, axis by
             axis, by the extent of the neutral face's landmarks over that of the mean face's.
+        denoise: filter the landmark displacements (of the mean face's size) before.
     """
 
-    def __init__(self, num_vertices: int, *, size_aware: bool = False) -> None:
+    def __init__(self, num_vertices: int, *, size_aware: bool = False, denoise: bool = False) -> None:
         super().__init__()
         self.size_aware = size_aware
+        self.denoiser = LandmarkDenoiser(WIDTH) if denoise else nn.Identity()
         self.register_buffer("weights", torch.zeros(WIDTH, 3 * num_vertices))
         self.register_buffer("mean_extent", torch.ones(3))
 
@@ -49,7 +52,8 @@ class LinearDecoder(nn.Module):
             landmarks: (68, 3) of the neutral face, metres.
         """
         size = self.size(landmarks)  # (3,)
-        moved = (displacement / size).flatten(1) @ self.weights  # (B, 3V)
+        inputs = (displacement / size).flatten(1)  # (B, 204)
+        moved = self.denoiser(inputs * MM_PER_METRE) @ self.weights / MM_PER_METRE  # (B, 3V)
         return moved.unflatten(1, (-1, 3)) * size
 
 

@@ -53,17 +53,3 @@ class LandmarkDenoiser(nn.Module):
         posterior = torch.softmax(self._log_likelihood(coefficients.square()) + self.log_weights, dim=1)  # (B, R)
         signal = self.scales[:, None] * self.variances  # (R, P)
         return (coefficients * (posterior @ (signal / (signal + self.noise)))) @ self.directions.T
-
-
-def noise_variance(inputs: np.ndarray, groups: np.ndarray) -> float:
-    """Variance of white noise in inputs (N, P): what they vary in the half of all directions in which the frames of other groups vary least.
-
-    Directions come from other groups than those measured, else the smallest would look smaller than they are. An upper bound where all
-    directions hold signal.
-    """
-    found = []
-    for group in np.unique(groups):
-        held = groups == group
-        _, directions = np.linalg.eigh(inputs[~held].T.astype(np.float64) @ inputs[~held])
-        found.append(np.square(inputs[held] @ directions[:, : inputs.shape[1] // 2]).mean())
-    return float(np.mean(found))

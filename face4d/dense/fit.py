@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,9 +13,11 @@ from torch import nn
 
 from face4d.constants import MM_PER_METRE
 from face4d.dense.config import DenseConfig
+from face4d.dense.denoise import LandmarkDenoiser
 from face4d.dense.decoders import WIDTH, LinearDecoder, NeutralDecoder, RbfDecoder
 from face4d.dense.frames import DenseFrames
 from face4d.dense.linear import (
+    Decode,
     NormalEquations,
     choose_strength,
     distance_penalty,
@@ -22,13 +27,15 @@ from face4d.dense.linear import (
 )
 from face4d.dense.protocol import Fold
 from face4d.dense.rbf import interpolation_matrix
+from face4d.landmarks import extract
 
 log = logging.getLogger(__name__)
 
-CHOOSING_VERTICES = 128  # strengths are chosen on so many vertices, evenly over their numbers
-CHOOSING_FRAMES = 3000  # and so many training frames, evenly in time
+CHOOSING_VERTICES = 96  # strengths are chosen on so many vertices, evenly over their numbers
+CHOOSING_FRAMES = 2500  # and so many training frames, evenly in time
 PRINCIPAL_FRAMES = 2000  # principal components come from so many frames: their products are N x N
 DECADES = {"ridge": range(-8, 1), "pca": range(-8, 1), "regional": range(-7, 1)}
+NOISES = (0.03, 0.1, 0.25, 0.5, 1.0, 2.0)  # variances of landmark noise to try, square millimetres
 SMOOTHINGS_MM = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
@@ -74,46 +81,73 @@ def _evenly(count: int, wanted: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
 
 
+def linear_decoder(config: DenseConfig, num_vertices: int) -> LinearDecoder:
+    """The module of ``ridge``, ``pca`` and ``regional``, not fitted."""
+    regional = config.decoder == "regional"
+    return LinearDecoder(num_vertices, size_aware=regional and config.size_aware, denoise=regional and config.denoise)
+
+
 def _fit_linear(config: DenseConfig, fold: Fold, quiet: bool) -> tuple[nn.Module, float]:
     train = fold.train
     neutral, extent = mean_face(train)
-    decoder = LinearDecoder(train.num_vertices, size_aware=config.decoder == "regional" and config.size_aware)
+    decoder = linear_decoder(config, train.num_vertices)
     decoder.mean_extent.copy_(torch.from_numpy(extent))
     scaled = _ScaledFrames(decoder, train)
-    mean_landmarks = train.neutral_landmarks()[np.unique(np.array(train.subjects), return_index=True)[1]].mean(axis=0)
-    penalty = distance_penalty(neutral, mean_landmarks, config.reach_mm / MM_PER_METRE)  # (V, L)
-
-    def solver(vertices: np.ndarray | slice):
-        """Of the normal equations of some vertices."""
-        if config.decoder == "ridge":
-            return ridge
-        return lambda equations, strength: regional_ridge(equations, strength, penalty[vertices])
-
-    strength = config.strength
+    penalty = distance_penalty(neutral, extract(train.embedding, neutral), config.reach_mm / MM_PER_METRE)  # (V, L)
+    strength, noise = config.strength, 0.0
     if not strength:
         vertices, rows = _evenly(train.num_vertices, CHOOSING_VERTICES), _evenly(len(train), CHOOSING_FRAMES)
-
-        def fit_some(inputs: np.ndarray, targets: np.ndarray):
-            if config.decoder == "pca":
-                rows = _evenly(len(inputs), PRINCIPAL_FRAMES)
-                return principal_map(inputs[rows], targets[rows], config.components)
-            equations = NormalEquations.of(inputs, targets)
-            return lambda strength: solver(vertices)(equations, strength)
-
-        targets = scaled.some_targets(rows, vertices)
-        strength = choose_strength(fit_some, scaled.inputs[rows], targets, fold.groups[rows], DECADES[config.decoder])
-        log.debug("%s: strength %g mm2", config.decoder, strength)
+        examples = scaled.inputs[rows], scaled.some_targets(rows, vertices), fold.groups[rows]
+        strength, noise = _choose(config, decoder, penalty[vertices], *examples)
+        log.debug("%s %s: strength %g mm2, landmark noise %g mm2", config.decoder, fold.name, strength, noise)
 
     if config.decoder == "pca":
         rows = _evenly(len(train), PRINCIPAL_FRAMES)
         weights = principal_map(scaled.inputs[rows], scaled.some_targets(rows), config.components)(strength)
     else:
+        inputs = scaled.inputs if not noise else decoder.denoiser.fit(torch.from_numpy(scaled.inputs), noise)(torch.from_numpy(scaled.inputs)).numpy()
         equations = NormalEquations.empty(WIDTH, 3 * train.num_vertices)
         for rows, moved in train.chunks(f"{config.decoder} {fold.name}", quiet):
-            equations.add(scaled.inputs[rows], scaled.targets(rows, moved))
-        weights = solver(slice(None))(equations, strength)
+            equations.add(inputs[rows], scaled.targets(rows, moved))
+        weights = ridge(equations, strength) if config.decoder == "ridge" else regional_ridge(equations, strength, penalty)
     decoder.weights.copy_(torch.from_numpy(weights))
     return decoder, strength
+
+
+def _choose(
+    config: DenseConfig, decoder: LinearDecoder, penalty: np.ndarray, inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray
+) -> tuple[float, float]:
+    """Strength and variance of landmark noise (square millimetres) that decode held-out groups best.
+
+    The variance goes up from zero, where nothing is filtered, for as long as that helps.
+
+    Args:
+        penalty: (v, L) of the vertices in ``targets`` (N, 3v).
+    """
+
+    def fit_some(inputs: np.ndarray, targets: np.ndarray, noise: float = 0.0) -> Callable[[float], Decode]:
+        if config.decoder == "pca":
+            rows = _evenly(len(inputs), PRINCIPAL_FRAMES)
+            solve = principal_map(inputs[rows], targets[rows], config.components)
+            return lambda strength: lambda seen: seen @ solve(strength)
+        filtered = LandmarkDenoiser(WIDTH).fit(torch.from_numpy(inputs), noise) if noise else None
+
+        def clean(seen: np.ndarray) -> np.ndarray:
+            return seen if filtered is None else filtered(torch.from_numpy(seen)).numpy()
+
+        equations = NormalEquations.of(clean(inputs), targets)
+        if config.decoder == "ridge":
+            return lambda strength: lambda seen: seen @ ridge(equations, strength)
+        return lambda strength: lambda seen: clean(seen) @ regional_ridge(equations, strength, penalty)
+
+    best, noise = choose_strength(fit_some, inputs, targets, groups, DECADES[config.decoder]), 0.0
+    for candidate in NOISES if isinstance(decoder.denoiser, LandmarkDenoiser) else ():
+        near = round(math.log10(best.strength))
+        choice = choose_strength(partial(fit_some, noise=candidate), inputs, targets, groups, range(near - 1, near + 1))
+        if choice.error >= best.error:
+            break
+        best, noise = choice, candidate
+    return best.strength, noise
 
 
 def _fit_rbf(config: DenseConfig, train: DenseFrames) -> tuple[nn.Module, float]:

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-Fit = Callable[[np.ndarray, np.ndarray], Callable[[float], np.ndarray]]
-"""``fit(inputs (N, P), targets (N, Q))(strength) -> W (P, Q)``."""
+Decode = Callable[[np.ndarray], np.ndarray]
+"""Landmark coordinates (n, P) to vertex coordinates (n, Q)."""
+
+Fit = Callable[[np.ndarray, np.ndarray], Callable[[float], Decode]]
+"""``fit(inputs (N, P), targets (N, Q))(strength)`` decodes."""
+
+
+class Choice(NamedTuple):
+    """A strength, and the mean distance it leaves on held-out frames (in the unit of the targets)."""
+
+    strength: float
+    error: float
 
 
 @dataclass
@@ -102,11 +113,17 @@ def principal_map(inputs: np.ndarray, targets: np.ndarray, components: int) -> C
         strength -> W (P, Q).
     """
     count = len(inputs)
-    variance, left = np.linalg.eigh((targets @ targets.T).astype(np.float64) / count)
+    targets = np.asarray(targets, np.float64)
+    small = targets @ targets.T if count <= targets.shape[1] else targets.T @ targets  # both have the variances as eigenvalues
+    variance, vectors = np.linalg.eigh(small / count)
     kept = np.flatnonzero(variance > 1e-9 * variance[-1])[::-1][:components]
-    variance, left = variance[kept], left[:, kept]
-    inverse = left / np.sqrt(variance * count)  # U S^-1
-    basis = inverse.T.astype(targets.dtype) @ targets  # (K, Q), orthonormal rows
+    variance, vectors = variance[kept], vectors[:, kept]
+    if count <= targets.shape[1]:
+        inverse = vectors / np.sqrt(variance * count)  # (N, K) U S^-1
+        basis = inverse.T @ targets  # (K, Q), orthonormal rows
+    else:
+        basis = vectors.T
+        inverse = targets @ vectors / (variance * count)
     seen = inputs.T.astype(np.float64) @ inverse  # (P, K) landmarks of the components
 
     def solve(strength: float) -> np.ndarray:
@@ -117,7 +134,7 @@ def principal_map(inputs: np.ndarray, targets: np.ndarray, components: int) -> C
     return solve
 
 
-def choose_strength(fit: Fit, inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray, decades: Sequence[int]) -> float:
+def choose_strength(fit: Fit, inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray, decades: Sequence[int]) -> Choice:
     """The strength with the least mean distance on groups of frames that were held out in turn: powers of ten, then half a power around the best.
 
     Args:
@@ -125,19 +142,20 @@ def choose_strength(fit: Fit, inputs: np.ndarray, targets: np.ndarray, groups: n
         groups: (N,) group of each frame.
         decades: exponents of ten to try.
     """
-    solvers = []
+    parts = []
     for group in np.unique(groups):
         held = groups == group
-        solvers.append((fit(inputs[~held], targets[~held]), inputs[held], targets[held]))
+        parts.append((fit(inputs[~held], targets[~held]), inputs[held], targets[held]))
 
     def error(exponent: float) -> float:
         total = 0.0
-        for solve, seen, wanted in solvers:
-            difference = (seen @ solve(10.0**exponent) - wanted).reshape(len(seen), -1, 3)
+        for solve, seen, wanted in parts:
+            difference = (solve(10.0**exponent)(seen) - wanted).reshape(len(seen), -1, 3)
             total += float(np.linalg.norm(difference, axis=2).mean(axis=1).sum())
-        return total
+        return total / len(inputs)
 
     errors = {float(exponent): error(exponent) for exponent in decades}
     best = min(errors, key=errors.__getitem__)
     errors |= {exponent: error(exponent) for exponent in (best - 0.5, best + 0.5)}
-    return 10.0 ** min(errors, key=errors.__getitem__)
+    best = min(errors, key=errors.__getitem__)
+    return Choice(10.0**best, errors[best])

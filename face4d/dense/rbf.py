@@ -25,4 +25,4 @@ def interpolation_matrix(landmarks: np.ndarray, vertices: np.ndarray, smoothing:
     system[:count, count] = system[count, :count] = 1
     kernel = np.ones((count + 1, len(vertices)))
     kernel[:count] = np.linalg.norm(landmarks[:, None] - vertices[None], axis=2)
-    return np.linalg.solve(system, kernel)[:count]
+    return (np.linalg.pinv(system, rcond=1e-10, hermitian=True) @ kernel)[:count]  # landmarks may coincide, and then share a displacement
