@@ -16,8 +16,8 @@ from face4d.dense.config import DenseConfig
 from face4d.dense.decoders import NeutralDecoder, RbfDecoder, SpiralDecoder
 from face4d.dense.fit import linear_decoder, mean_face
 from face4d.dense.frames import DenseFrames
-from face4d.dense.hierarchy import Hierarchy
-from face4d.dense.s2d import S2DDecoder
+from face4d.dense.hierarchy import Hierarchy, read_downsampling_matrices
+from face4d.dense.s2d import S2DDecoder, load_published
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract
 from face4d.runtime.checkpoint import load_checkpoint
@@ -105,6 +105,24 @@ def load_decoder(path: str | Path, *, device: torch.device | str = "cpu") -> Den
         raise InputError(path, "weights of its own configuration", str(error).splitlines()[-1].strip()) from None
     module.to(device).eval()
     return DenseDecoder(Path(path), config.decoder, module, embedding, record["template"].numpy(), record["source"], record["metrics"])
+
+
+def load_published_decoder(path: str | Path, downsampling: str | Path, embedding: LandmarkEmbedding, *, device: torch.device | str = "cpu") -> DenseDecoder:
+    """The decoder of the authors' ``checkpoint.pth.tar``.
+
+    Args:
+        downsampling: their ``downsampling_matrices.pkl``.
+        embedding: landmarks on the same topology.
+
+    Raises:
+        InputError: either file is missing, damaged or of another topology.
+    """
+    hierarchy = read_downsampling_matrices(downsampling)
+    template = hierarchy.levels[0].vertices.astype(np.float32)
+    if len(template) != embedding.num_vertices:
+        raise InputError(downsampling, f"{embedding.num_vertices} vertices as in the landmark embedding", f"{len(template)}")
+    module = SpiralDecoder(load_published(path, hierarchy)).to(device).eval()
+    return DenseDecoder(Path(path), "s2d", module, embedding, template, {}, {})
 
 
 def _build(config: DenseConfig, record: dict[str, Any]) -> tuple[nn.Module, nn.Module]:

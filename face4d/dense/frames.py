@@ -169,7 +169,7 @@ def load_frames(
     row = 0
     with tqdm(total=len(landmarks), desc="landmarks", unit="frame", disable=quiet, dynamic_ncols=True, leave=False) as bar:
         for index, (sequence, frames) in enumerate(zip(sequences, paths)):
-            neutrals[index] = read_vertices(frames[0] if actors is None else _actor(actors, sequence.subject), embedding.num_vertices)
+            neutrals[index] = read_vertices(frames[0] if actors is None else actor_path(actors, sequence.subject), embedding.num_vertices)
             still = extract(embedding, neutrals[index])
             for path in frames:
                 landmarks[row] = extract(embedding, read_vertices(path, embedding.num_vertices)) - still
@@ -197,7 +197,12 @@ def _find(root: str | Path, labels: Sequence[str] | None):
     return (find_mesh_sequences(root, suffix=".obj", labels=labels) if labels else found), ".obj"
 
 
-def _actor(folder: str | Path, subject: str) -> Path:
+def actor_path(folder: str | Path, subject: str) -> Path:
+    """The neutral mesh of a subject, ``<subject>.ply`` or ``.obj``.
+
+    Raises:
+        InputError: there is none.
+    """
     for suffix in (".ply", ".obj"):
         if (path := Path(folder) / f"{subject}{suffix}").is_file():
             return path
