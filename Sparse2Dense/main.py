@@ -150,7 +150,9 @@ def load_hierarchy(args: Namespace, frames):
     from face4d.dense.fit import mean_face
     from face4d.dense.hierarchy import template_hierarchy
 
-    return template_hierarchy(mean_face(frames)[0], frames.embedding.faces, matrices=args.downsampling, source=args.meshes or args.dataset)
+    cache = (args.models or DATASETS[args.dataset].models) / "template_cache"
+    source = args.meshes or args.dataset
+    return template_hierarchy(mean_face(frames)[0], frames.embedding.faces, matrices=args.downsampling, cache=cache, source=source)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ CHOOSING_VERTICES = 96  # strengths are chosen on so many vertices, evenly over 
 CHOOSING_FRAMES = 2500  # and so many training frames, evenly in time
 PRINCIPAL_FRAMES = 2000  # principal components come from so many frames: their products are N x N
 DECADES = {"ridge": range(-8, 1), "pca": range(-8, 1), "regional": range(-7, 1)}
-NOISES = (0.03, 0.1, 0.25, 0.5, 1.0, 2.0)  # variances of landmark noise to try, square millimetres
+NOISES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)  # variances of landmark noise to try, square millimetres
 SMOOTHINGS_MM = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
@@ -119,7 +119,7 @@ def _choose(
 ) -> tuple[float, float]:
     """Strength and variance of landmark noise (square millimetres) that decode held-out groups best.
 
-    The variance goes up from zero, where nothing is filtered, for as long as that helps.
+    The variance goes up from zero, where nothing is filtered, until two in a row are no better.
 
     Args:
         penalty: (v, L) of the vertices in ``targets`` (N, 3v).
@@ -140,13 +140,14 @@ def _choose(
             return lambda strength: lambda seen: seen @ ridge(equations, strength)
         return lambda strength: lambda seen: clean(seen) @ regional_ridge(equations, strength, penalty)
 
-    best, noise = choose_strength(fit_some, inputs, targets, groups, DECADES[config.decoder]), 0.0
+    best, noise, worse = choose_strength(fit_some, inputs, targets, groups, DECADES[config.decoder]), 0.0, 0
     for candidate in NOISES if isinstance(decoder.denoiser, LandmarkDenoiser) else ():
         near = round(math.log10(best.strength))
-        choice = choose_strength(partial(fit_some, noise=candidate), inputs, targets, groups, range(near - 1, near + 1))
-        if choice.error >= best.error:
+        choice = choose_strength(partial(fit_some, noise=candidate), inputs, targets, groups, range(near - 2, near + 1))
+        if choice.error < best.error:
+            best, noise, worse = choice, candidate, 0
+        elif (worse := worse + 1) == 2:
             break
-        best, noise = choice, candidate
     return best.strength, noise
 
 
