@@ -54,7 +54,8 @@ def fold_of(frames: FramesInMemory) -> Fold:
     return Fold("identity1", train, frames.select(np.flatnonzero(test)), inner_groups(train, "identity"))
 
 
-def test_noise_is_expected_only_where_there_is_some():
+def test_noise_is_expected_only_where_there_is_some(monkeypatch):
+    monkeypatch.setattr("face4d.dense.fit.CHOOSING_VERTICES", 16)
     noisy, clean = fold_of(strip(480, 0.5)), fold_of(strip(480))
     config = DenseConfig(decoder="regional")
     on_noisy, strength = fit(config, noisy)

@@ -160,7 +160,8 @@ def test_all_folds_are_averaged(workplace):
     assert {path.stem for path in (workplace / "demo/models").glob("f_*.pt")} == {f"f_{d}_identity{k}" for d in ("neutral", "ridge") for k in (1, 2, 3, 4)}
 
 
-def test_strength_is_chosen_from_training_data(workplace):
+def test_strength_is_chosen_from_training_data(workplace, monkeypatch):
+    monkeypatch.setattr("face4d.dense.fit.CHOOSING_VERTICES", 24)
     run = ["--dataset", "demo", "--frame-step", "6", "--split", "identity", "--fold", "1", "--quiet"]
     script("main")([*run, "--decoder", "ridge", "regional", "--noise-landmarks-mm", "0.5", "--noise-vertices-mm", "0.3", "--run", "n"])
     rows = {row["decoder"]: row for row in csv.DictReader((workplace / "demo/results/n/decoders.csv").open())}
