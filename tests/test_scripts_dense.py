@@ -59,7 +59,7 @@ MESHES = "demo/Dataset_FLAME_Aligned_COMA"
 
 def test_comparison_from_the_shell(workplace, run_script):
     result = run_script("Sparse2Dense/main.py", *ONE_FOLD, "--decoder", "neutral", "ridge", "--run", "again", "--quiet", cwd=workplace)
-    assert result.stdout.splitlines()[-1] == "wrote demo/results/again/decoders.md" and result.stderr == ""
+    assert "wrote demo/results/again/decoders.md" in result.stdout.splitlines() and result.stderr == ""
     assert "identity1" in result.stdout
     result = run_script("Sparse2Dense/test.py", *DECODE, "--real", MESHES, "--output", "out", "--quiet", cwd=workplace)
     assert result.stdout.splitlines()[-1] == "wrote out" and "error per vertex: 0.0" in result.stdout
