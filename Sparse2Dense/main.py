@@ -71,7 +71,7 @@ def build_parser() -> ArgumentParser:
         "--downsampling", type=Path, metavar="FILE", help="the authors' downsampling_matrices.pkl (default: a hierarchy of the template)"
     )
     parser.add_argument("--results", type=Path, metavar="DIR", help="folder of tables (default: results)")
-    flags.add_output_flags(parser, run="dense_<dataset>", seed=default.seed)
+    flags.add_output_flags(parser, run="dense_<dataset>[_<decoder>][_<split><fold>]", seed=default.seed, grid=False)
     return parser
 
 
@@ -89,10 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = args.run or f"dense_{args.dataset}"
     results = (args.results or defaults.models.parent / "results") / name
     jobs = list(plan(args, name))
-    for _, places in jobs if not (args.resume or args.dry_run) else ():
-        for path in (places.checkpoint, places.last, places.run.path):
-            cli.refuse_overwrite(path, args.overwrite)
-        places.run.clear_curves()
+    for _, places in jobs:
+        flags.claim_places(args, places)
     device = resolve_device(args.device)
     limit_threads(args.threads, small=False)
     embedding = flags.face_embedding(args)

@@ -280,8 +280,13 @@ def training_places(args: Namespace, source: DataSource, default_name: str) -> P
     defaults = DATASETS[source.dataset]
     name = args.run or default_name
     places = Places((args.models or defaults.models) / f"{name}.pt", RunFolder((args.runs or defaults.runs) / name))
+    claim_places(args, places)
+    return places
+
+
+def claim_places(args: Namespace, places: Places) -> None:
+    """Refuse to replace another run; with ``--overwrite`` remove its record. Nothing happens to a run that is continued, or in a dry run."""
     if not args.resume and not args.dry_run:
         for path in (places.checkpoint, places.last, places.run.path):
             cli.refuse_overwrite(path, args.overwrite)
         places.run.clear()
-    return places
