@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
     import numpy as np
 
     from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit
+    from face4d.landmarks import LandmarkEmbedding
     from face4d.runtime.config import Config
     from face4d.runtime.training import Places
 
@@ -40,6 +41,11 @@ def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
         group.add_argument(
             "--validation-subjects", nargs="+", default=[], metavar="NAME", help="training subjects held out to choose weights and stopping"
         )
+    add_face_flags(group)
+
+
+def add_face_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that name neutral faces and say where landmarks lie on a mesh."""
     group.add_argument(
         "--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes (default: frame 0 of each sequence is its neutral)"
     )
@@ -92,21 +98,31 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patience", type=int, metavar="N", help="stop after N validations without improvement, 0 = never")
 
 
-def add_output_flags(parser: ArgumentParser, *, run: str) -> None:
+def face_embedding(args: Namespace) -> LandmarkEmbedding:
+    """The landmark embedding that the flags of :func:`add_face_flags` name, by default that of the data set."""
+    from face4d.datasets.extraction import choose_embedding
+
+    return choose_embedding(args.flame or DATASETS[args.dataset].flame, args.landmark_embedding)
+
+
+def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, grid: bool = True) -> None:
     """Add the flags that say where a training run is written.
 
     Args:
         run: how the default name of a run is made, for the help.
+        seed: default of ``--seed``.
+        grid: the script trains grids of runs too.
     """
     group = parser.add_argument_group("output")
-    group.add_argument("--run", metavar="NAME", help=f"default: {run}; of a grid, the folder of its runs")
+    group.add_argument("--run", metavar="NAME", help=f"default: {run}" + "; of a grid, the folder of its runs" * grid)
     group.add_argument("--models", type=Path, metavar="DIR", help="folder of checkpoints (default: models)")
     group.add_argument("--runs", type=Path, metavar="DIR", help="folder of run records (default: runs)")
     group.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
     group.add_argument(
         "--checkpoint-seconds", type=float, default=30.0, metavar="S", help="time between last checkpoints, 0 = every epoch"
     )
-    cli.add_run_flags(parser, "seed", "device", "threads", "workers", "backend", "overwrite", "dry-run", "quiet")
+    grid_flags = ("workers", "backend") if grid else ()
+    cli.add_run_flags(parser, "seed", "device", "threads", *grid_flags, "overwrite", "dry-run", "quiet", seed=seed)
 
 
 @dataclass(frozen=True)
@@ -270,8 +286,13 @@ def training_places(args: Namespace, source: DataSource, default_name: str) -> P
     defaults = DATASETS[source.dataset]
     name = args.run or default_name
     places = Places((args.models or defaults.models) / f"{name}.pt", RunFolder((args.runs or defaults.runs) / name))
+    claim_places(args, places)
+    return places
+
+
+def claim_places(args: Namespace, places: Places) -> None:
+    """Refuse to replace another run; with ``--overwrite`` remove its record. Nothing happens to a run that is continued, or in a dry run."""
     if not args.resume and not args.dry_run:
         for path in (places.checkpoint, places.last, places.run.path):
             cli.refuse_overwrite(path, args.overwrite)
         places.run.clear()
-    return places
