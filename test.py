@@ -43,7 +43,7 @@ def build_parser() -> ArgumentParser:
     dense = parser.add_argument_group("moving meshes")
     dense.add_argument(
         "--dense", nargs="?", type=Path, const=True, metavar="CHECKPOINT",
-        help="also move the whole surface, with a decoder of Sparse2Dense/main.py (default: models/sparse2dense.pt); the test set needs --actors",
+        help="also move the whole surface, with a decoder of Sparse2Dense/main.py (default: models/dense_<dataset>_regional.pt); the test set needs --actors",
     )  # fmt: skip
     kinds = ", ".join(f"{name} ({meaning})" for name, meaning in FORMATS.items())
     dense.add_argument("--export", type=parse_formats, default=("gif",), metavar="LIST", help=f"some of {kinds}, with commas between (default: gif)")
@@ -83,9 +83,10 @@ def load_decoder(args: Namespace, source: flags.DataSource):
     """The decoder that --dense names, None without it."""
     if args.dense is None:
         return None
+    from face4d.dense.config import DEFAULT_DECODER
     from face4d.runtime.device import resolve_device
 
-    path = DATASETS[source.dataset].models / "sparse2dense.pt" if args.dense is True else args.dense
+    path = DATASETS[source.dataset].models / f"dense_{source.dataset}_{DEFAULT_DECODER}.pt" if args.dense is True else args.dense
     return load_dense_decoder(path, resolve_device(args.device))
 
 

@@ -61,7 +61,7 @@ def place(tmp_path_factory):
     source = {"dataset": "florence", "landmarks": "landmarks", "test_subjects": ["CH01"], "landmark_embedding": "own.npz"}
     train(split, config, Places(folder / "models" / "x.pt", RunFolder(folder / "runs" / "x")), quiet=True, source=source)
     np.save(folder / "me.npy", toy_sequence(0, 8, 3)[0])
-    (folder / "models" / "sparse2dense.pt").write_bytes(b"stands for a decoder")
+    (folder / "models" / "dense_florence_regional.pt").write_bytes(b"stands for a decoder")
     return folder
 
 

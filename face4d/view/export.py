@@ -80,8 +80,8 @@ def load_dense_decoder(path: Path, device: Any = "cpu") -> Any:
         InputError: no such file (says how to train one), or a checkpoint of something else.
     """
     if not path.is_file():
-        command = "python Sparse2Dense/main.py --dataset coma --run sparse2dense"
-        raise InputError(path, f"a decoder from landmarks to meshes (train one: {command})", "no such file")
+        command = "python Sparse2Dense/main.py --dataset coma|florence|demo"
+        raise InputError(path, f"a decoder from landmarks to meshes ({command} trains one; --dense FILE names another)", "no such file")
     from face4d.dense.decode import load_decoder
 
     return load_decoder(path, device=device)
