@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         data = open_volume_set(args.data)
     if not args.resume:
-        places.run.clear_curves()
+        places.run.clear()
     if not args.quiet:
         print(f"{plan}; {len(data.training)} training and {len(data.testing)} test samples")
     scores = train(data, config, places, device=device, resume=args.resume, checkpoint_seconds=args.checkpoint_seconds, quiet=args.quiet)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from face4d.mesh.closest import ClosestPoints
+from face4d.mesh.closest import closest_points
 from face4d.reconstruction.voxels import (
     VRN_GRID, VolumeGrid, close_holes, eye_distance, first_layers, iou, largest_part, nme, pack, surface, unpack, visible, voxelise,
 )  # fmt: skip
@@ -109,7 +109,7 @@ def test_the_way_to_a_volume_and_back_costs_a_fifth_of_a_pixel():
     volume = voxelise(head, model.faces)
     vertices, faces = surface(volume)
     outside = (vertices[:, 1] > 1) & (vertices[:, 1] < 190)  # where the neck and the top are not cut off
-    error = ClosestPoints(head, model.faces).of(vertices[outside][::10])[1]
+    error = closest_points(vertices[outside][::10], head, model.faces).distance
     assert error.mean() < 0.25 and np.percentile(error, 99) < 0.6 and error.max() < 6
     np.testing.assert_array_equal(voxelise(vertices, faces), volume)
 

@@ -115,17 +115,18 @@ def train(
 
     Args:
         split: training and test sequences of one length.
-        held_out: sequences that choose the weights with ``config.select == "validation"``.
+        held_out: sequences that are scored like the test set, and choose the weights with ``config.select == "validation"``.
         source: where the data came from, kept in config.json and in the checkpoint for later steps.
         resume: continue from the last checkpoint if there is one.
         checkpoint_seconds: time between last checkpoints; 0 = after every epoch.
 
     Returns:
-        What metrics.json holds: mse, l1, mm, mm_std of the test set for the weights kept, epoch, seconds.
+        What metrics.json holds: mse, l1, mm, mm_std of the test set for the weights kept (``validation_...`` of held-out sequences), epoch, seconds.
     """
     data, data_labels = tensors(split.train, split.labels, device)  # (N, T+1, L, 3) metres, (N,)
-    test, test_labels = tensors(split.test, split.labels, device)
-    chooser, chooser_labels = tensors(held_out, split.labels, device) if config.select == "validation" else (test, test_labels)
+    sets = {"test": tensors(split.test, split.labels, device)}
+    if held_out or config.select == "validation":
+        sets["validation"] = tensors(held_out, split.labels, device)
 
     generator = seed_everything(config.seed)
     network = build_network(config, len(split.labels), data.shape[2])
@@ -158,9 +159,14 @@ def train(
         return {"loss/train": loss_sum.item() / num_batches}
 
     def scores() -> tuple[dict[str, float], tuple[float, ...]]:
-        on_test = validate(network, test, test_labels)
-        deciding = on_test if chooser is test else validate(network, chooser, chooser_labels)
-        return {f"test/{name}": value for name, value in on_test.items()}, (deciding["mse" if config.loss == "l2" else "l1"],)
+        found = {name: validate(network, *sequences) for name, sequences in sets.items()}
+        deciding = found["validation" if config.select == "validation" else "test"]
+        curves = {f"{name}/{key}": value for name, errors in found.items() for key, value in errors.items()}
+        return curves, (deciding["mse" if config.loss == "l2" else "l1"],)
+
+    def final_scores(kept: nn.Module) -> dict[str, float]:
+        found = {name: validate(kept, *sequences) for name, sequences in sets.items()}
+        return {**found["test"], **{f"validation_{key}": value for key, value in found.get("validation", {}).items()}}
 
     identity = {
         "config": config.as_dict(),
@@ -180,7 +186,7 @@ def train(
         record={"source": source or {}, "sets": set_names(train=split.train, held_out=held_out, test=split.test)},
         train_epoch=train_epoch,
         validate=scores,
-        final_scores=lambda kept: validate(kept, test, test_labels),
+        final_scores=final_scores,
         resume=resume,
         checkpoint_seconds=checkpoint_seconds,
         quiet=quiet,

@@ -24,6 +24,7 @@ from torch import Tensor
 _SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 23, 32)  # of the boxes evaluated together; larger ones by powers of two
 _PAIRS = 1 << 18  # of triangles and pixels at a time on a CPU: what fits its cache; 64 times as many on CUDA
 _NUMBER_BITS = 24  # of a key, for the triangle; the rest of it are the upper bits of a depth above zero, float64
+_NUMBERS = (1 << _NUMBER_BITS) - 1
 _LEAST_DEPTH = 1e-300  # above zero: there the bits of numbers are in their order
 _EMPTY = torch.iinfo(torch.int64).max
 
@@ -62,14 +63,17 @@ def rasterize(vertices: Tensor, faces: Tensor, height: int, width: int, *, backf
         raise ValueError(f"vertices: expected floating (B, V, 3), found {vertices.dtype} {tuple(vertices.shape)}")
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype != torch.int64:
         raise ValueError(f"faces: expected int64 (F, 3), found {faces.dtype} {tuple(faces.shape)}")
+    if len(faces) > _NUMBERS:
+        raise ValueError(f"faces: expected at most {_NUMBERS}, found {len(faces)}")
     if height < 1 or width < 1:
         raise ValueError(f"picture: expected at least one pixel, found {height} x {width}")
+    corners = vertices.index_select(1, faces.T.flatten()).unflatten(1, (3, -1))  # (B, 3, F, 3)
     with torch.no_grad():
-        nearest = _nearest(vertices.detach(), faces, height, width, backfaces)  # (B * H * W,)
+        nearest = _nearest(corners.detach(), height, width, backfaces)  # (B * H * W,)
         pixel = _places(nearest != _EMPTY)  # (P,) covered
-        shown = nearest.index_select(0, pixel) & ((1 << _NUMBER_BITS) - 1)
+        shown = nearest.index_select(0, pixel) & _NUMBERS
         triangle = torch.full_like(nearest, -1).index_copy_(0, pixel, shown)
-    weights, depth = _weights(vertices, faces, shown, pixel, height, width)
+    weights, depth = _weights(corners, shown, pixel, height, width)
     barycentric = vertices.new_zeros(len(nearest), 3).index_copy(0, pixel, weights)
     distance = vertices.new_full((len(nearest),), torch.inf).index_copy(0, pixel, depth)
     shape = (len(vertices), height, width)
@@ -98,14 +102,14 @@ def interpolate(attributes: Tensor, faces: Tensor, raster: Raster) -> Tensor:
     return values.new_zeros(len(flat), rows.shape[1]).index_copy(0, pixel, values).view(batch, height, width, -1)
 
 
-def _weights(vertices: Tensor, faces: Tensor, shown: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Barycentric weights (P, 3) and depths (P,) of pixels (P,) in the triangles shown (P,)."""
+def _weights(corners: Tensor, shown: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Barycentric weights (P, 3) and depths (P,) of pixels (P,) in the triangles shown (P,), of corners (B, 3, F, 3)."""
     row = _quotient(pixel, width)
     column = pixel - row * width
-    if len(vertices) > 1:
+    if len(corners) > 1:
         batch = row // height
-        row, shown = row - batch * height, shown + batch * len(faces)
-    a, b, c = vertices.index_select(1, faces.T.flatten()).unflatten(1, (3, -1)).unbind(1)  # (B, F, 3) each
+        row, shown = row - batch * height, shown + batch * corners.shape[2]
+    a, b, c = corners.unbind(1)  # (B, F, 3) each
     b, c = b - a, c - a
     area = b[..., 0] * c[..., 1] - b[..., 1] * c[..., 0]
     area = torch.where(area == 0, torch.ones_like(area), area)[..., None]  # of triangles that cover nothing
@@ -118,12 +122,11 @@ def _weights(vertices: Tensor, faces: Tensor, shown: Tensor, pixel: Tensor, heig
     return torch.stack([1 - share_b - share_c, share_b, share_c], dim=1), a_z + share_b * b_z + share_c * c_z
 
 
-def _nearest(vertices: Tensor, faces: Tensor, height: int, width: int, backfaces: bool) -> Tensor:
-    """Keys (B * H * W,): depth above, triangle in the lowest ``_NUMBER_BITS``, ``_EMPTY`` where there is none."""
-    batch, count = len(vertices), len(faces)
-    nearest = torch.full((batch * height * width,), _EMPTY, dtype=torch.int64, device=vertices.device)
-    corners = vertices.double().index_select(1, faces.T.flatten()).view(batch, 3, count, 3)
-    corners = corners.permute(3, 1, 0, 2).reshape(9, -1)  # x of the three corners, then y, then z, of N = B * F triangles
+def _nearest(corners: Tensor, height: int, width: int, backfaces: bool) -> Tensor:
+    """Keys (B * H * W,): depth above, triangle in the lowest ``_NUMBER_BITS``, ``_EMPTY`` where there is none; corners (B, 3, F, 3)."""
+    batch, _, count, _ = corners.shape
+    nearest = torch.full((batch * height * width,), _EMPTY, dtype=torch.int64, device=corners.device)
+    corners = corners.permute(3, 1, 0, 2).double().reshape(9, -1)  # x of the three corners, then y, then z, of N = B * F triangles
     if not torch.isfinite(corners.sum()):
         raise ValueError("vertices: expected finite coordinates, found NaN or infinity")
     order, counts, sides = _by_size(corners, height, width, backfaces)
@@ -131,22 +134,22 @@ def _nearest(vertices: Tensor, faces: Tensor, height: int, width: int, backfaces
     planes = _planes(corners)
     left, top, _, _ = _box(corners, height, width)
     sample, number = order // count, order % count
-    numbers = torch.arange(max(height, width), device=faces.device)
-    pairs = _PAIRS if vertices.device.type == "cpu" else 64 * _PAIRS
+    numbers = torch.arange(max(height, width), device=corners.device)
+    pairs = _PAIRS if corners.device.type == "cpu" else 64 * _PAIRS
     begin = 0
     for members, side in zip(counts, sides):
         rows, columns = min(side, height), min(side, width)
-        cells = (numbers[:rows, None] * width + numbers[:columns]).flatten()  # of a box, as pixels from its first one
+        cells = (numbers[:rows, None] * width + numbers[:columns]).flatten()[:, None]  # of a box, as pixels from its first one
         step = max(pairs // (rows * columns), 1)
         for first in range(begin, begin + members, step):
             part = slice(first, min(first + step, begin + members))
             x, y = left[part].clamp(max=width - columns), top[part].clamp(max=height - rows)  # boxes lie in the picture
             place, depth = _covered(planes[:, part], x + numbers[:columns, None], y + numbers[:rows, None])
-            cell = _quotient(place, len(x))
-            which = place - cell * len(x)
-            key = (depth.view(torch.int64) & -(1 << _NUMBER_BITS)) | number[part].index_select(0, which)
             pixel = (y * width + x).long() + sample[part] * (height * width)  # (n,) the first of each box
-            nearest.scatter_reduce_(0, pixel.index_select(0, which) + cells.index_select(0, cell), key, "amin")
+            labels = (pixel << _NUMBER_BITS | number[part]) + (cells << _NUMBER_BITS)  # (h * w, n)
+            label = labels.flatten().index_select(0, place)
+            key = (depth.view(torch.int64) & ~_NUMBERS) | (label & _NUMBERS)
+            nearest.scatter_reduce_(0, label >> _NUMBER_BITS, key, "amin")
         begin += members
     return nearest
 
