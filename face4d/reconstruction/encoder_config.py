@@ -22,18 +22,18 @@ class EncoderConfig(TrainingConfig):
         noise: standard deviation of the noise added to pictures, of 0..1.
     """
 
-    lr: float = 2e-3
+    lr: float = 3e-3
     epochs: int = 20
     batch_size: int = 32
     validate_every: int = 1
     backbone: str = "small"
     hidden: int = 512
     image_size: int = 112
-    faces: int = 12_000
+    faces: int = 8_000
     held_out: int = 256
-    photometric_faces: int = 2
-    weight_code: float = 1.0
-    weight_vertices: float = 1.0
+    photometric_faces: int = 1
+    weight_code: float = 0.5
+    weight_vertices: float = 3.0
     weight_landmarks: float = 1.0
     weight_photometric: float = 0.2
     noise: float = 0.02
