@@ -218,3 +218,27 @@ def test_aflw_photos_go_through(shared_data, checkpoint, tmp_path):
     main([str(folder), "--landmarks", str(folder), "--checkpoint", str(checkpoint), "--output", str(tmp_path / "out"), "--quiet", "--texture-size", "64"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["image00050", "image02283"]
     assert as_batch(np.zeros((5, 5, 3))).shape == (1, 3, 5, 5)
+
+
+def test_video_gives_one_person_and_every_frame(true_face, reconstructor, tmp_path):
+    from face4d.reconstruction.moving import reconstruct_frames
+    from face4d.reconstruction.video import read_video, write_video
+
+    frames = [np.roll((true_face.photo * 255).astype(np.uint8), shift, axis=1) for shift in (0, 2, 4)]
+    write_video(tmp_path / "talk.mp4", iter(frames), 10)
+    writer = ResultWriter(tmp_path / "out", reconstructor, 64)
+    folder = reconstruct_frames(tmp_path / "talk.mp4", "talk", FaceFinder((20, 20, 130, 140)), reconstructor, writer, quiet=True)
+    with np.load(folder / "talk_parameters.npz") as arrays:
+        assert arrays["pose"].shape == (3, 6) and arrays["crop"].shape == (3, 3, 3) and arrays["fps"] == 10
+        np.testing.assert_array_equal(arrays["shape"][0], arrays["shape"][2])
+    assert np.load(folder / "talk_landmarks.npy").shape == (3, 68, 3)
+    video = read_video(folder / "talk_overlay.mp4")
+    drawn = list(video.frames)
+    assert len(drawn) == 3 and drawn[0].shape == (160, 320, 3) and video.fps == 10
+    assert (folder / "talk_neutral.obj").is_file()
+    for content in (b"", b"no video at all"):
+        (tmp_path / "bad.mp4").write_bytes(content)
+        with pytest.raises(InputError, match="bad.mp4: expected a video"):
+            list(read_video(tmp_path / "bad.mp4").frames)
+    with pytest.raises(InputError, match="no such file"):
+        read_video(tmp_path / "none.mp4")
