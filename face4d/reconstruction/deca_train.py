@@ -18,6 +18,7 @@ from face4d.reconstruction.encoder import CodeLayout, Encoder
 from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.reconstruction.face_model import FaceModel
 from face4d.reconstruction.rendered_faces import RenderedFaces, photometric_difference, render_faces
+from face4d.reconstruction.resnet import PointBackbone
 from face4d.reconstruction.vertex_error import face_errors, landmark_error
 from face4d.runtime.device import autocast, seed_everything
 from face4d.runtime.training import Places, run_epochs, set_learning_rate
@@ -43,6 +44,14 @@ class ScaledEncoder(Encoder):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) * self.code_scale + self.code_mean
+
+    def codes_and_points(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Codes (B, outputs) and, of a backbone that has them, points (B, P, 2) in screen coordinates."""
+        if not isinstance(self.encoder, PointBackbone):
+            return self(images), None
+        points, strength = self.encoder.points(images)
+        codes = self.layers(self.encoder.features(points, strength)) * self.code_scale + self.code_mean
+        return codes.float(), points
 
 
 def code_layout(face: FaceModel) -> CodeLayout:
@@ -79,8 +88,8 @@ class EncoderLoss:
         start = layout.shape + layout.texture
         self.weight[start : start + layout.expression] = lengths[layout.shape :] / lengths.max()
 
-    def __call__(self, codes: Tensor, batch: RenderedFaces) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of predicted codes (B, total), and its parts."""
+    def __call__(self, codes: Tensor, batch: RenderedFaces, points: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of predicted codes (B, total), and its parts; the first of the points (B, P, 2) are meant to be the landmarks."""
         config, true = self.config, batch.code
         found = self.layout.split(codes)
         parts = {"code": (((codes - batch.codes) / self.scale).abs() * self.weight).mean()}
@@ -91,6 +100,8 @@ class EncoderLoss:
         layer, pose = self.face.layer, found.pose
         landmarks = layer.landmarks(shape=found.shape, expression=found.expression, global_pose=pose[:, :3], jaw_pose=pose[:, 3:])
         parts["landmarks"] = 10 * (to_screen(landmarks, found.camera) - batch.landmarks)[..., :2].abs().mean()
+        if points is not None:
+            parts["points"] = 10 * (points[:, : batch.landmarks.shape[1]] - batch.landmarks[..., :2]).abs().mean()
         if config.photometric_faces:
             rows = slice(0, config.photometric_faces)
             parts["photometric"] = 5 * photometric_difference(self.face, found[rows], batch.rows(rows))
@@ -145,8 +156,8 @@ def train(
             pictures = batch.pictures()  # (B, 3, S, S)
             noise = torch.randn(pictures.shape, generator=generator) * config.noise * torch.rand((), generator=generator)
             with autocast(config, device):
-                codes = network((pictures + noise.to(device)).contiguous(memory_format=torch.channels_last))
-            value, parts = loss(codes.float(), batch)
+                codes, points = network.codes_and_points((pictures + noise.to(device)).contiguous(memory_format=torch.channels_last))
+            value, parts = loss(codes.float(), batch, points)
             optimizer.zero_grad()
             value.backward()
             if config.grad_clip:

@@ -18,12 +18,13 @@ class EncoderConfig(TrainingConfig):
         image_size: pixels a side of what it sees.
         faces, held_out: rendered for training and for the scores.
         photometric_faces: faces of each batch that are drawn again as predicted and compared with their pictures; 0 = none.
-        weight_code, weight_vertices, weight_landmarks, weight_photometric: of the four losses.
+        weight_code, weight_vertices, weight_landmarks, weight_points, weight_photometric: of the losses. Points: those of the
+            small backbone, of which the first are meant to be the landmarks.
         noise: standard deviation of the noise added to pictures, of 0..1.
     """
 
     lr: float = 3e-3
-    epochs: int = 20
+    epochs: int = 14
     batch_size: int = 32
     validate_every: int = 1
     backbone: str = "small"
@@ -35,6 +36,7 @@ class EncoderConfig(TrainingConfig):
     weight_code: float = 0.5
     weight_vertices: float = 3.0
     weight_landmarks: float = 1.0
+    weight_points: float = 1.0
     weight_photometric: float = 0.2
     noise: float = 0.02
 
