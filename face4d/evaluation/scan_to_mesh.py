@@ -38,7 +38,7 @@ def build_parser() -> ArgumentParser:
     data.add_argument("--unit", choices=tuple(_UNITS), default="m", help="of the scans and their landmarks")
     how = parser.add_argument_group("measure")
     how.add_argument(
-        "--radius", type=cli.positive_float, default=1.4, metavar="X", help="of the measured ball around the middle of the face, in mean sizes of the face"
+        "--radius", type=cli.positive_float, default=1.4, metavar="X", help="of the measured ball around the face's middle, in sizes of the face"
     )
     cli.add_switch(how, "whole", False, "measure every point of the scans")
     how.add_argument("--refine", type=_rounds, default=0, metavar="N", help="rounds of closest-point alignment after that on the landmarks")
@@ -95,9 +95,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         )  # fmt: skip
     total = {"mesh": "all points", **pooled(results)}
     columns = (
-        Column("mesh", "mesh"), Column("scan", "scan"), Column("median", "median (mm)", ".3f", best="min"), Column("mean", "mean (mm)", ".3f", best="min"),
-        Column("std", "std (mm)", ".3f", best="min"), Column("points", "points"), Column("scale", "scale", ".5g"),
-    )  # fmt: skip
+        Column("mesh", "mesh"),
+        Column("scan", "scan"),
+        *(Column(key, f"{key} (mm)", ".3f", best="min") for key in ("median", "mean", "std")),
+        Column("points", "points"),
+        Column("scale", "scale", ".5g"),
+    )
     print(text_table(columns, [*rows, total]))
     if args.output:
         written = write_table(args.output / "scan_to_mesh", columns, [*rows, total], contest=[True] * len(rows) + [False])

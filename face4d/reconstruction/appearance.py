@@ -54,7 +54,8 @@ class FaceRegions:
         around_mouth = np.linalg.norm((flat - [nose[0], marks[_OUTER_LIPS, 1].mean()]) / [1.0, 0.9], axis=1)
         weights["beard"] = _fade(points[:, 1] - nose[1] + 4 * unit, 6 * unit) * _fade(jaw[:, 1].min() - 15 * unit - points[:, 1], 15 * unit) * skin
         weights["beard"] *= (points[:, 2] > marks[[0, 16], 2].mean() - 5 * unit) * np.clip(1.3 - around_mouth / (90 * unit), 0.3, 1)
-        cheeks = np.minimum(*(np.linalg.norm(flat - 0.5 * (marks[eye, :2].mean(0) + marks[mouth, :2]), axis=1) for eye, mouth in zip(_EYES, (48, 54))))
+        middles = (0.5 * (marks[eye, :2].mean(0) + marks[mouth, :2]) for eye, mouth in zip(_EYES, (48, 54)))
+        cheeks = np.minimum(*(np.linalg.norm(flat - middle, axis=1) for middle in middles))
         weights["flush"] = np.exp(-0.5 * (cheeks / (15 * unit)) ** 2) * front * skin
         behind = marks[17:27, 2].mean() - points[:, 2]  # the hair line runs from the forehead over the temples to behind the ears
         weights["hair"] = _fade(brow_height + 48 * unit - points[:, 1] - 0.75 * np.maximum(behind - 10 * unit, 0), 14 * unit) * skin
@@ -102,7 +103,13 @@ def random_colors(regions: FaceRegions, count: int, generator: torch.Generator) 
         "iris": between((0.20, 0.11, 0.06), (0.36, 0.48, 0.56), uniform(1) ** 2),
         "pupil": torch.full((count, 3), 0.03),
     }
-    amounts = {"hair": (uniform(1) > 0.15).float(), "beard": torch.relu(uniform(1) - 0.6) * 2.2, "brows": 0.5 + 0.45 * uniform(1), "lashes": 0.8 * uniform(1), "flush": uniform(1)}
+    amounts = {
+        "hair": (uniform(1) > 0.15).float(),
+        "beard": torch.relu(uniform(1) - 0.6) * 2.2,
+        "brows": 0.5 + 0.45 * uniform(1),
+        "lashes": 0.8 * uniform(1),
+        "flush": uniform(1),
+    }
     # uneven skin: waves of a few centimetres over the surface
     waves = torch.randn(count, 6, 3, generator=generator) * 90
     phase = regions.vertices @ waves.transpose(1, 2) + 2 * torch.pi * uniform(1, 6)  # (B, V, 6)

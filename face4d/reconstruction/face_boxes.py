@@ -117,8 +117,9 @@ def find_face(photo: np.ndarray, path: str | Path) -> FaceBox:
     if len(boxes) > 1:
         box = boxes[0]
         logger.warning(
-            "%s: %d faces, the largest is taken: %.0f x %.0f pixels at left %.0f, top %.0f", path, len(boxes), box.width, box.height, box.left, box.top
-        )
+            "%s: %d faces, the largest is taken: %.0f x %.0f pixels at left %.0f, top %.0f",
+            path, len(boxes), box.width, box.height, box.left, box.top,
+        )  # fmt: skip
     return boxes[0]
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 _SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 23, 32)  # of the boxes evaluated together; larger ones by powers of two
 _PAIRS = 1 << 18  # of triangles and pixels at a time on a CPU: what fits its cache; 64 times as many on CUDA
 _NUMBER_BITS = 24  # of a key, for the triangle; the rest of it are the upper bits of a depth above zero, float64
+_NUMBERS = (1 << _NUMBER_BITS) - 1
 _LEAST_DEPTH = 1e-300  # above zero: there the bits of numbers are in their order
 _EMPTY = torch.iinfo(torch.int64).max
 
@@ -62,14 +63,17 @@ def rasterize(vertices: Tensor, faces: Tensor, height: int, width: int, *, backf
         raise ValueError(f"vertices: expected floating (B, V, 3), found {vertices.dtype} {tuple(vertices.shape)}")
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype != torch.int64:
         raise ValueError(f"faces: expected int64 (F, 3), found {faces.dtype} {tuple(faces.shape)}")
+    if len(faces) > _NUMBERS:
+        raise ValueError(f"faces: expected at most {_NUMBERS}, found {len(faces)}")
     if height < 1 or width < 1:
         raise ValueError(f"picture: expected at least one pixel, found {height} x {width}")
+    corners = vertices.index_select(1, faces.T.flatten()).unflatten(1, (3, -1))  # (B, 3, F, 3)
     with torch.no_grad():
-        nearest = _nearest(vertices.detach(), faces, height, width, backfaces)  # (B * H * W,)
+        nearest = _nearest(corners.detach(), height, width, backfaces)  # (B * H * W,)
         pixel = _places(nearest != _EMPTY)  # (P,) covered
-        shown = nearest.index_select(0, pixel) & ((1 << _NUMBER_BITS) - 1)
+        shown = nearest.index_select(0, pixel) & _NUMBERS
         triangle = torch.full_like(nearest, -1).index_copy_(0, pixel, shown)
-    weights, depth = _weights(vertices, faces, shown, pixel, height, width)
+    weights, depth = _weights(corners, shown, pixel, height, width)
     barycentric = vertices.new_zeros(len(nearest), 3).index_copy(0, pixel, weights)
     distance = vertices.new_full((len(nearest),), torch.inf).index_copy(0, pixel, depth)
     shape = (len(vertices), height, width)
@@ -98,76 +102,72 @@ def interpolate(attributes: Tensor, faces: Tensor, raster: Raster) -> Tensor:
     return values.new_zeros(len(flat), rows.shape[1]).index_copy(0, pixel, values).view(batch, height, width, -1)
 
 
-def _weights(vertices: Tensor, faces: Tensor, shown: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Barycentric weights (P, 3) and depths (P,) of pixels (P,) in the triangles shown (P,)."""
-    row = pixel // width
+def _weights(corners: Tensor, shown: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Barycentric weights (P, 3) and depths (P,) of pixels (P,) in the triangles shown (P,), of corners (B, 3, F, 3)."""
+    row = _quotient(pixel, width)
     column = pixel - row * width
-    if len(vertices) > 1:
+    if len(corners) > 1:
         batch = row // height
-        row, shown = row - batch * height, shown + batch * len(faces)
-    a, b, c = vertices.index_select(1, faces.T.flatten()).unflatten(1, (3, -1)).unbind(1)  # (B, F, 3) each
+        row, shown = row - batch * height, shown + batch * corners.shape[2]
+    a, b, c = corners.unbind(1)  # (B, F, 3) each
     b, c = b - a, c - a
     area = b[..., 0] * c[..., 1] - b[..., 1] * c[..., 0]
     area = torch.where(area == 0, torch.ones_like(area), area)[..., None]  # of triangles that cover nothing
     # the weights of b and c are planes over the picture, zero at a
     planes = torch.cat([a, c[..., 1:2] / area, -c[..., :1] / area, -b[..., 1:2] / area, b[..., :1] / area, b[..., 2:], c[..., 2:]], dim=-1)
-    chosen = planes.flatten(0, 1).index_select(0, shown).T.contiguous()  # (9, P)
-    a_x, a_y, a_z, b_by_x, b_by_y, c_by_x, c_by_y, b_z, c_z = chosen.unbind(0)
+    chosen = planes.flatten(0, 1).index_select(0, shown)  # (P, 9)
+    a_x, a_y, a_z, b_by_x, b_by_y, c_by_x, c_by_y, b_z, c_z = chosen.unbind(1)
     x, y = column - a_x, row - a_y
     share_b, share_c = b_by_x * x + b_by_y * y, c_by_x * x + c_by_y * y
     return torch.stack([1 - share_b - share_c, share_b, share_c], dim=1), a_z + share_b * b_z + share_c * c_z
 
 
-def _nearest(vertices: Tensor, faces: Tensor, height: int, width: int, backfaces: bool) -> Tensor:
-    """Keys (B * H * W,): depth above, triangle in the lowest ``_NUMBER_BITS``, ``_EMPTY`` where there is none."""
-    batch, count = len(vertices), len(faces)
-    nearest = torch.full((batch * height * width,), _EMPTY, dtype=torch.int64, device=vertices.device)
-    corners = vertices.double().index_select(1, faces.T.flatten()).view(batch, 3, count, 3)
-    corners = corners.permute(3, 1, 0, 2).reshape(9, -1)  # x of the three corners, then y, then z, of N = B * F triangles
+def _nearest(corners: Tensor, height: int, width: int, backfaces: bool) -> Tensor:
+    """Keys (B * H * W,): depth above, triangle in the lowest ``_NUMBER_BITS``, ``_EMPTY`` where there is none; corners (B, 3, F, 3)."""
+    batch, _, count, _ = corners.shape
+    nearest = torch.full((batch * height * width,), _EMPTY, dtype=torch.int64, device=corners.device)
+    corners = corners.permute(3, 1, 0, 2).double().reshape(9, -1)  # x of the three corners, then y, then z, of N = B * F triangles
     if not torch.isfinite(corners.sum()):
         raise ValueError("vertices: expected finite coordinates, found NaN or infinity")
     order, counts, sides = _by_size(corners, height, width, backfaces)
     corners = _columns(corners, order)  # (9, K)
-    planes, left, top = _planes(corners, faces.index_select(0, order % count), height, width)
-    key_end = order % count
-    start = (top * width + left).long()
-    if batch > 1:
-        start += order // count * (height * width)
-    pairs = _PAIRS if vertices.device.type == "cpu" else 64 * _PAIRS
+    planes = _planes(corners)
+    left, top, _, _ = _box(corners, height, width)
+    sample, number = order // count, order % count
+    numbers = torch.arange(max(height, width), device=corners.device)
+    pairs = _PAIRS if corners.device.type == "cpu" else 64 * _PAIRS
     begin = 0
     for members, side in zip(counts, sides):
-        cells = torch.arange(side, device=faces.device)
-        cells = (cells[:, None] * width + cells).flatten()
-        for first in range(begin, begin + members, max(pairs // side**2, 1)):
-            part = slice(first, min(first + max(pairs // side**2, 1), begin + members))
-            place, depth = _covered(planes[:, part], side)
-            cell = _quotient(place, part.stop - part.start)  # of the box
-            which = place - cell * (part.stop - part.start)
-            key = (depth.view(torch.int64) & -(1 << _NUMBER_BITS)) | key_end[part].index_select(0, which)
-            pixel = start[part].index_select(0, which) + cells.index_select(0, cell)
-            nearest.scatter_reduce_(0, pixel, key, "amin")
+        rows, columns = min(side, height), min(side, width)
+        cells = (numbers[:rows, None] * width + numbers[:columns]).flatten()[:, None]  # of a box, as pixels from its first one
+        step = max(pairs // (rows * columns), 1)
+        for first in range(begin, begin + members, step):
+            part = slice(first, min(first + step, begin + members))
+            x, y = left[part].clamp(max=width - columns), top[part].clamp(max=height - rows)  # boxes lie in the picture
+            place, depth = _covered(planes[:, part], x + numbers[:columns, None], y + numbers[:rows, None])
+            pixel = (y * width + x).long() + sample[part] * (height * width)  # (n,) the first of each box
+            labels = (pixel << _NUMBER_BITS | number[part]) + (cells << _NUMBER_BITS)  # (h * w, n)
+            label = labels.flatten().index_select(0, place)
+            key = (depth.view(torch.int64) & ~_NUMBERS) | (label & _NUMBERS)
+            nearest.scatter_reduce_(0, label >> _NUMBER_BITS, key, "amin")
         begin += members
     return nearest
 
 
-def _covered(planes: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def _covered(planes: Tensor, columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Which pixels of their boxes triangles cover.
 
     Args:
-        planes: (16, n), see :func:`_planes`.
-        side: of the boxes.
+        planes: (12, n), see :func:`_planes`.
+        columns: (w, n) of the boxes; rows: (h, n).
 
     Returns:
         Places (M,) int64 in an array (row of the box, column of the box, triangle), and depths (M,).
     """
-    slopes_x, slopes_y, offsets, box = planes.unflatten(0, (4, 4))  # (4, n) each
-    steps = torch.arange(side, dtype=planes.dtype, device=planes.device)[:, None]
-    columns, rows = box[0] + steps, box[1] + steps  # (s, n)
-    across = slopes_x[:, None] * columns  # (4, s, n)
-    down = torch.addcmul(offsets[:, None], slopes_y[:, None], rows)[:, :, None]  # (4, s, 1, n)
-    across[0].masked_fill_(columns > box[2], -torch.inf)  # beyond the picture
-    down[0, :, 0].masked_fill_(rows > box[3], -torch.inf)
-    inside = down[0] + across[0]  # (s, s, n)
+    slopes_x, slopes_y, offsets = planes.view(3, 4, -1).unbind(0)  # (4, n) each
+    across = slopes_x[:, None] * columns  # (4, w, n)
+    down = torch.addcmul(offsets[:, None], slopes_y[:, None], rows)[:, :, None]  # (4, h, 1, n)
+    inside = down[0] + across[0]  # (h, w, n)
     other = down[1] + across[1]
     torch.minimum(inside, other, out=inside)
     torch.minimum(inside, torch.add(down[2], across[2], out=other), out=inside)
@@ -186,16 +186,17 @@ def _by_size(corners: Tensor, height: int, width: int, backfaces: bool) -> tuple
     left, top, right, bottom = _box(corners, height, width)
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)  # y down: negative = front
     drawn = (area != 0 if backfaces else area < 0) & (right >= left) & (bottom >= top)
-    side = torch.maximum(right - left, bottom - top).add_(1).mul_(drawn)
+    side = torch.maximum(right - left, bottom - top).add_(1).mul_(drawn).long()
     sides = [0, *_SIDES]
     while sides[-1] < max(height, width):
         sides.append(2 * sides[-1])
-    group = torch.bucketize(side, side.new_tensor(sides), out_int32=True)
+    table = np.searchsorted(sides, np.arange(max(height, width) + 1)).astype(np.uint8)
     if side.device.type == "cpu":  # numpy sorts small numbers by their digits
-        numbers = group.numpy().astype(np.uint8)
-        order, counts = torch.from_numpy(numbers.argsort(kind="stable")), np.bincount(numbers, minlength=len(sides)).tolist()
+        groups = table[side.numpy()]
+        order, counts = torch.from_numpy(groups.argsort(kind="stable")), np.bincount(groups, minlength=len(sides)).tolist()
     else:
-        order, counts = group.argsort(stable=True), torch.bincount(group, minlength=len(sides)).tolist()
+        groups = torch.from_numpy(table).to(side.device)[side]
+        order, counts = groups.argsort(stable=True), torch.bincount(groups, minlength=len(sides)).tolist()
     return order[counts[0] :], counts[1:], sides[1:]
 
 
@@ -207,28 +208,26 @@ def _box(corners: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tens
     return left.ceil_().clamp_(min=0), top.ceil_().clamp_(min=0), right.floor_().clamp_(max=width - 1), bottom.floor_().clamp_(max=height - 1)
 
 
-def _planes(corners: Tensor, faces: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What is linear over the picture, A x + B y + C, of triangles with corners (9, K) and vertex numbers (K, 3).
+def _planes(corners: Tensor) -> Tensor:
+    """What is linear over the picture, A x + B y + C, of triangles with corners (9, K).
 
     Returns:
-        (16, K): A of the three edges, which are not negative inside, and of the depth; the same for B and for C; left, top, right, bottom.
-        Also left and top alone, (K,) each. Depths are counted from the nearest corner of all.
+        (12, K): A of the three edges, which are not negative inside, and of the depth; the same for B and for C. Depths are counted from the
+        nearest corner of all.
+
+    An edge from i to j has C = x_i y_j - x_j y_i. The other side of the edge, from j to i, gets the same numbers with the other sign.
     """
     x, y, z = corners.view(3, 3, -1)  # (3 corners, K) each
-    z = z - z.amin() if len(faces) else z
+    z = z - z.amin() if z.numel() else z
     next_x, next_y = torch.cat([x[1:], x[:1]]), torch.cat([y[1:], y[:1]])
     edge_x, edge_y = next_x - x, next_y - y
     (ab_x, _, ca_x), (ab_y, _, ca_y), ab_z, ca_z = edge_x, edge_y, z[1] - z[0], z[0] - z[2]
     area = ab_y * ca_x - ab_x * ca_y  # twice
     turn = area.sign()
-    slope_x, slope_y = edge_y * -turn, edge_x * turn  # (3 edges, K)
-    # an edge's offset from the corner listed first in the mesh, so that both its triangles compute the same line
-    lower = faces.T < torch.cat([faces.T[1:], faces.T[:1]])
-    offset = -(slope_x * torch.where(lower, x, next_x) + slope_y * torch.where(lower, y, next_y))
     depth_x, depth_y = (ca_z * ab_y - ab_z * ca_y) / area, (ab_z * ca_x - ca_z * ab_x) / area
     depth = z[0] - x[0] * depth_x - y[0] * depth_y
-    box = _box(corners, height, width)
-    return torch.cat([slope_x, depth_x[None], slope_y, depth_y[None], offset, depth[None], torch.stack(box)]), box[0], box[1]
+    offset = (x * next_y - next_x * y) * turn
+    return torch.cat([edge_y * -turn, depth_x[None], edge_x * turn, depth_y[None], offset, depth[None]])
 
 
 def _columns(rows: Tensor, chosen: Tensor) -> Tensor:

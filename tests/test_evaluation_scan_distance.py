@@ -1,0 +1,103 @@
+"""The NoW protocol on surfaces whose distance is known."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from face4d.evaluation.scan_distance import SEVEN, face_region, pooled, scan_to_mesh, seven_landmarks
+from face4d.mesh.ply import write_ply
+
+# a flat face of 0.2 x 0.2 m, and seven points on it: eyes at y 0.03, nose at 0, mouth at -0.03
+SIDE = np.linspace(-0.1, 0.1, 21)
+GRID = np.stack([*np.meshgrid(SIDE, SIDE), np.zeros((21, 21))], axis=-1).reshape(-1, 3)
+CORNER = (np.arange(20)[:, None] * 21 + np.arange(20)).ravel()
+FACES = np.concatenate([np.stack([CORNER, CORNER + 1, CORNER + 21], 1), np.stack([CORNER + 1, CORNER + 22, CORNER + 21], 1)])
+MARKS = np.array([[-0.045, 0.03, 0], [-0.015, 0.03, 0], [0.015, 0.03, 0], [0.045, 0.03, 0], [0, 0, 0], [-0.02, -0.03, 0], [0.02, -0.03, 0.0]])
+
+
+def test_distance_does_not_depend_on_where_and_how_large_the_mesh_is():
+    draw = np.random.default_rng(0)
+    height = np.abs(draw.normal(0, 0.002, len(GRID)))
+    scan = GRID + height[:, None] * [0, 0, 1]
+    rotation = Rotation.random(random_state=3).as_matrix()
+    result = scan_to_mesh(scan, MARKS, 80 * GRID @ rotation.T + 5, FACES, 80 * MARKS @ rotation.T + 5)
+    expected = 1000 * height[face_region(scan, MARKS)]
+    np.testing.assert_allclose(result.distances, expected, atol=1e-9)
+    assert (result.median, result.mean, result.std) == pytest.approx((np.median(expected), expected.mean(), expected.std()))
+    assert result.similarity.scale == pytest.approx(1 / 80)
+
+
+def test_only_the_face_is_measured_by_a_ball():
+    region = face_region(GRID, MARKS)
+    # 1.4 times the mean of 90 mm between the outer eye corners and 30 mm from the nose to between the eyes; centre 9 mm above the nose
+    np.testing.assert_array_equal(region, np.linalg.norm(GRID - [0, 0.009, 0], axis=1) <= 0.084)
+    far = np.concatenate([GRID, [[0, 0, 5.0]]])
+    assert scan_to_mesh(far, MARKS, GRID, FACES, MARKS).distances.max() < 1e-9
+    assert scan_to_mesh(far, MARKS, GRID, FACES, MARKS, radius=np.inf).distances.max() == pytest.approx(5000)
+
+
+def test_one_direction_only():
+    half = GRID[GRID[:, 0] < 0]
+    assert scan_to_mesh(half, MARKS, GRID, FACES, MARKS).distances.max() < 1e-9
+
+
+def test_refinement_corrects_landmarks_that_are_off():
+    curved = GRID - [0, 0, 1] * (8 * (GRID[:, :1] ** 2 + 0.5 * GRID[:, 1:2] ** 2))
+    draw = np.random.default_rng(1)
+    off = MARKS + draw.normal(0, 0.003, MARKS.shape)
+    plain = scan_to_mesh(curved, MARKS, curved, FACES, off)
+    refined = scan_to_mesh(curved, MARKS, curved, FACES, off, refine=50)
+    assert refined.mean < 0.5 * plain.mean
+
+
+def test_pooling_weighs_every_point_alike():
+    one = scan_to_mesh(GRID, MARKS, GRID, FACES, MARKS)
+    two = scan_to_mesh(GRID[:50] + [0, 0, 0.001], MARKS, GRID, FACES, MARKS, radius=np.inf)
+    total = pooled([one, two])
+    assert total["points"] == len(one.distances) + 50
+    assert total["mean"] == pytest.approx(50 / total["points"]) and total["median"] == pytest.approx(0, abs=1e-9)
+
+
+def test_seven_of_68():
+    points = np.arange(68 * 3.0).reshape(68, 3)
+    np.testing.assert_array_equal(seven_landmarks(points), points[list(SEVEN)])
+    assert seven_landmarks(MARKS) is MARKS
+
+
+def test_without_points_near_the_landmarks_nothing_is_measured():
+    with pytest.raises(ValueError, match="no point of the scan"):
+        scan_to_mesh(GRID + 5, MARKS, GRID, FACES, MARKS)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Scans a and b in millimetres (b 2 mm before its mesh), a mesh of each, one of them in a folder."""
+    for name, shift in (("a", 0.0), ("b", 0.002)):
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        write_ply(tmp_path / "scans" / f"{name}.ply", 1000 * (GRID + [0, 0, shift]), np.empty((0, 3), int))
+        np.savetxt(tmp_path / "scans" / f"{name}.txt", 1000 * MARKS)
+    (tmp_path / "meshes" / "b").mkdir(parents=True)
+    write_ply(tmp_path / "meshes" / "a_photo1.ply", GRID, FACES)
+    write_ply(tmp_path / "meshes" / "b" / "neutral.ply", GRID, FACES)
+    (tmp_path / "points").mkdir()
+    np.save(tmp_path / "points" / "a_photo1.npy", MARKS)
+    np.save(tmp_path / "points" / "neutral.npy", MARKS)
+    return tmp_path
+
+
+def test_folders_of_scans_and_meshes(folders, run_script):
+    flags = ("--scans", "scans", "--meshes", "meshes", "--mesh-landmarks", "points", "--unit", "mm", "--quiet")
+    result = run_script("face4d.evaluation.scan_to_mesh", *flags, "--output", "out", cwd=folders)
+    found = json.loads((folders / "out" / "scan_to_mesh.json").read_text())
+    assert [(row["mesh"], row["scan"]) for row in found["meshes"]] == [("a_photo1.ply", "a"), ("b/neutral.ply", "b")]
+    np.testing.assert_allclose([row["median"] for row in found["meshes"]], [0, 2], atol=1e-4)
+    assert found["meshes"][0]["scale"] == pytest.approx(1000, rel=1e-4) and found["all"]["mean"] == pytest.approx(1, abs=0.05)
+    assert "all points" in result.stdout and result.stdout.strip().splitlines()[-1] == "wrote out/scan_to_mesh.json"
+
+    again = run_script("face4d.evaluation.scan_to_mesh", *flags, "--output", "out", cwd=folders, check=False)
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+    (folders / "meshes" / "a_photo1.ply").rename(folders / "meshes" / "c.ply")
+    stray = run_script("face4d.evaluation.scan_to_mesh", *flags, cwd=folders, check=False)
+    assert stray.returncode == 2 and "c.ply: expected a mesh named after one of the scans (a, b)" in stray.stderr

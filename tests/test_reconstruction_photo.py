@@ -1,0 +1,165 @@
+"""Photos of all kinds of files, and crops against the published ones."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from face4d.errors import InputError
+from face4d.reconstruction import photo
+from face4d.reconstruction.photo import Crop, FaceBox, crop_face, deca_crop, read_photo, vrn_crop
+
+# the published crops: left, top, right, bottom, how it is known, scale and shift
+CROPS = (
+    ((100, 80, 220, 230, "landmarks"), 223 / 185, (-81.36486486486491, -75.33783783783782)),
+    ((33.5, 41, 180.25, 210.75, "detector"), 223 / 197, (-9.480329949238595, -52.48423857868019)),
+    ((0, 0, 299, 279, "landmarks"), 223 / 397, (27.52392947103273, 33.14105793450883)),
+)
+
+
+@pytest.fixture(scope="module")
+def stripes():
+    """The picture of the published crops, (300, 280, 3)."""
+    y, x = np.mgrid[:300, :280]
+    channels = 0.5 + 0.5 * np.sin(x / 7 + y / 11), 0.5 + 0.5 * np.cos(x / 5 - y / 13), ((x // 10 + y // 10) % 2).astype(float)
+    return np.round(255 * np.stack(channels, axis=-1)) / 255
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_crops_are_the_published_ones(reference, stripes, number):
+    box, scale, shift = CROPS[number]
+    crop = deca_crop(FaceBox(*box))
+    np.testing.assert_allclose(crop.matrix, [[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1]], atol=1e-9)
+    picture = crop.warp(stripes).transpose(2, 0, 1)
+    np.testing.assert_allclose(picture[:, ::8, ::8], reference("c09_deca")[f"warp{number}_slice"], atol=1e-6)
+
+
+def test_a_box_by_hand_is_neither_widened_nor_moved():
+    crop = deca_crop(FaceBox(10, 20, 90, 140))  # mean side 100, window 125
+    np.testing.assert_allclose(crop.to_crop([[50 - 62.5, 80 - 62.5], [50 + 62.5, 80 + 62.5]]), [[0, 0], [223, 223]], atol=1e-9)
+
+
+def test_vrn_crop_has_a_face_of_90_pixels_in_the_middle():
+    crop = vrn_crop(FaceBox(100, 50, 140, 140))  # 40 x 90 = 60^2
+    assert crop.scale == pytest.approx(1.5) and crop.size == 192
+    np.testing.assert_allclose(crop.to_crop([120, 95]), [96, 96])
+
+
+def test_reflected_border_mirrors_about_the_outermost_sample():
+    row = np.arange(5.0)[None, :, None].repeat(5, axis=0)
+    picture = Crop(1.0, (7.0, 0.0), 16, "reflect").warp(row)
+    np.testing.assert_allclose(picture[0, :, 0], [1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1, 0])
+    one = Crop(1.0, (3.0, 3.0), 8, "reflect").warp(np.full((1, 1, 3), 0.25))
+    assert (one == 0.25).all()
+
+
+def test_points_and_pictures_go_to_the_crop_and_back():
+    crop = deca_crop(FaceBox(40, 30, 160, 150))
+    points = np.array([[40.0, 30.0, 5.0], [100.0, 90.0, -2.0]])
+    np.testing.assert_allclose(crop.to_photo(crop.to_crop(points)), points)
+    y, x = np.mgrid[:200, :220].astype(float)
+    smooth = np.stack([x / 220, y / 200], axis=-1)
+    back = crop.unwarp(crop.warp(smooth), 200, 220)
+    np.testing.assert_allclose(back[60:120, 60:120], smooth[60:120, 60:120], atol=1e-9)
+    assert (back[0] == 0).all()
+
+
+def test_a_landmark_lies_on_the_same_spot_of_the_crop():
+    dot = np.zeros((100, 100, 1))
+    dot[40, 60] = 1
+    crop = Crop(2.0, (-70.0, -50.0), 100)
+    picture = crop.warp(dot)[..., 0]
+    assert np.unravel_index(picture.argmax(), picture.shape) == tuple(crop.to_crop([60, 40])[::-1])
+
+
+def test_small_crops_of_large_photos_are_averaged_unless_told_otherwise():
+    draw = np.random.default_rng(0)
+    noise = draw.random((900, 1000, 3)).astype(np.float32)
+    crop = deca_crop(FaceBox(160, 120, 840, 800))  # window of 850 pixels, blocks of 3
+    plain, smooth = crop.warp(noise, smooth=False), crop.warp(noise)
+    assert smooth.dtype == np.float32
+    assert smooth.std() < 0.5 * plain.std() and smooth.mean() == pytest.approx(plain.mean(), rel=0.02)
+    y, x = np.mgrid[:900, :1000].astype(float)
+    ramp = np.stack([x, y], axis=-1)
+    inner = np.s_[1:-1, 1:-1]
+    np.testing.assert_allclose(crop.warp(ramp)[inner], crop.warp(ramp, smooth=False)[inner], atol=1e-6)  # nothing is displaced
+
+
+def test_crop_face_takes_boxes_and_landmarks(stripes):
+    points = np.array([[100, 80, 3], [220, 230, 4], [150, 100, 5.0]])
+    by_points, crop = crop_face(stripes, points)
+    by_box, _ = crop_face(stripes, FaceBox(100, 80, 220, 230, "landmarks"))
+    np.testing.assert_array_equal(by_points, by_box)
+    assert by_points.shape == (224, 224, 3) and crop.scale == pytest.approx(223 / 185)
+    assert crop_face(stripes, points, size=64, scale=1.6)[0].shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 50), (5, 60, 50, 50), (np.nan, 0, 5, 5), (400, 10, 500, 90), (1, 2, 3, 4, "ears")])
+def test_impossible_boxes_are_refused(stripes, box):
+    with pytest.raises(InputError, match="face box: expected"):
+        crop_face(stripes, FaceBox(*box))
+
+
+PIXELS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 200, 200], [0, 0, 0]]], dtype=np.uint8)
+
+
+def test_colour_photo(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    found = read_photo(tmp_path / "a.png")
+    assert found.dtype == np.float32 and found.shape == (2, 3, 3)
+    np.testing.assert_allclose(found, PIXELS / 255, atol=1e-7)
+
+
+def test_grey_16_bit_and_palette(tmp_path):
+    grey = np.array([[0, 1000], [30000, 65535]], dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    np.testing.assert_allclose(read_photo(tmp_path / "deep.png"), (grey / 65535)[..., None].repeat(3, axis=2), atol=1e-6)
+    Image.fromarray(PIXELS[..., 0]).save(tmp_path / "grey.png")
+    np.testing.assert_allclose(read_photo(tmp_path / "grey.png"), PIXELS[..., :1].repeat(3, axis=2) / 255, atol=1e-7)
+    Image.fromarray(PIXELS).quantize(16).save(tmp_path / "palette.png")
+    np.testing.assert_allclose(read_photo(tmp_path / "palette.png"), PIXELS / 255, atol=0.02)
+    Image.fromarray(PIXELS).convert("CMYK").save(tmp_path / "print.tiff")
+    assert read_photo(tmp_path / "print.tiff").shape == (2, 3, 3)
+
+
+def test_transparency_is_white(tmp_path):
+    alpha = np.array([[0, 255, 51], [255, 255, 255]], dtype=np.uint8)
+    Image.fromarray(np.dstack([PIXELS, alpha])).save(tmp_path / "a.png")
+    expected = PIXELS / 255
+    expected[0, 0], expected[0, 2] = 1, [0.8, 0.8, 1.0]
+    np.testing.assert_allclose(read_photo(tmp_path / "a.png"), expected, atol=1e-6)
+
+
+def test_exif_rotation_turns_the_photo(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned: rotate by 90 degrees clockwise
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_allclose(read_photo(tmp_path / "a.png"), np.rot90(PIXELS, -1) / 255, atol=1e-7)
+
+
+def test_damaged_missing_and_other_files(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "float.tiff")
+    wrong = {"cut.jpg": "damaged", "text.png": "no picture", "empty.png": "no picture", "none.png": "no such file", "": "a folder", "float.tiff": "floating"}
+    for name, found in wrong.items():
+        with pytest.raises(InputError, match=found):
+            read_photo(tmp_path / name)
+
+
+def test_huge_photos_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    for side, found in ((9000, "9000 x 9000 pixels"), (30000, "many more")):  # the second is what Pillow itself calls an attack
+        header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+        (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 100) + b"IDAT" + bytes(104))
+        with pytest.raises(InputError, match=f"at most 64 megapixels, found {found}"):
+            read_photo(tmp_path / "huge.png")
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    monkeypatch.setattr(photo, "MAX_PIXELS", 5)
+    with pytest.raises(InputError, match="3 x 2 pixels"):
+        read_photo(tmp_path / "a.png")
