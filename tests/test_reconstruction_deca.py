@@ -15,8 +15,9 @@ from face4d.mesh.ply import read_ply
 from face4d.reconstruction.camera import to_pixels, to_screen
 from face4d.reconstruction.checkpoints import CHECKPOINT_KIND, load_encoder
 from face4d.reconstruction.deca import PhotoFace, Reconstructor, as_batch, neutral_from_photo, reconstruct
-from face4d.reconstruction.deca_train import ScaledEncoder, code_layout
+from face4d.reconstruction.deca_train import build_network, code_layout, true_points
 from face4d.reconstruction.encoder import NUM_DETAIL, DetailGenerator, Encoder
+from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.reconstruction.face_model import load_face_model
 from face4d.reconstruction.inputs import FaceFinder, landmark_nme, name_results, photo_paths
 from face4d.reconstruction.inversion import InversionOptions, moved_codes, projection, smoothed, write_inversion_set
@@ -36,9 +37,9 @@ def checkpoint(face, tmp_path_factory):
     """An encoder that answers with a small random code, whatever it sees."""
     torch.manual_seed(3)
     layout = code_layout(face)
-    network = ScaledEncoder(layout.total, "small", 16)
+    network = build_network(layout, EncoderConfig(hidden=16))
     faces = render_faces(face, layout, 6, 64, 5, quiet=True)
-    network.fit_scale(faces.codes)
+    network.fit_scale(faces.codes, true_points(face, faces, network.vertices))
     path = tmp_path_factory.mktemp("encoder") / "deca_demo.pt"
     identity = {"config": {"backbone": "small", "hidden": 16, "image_size": 64}, "layout": layout.as_dict(), "face_fingerprint": list(face.fingerprint)}
     save_checkpoint(path, CHECKPOINT_KIND, {**identity, "source": {"face_model": "demo"}, "model": network.state_dict(), "metrics": {}})
@@ -66,7 +67,7 @@ def true_face(face, reconstructor):
 
 def test_own_checkpoint_gives_what_the_trained_network_gave(checkpoint, face, reconstructor):
     record = torch.load(checkpoint, weights_only=True)
-    network = ScaledEncoder(reconstructor.encoder.layout.total, "small", 16)
+    network = build_network(reconstructor.encoder.layout, EncoderConfig(hidden=16))
     network.load_state_dict(record["model"])
     pictures = torch.rand(2, 3, 64, 64)
     wanted = reconstructor.encoder.layout.split(network.eval()(pictures).detach())

@@ -85,7 +85,7 @@ class ResNet(nn.Module):
                 inputs = (width << stage) * block.expansion
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         self.num_features = inputs
-        _initialise(self)
+        initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
         x = functional.relu(self.bn1(self.conv1(images)))  # (B, width, H/2, W/2)
@@ -94,60 +94,22 @@ class ResNet(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def _initialise(network: nn.Module) -> None:
+def initialise(network: nn.Module) -> None:
+    """Draw the weights of all convolutions as He et al., "Delving deep into rectifiers", ICCV 2015."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-class PointBackbone(nn.Module):
-    """Picture (B, 3, H, W) to features (B, hidden): where learned points lie in it and how clearly, then one layer.
-
-    A small residual network that keeps its maps at an eighth of the picture and takes the centre of each of them ("spatial softmax", Finn et
-    al., "Deep spatial autoencoders for visuomotor learning", ICRA 2016). Shape, pose and camera are little more than where things are, so it
-    learns them from far fewer pictures than a network that averages over its maps; the more so when the first points are told where the
-    landmarks are.
-    """
-
-    def __init__(self, widths: tuple[int, int, int, int] = (32, 64, 64, 96), points: int = 128, hidden: int = 384) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, widths[0], 7, 4, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        inputs = (widths[0], *widths)
-        self.blocks = nn.Sequential(*(BasicBlock(inputs[k], inputs[k + 1], 2 if k == 1 else 1) for k in range(4)))
-        self.maps = nn.Conv2d(widths[-1], points, 1)
-        self.norm = nn.BatchNorm1d(3 * points)
-        self.after = nn.Linear(3 * points, hidden)
-        self.num_features = hidden
-        _initialise(self)
-
-    def points(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Centres (B, P, 2) of the maps, x right and y down in -1..1 over the picture, and the maps' means (B, P)."""
-        x = functional.relu(self.bn1(self.conv1(images)))  # (B, w0, H/4, W/4)
-        maps = self.maps(self.blocks(x)).float()  # (B, P, H/8, W/8)
-        height, width = maps.shape[2:]
-        share = maps.flatten(2).softmax(2).unflatten(2, (height, width))  # (B, P, H/8, W/8)
-        across, down = ((2 * torch.arange(size, device=maps.device) + 1) / size - 1 for size in (width, height))
-        return torch.stack([share.sum(2) @ across, share.sum(3) @ down], dim=2), maps.mean(dim=(2, 3))
-
-    def features(self, points: Tensor, strength: Tensor) -> Tensor:
-        """Features (B, hidden) of what :meth:`points` gives."""
-        return functional.relu(self.after(self.norm(torch.cat([points.flatten(1), strength], dim=1))))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.features(*self.points(images))
-
-
 _BACKBONES = {
     "resnet50": lambda: ResNet(Bottleneck, (3, 4, 6, 3)),
     "resnet18": lambda: ResNet(BasicBlock, (2, 2, 2, 2)),
-    "small": PointBackbone,
 }
 BACKBONES = tuple(_BACKBONES)
 
 
-def build_backbone(name: str) -> ResNet | PointBackbone:
-    """``resnet50`` (23.5 million weights, DECA's), ``resnet18`` (11.2 million) or ``small`` (0.5 million, :class:`PointBackbone`).
+def build_backbone(name: str) -> ResNet:
+    """``resnet50`` (23.5 million weights, DECA's) or ``resnet18`` (11.2 million).
 
     Raises:
         InputError: another name.
