@@ -1,58 +1,145 @@
-"""Step 4: train the LSTMCell generator on landmark sequences.
+"""Step 4: train a generator on landmark sequences: the LSTMCell generator or, with more than one answer to a label, Motion3DGAN.
 
     python main.py --dataset demo
     python main.py --dataset florence --landmarks Landmark_dataset_flame_aligned
     python main.py --dataset florence --loss l1
     python main.py --dataset coma --preset thesis --loss l2 --lr 1e-5 --hidden-size 2048
     python main.py --dataset coma --preset thesis --resume        # goes on where a run was stopped
+    python main.py --model motion3dgan --dataset florence         # docs/motion3dgan.md
+    python main.py --model motion3dgan --landmarks motion3dgan_samples     # <label>.mat with SRVF curves
+    python main.py --model motion3dgan --preset published --width 0.0625
     torchrun --nproc-per-node 8 main.py --dataset florence --preset thesis         # a run over 8 processes; docs/scaling.md
+    python main.py --grid thesis --workers 4                      # the thesis' 40 runs, 4 at a time; run again, it goes on
+    python main.py --grid thesis --preset default --dataset florence --select last
+    python main.py --grid mine.json --dataset florence            # {"loss": ["l1", "l2"], "hidden-size": [128, 256]}
     tensorboard --logdir runs
 
 Writes models/<run>.pt (the weights kept), models/<run>.last.pt (to continue) and runs/<run>/ (config.json, metrics.json,
-TensorBoard curves). docs/training.md lists and compares the presets.
+curves.csv, TensorBoard curves). A grid writes the same into models/<grid>/ and runs/<grid>/, and a table of its runs.
+docs/training.md lists and compares the presets, docs/figures.md explains grids.
 """
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 from face4d.datasets import flags
+from face4d.errors import InputError
 from face4d.runtime import cli
+
+NETWORKS = {"lstm": ("coefficients", "thesis"), "motion3dgan": ("coefficients", "convolution")}
 
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
-    training.add_argument("--preset", choices=("default", "thesis"), default="default", help="thesis = the thesis' network and schedule exactly")
-    training.add_argument("--network", choices=("coefficients", "thesis"), help="what is fed back: principal coefficients or coordinates")
+    training.add_argument("--model", choices=NETWORKS, default="lstm", help="default: lstm")
+    flags.add_preset_flags(training, thesis="the thesis' network and schedule exactly, published = Motion3DGAN's", others=("published",))
+    training.add_argument(
+        "--network",
+        choices=sorted({name for names in NETWORKS.values() for name in names}),
+        help="lstm feeds back coefficients or coordinates (thesis), motion3dgan makes coefficients or maps (convolution)",
+    )
     training.add_argument("--loss", choices=("l1", "l2"), help="default: l2; thesis: l1")
-    training.add_argument("--hidden-size", type=cli.positive_int, metavar="H", help="default: 128; thesis: 512 (grid 128 256 512 1024 2048)")
-    training.add_argument("--components", type=cli.positive_int, metavar="K", help="principal coefficients of network coefficients; default: 16")
+    training.add_argument("--hidden-size", type=cli.positive_int, metavar="H", help="default: 128, motion3dgan: 256; thesis: 512 (grid 128 to 2048)")
+    training.add_argument("--components", type=cli.positive_int, metavar="K", help="principal coefficients; default: 16, motion3dgan: 64")
     training.add_argument("--start-frames", choices=("first", "every"), help="generate from frame 0, or one step from each frame; thesis: every")
-    training.add_argument("--warps", type=int, metavar="M", help="time-warped targets per sequence and step, 0 = none; default: 8; thesis: 0")
+    training.add_argument("--warps", type=int, metavar="M", help="time warps per sequence, 0 = none; default: 8, motion3dgan: 20; others: 0")
+    add_motion3dgan_flags(parser)
     flags.add_training_flags(training)
     flags.add_output_flags(parser, run="<dataset>_<preset>_<loss>_<lr>_<hidden size>")
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
+def add_motion3dgan_flags(parser: ArgumentParser) -> None:
+    """Add the flags of ``--model motion3dgan`` alone."""
+    group = parser.add_argument_group("motion3dgan", "every flag defaults to the preset's value")
+    group.add_argument("--width", type=cli.positive_float, metavar="X", help="factor on the channels of convolutions; published: 1")
+    group.add_argument("--noise-size", type=cli.positive_int, metavar="Z", help="random numbers per motion; default: 8; published: 128")
+    group.add_argument("--points", type=cli.positive_int, metavar="N", help="velocities per motion; default: 30")
+    group.add_argument("--parameter", choices=("time", "arc-length"), help="what the points are equally spaced in; published: arc-length")
+    group.add_argument("--critic-steps", type=cli.positive_int, metavar="N", help="per generator step; default: 2; published: 4")
+    group.add_argument("--critic-norm", choices=("layer", "batch", "none"), help="default: layer; published: batch")
+    group.add_argument("--penalty", type=float, metavar="X", help="weight of the gradient penalty; default: 10")
+    group.add_argument("--tangent-weight", type=float, metavar="X", help="of the L1 distance to a real motion; default: 0; published: 10")
+    group.add_argument("--geodesic-weight", type=float, metavar="X", help="of the angle to a real motion; default: 0; published: 10")
+    group.add_argument("--averaging", type=float, metavar="X", help="decay of averaged weights, 0 = none; default: 0.999; published: 0")
+    group.add_argument("--steps-per-epoch", type=cli.positive_int, metavar="N", help="generator steps that count as an epoch; default: 100")
 
-    from face4d.generation.config import PRESETS
+
+def require_own_flags(args: Namespace, presets: Mapping[str, object]) -> None:
+    """Refuse a preset, a network or a flag that belongs to the other model.
+
+    Raises:
+        InputError: naming it.
+    """
+    preset = args.preset or "default"
+    if preset not in presets:
+        raise InputError("--preset", f"{' or '.join(presets)} with --model {args.model}", preset)
+    if args.network and args.network not in NETWORKS[args.model]:
+        raise InputError("--network", f"{' or '.join(NETWORKS[args.model])} with --model {args.model}", args.network)
+    own = {field.name for field in fields(presets[preset])}
+    of_models = ("loss", "start_frames", "width", "noise_size", "points", "parameter", "critic_steps", "critic_norm")
+    for name in (*of_models, "penalty", "tangent_weight", "geodesic_weight", "averaging", "steps_per_epoch"):
+        if getattr(args, name) is not None and name not in own:
+            raise InputError("--" + name.replace("_", "-"), f"only flags of --model {args.model}", str(getattr(args, name)))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+
+    task = motion3dgan_task() if args.model == "motion3dgan" else lstm_task()
+    require_own_flags(args, task.presets)
+    if args.grid and args.model != "lstm":
+        raise InputError("--grid", "--model lstm with it", args.model)
+    if args.grid:
+        from face4d.evaluation.grids import run_grid
+
+        run_grid(parser, args, task)
+    else:
+        flags.run_training(args, task)
+
+
+def lstm_task() -> flags.TrainingTask:
+    """The LSTMCell generators."""
+    from face4d.generation.config import PRESETS, THESIS_GRIDS
     from face4d.generation.train import train
 
-    flags.run_training(
-        args,
+    return flags.TrainingTask(
+        "generators",
         PRESETS,
         train,
-        default_name=lambda config: f"{args.dataset}_{args.preset}_{config.loss}_{config.lr:g}_{config.hidden_size}",
+        run_name=lambda dataset, preset, config: f"{dataset}_{preset}_{config.loss}_{config.lr:g}_{config.hidden_size}",
         one_thread_up_to=256,
         summary=lambda metrics: (
             f"test set: mse {metrics['mse']:.3g} m2, l1 {metrics['l1']:.4g} m, {metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}); "
             f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
         ),
+        thesis_grids=THESIS_GRIDS,
+    )
+
+
+def motion3dgan_task() -> flags.TrainingTask:
+    """Motion3DGAN."""
+    from face4d.generation.motion3dgan.config import PRESETS
+    from face4d.generation.motion3dgan.train import train
+
+    return flags.TrainingTask(
+        "generators",
+        PRESETS,
+        train,
+        run_name=lambda dataset, preset, config: f"{dataset}_motion3dgan_{preset}_{config.lr:g}",
+        one_thread_up_to=256,
+        summary=lambda metrics: (
+            f"{metrics['scored_on']} set: one draw {metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}), "
+            f"the nearest of ten {metrics['mm_best']:.3f} mm, between two draws {metrics['multimodality_mm']:.3f} mm; "
+            f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
+        ),
+        thesis_grids={},
     )
 
 

@@ -6,10 +6,13 @@
     python Classification/main.py --dataset coma --preset thesis --layers 3 --lr 1e-5 --hidden-size 256
     python Classification/main.py --dataset coma --preset thesis --resume      # goes on where a run was stopped
     torchrun --nproc-per-node 8 Classification/main.py --dataset florence     # a run over 8 processes; docs/scaling.md
+    python Classification/main.py --grid thesis --workers 4                   # the thesis' 40 runs, 4 at a time; run again, it goes on
+    python Classification/main.py --grid mine.json --dataset coma             # {"layers": [1, 2], "hidden-size": [64, 128]}
     tensorboard --logdir runs
 
 Writes models/<run>.pt (the weights kept), models/<run>.last.pt (to continue) and runs/<run>/ (config.json, metrics.json,
-TensorBoard curves). docs/evaluation.md lists and compares the presets.
+curves.csv, TensorBoard curves). A grid writes the same into models/<grid>/ and runs/<grid>/, and a table of its runs.
+docs/evaluation.md lists and compares the presets, docs/figures.md explains grids.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
-    training.add_argument("--preset", choices=("default", "thesis"), default="default", help="thesis = the thesis' schedule")
+    flags.add_preset_flags(training, thesis="the thesis' schedule")
     training.add_argument("--hidden-size", type=cli.positive_int, metavar="H", help="LSTM states per direction; default: 64; thesis: 128 (grid 128 256 512 1024)")
     training.add_argument("--layers", type=cli.positive_int, metavar="N", help="LSTM layers; default: 1; thesis: 2 (grid 1 2 3)")
     cli.add_switch(training, "scale-input", None, "divide displacements by their root mean square; default: yes; thesis: no")
@@ -36,22 +39,30 @@ def build_parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
 
-    from face4d.classification.config import PRESETS
+    from face4d.classification.config import PRESETS, THESIS_GRIDS
     from face4d.classification.train import train
 
-    flags.run_training(
-        args,
+    task = flags.TrainingTask(
+        "classifiers",
         PRESETS,
         train,
-        default_name=lambda config: f"classifier_{args.dataset}_{args.preset}_{config.layers}_{config.lr:g}_{config.hidden_size}",
+        run_name=lambda dataset, preset, config: f"classifier_{dataset}_{preset}_{config.layers}_{config.lr:g}_{config.hidden_size}",
         one_thread_up_to=128,
         summary=lambda metrics: (
             f"accuracy: test set {metrics['test_accuracy']:.1%}, training set {metrics['train_accuracy']:.1%}; "
             f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.1f} s of training"
         ),
+        thesis_grids=THESIS_GRIDS,
     )
+    if args.grid:
+        from face4d.evaluation.grids import run_grid
+
+        run_grid(parser, args, task)
+    else:
+        flags.run_training(args, task)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,14 @@ def head_in_motion(frames: int, label: str = "mouth-open") -> tuple[np.ndarray, 
     return np.concatenate([vertices, middles], axis=1), faces
 
 
+def manifold_head(tiny: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """(5023, 3) metres and faces: the demo head as above but no face twice, so that it is a surface; tiny: 871 vertices."""
+    if tiny:
+        return demo_head(0).mean, demo_head(0).faces
+    vertices, faces = head_in_motion(1)
+    return vertices[0].astype(np.float64), np.unique(faces, axis=0)
+
+
 def embedding(faces: np.ndarray) -> LandmarkEmbedding:
     """68 random points of the mesh; where they lie does not change the time."""
     rng = np.random.default_rng(SEED)

@@ -8,8 +8,8 @@
 
 Times are medians of wall-clock seconds per unit; the ratio is the median over neighbouring runs of both ways, so that other work on the machine hits
 both alike. Peak memory is the resident set of a process that does one thing once (getrusage, imports included). Each benchmark has its
-own processes. Modules: measure.py (what a benchmark is), data.py (data of real size made in code), meshes.py, pictures.py, networks.py (the
-benchmarks), memory.py.
+own processes. Modules: measure.py (what a benchmark is), data.py (data of real size made in code), meshes.py, pictures.py, networks.py, dense.py
+(the benchmarks), memory.py.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ BENCHMARKS = {
     "classifier_epoch": ("networks", "classifier_epoch"),
     "coma_epoch": ("networks", "coma_epoch"),
     "florence_epoch": ("networks", "florence_epoch"),
+    "s2d_decode": ("dense", "s2d_decode"),
+    "s2d_step": ("dense", "s2d_step"),
+    "s2d_start": ("dense", "hierarchy_from_cache"),
 }
 SCALES = (1, 2, 4)
 
@@ -66,7 +69,7 @@ def work(name: str, args: Namespace) -> dict[str, object]:
 
     module, function = BENCHMARKS[name]
     topic = importlib.import_module(module)
-    if module == "networks":
+    if module in ("networks", "dense"):
         topic.torch.set_num_threads(args.threads)
     case = getattr(topic, function)(Size(args.tiny, args.scale))
     if args.worker in ("ours", "baseline"):

@@ -241,3 +241,10 @@ def extract_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> 
             vertices = next(iterate_vertices([path], embedding.num_vertices))
         np.take(vertices, wanted, axis=0, out=gathered[index], mode="clip")  # clip: no second buffer; indices are checked
     return combine(embedding, gathered.reshape(len(paths), NUM_LANDMARKS, 3, 3))
+
+
+if __name__ == "__main__":  # python -m face4d.landmarks --fit-embedding; see face4d.correspondence
+    from face4d.correspondence import main
+    from face4d.runtime import cli
+
+    cli.run(main)

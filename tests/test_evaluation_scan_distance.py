@@ -69,6 +69,8 @@ def test_seven_of_68():
 def test_without_points_near_the_landmarks_nothing_is_measured():
     with pytest.raises(ValueError, match="no point of the scan"):
         scan_to_mesh(GRID + 5, MARKS, GRID, FACES, MARKS)
+    with pytest.raises(ValueError, match="without faces"):
+        scan_to_mesh(GRID, MARKS, GRID, FACES[:0], MARKS)
 
 
 @pytest.fixture

@@ -87,6 +87,11 @@ def test_small_crops_of_large_photos_are_averaged_unless_told_otherwise():
     np.testing.assert_allclose(crop.warp(ramp)[inner], crop.warp(ramp, smooth=False)[inner], atol=1e-6)  # nothing is displaced
 
 
+def test_pictures_of_whole_numbers_are_not_rounded_in_silence(stripes):
+    with pytest.raises(ValueError, match="uint8"):
+        Crop(1.0, (0.0, 0.0), 16).warp((255 * stripes).astype(np.uint8))
+
+
 def test_crop_face_takes_boxes_and_landmarks(stripes):
     points = np.array([[100, 80, 3], [220, 230, 4], [150, 100, 5.0]])
     by_points, crop = crop_face(stripes, points)

@@ -1,6 +1,7 @@
 """Work on a cluster: the same results as on this machine, and one line for everything that can be missing."""
 
 import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from face4d.errors import InputError
 from face4d.mesh.conversion import convert_tree
 from face4d.mesh.obj import write_obj
 from face4d.runtime import parallel
-from face4d.runtime.parallel import cluster, map_files
+from face4d.runtime.parallel import as_finished, cluster, map_files
 from tests.conftest import REPOSITORY
 
 
@@ -71,6 +72,32 @@ def test_dask_writes_the_files_that_loky_writes(dask_cluster, objects, tmp_path,
     broken = run_script(*arguments, "--overwrite", cwd=tmp_path, check=False)
     assert broken.returncode == 2 and broken.stderr.strip().splitlines()[-1].startswith("error: in/a/Happy/x_3.obj:1: expected")
     assert "Traceback" not in broken.stderr
+
+
+def test_long_items_are_handed_over_one_by_one(dask_cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("here.txt").write_text("yes")
+    with cluster("dask", dask_cluster) as workers:
+        found = dict(as_finished(_place, ["a", "b", "c"], workers=workers))
+        assert [found[number][0] for number in range(3)] == ["a", "b", "c"]
+        assert os.getpid() not in {pid for _, pid, *_ in found.values()} and {folder for _, _, folder, _ in found.values()} == {str(tmp_path)}
+    found = dict(as_finished(_place, ["a", "b"], workers=2))
+    assert [found[number][0] for number in range(2)] == ["a", "b"] and os.getpid() not in {pid for _, pid, *_ in found.values()}
+    assert list(as_finished(_place, ["a"], workers=1)) == [(0, ("a", os.getpid(), str(tmp_path), "yes"))]
+    with pytest.raises(InputError, match="item bad"):
+        list(as_finished(_place, ["a", "bad"], workers=2))
+
+
+def test_a_grid_of_runs_on_a_cluster(dask_cluster, landmark_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "g.json").write_text('{"loss": ["l1", "l2"], "hidden_size": [4]}')
+    main = runpy.run_path(str(REPOSITORY / "main.py"))["main"]
+    arguments = ["--grid", "g.json", "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", "--epochs", "2", "--select", "last", "--quiet"]
+    main([*arguments, "--backend", "dask", "--scheduler", dask_cluster, "--run", "there"])
+    main([*arguments, "--workers", "1", "--run", "here"])
+    for name in ("florence_default_l1_0.004_4", "florence_default_l2_0.004_4"):
+        there, here = ((tmp_path / "runs" / run / name / "curves.csv").read_text() for run in ("there", "here"))
+        assert there == here
 
 
 def test_without_an_address_dask_and_its_workers_are_started_and_ended(tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ def train(
 
     Args:
         split: training and test sequences of one length.
-        held_out: sequences that choose the weights with ``config.select == "validation"``.
+        held_out: sequences that are scored like the test set, and choose the weights with ``config.select == "validation"``.
         source: where the data came from, kept in config.json and in the checkpoint for later steps.
         resume: continue from the last checkpoint if there is one.
         checkpoint_seconds: time between last checkpoints; 0 = after every epoch.
@@ -66,7 +66,7 @@ def train(
     """
     data, data_labels = tensors(split.train, split.labels, device)  # (N, T+1, L, 3) metres, (N,)
     sets = {"test": tensors(split.test, split.labels, device), "train": (data, data_labels)}
-    if config.select == "validation":
+    if held_out or config.select == "validation":
         sets["validation"] = tensors(held_out, split.labels, device)
 
     generator = seed_everything(config.seed)

@@ -48,6 +48,18 @@ def load_actors(folder: str | Path, embedding: LandmarkEmbedding) -> dict[str, n
     return {path.stem: neutral_landmarks(path, embedding) for path in paths}
 
 
+def actor_path(folder: str | Path, subject: str) -> Path:
+    """The neutral mesh ``<subject>.ply`` or ``<subject>.obj`` in ``folder``.
+
+    Raises:
+        InputError: neither is there.
+    """
+    for suffix in (".ply", ".obj"):
+        if (path := Path(folder) / f"{subject}{suffix}").is_file():
+            return path
+    raise InputError(folder, f"the neutral mesh {subject}.ply (or .obj)", "none of that name")
+
+
 def read_points(path: str | Path) -> np.ndarray:
     """Landmarks of one neutral face from a (68, 3) ``.npy`` file, metres.
 

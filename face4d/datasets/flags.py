@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
     import numpy as np
 
     from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit
+    from face4d.landmarks import LandmarkEmbedding
     from face4d.runtime.config import Config
     from face4d.runtime.training import Places
 
@@ -28,10 +29,11 @@ def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
         training: the script chooses the data set; else what a checkpoint remembers is the default.
     """
     group = parser.add_argument_group("data", None if training else "defaults: what the checkpoint was trained with")
-    default = "florence" if training else None
-    group.add_argument("--dataset", choices=DATASETS, default=default, help="picks the defaults of all flags of this group")
+    default = " (default: florence; of a grid: coma and florence, where their landmark folders are)" if training else ""
+    group.add_argument("--dataset", choices=DATASETS, help="picks the defaults of all flags of this group" + default)
     group.add_argument(
         "--landmarks", type=Path, metavar="DIR", help="landmark folder of step 3; with dataset_training and dataset_testing, or plain"
+        + ("; or SRVF samples, <label>.mat" if training else "")
     )
     group.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set of a plain folder (default: the thesis' subjects)")
     if training:
@@ -39,6 +41,11 @@ def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
         group.add_argument(
             "--validation-subjects", nargs="+", default=[], metavar="NAME", help="training subjects held out to choose weights and stopping"
         )
+    add_face_flags(group)
+
+
+def add_face_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that name neutral faces and say where landmarks lie on a mesh."""
     group.add_argument(
         "--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes (default: frame 0 of each sequence is its neutral)"
     )
@@ -59,6 +66,19 @@ def add_extraction_flags(parser: ArgumentParser) -> None:
     cli.add_switch(group, "plot", False, "also write preview GIFs")
 
 
+def add_preset_flags(group: argparse._ArgumentGroup, *, thesis: str, others: Sequence[str] = ()) -> None:
+    """Add ``--preset`` and ``--grid``.
+
+    Args:
+        thesis: what the preset thesis is, for the help.
+        others: further presets.
+    """
+    group.add_argument("--preset", choices=("default", "thesis", *others), help=f"thesis = {thesis} (default: default, with --grid thesis: thesis)")
+    group.add_argument(
+        "--grid", metavar="GRID", help="train a grid of runs side by side: thesis, or a JSON file of lists by flag; run again, it goes on"
+    )
+
+
 def add_training_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of :class:`face4d.runtime.config.TrainingConfig`; their defaults are the preset's."""
     group.add_argument("--lr", type=cli.positive_float, help="learning rate of Adam; peak of a one-cycle schedule")
@@ -67,7 +87,9 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="sequences per batch")
     group.add_argument("--grad-clip", type=float, metavar="NORM", help="largest gradient norm, 0 = off")
     group.add_argument(
-        "--select", choices=("last", "validation", "test"), help="weights kept; test = best on the test set, as in the thesis"
+        "--select",
+        choices=("last", "validation", "test"),
+        help="weights kept, and in a grid (default there: validation) the run chosen; test = best on the test set, as in the thesis",
     )
     group.add_argument("--validate-every", type=cli.positive_int, metavar="EPOCHS", help="epochs between validations")
     group.add_argument(
@@ -76,21 +98,31 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patience", type=int, metavar="N", help="stop after N validations without improvement, 0 = never")
 
 
-def add_output_flags(parser: ArgumentParser, *, run: str) -> None:
+def face_embedding(args: Namespace) -> LandmarkEmbedding:
+    """The landmark embedding that the flags of :func:`add_face_flags` name, by default that of the data set."""
+    from face4d.datasets.extraction import choose_embedding
+
+    return choose_embedding(args.flame or DATASETS[args.dataset].flame, args.landmark_embedding)
+
+
+def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, grid: bool = True) -> None:
     """Add the flags that say where a training run is written.
 
     Args:
         run: how the default name of a run is made, for the help.
+        seed: default of ``--seed``.
+        grid: the script trains grids of runs too.
     """
     group = parser.add_argument_group("output")
-    group.add_argument("--run", metavar="NAME", help=f"default: {run}")
+    group.add_argument("--run", metavar="NAME", help=f"default: {run}" + "; of a grid, the folder of its runs" * grid)
     group.add_argument("--models", type=Path, metavar="DIR", help="folder of checkpoints (default: models)")
     group.add_argument("--runs", type=Path, metavar="DIR", help="folder of run records (default: runs)")
     group.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
     group.add_argument(
         "--checkpoint-seconds", type=float, default=30.0, metavar="S", help="time between last checkpoints, 0 = every epoch"
     )
-    cli.add_run_flags(parser, "seed", "device", "threads", "overwrite", "dry-run", "quiet")
+    grid_flags = ("workers", "backend") if grid else ()
+    cli.add_run_flags(parser, "seed", "device", "threads", *grid_flags, "overwrite", "dry-run", "quiet", seed=seed)
 
 
 @dataclass(frozen=True)
@@ -148,7 +180,11 @@ class DataSource:
     def load(self, labels: Sequence[str] | None = None) -> LandmarkSplit:
         """The training and test sequences of ``labels`` (default: the wanted ones)."""
         from face4d.datasets.landmark_set import load_split
+        from face4d.datasets.srvf_samples import holds_srvf_samples, load_srvf_samples
 
+        if holds_srvf_samples(self.landmarks):
+            wanted = None if self.labels == DATASETS[self.dataset].labels else self.labels  # a thesis' choice of labels is not meant for these
+            return load_srvf_samples(self.landmarks, labels or wanted)
         return load_split(self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals())
 
     def as_dict(self) -> dict[str, Any]:
@@ -157,36 +193,51 @@ class DataSource:
         return {key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def run_training(
-    args: Namespace,
-    presets: Mapping[str, Config],
-    train: Callable[..., dict[str, Any]],
-    *,
-    default_name: Callable[[Config], str],
-    one_thread_up_to: int,
-    summary: Callable[[dict[str, Any]], str],
-) -> None:
-    """What both training scripts do with their flags: data, places, training, and what is told at the end; by one or several processes.
+@dataclass(frozen=True)
+class TrainingTask:
+    """What a training script trains.
 
-    Args:
+    Attributes:
+        kind: ``generators`` or ``classifiers``.
         presets: configurations by ``--preset``.
         train: :func:`face4d.generation.train.train` or :func:`face4d.classification.train.train`.
-        default_name: name of a run whose name is not given.
+        run_name: name of a run by data set, preset and configuration.
         one_thread_up_to: hidden size up to which one CPU thread is the fastest.
         summary: the sentence about the metrics.
+        thesis_grids: what ``--grid thesis`` varies, by data set.
+    """
+
+    kind: str
+    presets: Mapping[str, Config]
+    train: Callable[..., dict[str, Any]]
+    run_name: Callable[[str, str, Config], str]
+    one_thread_up_to: int
+    summary: Callable[[dict[str, Any]], str]
+    thesis_grids: Mapping[str, Mapping[str, Sequence[Any]]]
+
+
+def run_training(args: Namespace, task: TrainingTask) -> None:
+    """What both training scripts do with their flags: data, places, training, and what is told at the end; by one or several processes.
+
+    Raises:
+        InputError: also for flags that only a grid understands.
     """
     from face4d.runtime import distributed
     from face4d.runtime.device import keep_freed_memory, limit_threads, resolve_device
 
     keep_freed_memory()
+    preset = args.preset or "default"
     distributed.init_from_environment()
     with distributed.agreement():
-        config = training_config(args, presets[args.preset])
+        for flag, given in (("--workers", args.workers), ("--scheduler", args.scheduler), ("--backend", args.backend != "loky")):
+            if given:
+                raise InputError(flag, "--grid with it (one run over several processes: torchrun)", "no --grid")
+        config = training_config(args, task.presets[preset])
         device = distributed.local_device(resolve_device(args.device))
-        limit_threads(args.threads, small=config.hidden_size <= one_thread_up_to)
+        limit_threads(args.threads, small=config.hidden_size <= task.one_thread_up_to)
         source = DataSource.from_flags(args)
-        split, held_out = training_sets(args, source)
-        places = training_places(args, source, default_name(config))
+        split, held_out = training_sets(args.validation_subjects, source)
+        places = training_places(args, source, task.run_name(source.dataset, preset, config))
     plan = f"{places.run.path.name}: {split.describe(held_out)}, {config.epochs} epochs on {distributed.describe(device)}"
     if distributed.is_main() and args.dry_run:
         print(f"would train {plan}\n{config}")
@@ -194,9 +245,9 @@ def run_training(
         print(plan)
     if not args.dry_run:
         options = {"resume": args.resume, "checkpoint_seconds": args.checkpoint_seconds, "quiet": args.quiet}
-        metrics = train(split, config, places, held_out=held_out, device=device, source=source.as_dict(), **options)
+        metrics = task.train(split, config, places, held_out=held_out, device=device, source=source.as_dict(), **options)
         if distributed.is_main():
-            print(summary(metrics))
+            print(task.summary(metrics))
             if config.select == "test":
                 print("the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data")
             cli.report_written([places.checkpoint, places.run.path])
@@ -218,13 +269,13 @@ def training_config(args: Namespace, preset: Config) -> Config:
     return config
 
 
-def training_sets(args: Namespace, source: DataSource) -> tuple[LandmarkSplit, tuple[LandmarkSequence, ...]]:
+def training_sets(held_out: Sequence[str], source: DataSource) -> tuple[LandmarkSplit, tuple[LandmarkSequence, ...]]:
     """The split without, and the sequences of, the held-out subjects."""
     from face4d.datasets.landmark_set import hold_out
 
     split = source.load()
     subjects = {sequence.subject for sequence in split.train}
-    return hold_out(split, choose(args.validation_subjects, subjects, "training subjects", source.landmarks))
+    return hold_out(split, choose(held_out, subjects, "training subjects", source.landmarks))
 
 
 def training_places(args: Namespace, source: DataSource, default_name: str) -> Places:
@@ -235,8 +286,13 @@ def training_places(args: Namespace, source: DataSource, default_name: str) -> P
     defaults = DATASETS[source.dataset]
     name = args.run or default_name
     places = Places((args.models or defaults.models) / f"{name}.pt", RunFolder((args.runs or defaults.runs) / name))
+    claim_places(args, places)
+    return places
+
+
+def claim_places(args: Namespace, places: Places) -> None:
+    """Refuse to replace another run; with ``--overwrite`` remove its record. Nothing happens to a run that is continued, or in a dry run."""
     if not args.resume and not args.dry_run:
         for path in (places.checkpoint, places.last, places.run.path):
             cli.refuse_overwrite(path, args.overwrite)
-        places.run.clear_curves()
-    return places
+        places.run.clear()

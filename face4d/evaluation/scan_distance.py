@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from face4d.mesh.alignment import Similarity, fit_similarity
-from face4d.mesh.closest import ClosestPoints
+from face4d.mesh.closest import closest_points
 
 # outer and inner corner of the right eye, inner and outer corner of the left eye, under the nose, right and left corner of the mouth
 SEVEN = (36, 39, 42, 45, 33, 48, 54)  # of the 68 landmarks; right and left are the subject's
@@ -92,12 +92,16 @@ def scan_to_mesh(
     if len(points) == 0:
         raise ValueError("no point of the scan lies near its landmarks")
     similarity = fit_similarity(mesh_landmarks, scan_landmarks, scaled=scaled)
-    surface = ClosestPoints(vertices, faces)  # in the mesh's own frame; points come to it
+    if len(faces) == 0:
+        raise ValueError("a mesh without faces")
+    vertices = np.asarray(vertices, dtype=np.float64)
 
     def measure(similarity: Similarity) -> tuple[np.ndarray, np.ndarray]:
-        local = (points - similarity.translation) @ similarity.rotation / similarity.scale
-        closest, distances = surface.of(local)
-        return closest, distances * similarity.scale
+        """Closest points in the mesh's own frame, and distances (N,) in metres."""
+        local = (points - similarity.translation) @ similarity.rotation / similarity.scale  # the points come to the mesh
+        found = closest_points(local, vertices, faces)
+        closest = (found.bary[..., None] * vertices[faces[found.face]]).sum(axis=1)
+        return closest, found.distance * similarity.scale
 
     closest, distances = measure(similarity)
     for _ in range(refine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -90,6 +91,19 @@ def latex_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequ
     body = "".join(" & ".join(line) + " \\\\\n" for line in cells)
     begin = f"% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{form}}}\n\\toprule\n{heading} \\\\\n\\midrule\n"
     return begin + body + "\\bottomrule\n\\end{tabular}\n"
+
+
+def html_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None, across: Sequence[str] = ()) -> str:
+    """An HTML ``<table>``, numbers in cells of class ``number``; best values as in :func:`markdown_table`."""
+    best = _best(columns, rows, contest, across)
+    kinds = [' class="number"' if _numeric(column, rows) else "" for column in columns]
+    heading = "".join(f"<th{kind}>{html.escape(column.title)}</th>" for column, kind in zip(columns, kinds))
+    lines = []
+    for i, row in enumerate(rows):
+        cells = [html.escape(_cell(column, row)) for column in columns]
+        cells = [f"<strong>{cell}</strong>" if best[i][j] else cell for j, cell in enumerate(cells)]
+        lines.append("<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(cells, kinds)) + "</tr>\n")
+    return f"<table>\n<thead><tr>{heading}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody>\n</table>\n"
 
 
 def text_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:

@@ -30,18 +30,26 @@ PARAMETER_FILE = "flame_parameters.npz"
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("--model", type=Path, default=Path("models/flame"), metavar="PATH", help="FLAME model, .pkl or .npz, or the folder with it and its embeddings")
+    parser.add_argument(
+        "--model", type=Path, default=Path("models/flame"), metavar="PATH", help="FLAME model, .pkl or .npz, or the folder with it and its embeddings"
+    )
     what = parser.add_argument_group("what to fit").add_mutually_exclusive_group(required=True)
     what.add_argument("--mesh", type=Path, metavar="PATH", help="PLY or OBJ, or a folder of numbered frames, metres")
     what.add_argument("--landmarks", type=Path, metavar="FILE", help="npy, (T, 68, 3) or (68, 3), metres, jaw line first")
-    parser.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="landmarks of a --mesh of another topology (npz with face_idx, bary, faces)")
+    parser.add_argument(
+        "--landmark-embedding", type=Path, metavar="FILE", help="landmarks of a --mesh of another topology (npz with face_idx, bary, faces)"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--num-shape", type=cli.positive_int, default=100, metavar="N", help="shape coefficients")
     how.add_argument("--num-expression", type=cli.positive_int, default=50, metavar="N", help="expression coefficients")
     how.add_argument(
-        "--contour", choices=("fixed", "geometry", "deca", "smplx"), default="fixed", help="what the jaw line points of turned heads are (fixed: as steps 3 write them)"
+        "--contour", choices=("fixed", "geometry", "deca", "smplx"), default="fixed",
+        help="what the jaw line points of turned heads are (fixed: as step 3 writes them)",
     )
-    how.add_argument("--noise", type=cli.positive_float, metavar="MM", help="expected distance of a point; larger keeps closer to the mean face (default: estimated)")
+    how.add_argument(
+        "--noise", type=cli.positive_float, metavar="MM",
+        help="expected distance of a point; larger keeps closer to the mean face (default: estimated)",
+    )
     how.add_argument("--smoothness", type=_not_negative, default=0.0, metavar="X", help="weight of changes of expression and jaw between frames")
     how.add_argument("--iterations", type=cli.positive_int, default=300, metavar="N", help="of L-BFGS, at most")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of parameters and fitted meshes")
@@ -158,8 +166,8 @@ def _load(args: Namespace) -> tuple[FlameLayer, np.ndarray]:
         if args.landmark_embedding is not None:
             target = extract(load_embedding(args.landmark_embedding), target)
         elif not same:
-            found = f"another topology ({target.shape[1]} vertices, {len(faces)} faces)"
-            raise InputError(args.mesh, f"the model's topology ({model.num_vertices} vertices, {len(model.faces)} faces) or --landmark-embedding", found)
+            wanted = f"the model's topology ({model.num_vertices} vertices, {len(model.faces)} faces) or --landmark-embedding"
+            raise InputError(args.mesh, wanted, f"another topology ({target.shape[1]} vertices, {len(faces)} faces)")
     if target.shape[1] != model.num_vertices:
         embedding = load_flame_embedding(file.parent)
     layer = FlameLayer(model, embedding, num_shape=args.num_shape, num_expression=args.num_expression, contour=args.contour)
@@ -180,8 +188,10 @@ def _landmark_file(path: Path) -> np.ndarray:
         raise InputError(path, expected, "no such file") from None
     except Exception as error:  # damaged files raise nearly anything
         raise InputError(path, expected, f"{error or type(error).__name__}") from None
-    if not isinstance(landmarks, np.ndarray) or landmarks.shape[-2:] != (NUM_LANDMARKS, 3) or landmarks.ndim not in (2, 3) or landmarks.dtype.kind != "f":
-        raise InputError(path, expected, f"{landmarks.dtype} {landmarks.shape}" if isinstance(landmarks, np.ndarray) else "an archive")
+    if not isinstance(landmarks, np.ndarray):
+        raise InputError(path, expected, "an archive")
+    if landmarks.shape[-2:] != (NUM_LANDMARKS, 3) or landmarks.ndim not in (2, 3) or landmarks.dtype.kind != "f":
+        raise InputError(path, expected, f"{landmarks.dtype} {landmarks.shape}")
     return landmarks.reshape(-1, NUM_LANDMARKS, 3)
 
 

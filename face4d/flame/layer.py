@@ -44,7 +44,7 @@ class FlameLayer(nn.Module):
         num_shape, num_expression: coefficients to use, at most what the model has.
         contour: which of the table's rows give the 17 contour points of a turned head, see
             :func:`~face4d.flame.skinning.contour_rows`. ``geometry`` keeps them on the visible outline; ``deca`` and ``smplx``
-            repeat what those programs do; ``fixed`` keeps the frontal ones, which is what the landmark files of steps 3 hold.
+            repeat what those programs do; ``fixed`` keeps the frontal ones, which is what the landmark files of step 3 hold.
         dtype: torch.float32 or torch.float64.
 
     Raises:

@@ -131,7 +131,8 @@ def _checked(path: Path, content: Mapping[str, Any]) -> FlameModel:
     elif columns == NUM_SHAPE + NUM_EXPRESSION:
         num_shape = NUM_SHAPE
     else:
-        raise InputError(f"{path}, shapedirs", f"{NUM_SHAPE} shape and {NUM_EXPRESSION} expression columns, or an entry num_shape", f"{columns} columns")
+        wanted = f"{NUM_SHAPE} shape and {NUM_EXPRESSION} expression columns, or an entry num_shape"
+        raise InputError(f"{path}, shapedirs", wanted, f"{columns} columns")
     weights = _floats(path, content, "weights", (count, NUM_JOINTS))
     if not np.allclose(weights.sum(axis=1), 1, atol=1e-3):
         raise InputError(f"{path}, weights", "skinning weights that sum to 1 at every vertex", f"a sum of {_farthest(weights.sum(axis=1), 1):.4g}")

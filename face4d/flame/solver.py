@@ -61,7 +61,7 @@ def fit_flame(
     fit: a model that cannot be the face in question then stays near its mean instead of being bent to every point.
 
     Args:
-        layer: one with the contour that the landmarks were made with (``fixed`` for the files of steps 3).
+        layer: one with the contour that the landmarks were made with (``fixed`` for the files of step 3).
         target: metres, (T, V, 3) vertices in the layer's topology or (T, 68, 3) landmarks, contour first.
         noise: millimetres per coordinate that a point may be expected to miss the model by; larger trusts the priors more. Default:
             estimated, at least 0.1 for vertices and 0.5 for landmarks.

@@ -63,6 +63,10 @@ PRESETS: dict[str, GeneratorConfig] = {
     ),
 }
 
+# The author's forty runs: these twenty cells on each data set.
+_THESIS_GRID = {"loss": ("l1", "l2"), "lr": (1e-4, 1e-5), "hidden_size": (128, 256, 512, 1024, 2048)}
+THESIS_GRIDS = {"coma": _THESIS_GRID, "florence": _THESIS_GRID, "demo": _THESIS_GRID}
+
 
 def build_network(config: GeneratorConfig, num_labels: int, num_landmarks: int = 68) -> nn.Module:
     """The network of a configuration, with fresh weights from torch's global generator."""

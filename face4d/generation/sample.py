@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from face4d.constants import NUM_LANDMARKS
+from face4d.constants import NUM_LANDMARKS, THESIS_SEED
 from face4d.datasets.layout import canonical_label, sequence_name
 from face4d.errors import InputError
 from face4d.generation.config import GeneratorConfig, build_network
+from face4d.generation.motion3dgan.config import MotionGANConfig
+from face4d.generation.motion3dgan.model import Motion3DGAN
 from face4d.generation.train import CHECKPOINT_KIND
 from face4d.resample import resample_linear
 from face4d.runtime.atomic import save_npy
@@ -54,8 +56,15 @@ class Generator:
         except ValueError:
             raise InputError(self.path, f"a label it was trained on ({', '.join(self.labels)})", label) from None
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether there is more than one answer to a label."""
+        return getattr(self.network, "stochastic", False)
+
     @torch.no_grad()
-    def generate(self, start: np.ndarray, label_indices: np.ndarray, frames: int | None = None) -> np.ndarray:
+    def generate(
+        self, start: np.ndarray, label_indices: np.ndarray, frames: int | None = None, *, seed: int = THESIS_SEED, sample: int = 0
+    ) -> np.ndarray:
         """Generate sequences from start displacements.
 
         The network speaks in its own number of frames; another length is the same motion over more or fewer frames
@@ -65,6 +74,8 @@ class Generator:
             start: (B, L, 3) displacement of frame 0, metres.
             label_indices: (B,) class indices.
             frames: frames to generate after frame 0; default the training length.
+            seed: of a stochastic generator's random numbers.
+            sample: which of the answers to this seed; each is the same however many are asked for.
 
         Returns:
             (B, frames + 1, L, 3) float32 displacements, metres; frame 0 is ``start``.
@@ -72,7 +83,11 @@ class Generator:
         device = next(self.network.parameters()).device
         first = torch.as_tensor(start, dtype=torch.float32, device=device)  # (B, L, 3)
         indices = torch.as_tensor(label_indices, dtype=torch.int64, device=device)
-        rest = self.network(first, indices, self.frames - 1)  # (B, T, L, 3)
+        random: tuple[torch.Generator, ...] = ()
+        if self.stochastic:
+            state = np.random.SeedSequence([seed % 2**32, sample]).generate_state(1, np.uint64)[0]
+            random = (torch.Generator().manual_seed(int(state) % 2**63),)
+        rest = self.network(first, indices, self.frames - 1, *random)  # (B, T, L, 3)
         sequences = torch.cat([first[:, None], rest], dim=1).cpu().numpy()  # (B, T+1, L, 3)
         if frames is None or frames == self.frames - 1:
             return sequences
@@ -97,6 +112,14 @@ def write_sequence(folder: Path, label: str, subject: str, landmarks: np.ndarray
     return place
 
 
+def network_of(record: dict[str, Any]) -> nn.Module:
+    """The network of a generator checkpoint, not yet its weights."""
+    shape = len(record["labels"]), record["num_landmarks"]
+    if record["config"].get("model") == MotionGANConfig.model:
+        return Motion3DGAN(MotionGANConfig(**record["config"]), *shape)
+    return build_network(GeneratorConfig(**record["config"]), *shape)
+
+
 def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> Generator:
     """Load a generator checkpoint.
 
@@ -106,7 +129,7 @@ def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> G
     record = load_checkpoint(path, CHECKPOINT_KIND, device=device)
     if record["num_landmarks"] != NUM_LANDMARKS:
         raise InputError(path, f"a generator of {NUM_LANDMARKS} landmarks", f"one of {record['num_landmarks']}")
-    network = build_network(GeneratorConfig(**record["config"]), len(record["labels"]), record["num_landmarks"])
+    network = network_of(record)
     try:
         network.load_state_dict(record["model"])
     except RuntimeError as error:

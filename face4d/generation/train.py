@@ -20,6 +20,7 @@ from face4d.runtime.training import Places, run_epochs, set_learning_rate
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CHECKPOINT_KIND = "generator"
+VALIDATION_BATCH = 512  # sequences generated at a time, which bounds the memory of a large test set
 
 
 def make_loss(name: str, scale: Tensor | float = 1.0) -> Loss:
@@ -85,7 +86,9 @@ def validate(network: nn.Module, displacements: Tensor, labels: Tensor) -> dict[
     Returns:
         ``mse`` (metres squared), ``l1`` (metres), ``mm`` (mean Euclidean distance), ``mm_std`` (over all single distances).
     """
-    generated = network(displacements[:, 0], labels, displacements.shape[1] - 1)
+    last = displacements.shape[1] - 1
+    starts = zip(displacements[:, 0].split(VALIDATION_BATCH), labels.split(VALIDATION_BATCH))
+    generated = torch.cat([network(start, own, last) for start, own in starts])  # (N, T, L, 3)
     difference = (generated - displacements[:, 1:]).double()
     distance = difference.norm(dim=3) * MM_PER_METRE
     return {
@@ -112,17 +115,18 @@ def train(
 
     Args:
         split: training and test sequences of one length.
-        held_out: sequences that choose the weights with ``config.select == "validation"``.
+        held_out: sequences that are scored like the test set, and choose the weights with ``config.select == "validation"``.
         source: where the data came from, kept in config.json and in the checkpoint for later steps.
         resume: continue from the last checkpoint if there is one.
         checkpoint_seconds: time between last checkpoints; 0 = after every epoch.
 
     Returns:
-        What metrics.json holds: mse, l1, mm, mm_std of the test set for the weights kept, epoch, seconds.
+        What metrics.json holds: mse, l1, mm, mm_std of the test set for the weights kept (``validation_...`` of held-out sequences), epoch, seconds.
     """
     data, data_labels = tensors(split.train, split.labels, device)  # (N, T+1, L, 3) metres, (N,)
-    test, test_labels = tensors(split.test, split.labels, device)
-    chooser, chooser_labels = tensors(held_out, split.labels, device) if config.select == "validation" else (test, test_labels)
+    sets = {"test": tensors(split.test, split.labels, device)}
+    if held_out or config.select == "validation":
+        sets["validation"] = tensors(held_out, split.labels, device)
 
     generator = seed_everything(config.seed)
     network = build_network(config, len(split.labels), data.shape[2])
@@ -155,9 +159,14 @@ def train(
         return {"loss/train": loss_sum.item() / num_batches}
 
     def scores() -> tuple[dict[str, float], tuple[float, ...]]:
-        on_test = validate(network, test, test_labels)
-        deciding = on_test if chooser is test else validate(network, chooser, chooser_labels)
-        return {f"test/{name}": value for name, value in on_test.items()}, (deciding["mse" if config.loss == "l2" else "l1"],)
+        found = {name: validate(network, *sequences) for name, sequences in sets.items()}
+        deciding = found["validation" if config.select == "validation" else "test"]
+        curves = {f"{name}/{key}": value for name, errors in found.items() for key, value in errors.items()}
+        return curves, (deciding["mse" if config.loss == "l2" else "l1"],)
+
+    def final_scores(kept: nn.Module) -> dict[str, float]:
+        found = {name: validate(kept, *sequences) for name, sequences in sets.items()}
+        return {**found["test"], **{f"validation_{key}": value for key, value in found.get("validation", {}).items()}}
 
     identity = {
         "config": config.as_dict(),
@@ -177,7 +186,7 @@ def train(
         record={"source": source or {}, "sets": set_names(train=split.train, held_out=held_out, test=split.test)},
         train_epoch=train_epoch,
         validate=scores,
-        final_scores=lambda kept: validate(kept, test, test_labels),
+        final_scores=final_scores,
         resume=resume,
         checkpoint_seconds=checkpoint_seconds,
         quiet=quiet,

@@ -1,97 +1,122 @@
-"""Exact closest points on a triangle mesh, for many points at once."""
+"""Closest points on triangle meshes, and whether a mesh is a surface with one outside."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-_FIRST_NEIGHBOURS = 4
-_PAIRS = 1 << 20  # of points and triangles at a time
+from face4d.errors import InputError
+
+_CHUNK = 400_000  # pairs of a point and a triangle looked at together
 
 
-class ClosestPoints:
-    """A mesh prepared for :meth:`of`.
+class ClosestPoints(NamedTuple):
+    """Points on a mesh closest to P given points."""
 
-    Triangles are kept by size in trees of their centres. A point's search of a tree ends when the next centre is further away than the best
-    triangle found plus the largest radius in the tree; so the answer is exact.
+    face: np.ndarray  # (P,) int64, -1 where there is none within reach
+    bary: np.ndarray  # (P, 3) float64, weights of that face's corners; 0 where there is none
+    distance: np.ndarray  # (P,) float64, infinity where there is none
+
+
+def closest_points(
+    points: np.ndarray, vertices: np.ndarray, faces: np.ndarray, *, normals: np.ndarray | None = None, min_cosine: float = 0.2, reach: float = np.inf
+) -> ClosestPoints:
+    """The closest point of a triangle mesh to each point, exactly.
 
     Args:
-        vertices: (V, 3).
-        faces: (F, 3), at least one.
+        points: (P, 3).
+        vertices, faces: (V, 3) and (F, 3), the mesh.
+        normals: (P, 3) unit; only triangles whose normal makes a cosine of at least ``min_cosine`` with a point's own are looked at, so that
+            a point of the upper lip never lands on the lower.
+        reach: farther points do not count.
+
+    Triangles are kept by size, and those of one size are tried in the order of their centres' distances; a point is done with them when no
+    further one, however large, can be nearer.
+    """
+    points, corners = np.asarray(points, np.float64), np.asarray(vertices, np.float64)[np.asarray(faces)]  # (F, 3, 3)
+    centers = corners.mean(axis=1)
+    radius = np.linalg.norm(corners - centers[:, None], axis=2).max(axis=1)
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-300)
+    found = ClosestPoints(np.full(len(points), -1), np.zeros((len(points), 3)), np.full(len(points), np.inf))
+    for members in _by_size(radius):
+        tree, largest = cKDTree(centers[members]), radius[members].max()
+        waiting, tried_before, count = np.arange(len(points)), 0, min(4, len(members))
+        while waiting.size:
+            undecided = []
+            for part in np.array_split(waiting, -(-waiting.size * count // _CHUNK)):
+                away, near = tree.query(points[part], k=[*range(tried_before + 1, count + 1)])  # (N, new) each
+                near = members[near]
+                tried = away - radius[near] <= np.minimum(found.distance[part], reach)[:, None]
+                if normals is not None:
+                    tried &= np.einsum("nkd,nd->nk", facing[near], normals[part]) >= min_cosine
+                which = np.nonzero(tried)
+                triangles, own = corners[near[which]], points[part[which[0]]]
+                bary, distance = np.zeros((*near.shape, 3)), np.full(near.shape, np.inf)
+                bary[which] = _on_triangles(own, triangles)
+                distance[which] = np.linalg.norm((bary[which][..., None] * triangles).sum(axis=1) - own, axis=1)
+                best = distance.argmin(axis=1)
+                row = np.arange(len(part))
+                at = distance[row, best]
+                hit = np.flatnonzero((at <= reach) & (at < found.distance[part]))
+                kept, chosen = part[hit], (row[hit], best[hit])
+                found.face[kept], found.bary[kept], found.distance[kept] = near[chosen], bary[chosen], at[hit]
+                undecided.append(part[away[:, -1] - largest < np.minimum(found.distance[part], reach)])
+            waiting = np.concatenate(undecided) if count < len(members) else waiting[:0]
+            tried_before, count = count, min(2 * count, len(members))
+    return found
+
+
+def _by_size(radius: np.ndarray) -> list[np.ndarray]:
+    """Numbers of the triangles of about the same radius (F,), each at most twice another, the most frequent size first."""
+    _, sizes = np.unique(np.floor(np.log2(np.maximum(radius, radius.max(initial=0) * 1e-3 + 1e-300))), return_inverse=True)
+    return [np.flatnonzero(sizes == size) for size in np.bincount(sizes).argsort(kind="stable")[::-1]]
+
+
+def _on_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Barycentric weights (..., 3) of the points of triangles (..., 3, 3) closest to points (..., 3).
+
+    The foot of the perpendicular where it lies inside, else the closest of the points on the three sides.
+    """
+    a, b, c = corners[..., 0, :], corners[..., 1, :], corners[..., 2, :]
+    ab, ac, ap = b - a, c - a, points - a
+    d00, d01, d11 = (ab * ab).sum(-1), (ab * ac).sum(-1), (ac * ac).sum(-1)
+    d20, d21 = (ap * ab).sum(-1), (ap * ac).sum(-1)
+    size = d00 * d11 - d01 * d01
+    with np.errstate(divide="ignore", invalid="ignore"):  # triangles without area have sides all the same
+        v, w = (d11 * d20 - d01 * d21) / size, (d00 * d21 - d01 * d20) / size
+    inside = (v >= 0) & (w >= 0) & (v + w <= 1)
+    best = np.stack([1 - v - w, v, w], axis=-1)
+    nearest = np.full(inside.shape, np.inf)
+    for first, second in ((0, 1), (1, 2), (2, 0)):
+        start, side = corners[..., first, :], corners[..., second, :] - corners[..., first, :]
+        along = np.clip(((points - start) * side).sum(-1) / np.maximum((side * side).sum(-1), 1e-300), 0, 1)
+        distance = ((start + along[..., None] * side - points) ** 2).sum(-1)
+        closer = ~inside & (distance < nearest)
+        nearest = np.where(closer, distance, nearest)
+        weights = np.zeros(best.shape)
+        weights[..., first], weights[..., second] = 1 - along, along
+        best = np.where(closer[..., None], weights, best)
+    return best
+
+
+def check_surface(path: str | Path, faces: np.ndarray) -> None:
+    """Refuse triangles that are no surface: an edge of three or more, or neighbours that turn opposite sides outwards.
 
     Raises:
-        ValueError: no faces, or coordinates that are not finite.
+        InputError: names the first such edge by its vertex numbers, from 0.
     """
-
-    def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
-        corners = np.asarray(vertices, dtype=np.float64)[np.asarray(faces)]  # (F, 3, 3)
-        if len(corners) == 0 or not np.isfinite(corners).all():
-            raise ValueError("expected a mesh with faces and finite coordinates")
-        middles = (corners.min(axis=1) + corners.max(axis=1)) / 2
-        radii = np.linalg.norm(corners - middles[:, None], axis=2).max(axis=1)
-        self._corners = cKDTree(np.unique(corners.reshape(-1, 3), axis=0))
-        sizes = np.floor(np.log2(np.maximum(radii, radii.max() * 1e-3 + 1e-300)))
-        self._groups = []  # (tree of centres, corners (F', 3, 3), largest radius), those with most triangles first
-        for size, _ in sorted(zip(*np.unique(sizes, return_counts=True)), key=lambda pair: -pair[1]):
-            members = sizes == size
-            self._groups.append((cKDTree(middles[members]), corners[members], float(radii[members].max())))
-
-    def of(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Closest points (N, 3) on the mesh to points (N, 3), and their distances (N,)."""
-        points = np.asarray(points, dtype=np.float64)
-        distances, numbers = self._corners.query(points)  # a first bound
-        closest = self._corners.data[numbers]
-        step = _PAIRS // (16 * _FIRST_NEIGHBOURS)
-        for begin in range(0, len(points), step):
-            part = slice(begin, begin + step)
-            for tree, corners, radius in self._groups:
-                _search(points[part], closest[part], distances[part], tree, corners, radius)
-        return closest, distances
-
-
-def _search(points: np.ndarray, closest: np.ndarray, distances: np.ndarray, tree: cKDTree, corners: np.ndarray, radius: float) -> None:
-    """Improve closest points and distances in place by the triangles of one tree."""
-    open_points, seen, count = np.arange(len(points)), 0, min(_FIRST_NEIGHBOURS, tree.n)
-    while len(open_points):
-        reach, numbers = tree.query(points[open_points], k=np.arange(seen + 1, count + 1))  # (M, new) each
-        possible = reach - radius <= distances[open_points, None]
-        row, column = np.nonzero(possible)
-        found, gap = closest_on_triangles(points[open_points[row]], corners[numbers[row, column]])
-        order = np.lexsort((gap, row))
-        row, gap, found = row[order], gap[order], found[order]
-        first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if len(row) else np.empty(0, np.int64)
-        point = open_points[row[first]]
-        better = gap[first] < distances[point]
-        distances[point[better]], closest[point[better]] = gap[first][better], found[first][better]
-        if count == tree.n:
-            return
-        open_points = open_points[reach[:, -1] - radius < distances[open_points]]
-        seen, count = count, min(2 * count, tree.n)
-
-
-def closest_on_triangles(points: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Closest points (N, 3), and distances (N,), of points (N, 3) to one triangle (N, 3, 3) each; triangles may be degenerate.
-
-    The foot of the perpendicular where it lies inside, else the closest point of the three sides.
-    """
-    a = corners[:, 0]
-    ab, ac, ap = corners[:, 1] - a, corners[:, 2] - a, points - a
-    normal = np.cross(ab, ac)
-    square = (normal**2).sum(axis=1)
-    safe = np.where(square > 0, square, 1)
-    share_c = (np.cross(ab, ap) * normal).sum(axis=1) / safe
-    share_b = (np.cross(ap, ac) * normal).sum(axis=1) / safe
-    inside = (square > 0) & (share_b >= 0) & (share_c >= 0) & (share_b + share_c <= 1)
-    best = a + share_b[:, None] * ab + share_c[:, None] * ac
-    distances = np.where(inside, np.linalg.norm(points - best, axis=1), np.inf)
-    outside = np.flatnonzero(~inside)
-    for side in range(3):
-        start = corners[outside, side]
-        along = corners[outside, (side + 1) % 3] - start
-        length = (along**2).sum(axis=1)
-        share = np.clip(((points[outside] - start) * along).sum(axis=1) / np.where(length > 0, length, 1), 0, 1)
-        foot = start + share[:, None] * along
-        gap = np.linalg.norm(points[outside] - foot, axis=1)
-        nearer = gap < distances[outside]
-        best[outside[nearer]], distances[outside[nearer]] = foot[nearer], gap[nearer]
-    return best, distances
+    faces = np.asarray(faces, np.int64)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    pairs, uses = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
+    if uses.max(initial=0) > 2:
+        worst = pairs[uses.argmax()]
+        raise InputError(path, "a manifold mesh (every edge in one or two triangles)", f"edge {worst[0]}-{worst[1]} in {uses.max()}")
+    directed, uses = np.unique(edges, axis=0, return_counts=True)
+    if uses.max(initial=0) > 1:
+        worst = directed[uses.argmax()]
+        found = f"flipped faces: both triangles at edge {worst[0]}-{worst[1]} run the same way along it"
+        raise InputError(path, "triangles that all run counter-clockwise seen from outside", found)

@@ -179,8 +179,11 @@ def _crossings(x: np.ndarray, y: np.ndarray, owner: np.ndarray, row_centre: np.n
 
     Every row of a triangle crosses the edge between its highest and its lowest corner, and one of the two others.
     """
-    order = np.argsort(y, axis=0)
-    (x0, x1, x2), (y0, y1, y2) = np.take_along_axis(x, order, 0), np.take_along_axis(y, order, 0)
+    (x0, x1, x2), (y0, y1, y2) = x.copy(), y.copy()
+    for (x_a, y_a), (x_b, y_b) in (((x0, y0), (x1, y1)), ((x1, y1), (x2, y2)), ((x0, y0), (x1, y1))):  # by height
+        swapped = np.flatnonzero(y_a > y_b)
+        for a, b in ((x_a, x_b), (y_a, y_b)):
+            a[swapped], b[swapped] = b[swapped], a[swapped]
     with np.errstate(divide="ignore", invalid="ignore"):  # level edges, which no row crosses
         long, upper, lower = (x2 - x0) / (y2 - y0), (x1 - x0) / (y1 - y0), (x2 - x1) / (y2 - y1)
     edge = owner + len(x0) * (row_centre >= y1[owner])

@@ -130,7 +130,7 @@ class Crop:
         """The window as a picture, by bilinear interpolation.
 
         Args:
-            photo: (H, W, C) floating.
+            photo: (H, W, C) floating; ValueError for other types.
             smooth: in a crop of less than half the photo's size, average the photo's pixels first, which a bilinear sample would skip
                 (the published programs do skip them). No effect on other crops.
 
@@ -231,6 +231,8 @@ def _block_means(photo: np.ndarray, block: int, border: str) -> np.ndarray:
 
 def _resample(photo: np.ndarray, scale: float, shift: np.ndarray, shape: tuple[int, int], border: str) -> np.ndarray:
     """Bilinear samples (height, width, C) at (place - shift) / scale, rows first."""
+    if photo.dtype.kind != "f":
+        raise ValueError(f"picture: expected floating numbers, found {photo.dtype}")
     for axis, (length, offset) in enumerate(zip(shape, shift[::-1])):
         places, weights = _neighbours((np.arange(length) - offset) / scale, photo.shape[axis], border)
         weights = weights.astype(photo.dtype).reshape((2, -1, 1, 1) if axis == 0 else (2, 1, -1, 1))

@@ -143,6 +143,33 @@ def map_files(
     yield from tqdm(_results(function, items, workers), total=len(items), desc=description, disable=quiet, dynamic_ncols=True)
 
 
+def as_finished(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int = 1) -> Iterator[tuple[int, Result]]:
+    """Yield (number, ``function(item)``) as items get done, for few and long items: each is handed over alone and from the start.
+
+    With one worker everything stays in this process; ray hands back everything at its end.
+
+    Args:
+        function, items, workers: as for :func:`map_files`.
+    """
+    if _backend.get() == "loky":
+        workers = min(workers, len(items))
+        if workers <= 1:
+            yield from (_numbered(function, number, item) for number, item in enumerate(items))
+        else:
+            tasks = [delayed(_numbered)(function, number, item) for number, item in enumerate(items)]
+            yield from Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(tasks)
+        return
+    tasks = [delayed(_in_folder)(os.getcwd(), partial(_numbered, function, number), item) for number, item in enumerate(items)]
+    if _backend.get() == "dask":
+        yield from Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+    else:
+        yield from Parallel(batch_size=1)(tasks)
+
+
+def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:
+    return number, function(item)
+
+
 def _results(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     if _backend.get() != "loky":
         there = partial(_in_folder, os.getcwd(), function)  # relative paths mean the same everywhere

@@ -6,11 +6,13 @@ import json
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from face4d import __version__
 from face4d.errors import InputError
-from face4d.runtime.atomic import write_json
+from face4d.runtime.atomic import write_json, write_text
+
+CURVES_HEADER = "epoch,tag,value\n"
 
 
 def package_versions() -> dict[str, str]:
@@ -20,7 +22,7 @@ def package_versions() -> dict[str, str]:
 
 
 class RunFolder:
-    """``runs/<run>/``: config.json, metrics.json and TensorBoard event files.
+    """``runs/<run>/``: config.json, metrics.json, curves.csv (``epoch,tag,value``) and the same curves as TensorBoard event files.
 
     Args:
         path: the folder; made when the first file is written.
@@ -29,6 +31,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._writer: Any = None
+        self._rows: IO[str] | None = None
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.json: the full configuration, with package versions and the platform."""
@@ -46,28 +49,85 @@ class RunFolder:
         """Write metrics.json."""
         write_json(self.path / "metrics.json", metrics)
 
-    def clear_curves(self) -> None:
-        """Remove the event files of an earlier run of this name; nothing else."""
-        for path in self.path.glob("events.out.tfevents.*"):
+    @property
+    def curves_path(self) -> Path:
+        return self.path / "curves.csv"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.json"
+
+    def clear(self) -> None:
+        """Remove the curves and metrics of an earlier run of this name; nothing else."""
+        for path in (*self.path.glob("events.out.tfevents.*"), self.curves_path, self.metrics_path):
             path.unlink(missing_ok=True)  # every process of a distributed run comes here
 
     def open_curves(self, first_step: int = 0) -> None:
-        """Start the TensorBoard writer; points at or after ``first_step`` of an earlier, interrupted run are dropped."""
+        """Start writing curves; points at or after ``first_step`` of an earlier, interrupted run are dropped."""
         from torch.utils.tensorboard import SummaryWriter  # slow to import, needed by training only
 
         self.close()
+        kept = [row for row in _rows_of(self.curves_path) if row[0] < first_step] if first_step else []
+        write_text(self.curves_path, CURVES_HEADER + "".join(f"{epoch},{tag},{value!r}\n" for epoch, tag, value in kept))
+        self._rows = open(self.curves_path, "a", encoding="utf-8")
         self._writer = SummaryWriter(str(self.path), purge_step=first_step or None)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Add one point to each curve."""
         for tag, value in values.items():
             self._writer.add_scalar(tag, value, step)
+        self._rows.write("".join(f"{step},{tag},{float(value)!r}\n" for tag, value in values.items()))
+        self._rows.flush()
+
+    def read_curves(self) -> dict[str, tuple[list[int], list[float]]]:
+        """Epochs and values by tag; empty where nothing was written."""
+        curves: dict[str, tuple[list[int], list[float]]] = {}
+        for epoch, tag, value in _rows_of(self.curves_path):
+            epochs, values = curves.setdefault(tag, ([], []))
+            epochs.append(epoch)
+            values.append(value)
+        return curves
+
+    def last_epoch(self) -> int:
+        """Epochs trained so far, read from the end of curves.csv."""
+        try:
+            with open(self.curves_path, "rb") as file:
+                file.seek(max(0, file.seek(0, 2) - 400))
+                lines = file.read().split(b"\n")[:-1]  # what follows the last line break is still being written
+            return int(lines[-1].split(b",")[0])
+        except (OSError, IndexError, ValueError):
+            return 0
 
     def close(self) -> None:
         """Flush and close the curves."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        for stream in (self._writer, self._rows):
+            if stream is not None:
+                stream.close()
+        self._writer = self._rows = None
+
+
+def _rows_of(path: Path) -> list[tuple[int, str, float]]:
+    """Rows of curves.csv; a last line that a killed run left incomplete is not one.
+
+    Raises:
+        InputError: another content.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError as error:
+        raise InputError(path, "curves (epoch,tag,value)", str(error)) from None
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            epoch, tag, value = line.rstrip("\n").split(",")
+            rows.append((int(epoch), tag, float(value)))
+        except ValueError:
+            raise InputError(path, f"epoch,tag,value in line {number}", repr(line.strip()[:60])) from None
+    return rows
 
 
 def read_json(path: str | Path) -> Any:

@@ -73,6 +73,7 @@ def run_epochs(
     kind: str,
     identity: dict[str, Any],
     record: dict[str, Any],
+    attachments: dict[str, Any] | None = None,
     train_epoch: Callable[[int], dict[str, float]],
     validate: Callable[[], tuple[dict[str, float], tuple[float, ...]]],
     final_scores: Callable[[nn.Module], dict[str, Any]],
@@ -91,6 +92,7 @@ def run_epochs(
         kind: ``generator`` or ``classifier``, the kind of the checkpoint.
         identity: configuration, class names, shapes and data digest; stored in both checkpoints, and equal in a run that is continued.
         record: more for the checkpoint and config.json that need not be equal (where the data came from).
+        attachments: arrays for the checkpoint alone.
         train_epoch: trains epoch 1, 2, ... and returns its curves, ``loss/train`` among them, the same in all processes.
         validate: curves, and the score of the weights as a tuple that is smaller for better weights.
         final_scores: scores of the weights kept, for metrics.json.
@@ -190,7 +192,8 @@ def run_epochs(
             kept, kept_epoch = with_weights(model, best_weights), state["best_epoch"]
         metrics = {**final_scores(kept), "epoch": kept_epoch, "epochs_trained": state["epoch"]}
         metrics |= {"seconds": round(state["seconds"], 2), "selected_by": config.select}
-        save_checkpoint(places.checkpoint, kind, {**identity, **record, "model": kept.state_dict(), "epoch": kept_epoch, "metrics": metrics})
+        content = {**identity, **record, **(attachments or {}), "model": kept.state_dict(), "epoch": kept_epoch, "metrics": metrics}
+        save_checkpoint(places.checkpoint, kind, content)
         run.write_metrics(metrics)
         run.close()
         state["finished"] = True

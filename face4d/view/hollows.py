@@ -6,8 +6,8 @@ import numpy as np
 
 __all__ = ["hollow_shadow", "shadow_reach"]
 
-# shadow in the hollows: radius in metres, gain, darkest factor
-_HOLLOWS = ((0.003, 0.8, 0.70), (0.015, 1.6, 0.10))
+# shadow in the hollows: radius in metres, gain, darkest factor amid surface and at its edge
+_HOLLOWS = ((0.003, 0.8, 0.70, 0.70), (0.015, 1.6, 0.10, 0.50))
 
 
 def _blur(radius: float, size: int) -> tuple[int, int]:
@@ -18,7 +18,7 @@ def _blur(radius: float, size: int) -> tuple[int, int]:
 
 def shadow_reach(pixel_size: float, size: int) -> int:
     """How many pixels around a surface its shadows are computed from; arguments as in `hollow_shadow`."""
-    return max(2 * width * block for block, width in (_blur(radius / pixel_size, size) for radius, _, _ in _HOLLOWS))
+    return max(2 * width * block for block, width in (_blur(radius / pixel_size, size) for radius, *_ in _HOLLOWS))
 
 
 def hollow_shadow(
@@ -30,11 +30,11 @@ def hollow_shadow(
     covered pixels in them, `own_depth` their depths in pixels, `facing` how much they face the viewer; `pixel_size` is in metres, `size`
     the side of the picture. Where the surface turns away from the viewer (`facing` near 0) it recedes by itself, so the
     shadow is held back there, otherwise every outline would be drawn in black; but not where surface is all
-    around, as in a mouth.
+    around, as in a mouth; only there does it get really dark: ears, seen from the front, lie behind the head's edge and are no hollow.
     """
     factor = np.ones_like(own_depth)
     facing = 0.25 + 0.75 * np.clip((facing - 0.15) / 0.5, 0, 1)
-    for radius, gain, floor in _HOLLOWS:
+    for radius, gain, floor, floor_at_edge in _HOLLOWS:
         block, width = _blur(radius / pixel_size, size)
         mean_cover = _blurred(_average_blocks(cover, block), width)
         mean = _blurred(_average_blocks(depth, block), width)
@@ -42,7 +42,7 @@ def hollow_shadow(
         enclosed = 0.9 * np.clip((mean_cover - 0.97) / 0.03, 0, 1)
         mean, enclosed = (_spread_blocks(part, block).ravel()[at] for part in (mean, enclosed))
         behind = np.maximum(own_depth - mean, 0) / (width * block)
-        factor *= np.clip(1 - np.maximum(facing, enclosed) * gain * behind, floor, 1)
+        factor *= np.clip(1 - np.maximum(facing, enclosed) * gain * behind, floor_at_edge + (floor - floor_at_edge) * enclosed / 0.9, 1)
     return factor
 
 

@@ -17,7 +17,7 @@ from face4d.view.gif import write_gif
 THREE_QUARTER_DEGREES = 40.0
 
 _BACKGROUND = (255, 255, 255)
-_TEXT, _GHOST, _RULE = 0, 6, 7  # inks; 1..5 are the landmark groups in order
+TEXT, GHOST, RULE = 0, 6, 7  # inks; 1..5 are the landmark groups in order
 # Okabe and Ito's colour-blind safe palette, the jaw in dark grey.
 _INKS: tuple[tuple[int, int, int], ...] = (
     (34, 34, 34),
@@ -81,7 +81,7 @@ def _make_palette() -> np.ndarray:
     """(128, 3) uint8; index = 8 * coverage + ink."""
     palette = np.empty((_LEVELS + 1, len(_INKS), 3))
     for ink, colour in enumerate(_INKS):
-        full = _GHOST_LEVEL if ink == _GHOST else _LEVELS
+        full = _GHOST_LEVEL if ink == GHOST else _LEVELS
         coverage = np.minimum(np.arange(_LEVELS + 1) / full, 1)[:, None]
         palette[:, ink] = (1 - coverage) * np.array(_BACKGROUND) + coverage * np.array(colour)
     return palette.round().astype(np.uint8).reshape(-1, 3)
@@ -97,7 +97,7 @@ def _draw(landmarks, reference, title, titles, size) -> np.ndarray:
         sequences.append(_checked(reference, "reference"))
         if len(sequences[0]) != len(sequences[1]):
             raise ValueError(f"reference: expected {len(sequences[0])} frames, found {len(sequences[1])}")
-    views = [np.stack([_front(points), _three_quarter(points)]) for points in sequences]  # each (2, T, 68, 2), y down
+    views = [np.stack([front(points), _three_quarter(points)]) for points in sequences]  # each (2, T, 68, 2), y down
     everything = np.concatenate(views, axis=1)
     low, high = everything.min(axis=(1, 2)), everything.max(axis=(1, 2))  # (2, 2) per view: x, y
     unit = size / 240
@@ -121,7 +121,7 @@ def _draw(landmarks, reference, title, titles, size) -> np.ndarray:
     if reference is not None:
         for number, name in enumerate(titles):
             pen.text((number * (half + gap) + half / 2, head - round(10 * unit)), name, fill=255, font=small, anchor="mm")
-    static = _inked(np.array(base), _TEXT)
+    static = inked(np.array(base), TEXT)
 
     pixels = []  # per half and view: (T, 68, 2) x, y in the picture
     for number, view in enumerate(views):
@@ -130,7 +130,7 @@ def _draw(landmarks, reference, title, titles, size) -> np.ndarray:
             corner = np.array([number * (half + gap) + (column + 0.5) * panel, head + size / 2])
             pixels.append((view[column] - centre) * scale + corner)
     for points in pixels:
-        _stroke(static[None], points[:1], 0.8 * unit, _GHOST, LANDMARK_LINES)
+        stroke(static[None], points[:1], 0.8 * unit, GHOST, LANDMARK_LINES)
     _rules(static, head + size, width, scale, unit, small, range(len(views)), half + gap, half)
 
     canvas = np.repeat(static[None], len(sequences[0]), axis=0)
@@ -139,11 +139,11 @@ def _draw(landmarks, reference, title, titles, size) -> np.ndarray:
             lines = [line for line in LANDMARK_LINES if group.start <= line[0] < group.stop]
             if name == "jaw" and number % 2:  # the far cheek would cross the mouth
                 chin = (group.start + group.stop) // 2
-                _stroke(canvas, points, 0.85 * unit, _RULE, [range(chin, group.stop)])
-                _dots(canvas, points[:, chin : group.stop], 1.6 * unit, _RULE)
+                stroke(canvas, points, 0.85 * unit, RULE, [range(chin, group.stop)])
+                dots(canvas, points[:, chin : group.stop], 1.6 * unit, RULE)
                 lines, group = [range(group.start, chin + 1)], slice(group.start, chin + 1)
-            _stroke(canvas, points, 0.85 * unit, ink, lines)
-            _dots(canvas, points[:, group], 2.0 * unit, ink)
+            stroke(canvas, points, 0.85 * unit, ink, lines)
+            dots(canvas, points[:, group], 2.0 * unit, ink)
     _captions(canvas, sequences, head + size, width, unit, small)
     return canvas
 
@@ -157,7 +157,7 @@ def _checked(points: np.ndarray, name: str) -> np.ndarray:
     return points
 
 
-def _front(points: np.ndarray) -> np.ndarray:
+def front(points: np.ndarray) -> np.ndarray:
     return points[..., :2] * np.float32([1, -1])
 
 
@@ -166,19 +166,19 @@ def _three_quarter(points: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(angle) * points[..., 0] + np.sin(angle) * points[..., 2], -points[..., 1]], axis=-1)
 
 
-def _inked(grey: np.ndarray, ink: int) -> np.ndarray:
+def inked(grey: np.ndarray, ink: int) -> np.ndarray:
     """Coverage 0..255 of one ink as palette indices."""
     level = (grey.astype(np.uint16) * _LEVELS + 127) // 255
     return np.where(level > 0, level * 8 + ink, 0).astype(np.uint8)
 
 
-def _stroke(canvas: np.ndarray, points: np.ndarray, radius: float, ink: int, lines) -> None:
+def stroke(canvas: np.ndarray, points: np.ndarray, radius: float, ink: int, lines) -> None:
     """Draw polylines through ``points`` (T, P, 2) on ``canvas`` (T, H, W), round caps."""
     pairs = np.array([pair for line in lines for pair in zip(line[:-1], line[1:])])
     _capsules(canvas, points[:, pairs[:, 0]], points[:, pairs[:, 1]], radius, ink)
 
 
-def _dots(canvas: np.ndarray, points: np.ndarray, radius: float, ink: int) -> None:
+def dots(canvas: np.ndarray, points: np.ndarray, radius: float, ink: int) -> None:
     _capsules(canvas, points, points, radius, ink)
 
 
@@ -194,7 +194,7 @@ def _capsules(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, radius: fl
     step = max(1, _PIXELS_PER_CHUNK // (rows * columns))
     height, width = canvas.shape[1:]
     flat = canvas.reshape(-1)
-    full = _GHOST_LEVEL if ink == _GHOST else _LEVELS
+    full = _GHOST_LEVEL if ink == GHOST else _LEVELS
     for first in range(0, len(start), step):
         part = slice(first, first + step)
         origin = corner[part]
@@ -226,7 +226,7 @@ def _rules(static, top, width, scale, unit, font, halves, offset, half) -> None:
         right = number * offset + half - round(10 * unit)
         pen.line((right - bar, y, right, y), fill=255, width=max(1, round(2 * unit)))
         pen.text((right - bar - 5 * unit, y), "20 mm", fill=255, font=font, anchor="rm")
-    np.maximum(static, _inked(np.array(layer), _RULE), out=static)
+    np.maximum(static, inked(np.array(layer), RULE), out=static)
 
 
 def _captions(canvas, sequences, top, width, unit, font) -> None:
@@ -242,8 +242,8 @@ def _captions(canvas, sequences, top, width, unit, font) -> None:
             caption += f"    mean error {error:.2f} mm"
         layer = Image.new("L", (width, canvas.shape[1] - top), 0)
         ImageDraw.Draw(layer).text((left, y - top), caption, fill=255, font=font, anchor="lm")
-        np.maximum(canvas[number, strip], _inked(np.array(layer), _TEXT), out=canvas[number, strip])
+        np.maximum(canvas[number, strip], inked(np.array(layer), TEXT), out=canvas[number, strip])
     thick = max(2, round(2 * unit))
     done = (np.arange(frames) / max(frames - 1, 1) * width).round().astype(int)
     elapsed = np.arange(width)[None] < done[:, None]  # (T, W)
-    canvas[:, -thick:] = np.where(elapsed, 8 * _LEVELS + _RULE, 0).astype(np.uint8)[:, None]
+    canvas[:, -thick:] = np.where(elapsed, 8 * _LEVELS + RULE, 0).astype(np.uint8)[:, None]

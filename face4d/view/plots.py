@@ -14,25 +14,11 @@ from matplotlib.figure import Figure
 
 from face4d.runtime.atomic import replacing
 
-# Okabe and Ito's eight colours without yellow, which vanishes on paper.
-COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES: tuple[str, ...] = ("-", "--", "-.", ":")
 
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.4,
-    "legend.frameon": False,
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
-    "pdf.fonttype": 42,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
-}
+STYLE = dict(matplotlib.rc_params_from_file(Path(__file__).with_name("face4d.mplstyle"), use_default_template=False))
+COLOURS: tuple[str, ...] = tuple(entry["color"] for entry in STYLE["axes.prop_cycle"])
+DASHES: tuple[str, ...] = ("-", "--", "-.", ":")
+MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def save_figure(figure: Figure, base: str | Path) -> list[Path]:

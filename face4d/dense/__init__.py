@@ -1,0 +1,1 @@
+"""Dense meshes from landmarks: the topology's hierarchy and spirals, and the decoders."""

@@ -1,0 +1,154 @@
+"""Use of a trained dense decoder: load it, and turn landmark motion into moving vertices."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from face4d.constants import NUM_LANDMARKS
+from face4d.dense.config import DenseConfig
+from face4d.dense.decoders import NeutralDecoder, RbfDecoder, SpiralDecoder
+from face4d.dense.fit import linear_decoder, mean_face
+from face4d.dense.frames import DenseFrames
+from face4d.dense.hierarchy import Hierarchy, read_downsampling_matrices
+from face4d.dense.s2d import S2DDecoder, load_published
+from face4d.errors import InputError
+from face4d.landmarks import LandmarkEmbedding, extract
+from face4d.runtime.checkpoint import load_checkpoint
+
+CHECKPOINT_KIND = "dense decoder"
+FRAMES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class DenseDecoder:
+    """A trained decoder and what was saved with it.
+
+    Attributes:
+        path: its checkpoint.
+        kind: name of the decoder, e.g. ``regional``.
+        module: in evaluation mode.
+        embedding: where the 68 landmarks lie on its topology.
+        template: (V, 3) float32, mean neutral face of the training subjects, metres.
+        source: where its data came from, as typed when it was trained.
+        metrics: scores of the training run.
+    """
+
+    path: Path
+    kind: str
+    module: nn.Module
+    embedding: LandmarkEmbedding
+    template: np.ndarray
+    source: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @torch.no_grad()
+    def decode(self, displacements: np.ndarray, neutral: np.ndarray) -> np.ndarray:
+        """Vertices of a face whose landmarks move.
+
+        Args:
+            displacements: (T, 68, 3) of the landmarks from the neutral ones, metres; T may be 0.
+            neutral: (V, 3) neutral face, metres.
+
+        Returns:
+            (T, V, 3) float32, metres.
+
+        Raises:
+            InputError: a neutral face of another topology, or displacements of another shape or not finite.
+        """
+        displacements, neutral = np.asarray(displacements, np.float32), np.asarray(neutral, np.float32)
+        if neutral.shape != self.template.shape:
+            raise InputError("neutral face", f"{len(self.template)} vertices as in {self.path}", f"shape {neutral.shape}")
+        if displacements.ndim != 3 or displacements.shape[1:] != (NUM_LANDMARKS, 3) or not np.isfinite(displacements).all():
+            raise InputError("landmark displacements", f"(frames, {NUM_LANDMARKS}, 3) finite numbers", f"shape {displacements.shape}")
+        device = next((tensor.device for tensor in self.module.state_dict().values()), torch.device("cpu"))
+        vertices = torch.from_numpy(neutral).to(device)
+        landmarks = torch.from_numpy(extract(self.embedding, neutral)).to(device)
+        result = np.empty((len(displacements), *neutral.shape), np.float32)
+        for start in range(0, len(displacements), FRAMES_AT_ONCE):
+            part = slice(start, start + FRAMES_AT_ONCE)
+            moved = self.module(torch.from_numpy(displacements[part]).to(device), vertices, landmarks)
+            result[part] = (moved + vertices).cpu().numpy()
+        return result
+
+    def check_faces(self, path: str | Path, faces: np.ndarray) -> None:
+        """Refuse a mesh with other triangles than the decoder's topology has.
+
+        Raises:
+            InputError: naming ``path``.
+        """
+        if not np.array_equal(faces, self.embedding.faces):
+            raise InputError(path, f"the {len(self.embedding.faces)} triangles of {self.path}", f"{len(faces)} others")
+
+
+def load_decoder(path: str | Path, *, device: torch.device | str = "cpu") -> DenseDecoder:
+    """Load a decoder of ``Sparse2Dense/main.py``.
+
+    Raises:
+        InputError: it is missing, damaged, of another program or kind, or does not fit its own configuration.
+    """
+    record = load_checkpoint(path, CHECKPOINT_KIND)
+    config, arrays = DenseConfig(**record["config"]), {name: value.numpy() for name, value in record["embedding"].items()}
+    embedding = LandmarkEmbedding(arrays["face_idx"], arrays["bary"], arrays["faces"], len(record["template"]))
+    if faces_digest(embedding.faces) != record["topology"]["faces_digest"]:
+        raise InputError(path, "the triangles it was trained with", "others")
+    module, weights = _build(config, record)
+    try:
+        weights.load_state_dict(record["model"])
+    except RuntimeError as error:
+        raise InputError(path, "weights of its own configuration", str(error).splitlines()[-1].strip()) from None
+    module.to(device).eval()
+    return DenseDecoder(Path(path), config.decoder, module, embedding, record["template"].numpy(), record["source"], record["metrics"])
+
+
+def load_published_decoder(path: str | Path, downsampling: str | Path, embedding: LandmarkEmbedding, *, device: torch.device | str = "cpu") -> DenseDecoder:
+    """The decoder of the authors' ``checkpoint.pth.tar``.
+
+    Args:
+        downsampling: their ``downsampling_matrices.pkl``.
+        embedding: landmarks on the same topology.
+
+    Raises:
+        InputError: either file is missing, damaged or of another topology.
+    """
+    hierarchy = read_downsampling_matrices(downsampling)
+    template = hierarchy.levels[0].vertices.astype(np.float32)
+    if len(template) != embedding.num_vertices:
+        raise InputError(downsampling, f"{embedding.num_vertices} vertices as in the landmark embedding", f"{len(template)}")
+    module = SpiralDecoder(load_published(path, hierarchy)).to(device).eval()
+    return DenseDecoder(Path(path), "s2d", module, embedding, template, {}, {})
+
+
+def _build(config: DenseConfig, record: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+    """The decoder of a checkpoint, and the part of it that the checkpoint holds the weights of."""
+    if config.decoder == "s2d":
+        network = S2DDecoder(Hierarchy.from_arrays({name: value.numpy() for name, value in record["hierarchy"].items()}))
+        return SpiralDecoder(network), network
+    if config.decoder == "neutral":
+        module: nn.Module = NeutralDecoder()
+    elif config.decoder == "rbf":
+        module = RbfDecoder()
+    else:
+        module = linear_decoder(config, len(record["template"]))
+    return module, module
+
+
+def faces_digest(faces: np.ndarray) -> str:
+    """SHA-256 of a triangle list: which topology it is."""
+    return hashlib.sha256(np.ascontiguousarray(faces, "<i4").tobytes()).hexdigest()
+
+
+def template_record(frames: DenseFrames) -> dict[str, Any]:
+    """What a checkpoint holds of the topology: mean face and landmark embedding, as tensors."""
+    embedding = frames.embedding
+    arrays = {"face_idx": embedding.face_idx, "bary": embedding.bary, "faces": embedding.faces}
+    return {
+        "template": torch.from_numpy(mean_face(frames)[0]),
+        "embedding": {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()},
+    }

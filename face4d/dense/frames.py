@@ -1,0 +1,209 @@
+"""Frames of mesh sequences as what dense decoders learn from: landmark and vertex displacements from a neutral face, read from disk when needed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from face4d.constants import MM_PER_METRE
+from face4d.datasets.mesh_set import find_mesh_sequences
+from face4d.errors import InputError
+from face4d.landmarks import LandmarkEmbedding, extract
+from face4d.mesh.obj import read_obj
+from face4d.mesh.ply import read_ply_vertices
+from face4d.mesh.sequence import frame_paths, read_mesh
+
+CHUNK = 256  # frames in memory at a time: 15 MB at 5023 vertices
+
+
+@dataclass(frozen=True)
+class DenseFrames:
+    """N frames of S sequences. Landmarks and neutral faces are in memory, vertices stay on disk.
+
+    Attributes:
+        paths: the frames' meshes.
+        sequence: (N,) int64, the sequence of each frame.
+        subjects, labels: of each sequence.
+        neutrals: (S, V, 3) float32, metres; the neutral face of each sequence.
+        landmarks: (N, 68, 3) float32, metres; displacement from the neutral landmarks, with noise where asked for.
+        embedding: where the landmarks lie on the topology.
+        noise_mm: standard deviation of the noise added to every coordinate of :meth:`vertices`, millimetres.
+        seed: of that noise; every frame has its own, the same each time it is read.
+    """
+
+    paths: tuple[Path, ...]
+    sequence: np.ndarray
+    subjects: tuple[str, ...]
+    labels: tuple[str, ...]
+    neutrals: np.ndarray
+    landmarks: np.ndarray
+    embedding: LandmarkEmbedding
+    noise_mm: float = 0.0
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def num_vertices(self) -> int:
+        """V of the topology."""
+        return self.embedding.num_vertices
+
+    def neutral_landmarks(self) -> np.ndarray:
+        """(S, 68, 3) float32 landmarks of the neutral faces, metres."""
+        return extract(self.embedding, self.neutrals)
+
+    def frame_subjects(self) -> np.ndarray:
+        """(N,) subject of each frame."""
+        return np.array(self.subjects)[self.sequence]
+
+    def frame_labels(self) -> np.ndarray:
+        """(N,) label of each frame."""
+        return np.array(self.labels)[self.sequence]
+
+    def select(self, rows: np.ndarray) -> DenseFrames:
+        """The frames ``rows`` (indices or mask), of the sequences that they are from."""
+        rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
+        kept, sequence = np.unique(self.sequence[rows], return_inverse=True)
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows.tolist()),
+            sequence=sequence,
+            subjects=tuple(self.subjects[k] for k in kept),
+            labels=tuple(self.labels[k] for k in kept),
+            neutrals=self.neutrals[kept],
+            landmarks=self.landmarks[rows],
+        )
+
+    def every(self, step: int) -> DenseFrames:
+        """Every ``step``-th frame of each sequence, the first one included."""
+        starts = np.flatnonzero(np.r_[True, np.diff(self.sequence) != 0])
+        place = np.arange(len(self)) - starts[np.cumsum(np.r_[True, np.diff(self.sequence) != 0]) - 1]
+        return self.select(place % step == 0)
+
+    def with_noise(self, landmarks_mm: float, vertices_mm: float, seed: int) -> DenseFrames:
+        """White noise of these standard deviations per coordinate on landmark displacements (now) and vertices (when read)."""
+        noise = np.random.default_rng([seed, 1]).standard_normal(self.landmarks.shape, np.float32) * np.float32(landmarks_mm / MM_PER_METRE)
+        return replace(self, landmarks=self.landmarks + noise, noise_mm=vertices_mm, seed=seed)
+
+    def without_vertex_noise(self) -> DenseFrames:
+        """The same frames, landmarks as they are, with the vertices of the files."""
+        return replace(self, noise_mm=0.0)
+
+    def vertices(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(n, V, 3) float32 vertex displacements of some frames from their neutral faces, metres; read from disk.
+
+        Raises:
+            InputError: a frame that can no longer be read or has another number of vertices.
+        """
+        found = np.empty((len(rows), self.num_vertices, 3), np.float32)
+        for place, row in zip(found, np.asarray(rows).tolist()):
+            np.subtract(read_vertices(self.paths[row], self.num_vertices), self.neutrals[self.sequence[row]], out=place)
+            if self.noise_mm:
+                key = int.from_bytes(hashlib.sha256(os.fsencode("/".join(self.paths[row].parts[-3:]))).digest()[:8], "little")
+                place += np.random.default_rng([self.seed, 2, key]).standard_normal(place.shape, np.float32) * np.float32(self.noise_mm / MM_PER_METRE)
+        return found
+
+    def chunks(self, description: str = "", quiet: bool = True) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All frames in order, some at a time: row numbers (n,) and :meth:`vertices` (n, V, 3)."""
+        with tqdm(total=len(self), desc=description, unit="frame", disable=quiet, dynamic_ncols=True, leave=False) as bar:
+            for start in range(0, len(self), CHUNK):
+                rows = np.arange(start, min(start + CHUNK, len(self)))
+                yield rows, self.vertices(rows)
+                bar.update(len(rows))
+
+    def digest(self) -> str:
+        """SHA-256 over sequences, landmark displacements and neutral faces; says whether two runs saw the same data."""
+        sha = hashlib.sha256("|".join((*self.subjects, *self.labels)).encode())
+        for array in (self.sequence, self.landmarks, self.neutrals):
+            sha.update(np.ascontiguousarray(array).tobytes())
+        return sha.hexdigest()
+
+
+def read_vertices(path: Path, num_vertices: int) -> np.ndarray:
+    """Vertices (V, 3) float32 of a PLY or OBJ file, metres.
+
+    Raises:
+        InputError: unreadable, or another number of vertices.
+    """
+    if path.suffix.lower() != ".obj":
+        return read_ply_vertices(path, num_vertices)
+    vertices = read_obj(path)[0].astype(np.float32)
+    if len(vertices) != num_vertices:
+        raise InputError(path, f"{num_vertices} vertices", f"{len(vertices)}")
+    return vertices
+
+
+def load_frames(
+    root: str | Path,
+    embedding: LandmarkEmbedding,
+    *,
+    labels: Sequence[str] | None = None,
+    actors: str | Path | None = None,
+    quiet: bool = True,
+) -> DenseFrames:
+    """All frames of the mesh sequences below ``root``, PLY where there are any, else OBJ.
+
+    Args:
+        root: ``.../<subject>/<label>/`` folders of numbered frames (CoMA, CoMA_Florence, the demo), metres.
+        labels: only these, any spelling; None = all.
+        actors: folder of ``<subject>.ply`` neutral faces; None = the first frame of each sequence.
+        quiet: show no progress.
+
+    Raises:
+        InputError: no sequences, an unreadable frame, another topology than the embedding's, a subject without actor.
+    """
+    sequences, suffix = _find(root, labels)
+    paths = [frame_paths(sequence.folder, suffix) for sequence in sequences]
+    _, faces = read_mesh(paths[0][0])
+    if not np.array_equal(faces, embedding.faces):
+        raise InputError(paths[0][0], f"the topology of the landmark embedding ({len(embedding.faces)} faces)", f"{len(faces)} other faces")
+    neutrals = np.empty((len(sequences), embedding.num_vertices, 3), np.float32)
+    landmarks = np.empty((sum(map(len, paths)), len(embedding.face_idx), 3), np.float32)
+    row = 0
+    with tqdm(total=len(landmarks), desc="landmarks", unit="frame", disable=quiet, dynamic_ncols=True, leave=False) as bar:
+        for index, (sequence, frames) in enumerate(zip(sequences, paths)):
+            neutrals[index] = read_vertices(frames[0] if actors is None else actor_path(actors, sequence.subject), embedding.num_vertices)
+            still = extract(embedding, neutrals[index])
+            for path in frames:
+                landmarks[row] = extract(embedding, read_vertices(path, embedding.num_vertices)) - still
+                row += 1
+            bar.update(len(frames))
+    return DenseFrames(
+        paths=tuple(path for frames in paths for path in frames),
+        sequence=np.repeat(np.arange(len(paths)), [len(frames) for frames in paths]),
+        subjects=tuple(sequence.subject for sequence in sequences),
+        labels=tuple(sequence.label for sequence in sequences),
+        neutrals=neutrals,
+        landmarks=landmarks,
+        embedding=embedding,
+    )
+
+
+def _find(root: str | Path, labels: Sequence[str] | None):
+    try:
+        return find_mesh_sequences(root, labels=labels), ".ply"
+    except InputError as missing_ply:
+        try:
+            found = find_mesh_sequences(root, suffix=".obj")
+        except InputError:
+            raise missing_ply from None
+    return (find_mesh_sequences(root, suffix=".obj", labels=labels) if labels else found), ".obj"
+
+
+def actor_path(folder: str | Path, subject: str) -> Path:
+    """The neutral mesh of a subject, ``<subject>.ply`` or ``.obj``.
+
+    Raises:
+        InputError: there is none.
+    """
+    for suffix in (".ply", ".obj"):
+        if (path := Path(folder) / f"{subject}{suffix}").is_file():
+            return path
+    raise InputError(folder, f"a neutral mesh {subject}.ply", "none")

@@ -1,0 +1,186 @@
+"""Sparse2Dense: the spiral decoder from landmark displacements to vertex displacements, its loss, and the published weights.
+
+Otberdout et al., Sparse to Dense Dynamic 3D Facial Expression Generation, CVPR 2022. Displacements are from the subject's neutral face; the decoder
+sees no neutral face and works in the unit it was trained with (metres here).
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+from torch.nn.functional import elu
+
+from face4d.constants import NUM_CONTOUR, NUM_LANDMARKS
+from face4d.dense.hierarchy import Hierarchy, Step
+from face4d.dense.spiral_convolution import SpiralConvolution, mixing_matrix
+from face4d.errors import InputError
+from face4d.landmarks import LandmarkEmbedding
+
+FILTERS = (128, 64, 32, 32, 16)  # coarsest level first
+DISPLACEMENT_WEIGHT = 0.1  # of the unweighted part of the loss
+
+# So many frames at a time without gradients: their products stay in the cache of a CPU core. Graphics processors take all at once.
+FRAMES_AT_ONCE = 8
+
+
+class S2DDecoder(nn.Module):
+    """The published decoder, name for name: ``fc_latent_dec``, then ``dconv.0.conv`` to ``dconv.4.conv``.
+
+    A linear layer gives 128 features to every vertex of the coarsest level and to a dummy vertex that stands at the missing places of
+    spirals. Then, for each finer level: upsampling, spiral convolution, ELU; after the last a spiral convolution to three coordinates. As in
+    the original the dummy vertex has its learned features in the first convolution and zeros in all others.
+
+    Args:
+        hierarchy: five levels in the original; with L levels there are L convolutions, the filters' first L.
+        num_landmarks: L.
+        filters: channels of the coarsest level and behind every convolution but the last.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, num_landmarks: int = NUM_LANDMARKS, filters: tuple[int, ...] = FILTERS) -> None:
+        super().__init__()
+        if len(filters) != len(hierarchy.levels):
+            raise ValueError(f"{len(filters)} filters for {len(hierarchy.levels)} levels")
+        self.coarsest, self.num_vertices = hierarchy.sizes[-1], hierarchy.sizes[0]
+        self.fc_latent_dec = nn.Linear(3 * num_landmarks, (self.coarsest + 1) * filters[0])
+        self.dconv = nn.ModuleList()
+        steps = list(zip(hierarchy.levels, hierarchy.steps))[::-1]
+        for number, ((level, step), inputs, outputs) in enumerate(zip(steps, filters, filters[1:])):
+            spirals = level.spirals[:-1]
+            coarse = len(step.kept)
+            upsampling = upsampling_matrix(step, coarse)
+            if number == 0:  # the dummy vertex is a row of its own
+                upsampling = sparse.block_diag([upsampling, sparse.identity(1)], format="csr")
+            mixing = mixing_matrix(spirals, upsampling.shape[0], upsampling)
+            self.dconv.append(SpiralConvolution(mixing, spirals.shape[1], inputs, outputs))
+        spirals = hierarchy.levels[0].spirals[:-1]
+        self.dconv.append(SpiralConvolution(mixing_matrix(spirals, len(spirals)), spirals.shape[1], filters[-1], 3))
+
+    def forward(self, landmarks: Tensor) -> Tensor:
+        """Vertex displacements of landmark displacements.
+
+        Args:
+            landmarks: (B, 204) or (B, 68, 3).
+
+        Returns:
+            (B, V, 3).
+        """
+        landmarks = landmarks.flatten(1)  # (B, 3L)
+        if torch.is_grad_enabled() or landmarks.device.type != "cpu" or len(landmarks) <= FRAMES_AT_ONCE:
+            return self.features(landmarks)[-1].transpose(0, 1).contiguous()  # (B, V, 3)
+        displacement = landmarks.new_empty(len(landmarks), self.num_vertices, 3)
+        for part, frames in zip(displacement.split(FRAMES_AT_ONCE), landmarks.split(FRAMES_AT_ONCE)):
+            part.copy_(self.features(frames)[-1].transpose(0, 1))
+        return displacement
+
+    def features(self, landmarks: Tensor) -> list[Tensor]:
+        """What every convolution gives, coarsest first, (V_l, B, C_l); the last is the displacement.
+
+        Args:
+            landmarks: (B, 204).
+        """
+        latent = self.fc_latent_dec(landmarks)  # (B, (V_L + 1) C)
+        x = latent.view(len(landmarks), self.coarsest + 1, -1).transpose(0, 1)  # (V_L + 1, B, C)
+        outputs = []
+        for convolution in self.dconv[:-1]:
+            x = elu(convolution(x), inplace=True)
+            outputs.append(x)
+        return [*outputs, self.dconv[-1](x)]
+
+
+def upsampling_matrix(step: Step, coarse: int) -> sparse.csr_matrix:
+    """(V, coarse) barycentric weights as a sparse matrix, without its zeros."""
+    rows = np.repeat(np.arange(len(step.corners)), 3)
+    matrix = sparse.csr_matrix((step.weights.ravel(), (rows, step.corners.ravel())), shape=(len(step.corners), coarse))
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def load_published(path: str | Path, hierarchy: Hierarchy) -> S2DDecoder:
+    """The decoder with the weights in the authors' ``checkpoint.pth.tar``.
+
+    The file is read with ``weights_only=True``; the weights may lie at its top or in one of its dictionaries (``autoencoder_state_dict``).
+
+    Raises:
+        InputError: missing, unreadable, without these weights, or of another topology.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "a Sparse2Dense checkpoint", "no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise InputError(path, "a Sparse2Dense checkpoint", f"an unreadable file ({reason})") from None
+    places = [content, *content.values()] if isinstance(content, dict) else []
+    decoder = S2DDecoder(hierarchy)
+    wanted = decoder.state_dict()
+    state = next((place for place in places if isinstance(place, dict) and "fc_latent_dec.weight" in place), None)
+    if state is None:
+        raise InputError(path, "a Sparse2Dense checkpoint", "no fc_latent_dec.weight in it")
+    for name, value in wanted.items():
+        if name not in state or state[name].shape != value.shape:
+            found = f"{tuple(state[name].shape)}" if name in state else "none"
+            raise InputError(path, f"{name} {tuple(value.shape)} for a template of {hierarchy.sizes[0]} vertices", found)
+    decoder.load_state_dict({name: state[name] for name in wanted})
+    return decoder.eval()
+
+
+def landmark_weights(vertices: np.ndarray, embedding: LandmarkEmbedding) -> np.ndarray:
+    """Weights of the vertices in the loss: 1 at the inner landmarks, falling linearly with the distance to 0 at the farthest vertex.
+
+    w_v = 1 - d_v / max d, d_v the distance to the nearest corner of a triangle that carries a static landmark (contour points do not
+    count). The published ``Normalized_d_weights.npy`` is 1 at exactly these corners and falls likewise; its distances are measured in a way that is
+    not published (correlation with these on the FLAME template: 0.985).
+
+    Args:
+        vertices: (V, 3).
+
+    Returns:
+        (V,) float32.
+    """
+    distance = cKDTree(vertices[np.unique(embedding.corners[NUM_CONTOUR:])]).query(vertices)[0]
+    return (1 - distance / distance.max()).astype(np.float32)
+
+
+def read_weights(path: str | Path, num_vertices: int) -> np.ndarray:
+    """Weights from a file like ``Normalized_d_weights.npy``: V numbers, or V + 1 with that of the dummy vertex last.
+
+    Returns:
+        (V,) float32.
+
+    Raises:
+        InputError: unreadable, or of another count.
+    """
+    try:
+        weights = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(path, f"{num_vertices} vertex weights (.npy)", f"{error}") from None
+    if weights.size not in (num_vertices, num_vertices + 1) or not np.isfinite(weights).all():
+        raise InputError(path, f"{num_vertices} finite vertex weights", f"shape {weights.shape}")
+    return weights.ravel()[:num_vertices].astype(np.float32)
+
+
+def s2d_loss(displacement: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Loss of Sparse2Dense; a sum over some thousand vertices, so it is thousands of times the error.
+
+    mean over batch and xyz of sum_v w_v |target - displacement|_v, plus 0.1 times the mean of |target - displacement|, in which the original
+    counts a dummy vertex that is always right.
+
+    Args:
+        displacement: (B, V, 3) predicted.
+        target: (B, V, 3) target minus neutral.
+        weights: (V,).
+
+    Returns:
+        Scalar.
+    """
+    batch, vertices, _ = target.shape
+    error = (target - displacement).abs()
+    weighted = torch.einsum("bvc,v->", error, weights) / (3 * batch)
+    return weighted + DISPLACEMENT_WEIGHT * error.sum() / (3 * batch * (vertices + 1))

@@ -1,0 +1,222 @@
+"""Training runs as records: one's own from their folders, other people's from a CSV of curves."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import logging
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from face4d.errors import InputError
+from face4d.runtime.run_folder import RunFolder, read_json
+
+log = logging.getLogger(__name__)
+
+Curve = tuple[list[int], list[float]]
+OURS = "ours"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One training run.
+
+    Attributes:
+        name: name of the run.
+        origin: ``ours``, or whose it is.
+        kind: ``generator`` or ``classifier``.
+        dataset: ``coma``, ``florence``, ``demo`` or a name of another program.
+        preset: ``default`` or ``thesis``, by its network and schedule.
+        loss: ``l1`` or ``l2`` of a generator, else "".
+        layers: of a classifier, else 0.
+        curves: (epochs, values) by tag: ``loss/train``, and of the test set ``test/l1`` (m), ``test/mse`` (m²), ``test/mm``, ``accuracy/test`` (0..1).
+        metrics: what metrics.json holds; empty for a run that is not finished, and for other people's.
+        config: the whole configuration, where it is known.
+    """
+
+    name: str
+    origin: str
+    kind: str
+    dataset: str
+    preset: str
+    lr: float
+    hidden_size: int
+    loss: str = ""
+    layers: int = 0
+    curves: dict[str, Curve] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def score_tag(self) -> str:
+        """The curve that the thesis judges such a run by."""
+        return "accuracy/test" if self.kind == "classifier" else {"l1": "test/l1", "l2": "test/mse"}[self.loss]
+
+    def best_score(self) -> float | None:
+        """The best value over all validations on the test set, as the thesis chooses; None without any."""
+        values = [value for value in self.curves.get(self.score_tag, ([], []))[1] if math.isfinite(value)]
+        if not values:
+            return None
+        return max(values) if self.kind == "classifier" else min(values)
+
+    def kept_score(self) -> float | None:
+        """The value of the weights kept (of the last validation, where these are not known)."""
+        kept = self.metrics.get({"accuracy/test": "test_accuracy"}.get(self.score_tag, self.score_tag.removeprefix("test/")))
+        values = self.curves.get(self.score_tag, ([], []))[1]
+        return kept if kept is not None else values[-1] if values else None
+
+    def cell(self) -> tuple[Any, ...]:
+        """What the thesis' grids vary, without the learning rate."""
+        return (self.kind, self.dataset, self.loss, self.layers, self.hidden_size)
+
+
+def read_runs(folder: str | Path) -> list[RunRecord]:
+    """All generator and classifier runs below a folder, at any depth, sorted by name; runs of other kinds are left out.
+
+    Raises:
+        InputError: a damaged config.json, metrics.json or curves.csv.
+    """
+    records = []
+    for path in sorted(Path(folder).rglob("config.json")):
+        content = read_json(path)
+        config = content.get("config") if isinstance(content, dict) else None
+        if not isinstance(config, dict) or not {"lr", "hidden_size", "epochs"} <= set(config):
+            log.info("%s: not a run of a generator or classifier, left out", path)
+            continue
+        run = RunFolder(path.parent)
+        common = {
+            "name": path.parent.name,
+            "origin": OURS,
+            "dataset": str((content.get("source") or {}).get("dataset", "unknown")),
+            "lr": config["lr"],
+            "hidden_size": config["hidden_size"],
+            "curves": run.read_curves(),
+            "metrics": read_json(run.metrics_path) if run.metrics_path.is_file() else {},
+            "config": config,
+        }
+        if "loss" in config and "network" in config:
+            preset = "thesis" if config["network"] == "thesis" else "default"
+            records.append(RunRecord(kind="generator", preset=preset, loss=config["loss"], **common))
+        elif "layers" in config:
+            preset = "default" if config.get("augment") or config.get("scale_input") else "thesis"
+            records.append(RunRecord(kind="classifier", preset=preset, layers=config["layers"], **common))
+    return records
+
+
+_DATASETS = {"COMA": "coma", "COMA_Florence": "florence"}
+_NUMBER = r"[0-9.]+(?:e-?[0-9]+)?"
+# L1_1200_0.0001_128_COMA_08-20-2023_19:03 and Classification_2_1e-05_256_COMA_FULL_FRAME_08-22-2023_09:36
+_THESIS_GENERATOR = re.compile(rf"(L[12])_\d+_({_NUMBER})_(\d+)_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
+_THESIS_CLASSIFIER = re.compile(rf"Classification_(\d+)_({_NUMBER})_(\d+)_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
+_DATE = re.compile(r"_\d\d-\d\d-\d{4}_\d\d:\d\d$")
+# florence_thesis_l1_0.0001_128 and classifier_coma_default_1_0.01_64, the names of this program
+_GENERATOR = re.compile(rf"([a-z]+)_(default|thesis)_(l[12])_({_NUMBER})_(\d+)")
+_CLASSIFIER = re.compile(rf"classifier_([a-z]+)_(default|thesis)_(\d+)_({_NUMBER})_(\d+)")
+
+
+def parse_run_name(name: str) -> dict[str, Any] | None:
+    """Fields of a :class:`RunRecord` told by a run's name, None where it tells nothing.
+
+    >>> parse_run_name("L1_1200_0.0001_128_COMA_Florence_08-18-2023_19:49")["dataset"]
+    'florence'
+    """
+    if match := _THESIS_GENERATOR.fullmatch(name):
+        loss, lr, size, dataset = match.groups()
+        return {"kind": "generator", "dataset": _known(dataset), "preset": "thesis", "loss": loss.lower(), "lr": float(lr), "hidden_size": int(size)}
+    if match := _THESIS_CLASSIFIER.fullmatch(name):
+        layers, lr, size, dataset = match.groups()
+        return {"kind": "classifier", "dataset": _known(dataset), "preset": "thesis", "layers": int(layers), "lr": float(lr), "hidden_size": int(size)}
+    if match := _CLASSIFIER.fullmatch(name):
+        dataset, preset, layers, lr, size = match.groups()
+        return {"kind": "classifier", "dataset": dataset, "preset": preset, "layers": int(layers), "lr": float(lr), "hidden_size": int(size)}
+    if match := _GENERATOR.fullmatch(name):
+        dataset, preset, loss, lr, size = match.groups()
+        return {"kind": "generator", "dataset": dataset, "preset": preset, "loss": loss, "lr": float(lr), "hidden_size": int(size)}
+    return None
+
+
+def _known(dataset: str) -> str:
+    return _DATASETS.get(dataset, dataset.lower().replace("_", " "))
+
+
+def read_imported(path: str | Path, origin: str | None = None) -> list[RunRecord]:
+    """Other people's curves: a CSV, gzipped or not, with the columns ``run, tag, step, value``.
+
+    Names of runs are those of the thesis or of this program. Tags of the thesis become those of this program; its
+    ``Validation_loss_train`` is the classifier's training loss. Of runs of one cell the one with the most points stays.
+
+    Args:
+        origin: whose runs they are; default: the file's name, ``author_curves.csv.gz`` -> ``author``.
+
+    Raises:
+        InputError: an unreadable file, other columns, a value that is no number, or a name that tells no cell.
+    """
+    path = Path(path)
+    origin = origin or path.name.split(".")[0].removesuffix("_curves")
+    curves: dict[str, dict[str, Curve]] = {}
+    try:
+        with _open_text(path) as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            if header != ["run", "tag", "step", "value"]:
+                raise InputError(path, "the columns run,tag,step,value", ",".join(header)[:80] or "an empty file")
+            for row in rows:
+                try:
+                    name, tag, step, value = row
+                    epochs, values = curves.setdefault(name, {}).setdefault(tag, ([], []))
+                    epochs.append(int(step))
+                    values.append(float(value))
+                except ValueError:
+                    raise InputError(path, f"run,tag,step,value in line {rows.line_num}", repr(",".join(row))[:80]) from None
+    except FileNotFoundError:
+        raise InputError(path, "a CSV file of curves", "no such file") from None
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(path, "a CSV file of curves, gzipped or not", f"an unreadable file ({error})") from None
+    if not curves:
+        raise InputError(path, "curves", "none below the header")
+    records = []
+    for name, by_tag in curves.items():
+        fields = parse_run_name(name)
+        if fields is None:
+            raise InputError(path, "names of runs like L1_1200_0.0001_128_COMA or florence_thesis_l1_0.0001_128", name[:80])
+        record = RunRecord(name=_DATE.sub("", name), origin=origin, **fields)
+        record.curves.update({_own_tag(tag, record): curve for tag, curve in by_tag.items()})
+        records.append(record)
+    return longest_of_each_cell(records)
+
+
+def longest_of_each_cell(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """One record per cell and learning rate, the one with the most points."""
+    best: dict[tuple[Any, ...], RunRecord] = {}
+    for record in records:
+        key = (record.cell(), record.lr, record.preset)
+        other = best.get(key)
+        if other is None or _points(record) > _points(other):
+            best[key] = record
+        if other is not None:
+            log.info("%s: two runs of one cell, the one with fewer points is left out: %s", record.origin, record.name)
+    return list(best.values())
+
+
+def _points(record: RunRecord) -> int:
+    return sum(len(values) for _, values in record.curves.values())
+
+
+def _own_tag(tag: str, record: RunRecord) -> str:
+    if tag.endswith("/Validation_Accuracy"):
+        return "accuracy/test"
+    if tag.endswith("/Validation_loss_train"):
+        return "loss/train"
+    if re.fullmatch(r"Loss/\w+/(train|validation)", tag):
+        return "loss/train" if tag.endswith("train") else record.score_tag
+    return tag
+
+
+def _open_text(path: Path) -> IO[str]:
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rt", encoding="utf-8", newline="") if zipped else open(path, encoding="utf-8", newline="")

@@ -1,0 +1,131 @@
+"""Reading back what a scoring has left, and finding the sequences it was about."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from face4d.datasets.layout import parse_sequence_name, sample_folders
+from face4d.errors import InputError
+from face4d.evaluation.results import FEATURES, RECORD
+from face4d.runtime.run_folder import read_json
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]  # label, subject
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One scored set of generated sequences.
+
+    Attributes:
+        name: of the folder of results, or of the generated folder.
+        folder: where evaluate.json lies.
+        content: of evaluate.json; records of earlier versions lack keys.
+        generated: generated files by label and subject; empty where the folder is gone. Of several samples the first.
+        features: (N, D) by method, and ``labels`` (N,); empty where there are none.
+    """
+
+    name: str
+    folder: Path
+    content: dict[str, Any]
+    generated: dict[Key, Path] = field(default_factory=dict)
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        return self.content["labels"]
+
+    def rows(self, key: str) -> list[dict[str, Any]]:
+        """Rows of a table, [] where the record has none."""
+        return self.content.get(key) or []
+
+    def by_method(self, key: str) -> dict[str, list]:
+        """What is stored by method, {} where the record has none."""
+        return self.content.get(key) or {}
+
+
+def sequence_files(folder: str | Path) -> dict[Key, Path]:
+    """Landmark files below a folder by label and subject; names that are none and dot files are passed over."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*.npy")):
+        if path.name.startswith(".") or "_" not in path.stem.strip("_"):
+            continue
+        found[parse_sequence_name(path)] = path
+    return found
+
+
+def generated_files(folder: str | Path) -> dict[Key, Path]:
+    """:func:`sequence_files` of a generated folder; of several samples those of the first."""
+    samples = sample_folders(folder) if Path(folder).is_dir() else []
+    return sequence_files(samples[0] if samples else folder)
+
+
+def read_scored(path: str | Path) -> Scored:
+    """Read an evaluate.json and what lies beside it.
+
+    Raises:
+        InputError: not a record of a scoring, or damaged features.
+    """
+    path = Path(path)
+    content = read_json(path)
+    expected = "a record of a scoring (scores, labels)"
+    if not isinstance(content, dict) or not isinstance(content.get("scores"), list) or not isinstance(content.get("labels"), list):
+        raise InputError(path, expected, "another JSON file")
+    if not all(isinstance(row, dict) and "method" in row for row in content["scores"]):
+        raise InputError(path, expected, "scores without methods")
+    generated = content.get("generated")
+    files = generated_files(generated) if generated and Path(generated).is_dir() else {}
+    if not files:
+        log.info("%s: its generated sequences (%s) are not there: no strips and no gallery", path, generated)
+    return Scored(path.parent.name, path.parent, content, files, read_features(path.with_name(FEATURES)))
+
+
+def read_features(path: Path) -> dict[str, np.ndarray]:
+    """Feature vectors (N, D) by method and ``labels`` (N,); {} without the file.
+
+    Raises:
+        InputError: damaged, or arrays of other shapes.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            features = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(path, "feature vectors", f"an unreadable file ({error})") from None
+    labels = features.get("labels")
+    if labels is None or labels.ndim != 1 or any(a.ndim != 2 or len(a) != len(labels) for name, a in features.items() if name != "labels"):
+        raise InputError(path, "arrays (N, D) and labels (N,)", ", ".join(f"{name} {array.shape}" for name, array in features.items()))
+    return features
+
+
+def find_scored(results: str | Path, generated: str | Path) -> list[Scored]:
+    """All scorings below the results folder; then those beside generated folders that are not among them.
+
+    Raises:
+        InputError: a damaged record.
+    """
+    found = [read_scored(path) for path in sorted(Path(results).glob(f"*/{RECORD}"))]
+    known = {Path(scored.content.get("generated", "")).resolve() for scored in found}
+    for path in sorted(Path(generated).glob(f"*/{RECORD}")):
+        if path.parent.resolve() not in known:
+            found.append(read_scored(path))
+    return found
+
+
+def truth_files(scored: Scored, others: Iterable[Path]) -> dict[Key, Path]:
+    """Ground truth by label and subject: of the first landmark folder that has a sequence that was generated."""
+    named = scored.content.get("landmarks")
+    for folder in [*others, *([Path(named)] if named else [])]:
+        if folder.is_dir():
+            files = sequence_files(folder)
+            if any(key in files for key in scored.generated):
+                return files
+    return {}

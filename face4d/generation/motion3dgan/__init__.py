@@ -1,0 +1,1 @@
+"""Motion3DGAN: a label and random numbers in, one of many motions out."""

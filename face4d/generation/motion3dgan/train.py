@@ -1,0 +1,286 @@
+"""Training of Motion3DGAN: a conditional Wasserstein GAN with gradient penalty.
+
+Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017; on square-root velocities Otberdout et al., Dynamic Facial
+Expression Generation on Hilbert Hypersphere, PAMI 2020, and Sparse to Dense Dynamic 3D Facial Expression Generation, CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from face4d.constants import MM_PER_METRE
+from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest, set_names, tensors
+from face4d.errors import InputError
+from face4d.generation.augment import apex_frames, warped_targets
+from face4d.generation.motion3dgan.config import MotionGANConfig
+from face4d.generation.motion3dgan.model import Motion3DGAN, along
+from face4d.generation.motion3dgan.networks import condition_code
+from face4d.generation.train import CHECKPOINT_KIND
+from face4d.runtime import distributed
+from face4d.runtime.device import seed_everything
+from face4d.runtime.training import Places, run_epochs, set_learning_rate
+from face4d.srvf import curve_to_srvf, geodesic_distance
+
+BETAS = (0.5, 0.9)
+VALIDATION_SAMPLES = 10
+
+
+class Optimizers(NamedTuple):
+    """Adam of both networks, saved and loaded as one."""
+
+    generator: torch.optim.Optimizer
+    critic: torch.optim.Optimizer
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [*self.generator.param_groups, *self.critic.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: optimizer.state_dict() for name, optimizer in self._asdict().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, optimizer in self._asdict().items():
+            optimizer.load_state_dict(state[name])
+
+
+class Draw(NamedTuple):
+    """One batch: real motions by number, and the random numbers of as many generated ones of the same labels.
+
+    Attributes:
+        chosen: (B,) numbers of the real motions.
+        noise: (B, Z).
+        code: (B, 3C).
+        mix: (B,) in 0..1, where between real and generated the gradient is looked at.
+    """
+
+    chosen: Tensor
+    noise: Tensor
+    code: Tensor
+    mix: Tensor
+
+
+class Motions(NamedTuple):
+    """Training motions on the sphere.
+
+    Attributes:
+        q: (M, N, 3L) square-root velocities.
+        lengths: (M,) metres.
+        ends: (M,) displacement of the last frame over the largest one.
+        labels: (M,) class indices.
+    """
+
+    q: Tensor
+    lengths: Tensor
+    ends: Tensor
+    labels: Tensor
+
+
+def training_motions(displacements: Tensor, labels: Tensor, config: MotionGANConfig, generator: torch.Generator) -> Motions:
+    """Displacements (N, T+1, L, 3) as motions: each sequence or, with ``config.warps``, so many versions of it warped in time."""
+    if config.warps:
+        apexes = apex_frames(displacements)
+        displacements = warped_targets(displacements, apexes, apexes, config.warps, generator).flatten(0, 1)
+        labels = labels.repeat(config.warps)
+    curves = along(displacements.flatten(2).double(), config.points + 1, config.parameter)
+    q, lengths = curve_to_srvf(curves)
+    away = (curves - curves[:, :1]).norm(dim=2)  # (M, N + 1)
+    return Motions(q.float(), lengths.float(), (away[:, -1] / away.amax(1)).float(), labels)
+
+
+def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor, code: Tensor, mix: Tensor) -> Tensor:
+    """Mean over the batch of (|gradient of the critic| - 1)^2 at ``mix * real + (1 - mix) * made``.
+
+    Args:
+        real, made: (B, ...) what the critic sees.
+        code: (B, 3C).
+        mix: (B,) in 0..1.
+    """
+    between = torch.lerp(made, real, mix.view(-1, *[1] * (real.dim() - 1))).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between, code).sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+@torch.no_grad()
+def validate(network: Motion3DGAN, displacements: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
+    """Errors of drawn motions; draws from its own random numbers.
+
+    Args:
+        displacements: (N, T+1, L, 3), metres.
+        labels: (N,) class indices.
+
+    Returns:
+        ``mse`` (metres squared), ``l1`` (metres), ``mm``, ``mm_std`` of one draw per sequence; ``mm_best`` of the nearest of ten draws;
+        ``multimodality_mm``, the mean distance between two draws.
+    """
+    network.eval()
+    random = torch.Generator().manual_seed(seed)
+    frames = displacements.shape[1] - 1
+    drawn = torch.stack([network(displacements[:, 0], labels, frames, random) for _ in range(VALIDATION_SAMPLES)])  # (10, N, T, L, 3)
+    network.train()
+    difference = (drawn - displacements[:, 1:]).double()
+    distance = difference.norm(dim=4) * MM_PER_METRE  # (10, N, T, L)
+    other = (drawn - drawn.roll(1, 0)).norm(dim=4) * MM_PER_METRE
+    return {
+        "mse": difference[0].square().mean().item(),
+        "l1": difference[0].abs().mean().item(),
+        "mm": distance[0].mean().item(),
+        "mm_std": distance[0].std(correction=0).item(),
+        "mm_best": distance.mean((2, 3)).amin(0).mean().item(),
+        "multimodality_mm": other.mean().item(),
+    }
+
+
+def require_motion(sequences: Sequence[LandmarkSequence]) -> None:
+    """Raise an :class:`InputError` that names a sequence without any motion, which has no direction."""
+    for sequence in sequences:
+        if not (sequence.landmarks != sequence.landmarks[0]).any():
+            raise InputError(sequence.path, "a face that moves", f"{len(sequence.landmarks)} equal frames")
+
+
+def train(
+    split: LandmarkSplit,
+    config: MotionGANConfig,
+    places: Places,
+    *,
+    held_out: Sequence[LandmarkSequence] = (),
+    device: torch.device = torch.device("cpu"),
+    source: dict[str, Any] | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 30.0,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train a Motion3DGAN; arguments, files and result as :func:`face4d.generation.train.train`.
+
+    By one process. The test set may be empty: then the scores are those against the training set, and ``scored_on`` says so.
+    """
+    with distributed.agreement():
+        if distributed.world_size() > 1:
+            raise InputError("torchrun", "one process with --model motion3dgan", str(distributed.world_size()))
+        require_motion(split.train)
+    data, data_labels = tensors(split.train, split.labels, torch.device("cpu"))  # (N, T+1, L, 3) metres, (N,)
+    scored_on = split.test or split.train
+    test, test_labels = tensors(scored_on, split.labels, device)
+    chooser, chooser_labels = tensors(held_out, split.labels, device) if config.select == "validation" else (test, test_labels)
+
+    generator = seed_everything(config.seed)
+    model = Motion3DGAN(config, len(split.labels), data.shape[2])
+    motions = training_motions(data, data_labels, config, generator)
+    model.fit(*motions)
+    model.to(device)
+    trainer = Trainer(model, motions, config, generator, device)
+
+    def train_epoch(epoch: int) -> dict[str, float]:
+        sums: dict[str, Tensor] = {}
+        for number in range(config.steps_per_epoch):
+            done = (epoch - 1) * config.steps_per_epoch + number + 1
+            for name, value in trainer.step(done / (config.epochs * config.steps_per_epoch)):
+                sums[name] = sums.get(name, 0) + value
+        critic = config.steps_per_epoch * config.critic_steps
+        curves = {name: (value / (critic if "critic" in name else config.steps_per_epoch)).item() for name, value in sums.items()}
+        return {"loss/train": curves["loss/critic"], **curves}
+
+    def scores() -> tuple[dict[str, float], tuple[float, ...]]:
+        on_test = validate(model, test, test_labels, config.seed)
+        deciding = on_test if chooser is test else validate(model, chooser, chooser_labels, config.seed)
+        return {f"test/{name}": value for name, value in on_test.items()}, (deciding["mm_best"],)
+
+    identity = {
+        "config": config.as_dict(),
+        "labels": list(split.labels),
+        "num_landmarks": data.shape[2],
+        "frames": data.shape[1],
+        "data_digest": digest((*split.train, *held_out, *split.test)),
+    }
+    return run_epochs(
+        model,
+        trainer.optimizers,
+        generator,
+        config,
+        places,
+        kind=CHECKPOINT_KIND,
+        identity=identity,
+        record={"source": source or {}, "sets": set_names(train=split.train, held_out=held_out, test=split.test)},
+        train_epoch=train_epoch,
+        validate=scores,
+        final_scores=lambda kept: {**validate(kept, test, test_labels, config.seed), "scored_on": "test" if split.test else "training"},
+        resume=resume,
+        checkpoint_seconds=checkpoint_seconds,
+        quiet=quiet,
+    )
+
+
+class Trainer:
+    """Generator steps, each after ``config.critic_steps`` critic steps.
+
+    Args:
+        generator: of the random numbers, on the CPU.
+    """
+
+    def __init__(self, model: Motion3DGAN, motions: Motions, config: MotionGANConfig, generator: torch.Generator, device: torch.device) -> None:
+        self.model, self.config, self.random, self.device = model, config, generator, device
+        self.q = motions.q.to(device)
+        self.labels = motions.labels.to(device)
+        with torch.no_grad():  # what the critic sees of all real motions
+            self.seen = torch.cat([model.encode(part.to(device)) for part in motions.q.split(256)])
+        self.optimizers = Optimizers(
+            *(torch.optim.Adam(network.parameters(), lr=config.lr, betas=BETAS, fused=True) for network in (model.generator, model.critic))
+        )
+
+    def draw(self) -> Draw:
+        """A batch drawn with replacement."""
+        size = self.config.batch_size
+        chosen = torch.randint(len(self.labels), (size,), generator=self.random).to(self.device)
+        noise = torch.randn(size, self.config.noise_size, generator=self.random).to(self.device)
+        code = condition_code(self.labels[chosen], self.model.num_labels, self.random)
+        mix = torch.rand(size, generator=self.random).to(self.device)
+        return Draw(chosen, noise, code, mix)
+
+    def step(self, progress: float) -> Iterator[tuple[str, Tensor]]:
+        """Critic steps and one generator step; yields the losses by name."""
+        set_learning_rate(self.optimizers, self.config, progress)
+        for _ in range(self.config.critic_steps):
+            yield from self.critic_step().items()
+        yield "loss/generator", self.generator_step()
+
+    def update(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """One optimiser step with the gradients there are."""
+        if self.config.grad_clip:
+            nn.utils.clip_grad_norm_(network.parameters(), self.config.grad_clip)
+        optimizer.step()
+
+    def critic_step(self) -> dict[str, Tensor]:
+        """One step of the critic: E[made] - E[real] + penalty; the loss, and E[real] - E[made], its estimate of the distance."""
+        draw = self.draw()
+        critic = self.model.critic
+        with torch.no_grad():
+            made = self.model.seen(self.model.generator(draw.noise, draw.code))
+        real = self.seen[draw.chosen]
+        difference = critic(made, draw.code).mean() - critic(real, draw.code).mean()
+        loss = difference + self.config.penalty * gradient_penalty(critic, real, made, draw.code, draw.mix)
+        self.optimizers.critic.zero_grad()
+        loss.backward()
+        self.update(critic, self.optimizers.critic)
+        return {"loss/critic": loss.detach(), "distance/critic": -difference.detach()}
+
+    def generator_step(self) -> Tensor:
+        """One step of the generator: -E[critic] + distances to real motions of the same labels."""
+        draw = self.draw()
+        model, config = self.model, self.config
+        made = model.generator(draw.noise, draw.code)
+        seen = model.seen(made)
+        loss = -model.critic(seen, draw.code).mean()
+        if config.tangent_weight:
+            loss = loss + config.tangent_weight * (seen - self.seen[draw.chosen]).abs().mean()
+        if config.geodesic_weight:
+            loss = loss + config.geodesic_weight * geodesic_distance(model.point(made), self.q[draw.chosen], model.clip).mean()
+        self.optimizers.generator.zero_grad()
+        loss.backward()
+        self.update(model.generator, self.optimizers.generator)
+        if config.averaging:
+            with torch.no_grad():
+                torch._foreach_lerp_(list(model.averaged.parameters()), list(model.generator.parameters()), 1 - config.averaging)
+        return loss.detach()

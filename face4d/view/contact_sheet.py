@@ -1,0 +1,75 @@
+"""Contact sheets of moving meshes: one row per sequence and view, frames from left to right, one framing for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from face4d.runtime.atomic import replacing
+from face4d.view.render import contact_sheet, frame_view, render_sequence
+
+__all__ = ["chosen_frames", "face_framing_points", "mesh_sheet", "write_mesh_sheet"]
+
+
+def chosen_frames(vertices: np.ndarray, columns: int) -> np.ndarray:
+    """Numbers of ``columns`` frames of a moving mesh (T, V, 3): the first, the last, the apex, and others at equal times.
+
+    The apex is the frame farthest (mean over vertices) from the first; it replaces the frame of the equal times next to it.
+    """
+    count = len(vertices)
+    chosen = np.round(np.linspace(0, count - 1, min(columns, count))).astype(int)
+    apex = int(np.linalg.norm(vertices - vertices[0], axis=2).mean(axis=1).argmax())
+    if len(chosen) > 2 and apex not in chosen:
+        chosen[1 + np.abs(chosen[1:-1] - apex).argmin()] = apex
+    return chosen
+
+
+def face_framing_points(landmarks: np.ndarray) -> np.ndarray:
+    """Points (N, 3) that a picture of the face holds: landmarks (..., 68, 3) and, above the brows, half their height again for the forehead."""
+    points = np.asarray(landmarks, np.float64).reshape(-1, 3)
+    low, high = points.min(axis=0), points.max(axis=0)
+    top = high.copy()
+    top[1] += 0.5 * (high[1] - low[1])
+    return np.concatenate([points, [top]])
+
+
+def mesh_sheet(
+    sequences: Mapping[str, np.ndarray], faces: np.ndarray, *, columns: int = 6, size: int = 256, yaws: Sequence[float] = (0.0,),
+    landmarks: np.ndarray | None = None,
+) -> np.ndarray:
+    """One picture (H, W, 3) uint8 of several moving meshes of one topology.
+
+    Args:
+        sequences: (T, V, 3) metres by caption.
+        faces: (F, 3).
+        columns: frames per row, see :func:`chosen_frames`.
+        size: side of each picture, pixels.
+        yaws: views, degrees; each has a row per sequence.
+        landmarks: (..., 68, 3) metres; the pictures show the face they span, else the whole mesh.
+
+    Raises:
+        ValueError: no sequences, or wrong shapes.
+    """
+    if not sequences:
+        raise ValueError("sequences: expected at least one, found none")
+    pictures, captions = [], []
+    for caption, vertices in sequences.items():
+        chosen = chosen_frames(vertices, columns)
+        for yaw in yaws:
+            held = np.concatenate(list(sequences.values())) if landmarks is None else face_framing_points(landmarks)
+            framing = frame_view(held, yaw=yaw, margin=0.06 if landmarks is None else 0.25)
+            row = render_sequence(vertices[chosen], faces, size=size, yaw=yaw, framing=framing)
+            missing = columns - len(row)
+            pictures += [*row, *[np.full_like(row[0], 255)] * missing]
+            captions += [f"{caption}  {chosen[0]}", *map(str, chosen[1:]), *[""] * missing]
+    return contact_sheet(pictures, columns, captions)
+
+
+def write_mesh_sheet(path: str | Path, sequences: Mapping[str, np.ndarray], faces: np.ndarray, **options) -> None:
+    """Write :func:`mesh_sheet` as PNG, whole or not at all."""
+    sheet = mesh_sheet(sequences, faces, **options)
+    with replacing(path) as temporary:
+        Image.fromarray(sheet).save(temporary, "PNG", optimize=True)

@@ -1,0 +1,187 @@
+"""Curves of many training runs in one figure: a panel per setting, a colour and dash per size, other people's runs beside one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from face4d.evaluation.run_records import OURS, RunRecord
+from face4d.view.plots import COLOURS, DASHES, MARKERS, STYLE, exponential_average
+
+SMOOTHING = 0.2
+_FEW = 60  # points up to which single ones are marked
+_WIDE = 4.0
+_SIZES = (128, 256, 512, 1024, 2048)
+
+TAG_TITLES = {
+    "loss/train": "training loss",
+    "test/l1": "test L1 (m)",
+    "test/mse": "test MSE (m²)",
+    "test/mm": "test error (mm)",
+    "accuracy/test": "test accuracy",
+    "accuracy/train": "training accuracy",
+    "accuracy/validation": "validation accuracy",
+    "validation/mm": "validation error (mm)",
+}
+
+
+def rows_and_columns(records: Sequence[RunRecord]) -> tuple[list[tuple[str, int]], list[tuple[str, float]]]:
+    """What the panels stand for: rows by (loss, layers), columns by (preset, learning rate), the thesis' first."""
+    rows = sorted({(record.loss, record.layers) for record in records})
+    columns = sorted({(record.preset, record.lr) for record in records}, key=lambda column: (column[0] != "thesis", -column[1]))
+    return rows, columns
+
+
+def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = "", smoothing: float = 0.0) -> Figure | None:
+    """Curves over epochs of runs of one kind and data set; panels by loss or layers and by learning rate.
+
+    Colour, dash and marker tell the hidden size; one's own runs are thick, those of others thin. Panels of a row share the vertical
+    axis, unless they show the training loss, which every preset counts in its own way. An axis is logarithmic where its values span a wide range.
+
+    Args:
+        tag: which curve; empty = the one that each run is judged by.
+        smoothing: weight 0..1 of the exponential moving average's past; above 0 the raw curve stays behind it, pale.
+
+    Returns:
+        None where no run has such a curve.
+    """
+    records = [record for record in records if (tag or record.score_tag) in record.curves]
+    if not records:
+        return None
+    rows, columns = rows_and_columns(records)
+    sizes = sorted({record.hidden_size for record in records} | set(_SIZES))
+    sharing = False if tag == "loss/train" else "row"
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.2 + 3.0 * len(columns), 1.0 + 2.3 * len(rows)), layout="constrained")
+        panels = figure.subplots(len(rows), len(columns), squeeze=False, sharey=sharing)
+        for line, (loss, layers) in enumerate(rows):
+            for column, (preset, lr) in enumerate(columns):
+                axes = panels[line][column]
+                chosen = [r for r in records if (r.loss, r.layers, r.preset, r.lr) == (loss, layers, preset, lr)]
+                for record in sorted(chosen, key=lambda r: (r.origin == OURS, r.hidden_size)):
+                    _draw(axes, record, tag or record.score_tag, sizes.index(record.hidden_size), smoothing)
+                if line == 0:
+                    axes.set_title(f"{preset}, lr {lr:g}")
+                if line == len(rows) - 1:
+                    axes.set_xlabel("epoch")
+                if column == 0:
+                    row = loss.upper() if loss else f"{layers} layer{'s' if layers > 1 else ''}"
+                    quantity = tag or next(r.score_tag for r in records if (r.loss, r.layers) == (loss, layers))
+                    axes.set_ylabel(f"{row}: {TAG_TITLES.get(quantity, quantity)}")
+                beside = [r for r in records if (r.loss, r.layers) == (loss, layers)] if sharing else chosen
+                if spans_decades([value for r in beside for value in r.curves[tag or r.score_tag][1]]):
+                    axes.set_yscale("log")
+                if not chosen:
+                    axes.text(0.5, 0.5, "no run", transform=axes.transAxes, ha="center", va="center", color="#777777")
+                    axes.set_xticks([])
+                    if not sharing:
+                        axes.set_yticks([])
+        _legend(figure, records, sizes)
+        figure.suptitle(title)
+    return figure
+
+
+def spans_decades(values: Sequence[float]) -> bool:
+    """Whether finite values are all above zero and the largest is more than four times the smallest, so that a logarithmic axis shows more."""
+    finite = [value for value in values if np.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > _WIDE * min(finite)
+
+
+def _draw(axes: Axes, record: RunRecord, tag: str, number: int, smoothing: float) -> None:
+    epochs, values = record.curves[tag]
+    own = record.origin == OURS
+    colour, dash = _look(number)
+    if smoothing:
+        axes.plot(epochs, values, color=colour, alpha=0.18, linewidth=0.6)
+    marks = np.unique(np.linspace(0, len(epochs) - 1, min(len(epochs), 6)).astype(int)).tolist()
+    axes.plot(
+        epochs,
+        exponential_average(values, smoothing),
+        color=colour,
+        linestyle=dash,
+        linewidth=1.8 if own else 0.9,
+        marker=MARKERS[number % len(MARKERS)] if len(epochs) <= _FEW or own else None,
+        markevery=marks,
+        markerfacecolor=colour if own else "white",
+        markersize=4.5 if own else 3,
+    )
+
+
+def _look(number: int) -> tuple[str, str]:
+    return COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+
+
+def _legend(figure: Figure, records: Sequence[RunRecord], sizes: Sequence[int]) -> None:
+    """One legend for all panels: sizes, and whose runs where there are others'."""
+    handles = []
+    for size in sorted({record.hidden_size for record in records}):
+        colour, dash = _look(sizes.index(size))
+        marker = MARKERS[sizes.index(size) % len(MARKERS)]
+        handles.append(Line2D([], [], color=colour, linestyle=dash, marker=marker, label=f"H {size}"))
+    origins = sorted({record.origin for record in records}, key=lambda origin: (origin != OURS, origin))
+    if origins != [OURS]:
+        for origin in origins:
+            own = origin == OURS
+            looks = {"linewidth": 1.8 if own else 0.9, "marker": "o", "markerfacecolor": "#555555" if own else "white", "markersize": 4.5 if own else 3}
+            handles.append(Line2D([], [], color="#555555", label=origin, **looks))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 9), handlelength=3)
+
+
+def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] | None = None, title: str = "", quantity: str = "") -> Figure | None:
+    """Best score of each run over the hidden size: a line per origin, preset, learning rate and number of layers.
+
+    One's own runs count with the weights kept, those of others with the best of all validations.
+
+    Args:
+        records: runs of one kind, data set and loss.
+        references: horizontal lines, by name (trivial predictors).
+
+    Returns:
+        None where no run has a score.
+    """
+    series: dict[tuple, list[tuple[int, float]]] = {}
+    for record in records:
+        value = record.kept_score() if record.origin == OURS else record.best_score()
+        if value is not None:
+            key = (record.origin != OURS, record.origin, record.preset, record.layers, -record.lr)
+            series.setdefault(key, []).append((record.hidden_size, value))
+    if not series:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.2, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        for number, ((_, origin, preset, layers, lr), points) in enumerate(sorted(series.items())):
+            sizes, values = zip(*sorted(points))
+            own = origin == OURS
+            axes.plot(
+                sizes,
+                values,
+                color=COLOURS[number % len(COLOURS)],
+                linestyle=DASHES[number % len(DASHES)],
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=6 if own else 4.5,
+                linewidth=1.8 if own else 1.0,
+                markerfacecolor=COLOURS[number % len(COLOURS)] if own else "white",
+                label=f"{origin}, {preset}, lr {-lr:g}" + (f", {layers} layer{'s' if layers > 1 else ''}" if layers else ""),
+            )
+        for name, value in (references or {}).items():
+            axes.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (1, 1)))
+            axes.annotate(
+                name, (1, value), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color="#555555"
+            )
+        if spans_decades([*(value for points in series.values() for _, value in points), *(references or {}).values()]):
+            axes.set_yscale("log")
+        axes.set_xscale("log", base=2)
+        ticks = sorted({size for points in series.values() for size, _ in points})
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.xaxis.minorticks_off()
+        axes.set_xlabel("hidden size H")
+        axes.set_ylabel(quantity)
+        axes.set_title(title)
+        figure.legend(loc="outside right upper", handlelength=3)
+    return figure

@@ -1,0 +1,197 @@
+"""From landmark displacements to a moving mesh, and the mesh as the files people open: GLB, MP4, PLY frames, GIF, contact sheet."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from face4d.errors import InputError
+
+if TYPE_CHECKING:
+    from face4d.correspondence import Correspondence
+    from face4d.landmarks import LandmarkEmbedding
+
+__all__ = ["FORMATS", "DenseFace", "export_mesh", "load_dense_decoder", "load_dense_face", "parse_formats"]
+
+FORMATS = {"glb": "3D with motion", "mp4": "video", "ply": "a folder of meshes", "gif": "moving picture", "png": "contact sheet"}
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """argparse type: names of :data:`FORMATS` with commas between."""
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        raise ArgumentTypeError(f"expected some of {','.join(FORMATS)} with commas between, found {text}")
+    return names
+
+
+@dataclass(frozen=True)
+class DenseFace:
+    """A neutral face and what moves its surface.
+
+    Attributes:
+        decoder: ``decode(displacements (T, 68, 3), neutral (V, 3)) -> (T, V, 3)``, metres.
+        neutral: (V, 3) metres, of the decoder's topology.
+        faces: (F, 3) triangles of the mesh that is shown.
+        landmarks: (68, 3) metres, the neutral ones of the mesh that is shown.
+        target: (V', 3) metres, a head of another topology that is shown in place of ``neutral``, or None.
+        correspondence: how ``target`` hangs on a registered copy of the decoder's topology.
+        scale: size of the target's face over that of ``neutral``.
+    """
+
+    decoder: Any
+    neutral: np.ndarray
+    faces: np.ndarray
+    landmarks: np.ndarray
+    target: np.ndarray | None = None
+    correspondence: Correspondence | None = None
+    scale: float = 1.0
+
+    @property
+    def shown(self) -> np.ndarray:
+        """The neutral mesh that is shown, (V, 3) metres."""
+        return self.neutral if self.target is None else self.target
+
+    def move(self, displacement: np.ndarray) -> np.ndarray:
+        """Vertices (T, V, 3) float32 in metres of the mesh that is shown, for landmark displacements (T, 68, 3)."""
+        vertices = self.decoder.decode(displacement, self.neutral)
+        if self.target is None:
+            return np.asarray(vertices, np.float32)
+        moved = self.correspondence.transfer(np.asarray(vertices, np.float64) - self.neutral)
+        return (self.target + self.scale * moved).astype(np.float32)
+
+    def moved_landmarks(self, displacement: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+        """Landmarks (T, 68, 3): as generated, on another head those of its own surface."""
+        if self.correspondence is None:
+            return self.landmarks + displacement
+        from face4d.landmarks import extract
+
+        return extract(self.correspondence.embedding, vertices)
+
+
+def load_dense_decoder(path: Path, device: Any = "cpu") -> Any:
+    """A trained decoder from landmarks to meshes.
+
+    Raises:
+        InputError: no such file (says how to train one), or a checkpoint of something else.
+    """
+    if not path.is_file():
+        command = "python Sparse2Dense/main.py --dataset coma|florence|demo"
+        raise InputError(path, f"a decoder from landmarks to meshes ({command} trains one; --dense FILE names another)", "no such file")
+    from face4d.dense.decode import load_decoder
+
+    return load_decoder(path, device=device)
+
+
+def load_dense_face(
+    decoder: Any, embedding: LandmarkEmbedding, actor: Path | None, *, target: Path | None = None, target_embedding: Path | None = None
+) -> DenseFace:
+    """A face to move: an actor, another head in an actor's manner, or another head alone (then its registered copy is the actor).
+
+    Args:
+        decoder: see :func:`load_dense_decoder`.
+        embedding: the landmarks of the decoder's topology.
+        actor: neutral mesh of that topology (PLY, OBJ), metres; may be None where there is a target.
+        target: mesh of another topology (PLY, OBJ), metres.
+        target_embedding: npz of ``python -m face4d.landmarks --fit-embedding`` for the target.
+
+    Raises:
+        InputError: a mesh of another topology or with flipped faces, an embedding that was made by hand or for another mesh.
+    """
+    from face4d.correspondence import check_copy, check_target, load_correspondence
+    from face4d.landmarks import extract
+    from face4d.mesh.sequence import read_mesh
+
+    neutral = None
+    if actor is not None:
+        if actor.suffix.lower() == ".npy":
+            raise InputError(actor, "a neutral mesh (PLY, OBJ), since landmarks have no surface", "landmarks")
+        neutral, faces = read_mesh(actor)
+        check_copy(actor, neutral, faces if len(faces) else embedding.faces, embedding)
+    if target is None:
+        return DenseFace(decoder, neutral, embedding.faces, extract(embedding, neutral))
+    if target_embedding is None:
+        raise InputError(target, "--target-embedding FILE (python -m face4d.landmarks --fit-embedding makes it)", "none")
+    correspondence = load_correspondence(target_embedding)
+    copy = correspondence.registered
+    check_copy(target_embedding, copy, correspondence.registered_faces, embedding)
+    head, head_faces = read_mesh(target)
+    check_target(target, head, head_faces, correspondence)
+    neutral = copy if neutral is None else neutral
+    scale = _size(extract(embedding, copy)) / _size(extract(embedding, neutral))
+    return DenseFace(decoder, neutral, head_faces, extract(correspondence.embedding, head), head, correspondence, scale)
+
+
+def _size(landmarks: np.ndarray) -> float:
+    """Root mean square distance of landmarks (68, 3) from their middle."""
+    return float(np.sqrt(((landmarks - landmarks.mean(axis=0)) ** 2).sum(axis=1).mean()))
+
+
+def export_mesh(
+    base: Path, label: str, vertices: np.ndarray, faces: np.ndarray, formats: tuple[str, ...], *,
+    neutral: np.ndarray | None = None, landmarks: np.ndarray | None = None, fps: float = 25, size: int = 512,
+) -> list[Path]:
+    """Write a moving mesh in several formats, each file whole or not at all.
+
+    ``<base>.glb``, ``<base>.mp4``, ``<base>_mesh.gif``, ``<base>_sheet.png`` and the folder ``<base>_meshes/`` with ``<label>.000001.ply``, ... as
+    in the CoMA data set.
+
+    Args:
+        base: path without suffix.
+        vertices, faces: (T, V, 3) metres and (F, 3).
+        formats: of :data:`FORMATS`.
+        neutral: (V, 3), base mesh of the GLB; default frame 0.
+        landmarks: (..., 68, 3); pictures show the face they span, else the whole mesh.
+        fps: frames per second; a GIF has at most 50.
+        size: side of the pictures, pixels.
+
+    Returns:
+        The paths written.
+    """
+    written = []
+    if "glb" in formats:
+        from face4d.view.glb import write_glb
+
+        written.append(base.with_name(f"{base.name}.glb"))
+        write_glb(written[-1], vertices, faces, neutral=neutral, fps=fps, name=base.name)
+    if "ply" in formats:
+        written.append(base.with_name(f"{base.name}_meshes"))
+        write_frames(written[-1], label, vertices, faces)
+    if "png" in formats:
+        from face4d.view.contact_sheet import write_mesh_sheet
+
+        written.append(base.with_name(f"{base.name}_sheet.png"))
+        write_mesh_sheet(written[-1], {label: vertices}, faces, landmarks=landmarks, yaws=(0, 40), size=size // 2)
+    if "mp4" in formats or "gif" in formats:
+        from face4d.view.contact_sheet import face_framing_points
+        from face4d.view.render import frame_view, render_sequence
+
+        framing = None if landmarks is None else frame_view(face_framing_points(landmarks), margin=0.25)
+        pictures = render_sequence(vertices, faces, size=size, framing=framing)
+        if "mp4" in formats:
+            from face4d.view.video import write_mp4
+
+            written.append(base.with_name(f"{base.name}.mp4"))
+            write_mp4(written[-1], pictures, fps=fps)
+        if "gif" in formats:
+            from face4d.view.gif import write_gif
+
+            written.append(base.with_name(f"{base.name}_mesh.gif"))
+            write_gif(written[-1], pictures, fps=min(fps, 50))
+    return written
+
+
+def write_frames(folder: Path, label: str, vertices: np.ndarray, faces: np.ndarray) -> None:
+    """Write (T, V, 3) as ``<label>.000001.ply``, ...; later frames of that label, left by a longer sequence, are removed."""
+    from face4d.mesh.ply import write_ply
+    from face4d.mesh.sequence import frame_number
+
+    for number, frame in enumerate(vertices, 1):
+        write_ply(folder / f"{label}.{number:06d}.ply", frame, faces)
+    for path in folder.glob(f"{label}.??????.ply"):
+        if frame_number(path) > len(vertices):
+            path.unlink()

@@ -1,0 +1,270 @@
+"""All figures and tables of a working folder: from records of runs and scorings to PDF, PNG, GIF, tables and one page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from face4d.datasets.landmark_set import read_landmarks
+from face4d.evaluation.comparison import comparison_table, groups, runs_table, score_title
+from face4d.evaluation.run_records import OURS, RunRecord
+from face4d.evaluation.scored import Key, Scored
+from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS
+from face4d.evaluation.tables import Column, Row, filled, html_table, write_table
+from face4d.view import curves, score_plots
+from face4d.view.gallery import Tile, write_contact_sheet
+from face4d.view.plots import confusion_matrix_figure, save_figure
+from face4d.view.report import Section, embedded, write_page
+from face4d.view.strips import strip
+
+TRIVIAL = ("static neutral", "class mean")
+_JUDGED = ("real", "generated")
+_ON_FACE = ("generated", "class mean")
+GALLERY_FPS = 25
+
+
+@dataclass
+class FigureSet:
+    """What was found, where figures go, and the page that grows meanwhile.
+
+    Attributes:
+        output: folder to write to.
+        records: runs, one's own and others'.
+        scored: scorings, each with the ground truth of its sequences.
+        families: what to make: curves, strips, galleries, scores, tables, report.
+        every_subject: strips of every test subject, not of the first only.
+        written: all paths so far.
+    """
+
+    output: Path
+    records: Sequence[RunRecord]
+    scored: Sequence[tuple[Scored, dict[Key, Path]]]
+    families: Sequence[str]
+    every_subject: bool = False
+    written: list[Path] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Name and work of every step, in the order of the page."""
+        if "tables" in self.families and self.scored:
+            yield "scores", self._all_scores
+        for scored, truth in self.scored:
+            yield scored.name, lambda scored=scored, truth=truth: self._scoring(scored, truth)
+        for kind, dataset in dict.fromkeys((kind, dataset) for kind, dataset, _ in groups(self.records)):
+            yield f"{kind}s, {dataset}", lambda kind=kind, dataset=dataset: self._training(kind, dataset)
+        if "report" in self.families:
+            yield "report", self._report
+
+    def _save(self, name: str, figure: Figure, caption: str) -> str:
+        """Write a figure; returns it as HTML."""
+        png, pdf = save_figure(figure, self.output / name)
+        self.written += [png, pdf]
+        return embedded(png, caption) if "report" in self.families else ""
+
+    def _add(self, section: Section, name: str, figure: Figure | None, caption: str) -> None:
+        """Write a figure and show it in a section."""
+        if figure is not None:
+            section.blocks.append(self._save(name, figure, caption))
+
+    def _table(
+        self,
+        section: Section,
+        title: str,
+        name: str,
+        columns: Sequence[Column],
+        rows: Sequence[Row],
+        contest: Sequence[bool] | None = None,
+        across: Sequence[str] = (),
+    ) -> None:
+        """Write a table and show it in a section."""
+        if "tables" in self.families and rows:
+            self.written += write_table(self.output / "tables" / name, columns, rows, contest=contest, across=across)
+            section.heading(title)
+            section.table(html_table(columns, rows, contest=contest, across=across))
+
+    def _all_scores(self) -> None:
+        """One table over all scorings."""
+        section = Section("Scores")
+        rows = all_score_rows([scored for scored, _ in self.scored])
+        contest = [row["method"] == "generated" for row in rows]
+        section.text("Errors over frames 1 to T of the test sequences. The best generated value of a column is bold.")
+        for name, columns in (("scores", SCORE_COLUMNS), ("realism", REALISM_COLUMNS)):
+            columns = filled(columns, rows)
+            if len(columns) > 1:
+                title = "Errors and accuracy" if name == "scores" else "Realism (docs/evaluation.md defines each)"
+                self._table(section, title, name, [Column("result", "result"), *columns], rows, contest)
+        self.sections.append(section)
+
+    def _scoring(self, scored: Scored, truth: dict[Key, Path]) -> None:
+        """Figures and tables of one scored folder."""
+        section = Section(scored.name)
+        if "galleries" in self.families:
+            self._gallery(section, scored, truth)
+        if "scores" in self.families:
+            self._score_figures(section, scored, truth)
+        for key, first in (("per_label", "label"), ("per_subject", "subject"), ("per_group", "group")):
+            rows = scored.rows(key)
+            columns = method_columns(first, rows)
+            errors = [column.key for column in columns if column.key.endswith(" mm_mean")]
+            if len(columns) > 1:
+                self._table(section, f"Per {first}", f"{scored.name}_{key}", columns, rows, across=errors)
+        if "strips" in self.families:
+            self._strips(section, scored, truth)
+        if section.blocks:
+            self.sections.append(section)
+
+    def _gallery(self, section: Section, scored: Scored, truth: dict[Key, Path]) -> None:
+        keys = first_subjects(scored.generated)
+        if not keys:
+            return
+        tiles = [Tile(f"{label}, {subject}", read_landmarks(scored.generated[label, subject]), _real(truth, (label, subject))) for label, subject in keys]
+        path = self.output / scored.name / "gallery.gif"
+        write_contact_sheet(path, tiles, fps=GALLERY_FPS, columns=3)
+        self.written.append(path)
+        section.blocks.append(embedded(path, f"{scored.name}: every label, the first test subject of each"))
+
+    def _score_figures(self, section: Section, scored: Scored, truth: dict[Key, Path]) -> None:
+        base = f"{scored.name}/"
+        begin = len(section.blocks)
+        over_time = {method: values for method, values in scored.by_method("over_time").items() if method != "real"}
+        if over_time:
+            figure = score_plots.error_over_time(over_time, title=scored.name)
+            self._add(section, base + "error_over_time", figure, "Mean landmark error of each frame.")
+        face = mean_start(truth, scored.generated)
+        on_face = {method: values for method, values in scored.by_method("per_landmark").items() if method in _ON_FACE}
+        if on_face and face is not None:
+            figure = score_plots.landmark_errors(face, on_face, title=scored.name)
+            self._add(section, base + "landmark_errors", figure, "Mean error of each landmark over the test set, one scale.")
+        for method, matrix in scored.by_method("confusion").items():
+            if method in _JUDGED:
+                figure = confusion_matrix_figure(np.asarray(matrix), scored.labels, title=f"{scored.name}: {method} test sequences")
+                self._add(section, f"{base}confusion_{method}", figure, f"Confusion matrix of the {method} test sequences.")
+        features = {name: scored.features[name] for name in _JUDGED if name in scored.features}
+        if features and len(scored.features["labels"]) >= 3:
+            figure = score_plots.feature_plane(features, scored.features["labels"], scored.labels, title=scored.name)
+            caption = "The classifier's time-mean features: the two first principal components (PCA) of real and generated test sequences."
+            self._add(section, base + "features", figure, caption)
+        figures, section.blocks[begin:] = section.blocks[begin:], []
+        if figures:
+            section.grid(figures)
+
+    def _strips(self, section: Section, scored: Scored, truth: dict[Key, Path]) -> None:
+        keys = sorted(scored.generated) if self.every_subject else first_subjects(scored.generated)
+        shown = []
+        for label, subject in keys:
+            real = _real(truth, (label, subject))
+            generated = read_landmarks(scored.generated[label, subject])
+            if real is None or real.shape != generated.shape:
+                continue
+            figure = strip(real, generated, title=f"{label}, {subject}")
+            shown.append(self._save(f"{scored.name}/strips/{label}_{subject}", figure, ""))
+        if shown:
+            section.heading("Ground truth above, generated below; mean error of the frame")
+            section.grid(shown)
+
+    def _training(self, kind: str, dataset: str) -> None:
+        """Curves and tables of all runs of one kind and data set."""
+        records = [record for record in self.records if (record.kind, record.dataset) == (kind, dataset)]
+        section = Section(f"Training: {kind}s, {dataset}")
+        name = f"{kind}_{dataset}".replace(" ", "_")
+        for group in groups(records):
+            loss = group[2]
+            suffix = f"{name}_{loss}" if loss else name
+            title = f"{kind}s, {dataset}" + (f", loss {loss.upper()}" if loss else "")
+            if "curves" in self.families:
+                chosen = [record for record in records if record.loss == loss]
+                figure = curves.score_by_size(chosen, references=self._references(dataset, loss), title=title, quantity=score_title(kind, loss))
+                caption = "Ours: of the weights kept; others: the best of all their validations."
+                self._add(section, f"curves/{suffix}_by_size", figure, caption)
+            comparison, rows = comparison_table(records, group)
+            self._table(section, f"Cell by cell: {title}", f"{suffix}_comparison", comparison, rows)
+            columns, rows = runs_table(records, group)
+            self._table(section, f"All runs: {title}", f"{suffix}_runs", columns, rows)
+        if "curves" in self.families:
+            title = f"{kind}s, {dataset}"
+            figure = curves.curve_panels(records, title=f"{title}: scores on the test set")
+            self._add(section, f"curves/{name}_test", figure, "Score on the test set over epochs.")
+            figure = curves.curve_panels(records, "loss/train", title=f"{title}: training loss", smoothing=curves.SMOOTHING)
+            caption = f"Training loss as each preset counts it, exponential smoothing {curves.SMOOTHING} over the raw curve."
+            self._add(section, f"curves/{name}_training", figure, caption)
+            for tag in ("test/mm", "accuracy/train"):
+                figure = curves.curve_panels(records, tag, title=title)
+                self._add(section, f"curves/{name}_{tag.replace('/', '_')}", figure, curves.TAG_TITLES[tag] + " over epochs.")
+        for record in records:
+            if record.origin == OURS:
+                section.details(f"{record.name}: configuration", json.dumps({"config": record.config, "metrics": record.metrics}, indent=2))
+        self.sections.append(section)
+
+    def _references(self, dataset: str, loss: str) -> dict[str, float]:
+        """Scores of trivial predictors of a data set, for a generator's figure."""
+        key = {"l1": "l1", "l2": "mse"}.get(loss)
+        for scored, _ in self.scored if key else ():
+            if dataset_of(scored, self.records) == dataset:
+                return {row["method"]: row[key] for row in scored.rows("scores") if row["method"] in TRIVIAL and row.get(key) is not None}
+        return {}
+
+    def _report(self) -> None:
+        own = sum(record.origin == OURS for record in self.records)
+        others = len(self.records) - own
+        introduction = f"{len(self.scored)} scored sets of generated sequences, {own} training runs" + (f", {others} runs of others." if others else ".")
+        path = self.output / "report.html"
+        write_page(path, "Generated facial expressions", introduction, self.sections)
+        self.written.append(path)
+
+
+def first_subjects(files: dict[Key, Path]) -> list[Key]:
+    """Each label with its first subject."""
+    first: dict[str, Key] = {}
+    for label, subject in sorted(files):
+        first.setdefault(label, (label, subject))
+    return list(first.values())
+
+
+def mean_start(truth: dict[Key, Path], generated: dict[Key, Path]) -> np.ndarray | None:
+    """Mean first frame (68, 3) of the test sequences, None without any."""
+    paths = [truth.get(key, path) for key, path in sorted(generated.items())]
+    return np.mean([read_landmarks(path)[0] for path in paths], axis=0) if paths else None
+
+
+def method_columns(first: str, rows: Sequence[Row]) -> list[Column]:
+    """Columns of a table by label, subject or group: what it is about, accuracies of real and generated sequences, mean errors of all methods."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    columns = [Column(first, first)] if first in keys else []
+    columns += [Column(f"{method} accuracy", f"{method}: accuracy", ".1%") for method in _JUDGED if f"{method} accuracy" in keys]
+    suffix = " mm_mean"
+    return columns + [Column(key, f"{key.removesuffix(suffix)}: mean (mm)", ".3f") for key in keys if key.endswith(suffix)]
+
+
+def dataset_of(scored: Scored, records: Sequence[RunRecord]) -> str | None:
+    """Data set of a scoring: that of the run it was generated with, or of its classifier; None where neither run is there."""
+    names = (Path(scored.content.get(key) or "").stem for key in ("generated", "classifier"))
+    own = {record.name: record.dataset for record in records if record.origin == OURS}
+    return next((own[name] for name in (scored.name, *names) if name in own), None)
+
+
+def all_score_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Rows of all scorings: what was generated first; real and trivial rows that are equal in several scorings once."""
+    rows: list[dict[str, Any]] = [{"result": one.name, **row} for one in scored for row in one.rows("scores") if row["method"] == "generated"]
+    others: list[tuple[dict[str, Any], list[str]]] = []
+    for one in scored:
+        for row in one.rows("scores"):
+            if row["method"] == "generated":
+                continue
+            names = next((names for known, names in others if known == row), None)
+            if names is None:
+                others.append((dict(row), [one.name]))
+            else:
+                names.append(one.name)
+    for row, names in others:
+        rows.append({"result": "all" if len(names) == len(scored) > 1 else ", ".join(names), **row})
+    return rows
+
+
+def _real(truth: dict[Key, Path], key: Key) -> np.ndarray | None:
+    return read_landmarks(truth[key]) if key in truth else None

@@ -1,0 +1,85 @@
+"""Step 9: the figures and tables of everything that was trained and scored, and one page with all of it.
+
+    python figures.py
+    python figures.py --dataset demo
+    python figures.py --import-curves author_curves.csv.gz --output figures --overwrite
+    python figures.py --only strips galleries --every-subject
+
+Reads runs/ (main.py, Classification/main.py), results/*/evaluate.json (Classification/test.py), Generated_Animation/ (test.py) and
+the landmark folders. Writes figures/report.html, figures/curves/, figures/<result>/ (error over time and on the face, confusion matrices,
+features, strips/, gallery.gif) as PDF and PNG, and figures/tables/ as CSV, Markdown and LaTeX. docs/figures.md explains each.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from face4d.datasets.layout import DATASETS
+from face4d.errors import InputError
+from face4d.runtime import cli
+
+FAMILIES = ("curves", "strips", "galleries", "scores", "tables", "report")
+
+
+def build_parser() -> ArgumentParser:
+    parser = cli.parser(__doc__)
+    data = parser.add_argument_group("input")
+    data.add_argument("--dataset", choices=DATASETS, help="picks the defaults of all folders (default: those of coma and florence)")
+    data.add_argument("--runs", type=Path, metavar="DIR", help="run records, at any depth (default: runs)")
+    data.add_argument("--results", type=Path, metavar="DIR", help="scorings (default: results)")
+    data.add_argument("--generated", type=Path, metavar="DIR", help="generated folders (default: Generated_Animation)")
+    data.add_argument(
+        "--landmarks", type=Path, nargs="+", metavar="DIR", help="ground truth (default: what was scored, and the data sets' landmark folders)"
+    )
+    data.add_argument(
+        "--import-curves", type=Path, nargs="+", default=[], metavar="FILE", help="other people's runs: CSV (.gz) with run,tag,step,value"
+    )
+    what = parser.add_argument_group("output")
+    what.add_argument("--output", type=Path, metavar="DIR", help="default: figures")
+    what.add_argument("--only", nargs="+", choices=FAMILIES, metavar="FAMILY", help=f"make only these: {', '.join(FAMILIES)}")
+    cli.add_switch(what, "every-subject", False, "strips of every test subject, not of each label's first only")
+    cli.add_run_flags(parser, "overwrite", "dry-run", "quiet")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+
+    from tqdm import tqdm
+
+    from face4d.evaluation.run_records import read_imported, read_runs
+    from face4d.evaluation.scored import find_scored, truth_files
+    from face4d.view.figure_set import FigureSet
+
+    defaults = DATASETS[args.dataset or "florence"]
+    runs, generated = args.runs or defaults.runs, args.generated or defaults.generated
+    root = defaults.runs.parent
+    results, output = args.results or root / "results", args.output or root / "figures"
+    for flag, folder in (("--runs", args.runs), ("--results", args.results), ("--generated", args.generated)):
+        if folder is not None and not folder.is_dir():
+            raise InputError(folder, f"a folder for {flag}", "no such folder")
+    cli.refuse_overwrite(output, args.overwrite or args.dry_run)
+    records = [*read_runs(runs), *(record for path in args.import_curves for record in read_imported(path))]
+    scored = find_scored(results, generated)
+    if not records and not scored:
+        raise InputError(runs, f"runs, or scorings in {results}", "none")
+    folders = args.landmarks or [DATASETS[name].landmarks for name in ([args.dataset] if args.dataset else DATASETS)]
+    figures = FigureSet(output, records, [(one, truth_files(one, folders)) for one in scored], args.only or FAMILIES, args.every_subject)
+    if args.dry_run:
+        print(f"would write figures of {len(records)} runs and {len(scored)} scorings to {output}")
+        return
+    steps = list(figures.steps())
+    with tqdm(steps, "figures", disable=args.quiet, dynamic_ncols=True) as bar:
+        for name, work in bar:
+            bar.set_postfix_str(name)
+            work()
+    suffixes = [path.suffix[1:] for path in figures.written]
+    if not args.quiet:
+        print(", ".join(f"{suffixes.count(suffix)} {suffix}" for suffix in dict.fromkeys(suffixes)))
+    cli.report_written([output / "report.html"] if "report" in figures.families else [output])
+
+
+if __name__ == "__main__":
+    cli.run(main)

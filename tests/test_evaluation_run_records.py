@@ -1,0 +1,149 @@
+import gzip
+import json
+
+import pytest
+
+from face4d.errors import InputError
+from face4d.evaluation.comparison import comparison_table, groups, runs_table
+from face4d.evaluation.run_records import RunRecord, parse_run_name, read_imported, read_runs
+
+HEADER = "run,tag,step,value\n"
+CURVES = HEADER + "".join(
+    f"{run},{tag},{step},{value}\n"
+    for run, tag, step, value in [
+        ("L1_1200_0.0001_128_COMA_Florence_08-18-2023_19:49", "Loss/COMA_Florence/train", 1, 0.7),
+        ("L1_1200_0.0001_128_COMA_Florence_08-18-2023_19:49", "Loss/COMA_Florence/validation", 50, 0.0004),
+        ("L1_1200_0.0001_128_COMA_Florence_08-18-2023_19:49", "Loss/COMA_Florence/validation", 100, 0.0005),
+        ("L1_1200_1e-05_128_COMA_Florence_08-18-2023_19:50", "Loss/COMA_Florence/validation", 50, 0.0003),
+        ("Classification_2_1e-05_256_COMA_08-22-2023_09:36", "Classification/COMA/Validation_Accuracy", 50, 0.3),
+        ("Classification_2_1e-05_256_COMA_08-22-2023_09:36", "Classification/COMA/Validation_loss_train", 1, 2.4),
+        ("Classification_2_1e-05_256_COMA_FULL_FRAME_08-22-2023_09:36", "Classification/COMA_FULL_FRAME/Validation_Accuracy", 50, 0.4),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("L2_1200_1e-05_2048_COMA_Florence_08-19-2023_12:54", ("generator", "florence", "thesis", 1e-5, 2048, "l2")),
+        ("L1_1200_0.0001_128_COMA", ("generator", "coma", "thesis", 1e-4, 128, "l1")),
+        ("Classification_3_0.0001_512_COMA_08-22-2023_09:36", ("classifier", "coma", "thesis", 1e-4, 512, 3)),
+        ("Classification_1_0.0001_128_COMA_FULL_FRAME_08-22-2023_09:36", ("classifier", "coma full frame", "thesis", 1e-4, 128, 1)),
+        ("florence_default_l1_0.004_128", ("generator", "florence", "default", 4e-3, 128, "l1")),
+        ("classifier_coma_thesis_2_1e-05_256", ("classifier", "coma", "thesis", 1e-5, 256, 2)),
+    ],
+)
+def test_names_of_runs_tell_their_cell(name, expected):
+    found = parse_run_name(name)
+    assert (found["kind"], found["dataset"], found["preset"], found["lr"], found["hidden_size"]) == expected[:5]
+    assert found.get("loss", found.get("layers")) == expected[5]
+
+
+@pytest.mark.parametrize("name", ["tag", "L3_1200_0.1_128_COMA", "L1_1200_fast_128_COMA", "run7", ""])
+def test_other_names_tell_nothing(name):
+    assert parse_run_name(name) is None
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_import_of_curves_gives_them_our_tags(tmp_path, zipped):
+    path = tmp_path / ("someone_curves.csv" + ".gz" * zipped)
+    path.write_bytes(gzip.compress(CURVES.encode()) if zipped else CURVES.encode())
+    records = read_imported(path)
+    assert [record.name for record in records[:2]] == ["L1_1200_0.0001_128_COMA_Florence", "L1_1200_1e-05_128_COMA_Florence"]
+    assert {record.origin for record in records} == {"someone"}
+    first = records[0]
+    assert first.curves == {"loss/train": ([1], [0.7]), "test/l1": ([50, 100], [0.0004, 0.0005])}
+    assert (first.best_score(), first.kept_score()) == (0.0004, 0.0005)
+    classifier = next(record for record in records if record.dataset == "coma")
+    assert classifier.curves == {"accuracy/test": ([50], [0.3]), "loss/train": ([1], [2.4])} and classifier.layers == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a,b\n1,2\n", ["the columns run,tag,step,value", "a,b"]),
+        (b"", ["an empty file"]),
+        (HEADER.encode(), ["none below the header"]),
+        (HEADER.encode() + b"L1_1200_0.0001_128_COMA,Loss/COMA/train,one,0.1\n", ["line 2", "one"]),
+        (HEADER.encode() + b"L1_1200_0.0001_128_COMA,Loss/COMA/train,1\n", ["line 2"]),
+        (HEADER.encode() + b"mine,Loss/COMA/train,1,0.1\n", ["names of runs like", "found mine"]),
+        (b"\x1f\x8bbroken", ["unreadable"]),
+        (gzip.compress(CURVES.encode())[:60], ["unreadable"]),
+        (b"\xff\xfe\x00", ["unreadable"]),
+    ],
+)
+def test_bad_files_of_curves_are_one_line(tmp_path, content, words):
+    path = tmp_path / "curves.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_imported(path)
+    assert caught.value.path == str(path) and all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_missing_file_of_curves(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_imported(tmp_path / "none.csv")
+
+
+def test_of_two_runs_of_a_cell_the_longer_stays(tmp_path):
+    rows = [("08-21-2023_16:51", 1), ("08-21-2023_17:00", 3)]
+    text = "".join(f"L1_1200_0.0001_128_COMA_{date},Loss/COMA/train,{step},0.{step}\n" for date, count in rows for step in range(1, count + 1))
+    (tmp_path / "a.csv").write_text(HEADER + text)
+    (record,) = read_imported(tmp_path / "a.csv")
+    assert record.curves["loss/train"][0] == [1, 2, 3]
+
+
+def test_the_authors_curves(shared_data):
+    records = read_imported(shared_data / "author_curves.csv.gz")
+    assert [sum(r.kind == kind and r.dataset == name for r in records) for kind in ("generator", "classifier") for name in ("coma", "florence")] == [20, 20, 24, 16]
+    best = min(r.best_score() for r in records if r.dataset == "florence" and r.loss == "l2")
+    assert best == pytest.approx(9.43e-7, rel=1e-3)
+
+
+def test_own_runs_are_read_at_any_depth(tmp_path):
+    config = {"lr": 0.004, "hidden_size": 8, "epochs": 2, "loss": "l2", "network": "thesis"}
+    run = tmp_path / "grid" / "a"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"config": config, "source": {"dataset": "florence"}}))
+    (run / "curves.csv").write_text("epoch,tag,value\n1,test/mse,3e-06\n2,test/mse,2e-06\n")
+    (tmp_path / "s2d").mkdir()
+    (tmp_path / "s2d" / "config.json").write_text('{"config": {"filters": [1]}}')
+    (record,) = read_runs(tmp_path)
+    assert (record.name, record.kind, record.dataset, record.preset, record.loss) == ("a", "generator", "florence", "thesis", "l2")
+    assert record.best_score() == record.kept_score() == 2e-6
+    (run / "metrics.json").write_text('{"mse": 2.5e-06}')
+    assert read_runs(tmp_path)[0].kept_score() == 2.5e-6
+    (run / "config.json").write_text("{")
+    with pytest.raises(InputError, match="config.json"):
+        read_runs(tmp_path)
+
+
+def generator(origin, lr, size, values, preset="thesis", **more):
+    curves = {"test/l1": ([50 * (k + 1) for k in range(len(values))], values)}
+    return RunRecord(f"{origin}{lr}{size}", origin, "generator", "florence", preset, lr, size, "l1", curves=curves, **more)
+
+
+def test_comparison_meets_the_same_rate_or_the_better_one():
+    records = [
+        generator("author", 1e-4, 128, [5.0, 4.0, 6.0]),
+        generator("author", 1e-5, 128, [3.0]),
+        generator("ours", 1e-4, 128, [4.5]),
+        generator("ours", 4e-3, 128, [2.9], preset="default", metrics={"l1": 3.5}),
+        generator("ours", 4e-3, 512, [1.0], preset="default"),  # no such cell of the author
+    ]
+    assert groups(records) == [("generator", "florence", "l1")]
+    columns, rows = comparison_table(records, groups(records)[0])
+    assert [(row["run"], row["ours"], row["theirs"], row["other_lr"], row["better"]) for row in rows] == [
+        ("ours0.0001128", 4.5, 4.0, 1e-4, "no"),
+        ("ours0.004128", 3.5, 3.0, 1e-5, "no"),
+    ]
+    assert rows[0]["ratio"] == 4.5 / 4.0 and "layers" not in [column.key for column in columns]
+    _, rows = runs_table(records, groups(records)[0])
+    assert [row["kept"] if row["kept"] is not None else row["best"] for row in rows] == [1.0, 3.0, 3.5, 4.0, 4.5]
+
+
+def test_runs_without_scores_are_in_the_table_and_last():
+    records = [generator("ours", 1e-4, 128, []), generator("author", 1e-4, 128, [2.0])]
+    _, rows = runs_table(records, groups(records)[0])
+    assert [row["origin"] for row in rows] == ["author", "ours"]
+    assert comparison_table(records, groups(records)[0])[1] == []

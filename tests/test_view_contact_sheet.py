@@ -1,0 +1,39 @@
+"""Contact sheets of moving meshes: which frames, and where."""
+
+import numpy as np
+from PIL import Image
+
+from face4d.view.contact_sheet import chosen_frames, face_framing_points, mesh_sheet, write_mesh_sheet
+from tests.test_view_render import ball
+
+
+def growing(apex, frames=21):
+    vertices, faces = ball(rows=8)
+    size = 1 - np.abs(np.arange(frames) - apex) / frames
+    return vertices * (1 + 0.5 * size - 0.5 * size[0])[:, None, None], faces
+
+
+def test_first_apex_and_last_are_there():
+    for apex in (11, 13, 17):
+        chosen = chosen_frames(growing(apex)[0], 5)
+        assert chosen[0] == 0 and chosen[-1] == 20 and apex in chosen and len(chosen) == 5 and (np.diff(chosen) > 0).all()
+    assert chosen_frames(growing(1, 3)[0], 6).tolist() == [0, 1, 2]
+
+
+def test_rows_are_sequences_and_views_under_one_framing(tmp_path):
+    vertices, faces = growing(10)
+    still = np.repeat(vertices[:1], 21, axis=0)
+    sheet = mesh_sheet({"still": still, "growing": vertices}, faces, columns=3, size=64, yaws=(0, 90))
+    assert sheet.shape == (4 * 68 - 4, 3 * 68 - 4, 3)
+    drawn = lambda row, column: (sheet[68 * row + 24 : 68 * row + 64, 68 * column : 68 * column + 64] < 200).any(axis=2).sum()  # noqa: E731
+    assert drawn(0, 0) == drawn(0, 1) == drawn(0, 2) > 100  # no motion
+    assert drawn(2, 1) > 1.2 * drawn(2, 0) and drawn(2, 0) == drawn(0, 0)
+    write_mesh_sheet(tmp_path / "a.png", {"growing": vertices}, faces, columns=3, size=64)
+    assert Image.open(tmp_path / "a.png").size == (200, 64)
+
+
+def test_framing_holds_landmarks_and_forehead():
+    landmarks = np.array([[0.0, -0.06, 0], [0.0, 0.02, 0], [0.05, 0, 0]])
+    points = face_framing_points(landmarks[None])
+    np.testing.assert_allclose(points[:3], landmarks)
+    assert points[3, 1] == 0.06

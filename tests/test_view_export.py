@@ -1,0 +1,176 @@
+"""From displacements to files, with a decoder that can be computed by hand; and test.py's way there."""
+
+import runpy
+import shutil
+
+import numpy as np
+import pytest
+
+from face4d.errors import InputError
+from face4d.landmarks import extract, load_embedding, save_embedding
+from face4d.mesh.ply import write_ply
+from face4d.mesh.sequence import frame_paths, read_mesh, read_sequence
+from face4d.view.export import export_mesh, load_dense_decoder, load_dense_face, parse_formats
+from tests.conftest import REPOSITORY, toy_sequence, write_landmarks
+from tests.test_correspondence import embedding_of
+
+pytest.importorskip("pygltflib")
+pytest.importorskip("imageio_ffmpeg")
+
+
+class Spread:
+    """A decoder that moves every vertex as the landmark closest to it in the neutral face."""
+
+    def __init__(self, embedding):
+        self.embedding = embedding
+
+    def decode(self, displacements, neutral):
+        points = extract(self.embedding, neutral)
+        nearest = np.linalg.norm(neutral[:, None] - points, axis=2).argmin(axis=1)
+        return (neutral + displacements[:, nearest]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working folder: two heads of one shape and their link, a generator trained for a moment on landmarks of the coarse head."""
+    from face4d.correspondence import fit_embedding, save_correspondence
+    from face4d.datasets.demo.head import demo_head
+    from face4d.datasets.landmark_set import load_split
+    from face4d.generation.config import PRESETS
+    from face4d.generation.train import train
+    from face4d.runtime.run_folder import RunFolder
+    from face4d.runtime.training import Places
+
+    folder = tmp_path_factory.mktemp("export")
+    coarse, fine = demo_head(0), demo_head(1)
+    own = embedding_of(coarse)
+    save_embedding(folder / "own.npz", own)
+    (folder / "actors").mkdir()
+    for subject in ("CH01", "CH03", "me"):
+        write_ply(folder / "actors" / f"{subject}.ply", coarse.mean, coarse.faces)
+    write_ply(folder / "turned.ply", coarse.mean, coarse.faces[:, ::-1])
+    write_ply(folder / "head.ply", fine.mean, fine.faces)
+    save_correspondence(folder / "head.npz", fit_embedding(own, coarse.mean, fine.mean, fine.faces))
+    landmarks = write_landmarks(folder / "landmarks", ("Happy", "Rage"), ("CH01", "CH03"), 9)
+    face = extract(own, coarse.mean)
+    for path in landmarks.iterdir():
+        motion = np.load(path)
+        np.save(path, (face + motion - motion[0]).astype(np.float32))
+    split = load_split(landmarks, test_subjects=("CH01",))
+    config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 2})
+    source = {"dataset": "florence", "landmarks": "landmarks", "test_subjects": ["CH01"], "landmark_embedding": "own.npz"}
+    train(split, config, Places(folder / "models" / "x.pt", RunFolder(folder / "runs" / "x")), quiet=True, source=source)
+    np.save(folder / "me.npy", toy_sequence(0, 8, 3)[0])
+    (folder / "models" / "dense_florence_regional.pt").write_bytes(b"stands for a decoder")
+    return folder
+
+
+@pytest.fixture
+def script(place, monkeypatch):
+    """test.py's main, in the working folder, with a decoder computed by hand."""
+    decode = pytest.importorskip("face4d.dense.decode")
+    monkeypatch.setattr(decode, "load_decoder", lambda path, device="cpu": Spread(load_embedding(place / "own.npz")))
+    monkeypatch.chdir(place)
+    main = runpy.run_path(str(REPOSITORY / "test.py"))["main"]
+    yield lambda *arguments: main(["--checkpoint", "models/x.pt", "--quiet", "--size", "64", *arguments])
+    shutil.rmtree(place / "Generated_Animation", ignore_errors=True)
+
+
+def test_one_command_from_a_label_to_all_files(place, script):
+    script("--actor", "actors/me.ply", "--label", "Happy", "--dense", "--export", "glb,mp4,ply,gif,png")
+    folder = place / "Generated_Animation" / "x_own" / "me_Happy"
+    names = ["Happy_me.gif", "Happy_me.glb", "Happy_me.mp4", "Happy_me.npy", "Happy_me_mesh.gif", "Happy_me_meshes", "Happy_me_sheet.png"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    vertices, faces = read_sequence(frame_paths(folder / "Happy_me_meshes"))
+    neutral, own_faces = read_mesh(place / "actors" / "me.ply")
+    landmarks = np.load(folder / "Happy_me.npy")
+    np.testing.assert_array_equal(faces, own_faces)
+    np.testing.assert_array_equal(vertices[0], neutral)
+    decoder = Spread(load_embedding(place / "own.npz"))
+    np.testing.assert_allclose(vertices, decoder.decode(landmarks - landmarks[0], neutral), atol=1e-6)
+    assert np.ptp(vertices, axis=0).max() > 1e-5
+    with pytest.raises(InputError, match="--overwrite"):
+        script("--actor", "actors/me.ply", "--label", "Happy", "--dense")
+
+
+def test_another_head_makes_the_motion(place, script):
+    arguments = ["--label", "Rage", "--dense", "--target", "head.ply", "--target-embedding", "head.npz", "--export", "ply", "--no-gif"]
+    script(*arguments, "--output", "alone")
+    script(*arguments, "--output", "acted", "--actor", "actors/me.ply")
+    alone, faces = read_sequence(frame_paths(place / "alone" / "head_Rage" / "Rage_head_meshes"))
+    acted, _ = read_sequence(frame_paths(place / "acted" / "head_Rage" / "Rage_head_meshes"))
+    target, target_faces = read_mesh(place / "head.ply")
+    np.testing.assert_array_equal(faces, target_faces)
+    np.testing.assert_array_equal(alone[0], target)
+    np.testing.assert_allclose(acted, alone, atol=1e-6)  # the actor is the registered copy
+
+    landmarks = np.load(place / "alone" / "head_Rage" / "Rage_head.npy")
+    np.testing.assert_allclose(landmarks, extract(load_embedding(place / "head.npz"), alone), atol=1e-6)
+    shutil.rmtree(place / "alone"), shutil.rmtree(place / "acted")
+
+
+def test_an_actor_of_another_size_moves_a_head_in_proportion(place):
+
+    own = load_embedding(place / "own.npz")
+    neutral, faces = read_mesh(place / "actors" / "me.ply")
+    write_ply(place / "small.ply", 0.8 * neutral, faces)
+    displacement = np.random.default_rng(0).normal(0, 1e-3, (2, 68, 3)).astype(np.float32)
+    options = {"target": place / "head.ply", "target_embedding": place / "head.npz"}
+    full, small = (load_dense_face(Spread(own), own, place / name, **options) for name in ("actors/me.ply", "small.ply"))
+    assert small.scale == pytest.approx(1.25, abs=1e-4) and full.scale == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(small.move(0.8 * displacement), full.move(displacement), atol=1e-5)
+
+
+def test_the_test_set_takes_its_neutral_meshes_from_actors(place, script):
+    with pytest.raises(InputError, match=r"--dense: expected --actors DIR"):
+        script("--dense")
+    script("--dense", "--actors", "actors", "--export", "ply", "--no-gif")
+    folder = place / "Generated_Animation" / "x"
+    assert sorted(path.name for path in folder.iterdir()) == ["CH01_Happy", "CH01_Rage"]
+    vertices, _ = read_sequence(frame_paths(folder / "CH01_Rage" / "Rage_CH01_meshes"))
+    assert vertices.shape[0] == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--actor", "head.ply", "--label", "Happy", "--dense"], "head.ply: expected the topology of the landmarks"),
+        (["--actor", "turned.ply", "--label", "Happy", "--dense"], "turned.ply: .*flipped"),
+        (["--actor", "me.npy", "--label", "Happy", "--dense"], "me.npy: expected a neutral mesh .* no surface"),
+        (["--actor", "actors/me.ply", "--label", "Happy", "--dense", "models/none.pt"], "models/none.pt: .*Sparse2Dense/main.py.*no such file"),
+        (["--label", "Happy", "--dense", "--target", "head.ply"], "head.ply: expected --target-embedding FILE .*--fit-embedding"),
+        (["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "none.npz"], "none.npz: .*no such file"),
+        (["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "own.npz"], "own.npz: .*--fit-embedding"),
+        (["--label", "Happy", "--dense", "--target", "actors/me.ply", "--target-embedding", "head.npz"], "me.ply: expected the mesh .* fitted to"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(place, script, arguments, words):
+    with pytest.raises(InputError, match=words):
+        script(*arguments)
+    assert not (place / "Generated_Animation").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--label", "Happy"], ["--actor", "me.npy"], ["--export", "glb"], ["--dense", "--export", "obj"]])
+def test_flags_that_do_not_go_together(script, arguments, capsys):
+    with pytest.raises(SystemExit):
+        script(*arguments)
+    assert "error:" in capsys.readouterr().err
+
+
+def test_formats():
+    assert parse_formats("glb, MP4,glb") == ("glb", "mp4")
+    with pytest.raises(Exception, match="glb,mp4,ply,gif,png"):
+        parse_formats("glb,obj")
+
+
+def test_a_shorter_sequence_leaves_no_old_frames(tmp_path):
+    vertices, faces = np.random.default_rng(0).normal(size=(5, 4, 3)), np.array([[0, 1, 2], [0, 2, 3]])
+    export_mesh(tmp_path / "a", "x", vertices, faces, ("ply",))
+    (tmp_path / "a_meshes" / "mine.txt").write_text("stays")
+    export_mesh(tmp_path / "a", "x", vertices[:2], faces, ("ply",))
+    assert sorted(path.name for path in (tmp_path / "a_meshes").iterdir()) == ["mine.txt", "x.000001.ply", "x.000002.ply"]
+
+
+def test_missing_decoder_says_how_to_train_one(tmp_path):
+    with pytest.raises(InputError, match="Sparse2Dense/main.py"):
+        load_dense_decoder(tmp_path / "none.pt")

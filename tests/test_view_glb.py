@@ -1,0 +1,174 @@
+"""The GLB read back and evaluated as a viewer does, against the meshes that went in."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from face4d.view.glb import morph_targets, write_glb
+
+pygltflib = pytest.importorskip("pygltflib")
+
+
+@pytest.fixture(scope="module")
+def moving():
+    """(30, V, 3) and faces of the demo head opening its mouth."""
+    from face4d.datasets.demo.head import demo_head
+    from face4d.datasets.demo.write import demo_sequence
+
+    head = demo_head(0)
+    return demo_sequence(head, 27, 1, "mouth-extreme", 30), head.faces
+
+
+class Viewer:
+    """Reads a GLB by its own tables and evaluates the animation at a time, as the specification says."""
+
+    def __init__(self, path):
+        self.file = pygltflib.GLTF2().load(str(path))
+        self.mesh = self.file.meshes[self.file.nodes[self.file.animations[0].channels[0].target.node].mesh]
+        self.primitive = self.mesh.primitives[0]
+        sampler = self.file.animations[0].samplers[0]
+        assert sampler.interpolation == "LINEAR"
+        self.times = self.array(sampler.input)
+        self.weights = self.array(sampler.output).reshape(len(self.times), -1)
+
+    def array(self, number):
+        accessor = self.file.accessors[number]
+        view = self.file.bufferViews[accessor.bufferView]
+        assert view.byteOffset % 4 == 0
+        width = {"SCALAR": 1, "VEC3": 3}[accessor.type]
+        kind = {5123: "<u2", 5125: "<u4", 5126: "<f4"}[accessor.componentType]
+        values = np.frombuffer(self.file.binary_blob(), kind, accessor.count * width, view.byteOffset).reshape(-1, width)
+        if accessor.min:
+            assert values.min(axis=0).tolist() == accessor.min and values.max(axis=0).tolist() == accessor.max
+        return values if width > 1 else values.ravel()
+
+    def at(self, seconds, name="POSITION"):
+        weights = np.array([np.interp(seconds, self.times, column) for column in self.weights.T], np.float32)
+        base = self.array(getattr(self.primitive.attributes, name))
+        return base + sum(weight * self.array(target[name]) for weight, target in zip(weights, self.primitive.targets))
+
+
+def test_every_frame_is_within_the_stated_error(moving, tmp_path):
+    vertices, faces = moving
+    summary = write_glb(tmp_path / "a.glb", vertices, faces, fps=30)
+    viewer = Viewer(tmp_path / "a.glb")
+    np.testing.assert_array_equal(viewer.array(viewer.primitive.indices).reshape(-1, 3), faces)
+    np.testing.assert_allclose(viewer.times, np.arange(30) / 30, rtol=1e-6)
+    bounded = [viewer.primitive.attributes.POSITION, viewer.file.animations[0].samplers[0].input]
+    assert all(viewer.file.accessors[number].min for number in (*bounded, *(target["POSITION"] for target in viewer.primitive.targets)))
+    errors = [1e3 * np.linalg.norm(viewer.at(time) - frame, axis=1).max() for time, frame in zip(viewer.times, vertices)]
+    assert max(errors) == pytest.approx(summary.max_error_mm, abs=2e-4) and summary.max_error_mm < 0.05
+    said = viewer.mesh.extras
+    assert said["components"] == summary.components == len(said["targetNames"]) == viewer.weights.shape[1]
+    assert said["max_error_mm"] == pytest.approx(summary.max_error_mm, abs=1e-6) and said["frames"] == 30
+    assert 1 < summary.components < 15 and summary.bytes == (tmp_path / "a.glb").stat().st_size
+    halfway = viewer.at((viewer.times[9] + viewer.times[10]) / 2)
+    np.testing.assert_allclose(halfway, (vertices[9] + vertices[10]) / 2, atol=6e-5)
+
+
+def test_a_dark_layer_inside_moves_along(moving, tmp_path):
+    vertices, faces = moving
+    write_glb(tmp_path / "a.glb", vertices, faces)
+    viewer = Viewer(tmp_path / "a.glb")
+    assert [channel.target.node for channel in viewer.file.animations[0].channels] == [0, 1]
+    skin, inside = (mesh.primitives[0] for mesh in viewer.file.meshes)
+    assert inside.targets == skin.targets
+    np.testing.assert_array_equal(viewer.array(inside.indices).reshape(-1, 3), faces[:, ::-1])
+    moved_in = viewer.array(skin.attributes.POSITION) - viewer.array(inside.attributes.POSITION)
+    np.testing.assert_allclose(moved_in, 5e-4 * viewer.array(skin.attributes.NORMAL), atol=1e-7)
+    assert max(viewer.file.materials[inside.material].pbrMetallicRoughness.baseColorFactor[:3]) < 0.1
+
+
+def test_normals_follow_the_motion(moving, tmp_path):
+    from face4d.view.render import vertex_normals
+
+    vertices, faces = moving
+    write_glb(tmp_path / "a.glb", vertices, faces)
+    viewer, apex = Viewer(tmp_path / "a.glb"), int(np.linalg.norm(vertices - vertices[0], axis=2).sum(axis=1).argmax())
+    shown, true = viewer.at(viewer.times[apex], "NORMAL"), vertex_normals(vertices[apex], faces)
+    shown /= np.linalg.norm(shown, axis=1, keepdims=True)
+    base = vertex_normals(vertices[0], faces)
+    degrees = lambda a, b: np.rad2deg(np.arccos(np.clip((a * b).sum(axis=1), -1, 1)))  # noqa: E731
+    assert np.sqrt(np.mean(degrees(shown, true) ** 2)) < 0.2 * np.sqrt(np.mean(degrees(base, true) ** 2))
+
+
+def test_fewest_components_and_exact_rank():
+    draw = np.random.default_rng(0)
+    displacement = np.einsum("tk,kvc->tvc", draw.normal(size=(20, 3)), draw.normal(size=(3, 50, 3))) * 1e-2
+    found = morph_targets(displacement)
+    assert found.targets.shape == (3, 50, 3) and found.max_error_mm < 1e-4
+    np.testing.assert_allclose(np.abs(found.weights).max(axis=0), 1)
+    assert (found.weights.max(axis=0) == 1).all()
+    assert len(morph_targets(displacement, 1e3).targets) == 1
+    noisy = displacement + draw.normal(size=displacement.shape) * 1e-4
+    loose, tight = morph_targets(noisy, 0.2), morph_targets(noisy, 0.02)
+    assert loose.max_error_mm < 0.2 and tight.max_error_mm < 0.02 and len(loose.targets) < len(tight.targets) <= 20
+    left = noisy.reshape(20, -1) - loose.weights[:, :-1] @ loose.targets[:-1].reshape(len(loose.targets) - 1, -1)
+    assert 1e3 * np.linalg.norm(left.reshape(20, 50, 3), axis=2).max() >= 0.2  # one component less is not enough
+
+
+def test_a_face_that_rests_and_a_single_frame(moving, tmp_path):
+    vertices, faces = moving
+    for frames in (1, 3):
+        summary = write_glb(tmp_path / "a.glb", np.repeat(vertices[:1], frames, axis=0), faces)
+        assert summary.components == 1 and summary.max_error_mm < 1e-4
+        assert np.abs(Viewer(tmp_path / "a.glb").at(0) - vertices[0]).max() < 1e-6
+
+
+def test_sixty_full_frames_stay_below_eight_megabytes(tmp_path):
+    draw = np.random.default_rng(1)
+    vertices = draw.normal(0, 0.05, (5023, 3)) + draw.normal(0, 1e-3, (60, 5023, 3))  # noise: nothing can be left out
+    summary = write_glb(tmp_path / "a.glb", vertices, draw.integers(0, 5023, (9976, 3)), neutral=vertices[0])
+    assert summary.components >= 59 and summary.bytes <= 8_000_000
+    long = write_glb(tmp_path / "b.glb", np.concatenate([vertices, vertices[:15, ::-1]]), draw.integers(0, 5023, (9976, 3)))
+    assert summary.morph_normals and not long.morph_normals
+
+
+def test_colors_material_and_neutral(moving, tmp_path):
+    vertices, faces = moving
+    colors = np.full(vertices.shape[1:], 0.25)
+    write_glb(tmp_path / "a.glb", vertices[10:], faces, neutral=vertices[0], colors=colors)
+    viewer = Viewer(tmp_path / "a.glb")
+    assert (viewer.array(viewer.primitive.attributes.COLOR_0) == 0.25).all()
+    assert viewer.file.materials[0].doubleSided
+    np.testing.assert_array_equal(viewer.array(viewer.primitive.attributes.POSITION), vertices[0].astype(np.float32))
+    assert 1e3 * np.linalg.norm(viewer.at(0) - vertices[10], axis=1).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vertices": np.zeros((4, 3))}, "vertices"),
+        ({"vertices": np.full((2, 4, 3), np.nan)}, "finite"),
+        ({"faces": np.array([[0, 1, 4]])}, "below 4"),
+        ({"neutral": np.zeros((5, 3))}, "neutral"),
+        ({"colors": np.zeros((4, 4))}, "colors"),
+        ({"fps": 0}, "fps"),
+        ({"tolerance_mm": 0}, "tolerance_mm"),
+    ],
+)
+def test_wrong_input_is_refused(tmp_path, change, words):
+    arguments = {"vertices": np.zeros((2, 4, 3)), "faces": np.array([[0, 1, 2]])} | change
+    with pytest.raises(ValueError, match=words):
+        write_glb(tmp_path / "a.glb", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_khronos_validator_finds_nothing(moving, tmp_path):
+    """Runs where node and the package gltf-validator are (npm install gltf-validator, NODE_PATH where it is not global)."""
+    if not shutil.which("node"):
+        pytest.skip("needs node")
+    script = "const v=require('gltf-validator');v.validateBytes(new Uint8Array(require('fs').readFileSync(process.argv[1])))"
+    script += ".then(r=>console.log(JSON.stringify(r.issues)))"
+    vertices, faces = moving
+    for number, colors in enumerate((None, np.full(vertices.shape[1:], 0.5))):
+        path = tmp_path / f"{number}.glb"
+        write_glb(path, vertices, faces, colors=colors)
+        result = subprocess.run(["node", "-e", script, str(path)], capture_output=True, text=True)
+        if "Cannot find module" in result.stderr:
+            pytest.skip("needs npm's gltf-validator")
+        issues = json.loads(result.stdout)
+        assert issues["numErrors"] == issues["numWarnings"] == issues["numInfos"] == 0, issues
