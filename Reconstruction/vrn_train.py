@@ -55,6 +55,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
+    from face4d.datasets.flags import claim_places
     from face4d.reconstruction.face_model import load_face_model
     from face4d.reconstruction.volume_set import open_volume_set, write_rendered_set
     from face4d.reconstruction.vrn_train import train
@@ -71,15 +72,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.dry_run:
         print(f"would train {plan}\n{config}")
         return
-    if not args.resume:
-        for path in (places.checkpoint, places.last, places.run.path):
-            cli.refuse_overwrite(path, args.overwrite)
-    if args.data is None:
+    data = open_volume_set(args.data) if args.data else None
+    claim_places(args, places)
+    if data is None:
         data = write_rendered_set(DEFAULT_SET, load_face_model("demo"), HEADS, HELD_OUT, seed=27, quiet=args.quiet)
-    else:
-        data = open_volume_set(args.data)
-    if not args.resume:
-        places.run.clear()
     if not args.quiet:
         print(f"{plan}; {len(data.training)} training and {len(data.testing)} test samples")
     scores = train(data, config, places, device=device, resume=args.resume, checkpoint_seconds=args.checkpoint_seconds, quiet=args.quiet)

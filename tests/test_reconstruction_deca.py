@@ -15,8 +15,9 @@ from face4d.mesh.ply import read_ply
 from face4d.reconstruction.camera import to_pixels, to_screen
 from face4d.reconstruction.checkpoints import CHECKPOINT_KIND, load_encoder
 from face4d.reconstruction.deca import PhotoFace, Reconstructor, as_batch, neutral_from_photo, reconstruct
-from face4d.reconstruction.deca_train import ScaledEncoder, code_layout
+from face4d.reconstruction.deca_train import build_network, code_layout, true_points
 from face4d.reconstruction.encoder import NUM_DETAIL, DetailGenerator, Encoder
+from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.reconstruction.face_model import load_face_model
 from face4d.reconstruction.inputs import FaceFinder, landmark_nme, name_results, photo_paths
 from face4d.reconstruction.inversion import InversionOptions, moved_codes, projection, smoothed, write_inversion_set
@@ -36,9 +37,9 @@ def checkpoint(face, tmp_path_factory):
     """An encoder that answers with a small random code, whatever it sees."""
     torch.manual_seed(3)
     layout = code_layout(face)
-    network = ScaledEncoder(layout.total, "small", 16)
+    network = build_network(layout, EncoderConfig(hidden=16))
     faces = render_faces(face, layout, 6, 64, 5, quiet=True)
-    network.fit_scale(faces.codes)
+    network.fit_scale(faces.codes, true_points(face, faces, network.vertices))
     path = tmp_path_factory.mktemp("encoder") / "deca_demo.pt"
     identity = {"config": {"backbone": "small", "hidden": 16, "image_size": 64}, "layout": layout.as_dict(), "face_fingerprint": list(face.fingerprint)}
     save_checkpoint(path, CHECKPOINT_KIND, {**identity, "source": {"face_model": "demo"}, "model": network.state_dict(), "metrics": {}})
@@ -66,7 +67,7 @@ def true_face(face, reconstructor):
 
 def test_own_checkpoint_gives_what_the_trained_network_gave(checkpoint, face, reconstructor):
     record = torch.load(checkpoint, weights_only=True)
-    network = ScaledEncoder(reconstructor.encoder.layout.total, "small", 16)
+    network = build_network(reconstructor.encoder.layout, EncoderConfig(hidden=16))
     network.load_state_dict(record["model"])
     pictures = torch.rand(2, 3, 64, 64)
     wanted = reconstructor.encoder.layout.split(network.eval()(pictures).detach())
@@ -218,3 +219,27 @@ def test_aflw_photos_go_through(shared_data, checkpoint, tmp_path):
     main([str(folder), "--landmarks", str(folder), "--checkpoint", str(checkpoint), "--output", str(tmp_path / "out"), "--quiet", "--texture-size", "64"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["image00050", "image02283"]
     assert as_batch(np.zeros((5, 5, 3))).shape == (1, 3, 5, 5)
+
+
+def test_video_gives_one_person_and_every_frame(true_face, reconstructor, tmp_path):
+    from face4d.reconstruction.moving import reconstruct_frames
+    from face4d.reconstruction.video import read_video, write_video
+
+    frames = [np.roll((true_face.photo * 255).astype(np.uint8), shift, axis=1) for shift in (0, 2, 4)]
+    write_video(tmp_path / "talk.mp4", iter(frames), 10)
+    writer = ResultWriter(tmp_path / "out", reconstructor, 64)
+    folder = reconstruct_frames(tmp_path / "talk.mp4", "talk", FaceFinder((20, 20, 130, 140)), reconstructor, writer, quiet=True)
+    with np.load(folder / "talk_parameters.npz") as arrays:
+        assert arrays["pose"].shape == (3, 6) and arrays["crop"].shape == (3, 3, 3) and arrays["fps"] == 10
+        np.testing.assert_array_equal(arrays["shape"][0], arrays["shape"][2])
+    assert np.load(folder / "talk_landmarks.npy").shape == (3, 68, 3)
+    video = read_video(folder / "talk_overlay.mp4")
+    drawn = list(video.frames)
+    assert len(drawn) == 3 and drawn[0].shape == (160, 320, 3) and video.fps == 10
+    assert (folder / "talk_neutral.obj").is_file()
+    for content in (b"", b"no video at all"):
+        (tmp_path / "bad.mp4").write_bytes(content)
+        with pytest.raises(InputError, match="bad.mp4: expected a video"):
+            list(read_video(tmp_path / "bad.mp4").frames)
+    with pytest.raises(InputError, match="no such file"):
+        read_video(tmp_path / "none.mp4")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from face4d.errors import InputError
 from face4d.reconstruction.encoder import IMAGE_SIZE, NUM_DETAIL, CodeLayout, DetailGenerator, Encoder, load_weights
+from face4d.reconstruction.point_encoder import PointEncoder
 from face4d.runtime.checkpoint import load_checkpoint
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,9 @@ def _own(path: Path) -> LoadedEncoder:
     try:
         config, layout = record["config"], CodeLayout(**record["layout"])
         with torch.device("meta"):  # weights follow at once, so none are drawn
-            encoder = Encoder(layout.total, config["backbone"], config["hidden"])
-        weights = fold_scale(record["model"])
+            small = config["backbone"] == "small"
+            encoder = PointEncoder(layout, config["hidden"]) if small else Encoder(layout.total, config["backbone"], config["hidden"])
+        weights = record["model"] if small else fold_scale(record["model"])
         face, image_size, fingerprint = record["source"]["face_model"], int(config["image_size"]), tuple(record["face_fingerprint"])
     except (KeyError, TypeError) as error:
         raise InputError(path, f"a {CHECKPOINT_KIND} with its configuration", f"none that fits ({error})") from None

@@ -18,23 +18,27 @@ class EncoderConfig(TrainingConfig):
         image_size: pixels a side of what it sees.
         faces, held_out: rendered for training and for the scores.
         photometric_faces: faces of each batch that are drawn again as predicted and compared with their pictures; 0 = none.
-        weight_code, weight_vertices, weight_landmarks, weight_photometric: of the four losses.
+        undrawn_faces: faces per batch of which the small network sees the true points only, with noise.
+        weight_code, weight_vertices, weight_landmarks, weight_points, weight_photometric: of the losses. Points: of the
+            small network.
         noise: standard deviation of the noise added to pictures, of 0..1.
     """
 
-    lr: float = 2e-3
-    epochs: int = 20
+    lr: float = 3e-3
+    epochs: int = 12
     batch_size: int = 32
     validate_every: int = 1
     backbone: str = "small"
     hidden: int = 512
     image_size: int = 112
-    faces: int = 12_000
+    faces: int = 8_000
     held_out: int = 256
-    photometric_faces: int = 2
-    weight_code: float = 1.0
-    weight_vertices: float = 1.0
+    photometric_faces: int = 1
+    undrawn_faces: int = 96
+    weight_code: float = 0.5
+    weight_vertices: float = 3.0
     weight_landmarks: float = 1.0
+    weight_points: float = 1.0
     weight_photometric: float = 0.2
     noise: float = 0.02
 

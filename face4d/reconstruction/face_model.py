@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from face4d.errors import InputError
 from face4d.flame.layer import FlameLayer
 from face4d.flame.model import FlameModel, find_model, load_flame_model
 from face4d.landmarks import LandmarkEmbedding, load_flame_embedding
@@ -70,6 +72,8 @@ def load_face_model(
 
         model, embedding, folder = demo_flame_model(), _demo_embedding(), None
     else:
+        if not Path(source).exists():
+            raise InputError(source, "a face model: demo, or a folder with FLAME (https://flame.is.tue.mpg.de, after registration)", "nothing of that name")
         file = find_model(source)
         model, embedding, folder = load_flame_model(file), load_flame_embedding(file.parent), file.parent
     return build_face_model(str(source), model, embedding, folder, layout, device, contour)
@@ -98,6 +102,7 @@ def _fingerprint(model: FlameModel) -> tuple[float, ...]:
     return float(model.num_vertices), *np.concatenate(sums).round(9).tolist()
 
 
+@lru_cache(maxsize=1)
 def _demo_embedding() -> LandmarkEmbedding:
     from face4d.datasets.demo.embedding import dynamic_embedding, static_embedding
     from face4d.datasets.demo.head import demo_head

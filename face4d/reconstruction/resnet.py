@@ -1,4 +1,4 @@
-"""Residual networks that see a picture and give a feature vector: ResNet-50 as in DECA, and smaller ones that train on a CPU.
+"""Networks that see a picture and give a feature vector: ResNet-50 as in DECA, and smaller ones that train on a CPU.
 
 He et al., "Deep residual learning for image recognition", CVPR 2016; the stride of a bottleneck is on its 3x3 convolution. Names in the
 state dict are those of the published ResNet weights without the last layer.
@@ -65,17 +65,15 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 
 
 class ResNet(nn.Module):
-    """Picture (B, 3, H, W) to features (B, ``num_features``): a 7x7 stem, a pooling, four stages, means over the last map.
+    """Picture (B, 3, H, W) to features (B, ``num_features``): a 7x7 stem, a pooling, four stages, the mean over the last map.
 
     Args:
         block: :class:`BasicBlock` or :class:`Bottleneck`.
         blocks: number of blocks in each of the four stages; all stages but the first halve the map.
         width: channels of the stem and of the first stage; doubled in each stage after it.
-        grid: means are taken over the cells of a grid x grid division of the map; 1 = over the map as a whole, as in the published networks.
-            A few cells tell a small network where things are.
     """
 
-    def __init__(self, block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, int, int, int], width: int = 64, grid: int = 1) -> None:
+    def __init__(self, block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, int, int, int], width: int = 64) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -86,36 +84,39 @@ class ResNet(nn.Module):
                 layers.append(block(inputs, width << stage, 2 if stage and not number else 1))
                 inputs = (width << stage) * block.expansion
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
-        self.grid = grid
-        self.num_features = inputs * grid**2
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.num_features = inputs
+        initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
         x = functional.relu(self.bn1(self.conv1(images)))  # (B, width, H/2, W/2)
         x = functional.max_pool2d(x, 3, 2, 1)  # (B, width, H/4, W/4)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, num_features, H/32, W/32)
-        return x.mean(dim=(2, 3)) if self.grid == 1 else functional.adaptive_avg_pool2d(x, self.grid).flatten(1)
+        return x.mean(dim=(2, 3))
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw the weights of all convolutions as He et al., "Delving deep into rectifiers", ICCV 2015."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 _BACKBONES = {
-    "resnet50": (Bottleneck, (3, 4, 6, 3), 64, 1),
-    "resnet18": (BasicBlock, (2, 2, 2, 2), 64, 1),
-    "small": (BasicBlock, (1, 1, 1, 1), 32, 4),
+    "resnet50": lambda: ResNet(Bottleneck, (3, 4, 6, 3)),
+    "resnet18": lambda: ResNet(BasicBlock, (2, 2, 2, 2)),
 }
 BACKBONES = tuple(_BACKBONES)
 
 
 def build_backbone(name: str) -> ResNet:
-    """``resnet50`` (23.5 million weights, DECA's), ``resnet18`` (11.2 million) or ``small`` (1.2 million).
+    """``resnet50`` (23.5 million weights, DECA's) or ``resnet18`` (11.2 million).
 
     Raises:
         InputError: another name.
     """
     if name not in _BACKBONES:
         raise InputError("backbone", f"one of {', '.join(BACKBONES)}", str(name))
-    return ResNet(*_BACKBONES[name])
+    return _BACKBONES[name]()
 
 
 def for_inference(network: nn.Module) -> nn.Module:
@@ -129,9 +130,9 @@ def for_inference(network: nn.Module) -> nn.Module:
         for name, child in list(module.named_children()):
             if not isinstance(child, nn.Conv2d):
                 continue
-            after = name.replace("conv", "bn") if "conv" in name else str(int(name) + 1)
+            after = str(int(name) + 1) if name.isdigit() else name.replace("conv", "bn")
             norm = getattr(module, after, None)
-            if isinstance(norm, nn.BatchNorm2d) and after != name:
+            if isinstance(norm, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(child, norm))
                 setattr(module, after, nn.Identity())
     return network.requires_grad_(False).to(memory_format=torch.channels_last)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from face4d.constants import MM_PER_METRE
+from face4d.mesh.alignment import fit_similarity
 from face4d.reconstruction.camera import to_screen
 from face4d.reconstruction.encoder import FaceCode
 from face4d.reconstruction.face_model import FaceModel
 
 
-def align(points: Tensor, targets: Tensor) -> Tensor:
-    """Points (B, N, 3) after the turn, shift and scale that bring them nearest to targets (B, N, 3) in least squares.
-
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991; never a reflection.
-    """
-    points_mean, targets_mean = points.mean(1, keepdim=True), targets.mean(1, keepdim=True)
-    x, y = points - points_mean, targets - targets_mean
-    u, singular, v = torch.linalg.svd(y.transpose(1, 2).double() @ x.double())  # (B, 3, 3)
-    sign = torch.ones_like(singular)
-    sign[:, 2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(v))
-    turn = (u * sign[:, None]) @ v  # (B, 3, 3)
-    scale = (singular * sign).sum(1) / x.double().square().sum((1, 2))
-    return (scale[:, None, None] * (x.double() @ turn.transpose(1, 2))).to(points.dtype) + targets_mean
+def aligned_error(found: Tensor, true: Tensor) -> Tensor:
+    """(B,) mean distance in mm of vertices (B, V, 3) from the true ones after the similarity that lays them on each other best."""
+    errors = []
+    for points, target in zip(found.double().cpu().numpy(), true.double().cpu().numpy()):
+        errors.append(np.linalg.norm(fit_similarity(points, target).apply(points) - target, axis=1).mean() * MM_PER_METRE)
+    return torch.tensor(errors, dtype=torch.float64)
 
 
 def face_errors(face: FaceModel, predicted: FaceCode, true: FaceCode) -> dict[str, Tensor]:
@@ -34,14 +29,11 @@ def face_errors(face: FaceModel, predicted: FaceCode, true: FaceCode) -> dict[st
     neutral, expressive = face.neutral(true.shape), face.unturned(true)
     mean = torch.as_tensor(face.model.template, dtype=neutral.dtype, device=neutral.device).expand_as(neutral)
 
-    def error(found: Tensor, wanted: Tensor) -> Tensor:
-        return (align(found, wanted) - wanted).norm(dim=2).mean(1) * MM_PER_METRE
-
     return {
-        "neutral": error(face.neutral(predicted.shape), neutral),
-        "expressive": error(face.unturned(predicted), expressive),
-        "mean_face": error(mean, neutral),
-        "mean_face_expressive": error(mean, expressive),
+        "neutral": aligned_error(face.neutral(predicted.shape), neutral),
+        "expressive": aligned_error(face.unturned(predicted), expressive),
+        "mean_face": aligned_error(mean, neutral),
+        "mean_face_expressive": aligned_error(mean, expressive),
     }
 
 
