@@ -26,7 +26,7 @@ def build_parser() -> ArgumentParser:
     parser, default = cli.parser(__doc__), VolumeConfig()
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data", type=Path, metavar="DIR", help=f"set of Reconstruction/vrn_dataset.py (default: {DEFAULT_SET}, {HEADS} rendered heads, made if missing)"
+        "--data", type=Path, metavar="DIR", help=f"set of vrn_dataset.py (default: {DEFAULT_SET}, {HEADS} rendered heads, made if missing)"
     )
     training = parser.add_argument_group("training")
     training.add_argument("--width", type=cli.positive_float, default=default.width, metavar="SHARE", help="of the published network's channels")
@@ -35,12 +35,12 @@ def build_parser() -> ArgumentParser:
     training.add_argument("--epochs", type=cli.positive_int, default=default.epochs, help="passes over the training samples")
     training.add_argument("--batch-size", type=cli.positive_int, default=default.batch_size, metavar="B", help="pictures per step")
     training.add_argument(
-        "--phases", type=cli.positive_int, default=default.phases, metavar="N", help="of the volume's 16 interleaved parts that a step's loss looks at"
+        "--phases", type=cli.positive_int, default=default.phases, metavar="N", help="of the volume's 16 interleaved parts that a step looks at"
     )
     cli.add_switch(training, "mirror", default.mirror, "mirror every other picture and its volume")
-    training.add_argument("--color-jitter", type=float, default=default.color_jitter, metavar="SHARE", help="largest change of colours and brightness")
+    training.add_argument("--color-jitter", type=float, default=default.color_jitter, metavar="SHARE", help="largest change of colours")
     training.add_argument("--grad-clip", type=float, default=default.grad_clip, metavar="NORM", help="largest gradient norm, 0 = off")
-    training.add_argument("--validate-every", type=cli.positive_int, default=default.validate_every, metavar="EPOCHS", help="epochs between validations")
+    training.add_argument("--validate-every", type=cli.positive_int, default=default.validate_every, metavar="N", help="epochs between validations")
     training.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default=default.precision, help="of the products in training")
     output = parser.add_argument_group("output")
     output.add_argument("--run", metavar="NAME", default="vrn_demo", help="name of the run and its files")
@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores = train(data, config, places, device=device, resume=args.resume, checkpoint_seconds=args.checkpoint_seconds, quiet=args.quiet)
     print(
         f"{scores['test_samples']} test samples: IoU {scores['iou']:.3f} (mean volume {scores['mean_volume_iou']:.3f}; 1 - IoU "
-        f"{scores['iou_times_better']:.1f} times smaller), NME {scores['nme']:.2%} (mean volume {scores['mean_volume_nme']:.2%}); {scores['seconds']:.0f} s"
+        f"{scores['iou_times_better']:.1f} times smaller), NME {scores['nme']:.2%} (mean volume {scores['mean_volume_nme']:.2%}); "
+        f"{scores['seconds']:.0f} s"
     )
     cli.report_written([places.checkpoint, places.run.path])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +22,6 @@ from face4d.reconstruction.voxels import VolumeGrid, first_layers, largest_part,
 from face4d.reconstruction.vrn import IMAGE_SIZE, VolumeNetwork, for_inference
 from face4d.reconstruction.vrn_config import CHECKPOINT_KIND
 from face4d.runtime.checkpoint import load_checkpoint
-
-log = logging.getLogger(__name__)
 
 OWN_FILE = "models/vrn_demo.pt"
 _PUBLISHED_GRID = VolumeGrid(step=0.5, center=100.0)

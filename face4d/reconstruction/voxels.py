@@ -80,7 +80,8 @@ def close_holes(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
     _, rim = connected_components(coo_matrix((np.ones(len(start)), (start, end)), (count, count)), directed=False)
     rims, rim = np.unique(rim[start], return_inverse=True)
     length = np.linalg.norm(vertices[start] - vertices[end], axis=1) + 1e-300
-    middle = np.stack([np.bincount(rim, weights=length * (vertices[start] + vertices[end])[:, axis] / 2, minlength=len(rims)) for axis in range(3)], 1)
+    weighted = length[:, None] * (vertices[start] + vertices[end]) / 2
+    middle = np.stack([np.bincount(rim, weights=column, minlength=len(rims)) for column in weighted.T], axis=1)
     middle /= np.bincount(rim, weights=length, minlength=len(rims))[:, None]
     caps = np.stack([end, start, count + rim], axis=1)
     return np.concatenate([vertices, middle]), np.concatenate([faces, caps])

@@ -42,7 +42,8 @@ def train(
         InputError: a set without test samples, or with fewer training samples than a batch.
     """
     if len(data.training) < config.batch_size or not data.testing:
-        raise InputError(data.path, f"at least {config.batch_size} training samples and one for testing", f"{len(data.training)} and {len(data.testing)}")
+        wanted = f"at least {config.batch_size} training samples and one for testing"
+        raise InputError(data.path, wanted, f"{len(data.training)} and {len(data.testing)}")
     generator = seed_everything(config.seed)
     network = VolumeNetwork(config.width)
     network.set_prior(torch.from_numpy(occupancy(data)))
