@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The whole program in one command.
 #
-#   bash run.sh demo       install, make the demo data, run steps 1 to 6 on it (no download of data)
-#   bash run.sh coma       steps 2 to 6 on Dataset_FLAME_Aligned_COMA/
-#   bash run.sh florence   steps 1 and 3 to 6 on Dataset_FLAME_Aligned/
+#   bash run.sh demo       install, make the demo data, run steps 1 to 7 and 9 on it (no download of data)
+#   bash run.sh coma       steps 2 to 7 and 9 on Dataset_FLAME_Aligned_COMA/
+#   bash run.sh florence   steps 1, 3 to 7 and 9 on Dataset_FLAME_Aligned/
 #   bash run.sh test       install and run the tests
 #
 # Needs Python 3.10 or newer; PYTHON=python3.12 bash run.sh ... picks one. Run again, it reuses what exists and goes on where it stopped.
@@ -44,9 +44,10 @@ step() { printf '\n== %s\n' "$*"; }
 
 py() { .venv/bin/python "$@"; }
 
-# Steps 4 to 6: train, generate, train the classifier, score.
+# Steps 4 to 7 and 9: train, generate, train the classifier, score, train the dense decoder, draw the figures.
 learn() { # data set, folder that its outputs lie in, a neutral face to try
     local generator=$2/models/$1.pt classifier=$2/models/$1_classifier.pt generated=$2/Generated_Animation/$1 results=$2/results/$1
+    local decoder=$2/models/dense_$1_regional.pt own=$2/Generated_Animation/$1_own report=$2/figures/report.html
     step "4  train the generator"
     py main.py --dataset "$1" --run "$1" --resume
     step "5  generate the test set"
@@ -62,12 +63,28 @@ learn() { # data set, folder that its outputs lie in, a neutral face to try
     else
         py Classification/test.py --checkpoint "$classifier" --generated "$generated" --output "$results" --overwrite
     fi
+    step "7  train the decoder from landmarks to meshes"
+    py Sparse2Dense/main.py --dataset "$1" --resume
+    if [ ! -f "$3" ]; then
+        echo "no neutral mesh $3: nothing moved"
+    elif [ -d "$own" ]; then
+        echo "$own: already there"
+    else
+        py test.py --checkpoint "$generator" --actor "$3" --label "$4" --dense --export glb,mp4,gif,png
+    fi
+    step "9  figures, tables, and the page with all of it"
+    if [ "$report" -nt "$results/scores.md" ]; then
+        echo "$report: already there"
+    else
+        py figures.py --dataset "$1" --overwrite
+    fi
     step "done"
     echo "moving faces   $generated/*/*.gif"
+    echo "moving mesh    $own/*/*.glb, .mp4, .gif"
     echo "table          $results/scores.md"
-    echo "confusion      $results/confusion_generated.png"
+    echo "page           $report"
     echo "generator      $generator"
-    echo "own face       .venv/bin/python test.py --checkpoint $generator --actor $3 --label all"
+    echo "own face       .venv/bin/python test.py --checkpoint $generator --actor $3 --label all --dense --export glb,mp4"
 }
 
 case "${1:-}" in
@@ -82,7 +99,7 @@ demo)
     step "3  68 landmarks per frame"
     py get_landmark_coma.py --dataset demo
     py get_animation_landmark_ply.py --dataset demo
-    learn demo demo demo/actors/Demo06.ply
+    learn demo demo demo/actors/Demo06.ply mouth_open
     ;;
 coma)
     install
@@ -90,7 +107,7 @@ coma)
     py sampling_coma.py --dataset coma
     step "3  68 landmarks per frame"
     py get_landmark_coma.py --dataset coma
-    learn coma . neutral.ply
+    learn coma . neutral.ply mouth_open
     ;;
 florence)
     install
@@ -98,7 +115,7 @@ florence)
     py convert_obj_to_ply.py --dataset florence
     step "3  68 landmarks per frame"
     py get_animation_landmark_ply.py --dataset florence
-    learn florence . neutral.ply
+    learn florence . neutral.ply Happy
     ;;
 test)
     install

@@ -43,6 +43,12 @@ def test_panels_stand_for_loss_and_learning_rate_and_colours_for_size():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["H 128", "H 256", "ours", "author"]
 
 
+def test_accuracies_go_from_nothing_to_all():
+    curves = {"accuracy/test": ([1, 2], [0.05, 1.0])}
+    (axes,) = curve_panels([RunRecord("c", "ours", "classifier", "florence", "thesis", 1e-4, 128, layers=1, curves=curves)]).axes
+    assert axes.get_yscale() == "linear" and axes.get_ylim()[0] < 0 < 1 < axes.get_ylim()[1] < 1.1
+
+
 def test_axes_are_logarithmic_where_values_span_much():
     assert spans_decades([1.0, 5.0]) and not spans_decades([1.0, 3.0])
     assert not spans_decades([0.0, 5.0]) and not spans_decades([]) and not spans_decades([1.0, float("inf")])

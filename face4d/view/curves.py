@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from matplotlib.lines import Line2D
 
 from face4d.evaluation.run_records import OURS, RunRecord
@@ -41,7 +42,8 @@ def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = ""
     """Curves over epochs of runs of one kind and data set; panels by loss or layers and by learning rate.
 
     Colour, dash and marker tell the hidden size; one's own runs are thick, those of others thin. Panels of a row share the vertical
-    axis, unless they show the training loss, which every preset counts in its own way. An axis is logarithmic where its values span a wide range.
+    axis, unless they show the training loss, which every preset counts in its own way. Accuracies go from 0 to 100 %; another axis is
+    logarithmic where its values span a wide range.
 
     Args:
         tag: which curve; empty = the one that each run is judged by.
@@ -74,8 +76,8 @@ def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = ""
                     quantity = tag or next(r.score_tag for r in records if (r.loss, r.layers) == (loss, layers))
                     axes.set_ylabel(f"{row}: {TAG_TITLES.get(quantity, quantity)}")
                 beside = [r for r in records if (r.loss, r.layers) == (loss, layers)] if sharing else chosen
-                if spans_decades([value for r in beside for value in r.curves[tag or r.score_tag][1]]):
-                    axes.set_yscale("log")
+                shown = tag or next((r.score_tag for r in beside), "")
+                _scale(axes, shown.startswith("accuracy"), [value for r in beside for value in r.curves[tag or r.score_tag][1]])
                 if not chosen:
                     axes.text(0.5, 0.5, "no run", transform=axes.transAxes, ha="center", va="center", color="#777777")
                     axes.set_xticks([])
@@ -90,6 +92,15 @@ def spans_decades(values: Sequence[float]) -> bool:
     """Whether finite values are all above zero and the largest is more than four times the smallest, so that a logarithmic axis shows more."""
     finite = [value for value in values if np.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) > _WIDE * min(finite)
+
+
+def _scale(axes: Axes, is_share: bool, values: Sequence[float]) -> None:
+    """Shares from 0 to 100 %; other quantities logarithmic where they span much."""
+    if is_share:
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    elif spans_decades(values):
+        axes.set_yscale("log")
 
 
 def _draw(axes: Axes, record: RunRecord, tag: str, number: int, smoothing: float) -> None:
@@ -174,8 +185,8 @@ def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] 
             axes.annotate(
                 name, (1, value), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color="#555555"
             )
-        if spans_decades([*(value for points in series.values() for _, value in points), *(references or {}).values()]):
-            axes.set_yscale("log")
+        values = [*(value for points in series.values() for _, value in points), *(references or {}).values()]
+        _scale(axes, "accuracy" in quantity, values)
         axes.set_xscale("log", base=2)
         ticks = sorted({size for points in series.values() for size, _ in points})
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
