@@ -6,6 +6,7 @@
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label all
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label Happy --dense --export glb,mp4,ply,gif
     python test.py --checkpoint models/florence.pt --label Happy --dense --target my_head.obj --target-embedding my_head_embedding.npz --export glb
+    python test.py --checkpoint models/florence.pt --photo face.jpg --label Happy --dense --export glb,mp4
     python test.py --checkpoint models/gan.pt --samples 10 --seed 1        # ten answers of a stochastic generator, docs/motion3dgan.md
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in metres with the
@@ -32,6 +33,9 @@ def build_parser() -> ArgumentParser:
     flags.add_data_flags(parser, training=False)
     own = parser.add_argument_group("one's own face")
     own.add_argument("--actor", type=Path, metavar="FILE", help="neutral mesh (PLY, OBJ) or its 68 landmarks (npy), metres")
+    own.add_argument("--photo", type=Path, metavar="FILE", help="a photo of the face in place of --actor, docs/reconstruction.md")
+    own.add_argument("--box", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="of the face in the photo, pixels (default: found)")
+    own.add_argument("--encoder", type=Path, metavar="FILE", help="of photos (default: models/deca_model.tar, else models/deca_demo.pt)")
     own.add_argument("--label", nargs="+", metavar="NAME", help="expression, or all")
     motion = parser.add_argument_group("motion")
     motion.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames after the neutral one (default: as trained)")
@@ -59,9 +63,11 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
-    own = args.actor or args.target
+    own = args.actor or args.photo or args.target
     if (own is None) != (args.label is None):
-        parser.error("--label belongs together with --actor or --target")
+        parser.error("--label belongs together with --actor, --photo or --target")
+    if args.actor and args.photo:
+        parser.error("give --actor or --photo")
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
 
@@ -75,8 +81,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = flags.DataSource.from_flags(args, generator.source)
     # Own faces apart from the test set, which is scored as a whole.
     args.output = args.output or DATASETS[source.dataset].generated / (args.checkpoint.stem + ("_own" if own else ""))
+    if args.photo:
+        args.actor = face_of_photo(args)
     written = animate_actor(args, generator, source) if own else animate_test_set(args, generator, source)
     cli.report_written(written)
+
+
+def face_of_photo(args: Namespace) -> Path:
+    """The neutral face in the photo, as a mesh in the output folder."""
+    from face4d.mesh.ply import write_ply
+    from face4d.reconstruction.deca import neutral_from_photo
+    from face4d.reconstruction.photo import FaceBox
+
+    path = args.output / f"{args.photo.stem}.ply"
+    cli.refuse_overwrite(path, args.overwrite)
+    vertices, faces, _ = neutral_from_photo(args.photo, args.encoder, face=FaceBox(*args.box) if args.box else None)
+    write_ply(path, vertices, faces)
+    return path
 
 
 def load_decoder(args: Namespace, source: flags.DataSource):

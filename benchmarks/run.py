@@ -70,6 +70,9 @@ def work(name: str, args: Namespace) -> dict[str, object]:
     module, function = BENCHMARKS[name]
     topic = importlib.import_module(module)
     if module in ("networks", "dense"):
+        from face4d.runtime.device import keep_freed_memory
+
+        keep_freed_memory()  # as the training scripts do; here it serves both ways
         topic.torch.set_num_threads(args.threads)
     case = getattr(topic, function)(Size(args.tiny, args.scale))
     if args.worker in ("ours", "baseline"):
