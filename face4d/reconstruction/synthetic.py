@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from face4d.errors import InputError
-from face4d.flame.layer import FlameLayer
+from face4d.flame.layer import FlameLayer, FlameOutput
 from face4d.reconstruction.appearance import FaceRegions, random_colors
 from face4d.reconstruction.camera import LIGHT_FACTORS, shade, to_screen
 from face4d.reconstruction.photo import DECA_MARGIN, DECA_SIZE, LANDMARK_MARGIN, VRN_FACE, VRN_SIZE
@@ -89,6 +89,18 @@ class SyntheticFaces:
         return SyntheticBatch(
             images, shape, expression, pose, camera, light, posed.vertices, posed.landmarks, screen, colors, drawn.mask
         )
+
+    @torch.no_grad()
+    def geometry(self, count: int) -> tuple[Tensor, FlameOutput, Tensor]:
+        """``count`` random faces that are not drawn.
+
+        Returns:
+            codes (B, S + E + 9): shape, expression, pose, camera; the posed face, metres; and again the cameras (B, 3).
+        """
+        shape, expression, pose = (part.to(self.layer.faces.device) for part in self._parameters(count))
+        posed = self.layer(shape=shape, expression=expression, global_pose=pose[:, :3], jaw_pose=pose[:, 3:])
+        camera = self._camera(posed.landmarks)
+        return torch.cat([shape, expression, pose, camera], dim=1), posed, camera
 
     def _parameters(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Shape (B, S), expression (B, E), pose (B, 6)."""

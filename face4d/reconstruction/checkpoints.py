@@ -1,0 +1,131 @@
+"""Encoders on disk: the published ``deca_model.tar``, and the checkpoints of ``Reconstruction/deca_train.py``."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from face4d.errors import InputError
+from face4d.reconstruction.encoder import IMAGE_SIZE, NUM_DETAIL, CodeLayout, DetailGenerator, Encoder, load_weights
+from face4d.reconstruction.point_encoder import PointEncoder
+from face4d.runtime.checkpoint import load_checkpoint
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_KIND = "face encoder"
+PUBLISHED_FILE = "models/deca_model.tar"
+OWN_FILE = "models/deca_demo.pt"
+PUBLISHED_MODEL = "models/flame"
+_GROUPS = ("E_flame", "E_detail", "D_detail")
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder and what its numbers mean.
+
+    Attributes:
+        path: the file.
+        coarse: pictures (B, 3, ``image_size``, ``image_size``) to codes (B, layout.total).
+        layout: of the codes.
+        image_size: pixels.
+        face_model: the face it was trained for, ``demo`` or a folder.
+        fingerprint: of that model, None for the published weights.
+        detail_encoder, detail_generator: of the published weights, else None.
+        metrics: of the training, where it was ours.
+    """
+
+    path: Path
+    coarse: nn.Module
+    layout: CodeLayout
+    image_size: int
+    face_model: str
+    fingerprint: tuple[float, ...] | None = None
+    detail_encoder: nn.Module | None = None
+    detail_generator: nn.Module | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def find_checkpoint(path: str | Path | None) -> Path:
+    """The file asked for, else the published weights if they are there, else the encoder trained on the demo head.
+
+    Raises:
+        InputError: none is there; says how to get one.
+    """
+    places = [Path(path)] if path is not None else [Path(PUBLISHED_FILE), Path(OWN_FILE)]
+    for place in places:
+        if place.is_file():
+            return place
+    raise InputError(
+        places[0],
+        f"encoder weights: deca_model.tar of DECA (https://github.com/yfeng95/DECA, to {PUBLISHED_FILE}, licence there) "
+        f"or an encoder of one's own ('python Reconstruction/deca_train.py' writes {OWN_FILE})",
+        "no such file",
+    )
+
+
+def load_encoder(path: str | Path | None = None) -> LoadedEncoder:
+    """Read either kind of file; nothing in it is run.
+
+    Raises:
+        InputError: no such file (says where it comes from), a damaged or another one, or entries that are missing or of other shapes.
+    """
+    path = find_checkpoint(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(path, "encoder weights (deca_model.tar or a checkpoint of deca_train.py)", f"an unreadable file ({reason})") from None
+    if isinstance(content, dict) and "E_flame" in content:
+        return _published(path, content)
+    return _own(path)
+
+
+def _published(path: Path, content: dict[str, Any]) -> LoadedEncoder:
+    missing = [group for group in _GROUPS if not isinstance(content.get(group), dict)]
+    if missing == ["E_flame"] or "E_flame" in missing:
+        raise InputError(path, f"weights by group: {', '.join(_GROUPS)}", f"no {', '.join(missing)}")
+    layout = CodeLayout()
+    with torch.device("meta"):  # weights follow at once, so none are drawn
+        coarse, fine, generator = Encoder(layout.total), Encoder(NUM_DETAIL), DetailGenerator()
+    load_weights(coarse, content["E_flame"], path, "E_flame")
+    detail_encoder = detail_generator = None
+    if missing:
+        log.warning("%s: no %s, so there will be no fine displacement", path, " and ".join(missing))
+    else:
+        detail_encoder, detail_generator = fine, generator
+        load_weights(detail_encoder, content["E_detail"], path, "E_detail")
+        load_weights(detail_generator, content["D_detail"], path, "D_detail")
+    unused = [name for name, value in content.items() if name not in _GROUPS and isinstance(value, dict) and value]
+    if unused:
+        log.info("%s: %s not used", path, ", ".join(unused))
+    return LoadedEncoder(path, coarse, layout, IMAGE_SIZE, PUBLISHED_MODEL, None, detail_encoder, detail_generator)
+
+
+def _own(path: Path) -> LoadedEncoder:
+    record = load_checkpoint(path, CHECKPOINT_KIND)
+    try:
+        config, layout = record["config"], CodeLayout(**record["layout"])
+        with torch.device("meta"):  # weights follow at once, so none are drawn
+            small = config["backbone"] == "small"
+            encoder = PointEncoder(layout, config["hidden"]) if small else Encoder(layout.total, config["backbone"], config["hidden"])
+        weights = record["model"] if small else fold_scale(record["model"])
+        face, image_size, fingerprint = record["source"]["face_model"], int(config["image_size"]), tuple(record["face_fingerprint"])
+    except (KeyError, TypeError) as error:
+        raise InputError(path, f"a {CHECKPOINT_KIND} with its configuration", f"none that fits ({error})") from None
+    load_weights(encoder, weights, path, "model")
+    return LoadedEncoder(path, encoder, layout, image_size, face, fingerprint, metrics=record.get("metrics", {}))
+
+
+def fold_scale(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a plain :class:`Encoder` from those of one whose output is multiplied by ``code_scale`` and moved by ``code_mean``."""
+    weights = dict(weights)
+    mean, scale = weights.pop("code_mean"), weights.pop("code_scale")
+    weights["layers.2.weight"] = weights["layers.2.weight"] * scale[:, None]
+    weights["layers.2.bias"] = weights["layers.2.bias"] * scale + mean
+    return weights

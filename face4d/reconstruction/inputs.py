@@ -1,0 +1,97 @@
+"""What is given with photos: which files they are, where the face in each is, and the true landmarks where they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from face4d.errors import InputError
+from face4d.reconstruction.face_boxes import find_face, read_landmarks
+from face4d.reconstruction.photo import FaceBox
+
+LANDMARK_SUFFIXES = (".npy", ".mat", ".pts", ".txt")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_OUTER_EYES = (36, 45)  # of the 68 landmarks
+
+
+def photo_paths(given: Iterable[str | Path]) -> list[Path]:
+    """The photos given, and those in the folders given, in the order of their names.
+
+    Raises:
+        InputError: nothing of that name, or a folder without photos.
+    """
+    paths: list[Path] = []
+    for path in map(Path, given):
+        if path.is_dir():
+            inside = sorted(child for child in path.iterdir() if child.suffix.lower() in PHOTO_SUFFIXES and child.is_file())
+            if not inside:
+                raise InputError(path, f"a folder with photos ({', '.join(PHOTO_SUFFIXES)})", "none")
+            paths += inside
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise InputError(path, "a photo, or a folder of photos", "nothing of that name")
+    return paths
+
+
+def name_results(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+    """(path, name): the file's name without its suffix.
+
+    Raises:
+        InputError: two files would have one name.
+    """
+    names: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in names:
+            raise InputError(path, "photos whose names differ before the suffix, since results are named so", f"{names[path.stem]} too")
+        names[path.stem] = path
+    return [(path, name) for name, path in names.items()]
+
+
+class FaceFinder:
+    """Where the face in a photo is: the box given, else the landmarks given, else what the detector finds.
+
+    Args:
+        box: left, top, right, bottom in pixels, for all photos.
+        landmarks: a file for all photos, or a folder with one named as the photo but for the suffix.
+    """
+
+    def __init__(self, box: Sequence[float] | None = None, landmarks: str | Path | None = None) -> None:
+        if box is not None and landmarks is not None:
+            raise InputError("--box and --landmarks", "one of them", "both")
+        self.box = FaceBox(*box) if box is not None else None
+        self.landmarks = Path(landmarks) if landmarks is not None else None
+
+    def find(self, photo: np.ndarray, path: str | Path) -> tuple[FaceBox | np.ndarray, np.ndarray | None]:
+        """The face of a photo (H, W, 3) and, where they are given, its true landmarks (68, 2 or 3) in pixels.
+
+        Raises:
+            InputError: no face found, no landmarks for this photo, or other ones.
+        """
+        if self.box is not None:
+            return self.box, None
+        if self.landmarks is None:
+            return find_face(photo, path), None
+        points = read_landmarks(self._file(Path(path)))
+        return points, points
+
+    def _file(self, photo: Path) -> Path:
+        if not self.landmarks.is_dir():
+            return self.landmarks
+        for suffix in LANDMARK_SUFFIXES:
+            file = self.landmarks / f"{photo.stem}{suffix}"
+            if file.is_file():
+                return file
+        raise InputError(photo, f"its landmarks, {photo.stem} with {', '.join(LANDMARK_SUFFIXES)}, in {self.landmarks}", "none")
+
+
+def landmark_nme(found: np.ndarray, true: np.ndarray) -> float:
+    """Normalised mean error: mean distance in the photo's plane over the distance of the outer eye corners.
+
+    Args:
+        found, true: (68, 2 or 3) pixels. With depth the eye distance is that in space, so that it means something in profile, too.
+    """
+    eyes = np.linalg.norm(true[_OUTER_EYES[0]] - true[_OUTER_EYES[1]])
+    return float(np.linalg.norm(found[:, :2] - true[:, :2], axis=1).mean() / eyes)

@@ -1,0 +1,94 @@
+"""A small encoder that first finds points of the face in the picture and then tells the face from where they are.
+
+Shape, expression, pose and camera are little more than where things are. Maps whose centres are taken ("spatial softmax", Finn et al., "Deep
+spatial autoencoders for visuomotor learning", ICRA 2016) find points from few pictures, and the second half, points to codes, can be taught
+with any number of faces that are never drawn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from face4d.constants import NUM_LANDMARKS
+from face4d.reconstruction.encoder import CodeLayout
+from face4d.reconstruction.resnet import BasicBlock, initialise
+
+NUM_POINTS = 128  # the 68 landmarks, then vertices all over the front of the head
+
+
+class PointEncoder(nn.Module):
+    """Pictures (B, 3, S, S) in 0..1 to codes (B, total).
+
+    Args:
+        layout: of the codes.
+        hidden: numbers in the layers between points and codes.
+        widths: channels of the four blocks.
+    """
+
+    def __init__(self, layout: CodeLayout, hidden: int = 512, widths: tuple[int, int, int, int] = (32, 64, 64, 96)) -> None:
+        super().__init__()
+        self.num_geometry = layout.total - layout.light
+        self.conv1 = nn.Conv2d(3, widths[0], 7, 4, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        inputs = (widths[0], *widths)
+        self.blocks = nn.Sequential(*(BasicBlock(inputs[k], inputs[k + 1], 2 if k == 1 else 1) for k in range(4)))
+        self.maps = nn.Conv2d(widths[-1], NUM_POINTS, 1)
+        self.geometry = nn.Sequential(
+            nn.Linear(2 * NUM_POINTS, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, self.num_geometry)
+        )
+        self.light = nn.Sequential(nn.Linear(widths[-1], hidden), nn.ReLU(), nn.Linear(hidden, layout.light))
+        initialise(self)
+        self.register_buffer("vertices", torch.zeros(NUM_POINTS - NUM_LANDMARKS, dtype=torch.int64))  # of the face model, which points find
+        self.register_buffer("point_mean", torch.zeros(NUM_POINTS, 2))
+        self.register_buffer("point_scale", torch.ones(NUM_POINTS, 2))
+        self.register_buffer("code_mean", torch.zeros(layout.total))
+        self.register_buffer("code_scale", torch.ones(layout.total))
+
+    def fit_scale(self, codes: Tensor, points: Tensor) -> None:
+        """Take mean and spread from training codes (N, total) and points (N, P, 2)."""
+        self.code_mean.copy_(codes.mean(0))
+        self.code_scale.copy_(codes.std(0).clamp_min(1e-6))
+        self.point_mean.copy_(points.mean(0))
+        self.point_scale.copy_(points.std(0).clamp_min(1e-6))
+
+    def find_points(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (B, P, 2), x right and y down in -1..1 over the picture, and means of the last maps (B, C)."""
+        x = functional.relu(self.bn1(self.conv1(images)))  # (B, w0, S/4, S/4)
+        x = self.blocks(x)  # (B, w3, S/8, S/8)
+        maps = self.maps(x).float()  # (B, P, S/8, S/8)
+        height, width = maps.shape[2:]
+        share = maps.flatten(2).softmax(2).unflatten(2, (height, width))
+        across, down = ((2 * torch.arange(size, device=maps.device) + 1) / size - 1 for size in (width, height))
+        return torch.stack([share.sum(2) @ across, share.sum(3) @ down], dim=2), x.mean(dim=(2, 3))
+
+    def face_of_points(self, points: Tensor) -> Tensor:
+        """Codes without light (B, total - 27) of points (B, P, 2)."""
+        geometry = self.geometry(((points - self.point_mean) / self.point_scale).flatten(1)).float()
+        return geometry * self.code_scale[: self.num_geometry] + self.code_mean[: self.num_geometry]
+
+    def codes_and_points(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (B, total), and the points (B, P, 2) they come from."""
+        points, means = self.find_points(images)
+        light = self.light(means).float() * self.code_scale[self.num_geometry :] + self.code_mean[self.num_geometry :]
+        return torch.cat([self.face_of_points(points), light], dim=1), points
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.codes_and_points(images)[0]
+
+
+def spread_vertices(template: np.ndarray, faces: np.ndarray, count: int = NUM_POINTS - NUM_LANDMARKS) -> np.ndarray:
+    """(count,) vertices all over the front of a head (V, 3), each as far as can be from those before it."""
+    normals = np.zeros_like(template, dtype=np.float64)
+    corners = template[faces].astype(np.float64)
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    np.add.at(normals, faces, across[:, None])
+    front = np.flatnonzero(normals[:, 2] > 0.1 * np.linalg.norm(normals, axis=1))
+    chosen = [int(front[np.argmax(template[front, 2])])]
+    distance = np.full(len(front), np.inf)
+    while len(chosen) < count:
+        distance = np.minimum(distance, np.linalg.norm(template[front] - template[chosen[-1]], axis=1))
+        chosen.append(int(front[np.argmax(distance)]))
+    return np.array(chosen)

@@ -1,0 +1,113 @@
+"""What a reconstruction leaves on disk: parameters, meshes with texture, landmarks, depth, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from face4d.mesh.textured import write_coloured_ply, write_textured_obj
+from face4d.reconstruction.deca import PhotoFace, Reconstruction, Reconstructor
+from face4d.reconstruction.pictures import clay, depth_picture, dots, draw, textured
+from face4d.reconstruction.texture import detailed_mesh, sample, texture_of_photo, uv_map, vertex_colours
+from face4d.runtime.atomic import replacing, save_npy
+
+_PANEL = 512  # largest side of a picture in the overview, pixels
+
+
+class ResultWriter:
+    """Writes photos' faces below a folder, each in a folder of its own.
+
+    Args:
+        output: the folder.
+        reconstructor: what made them.
+        texture_size: pixels a side of the texture.
+    """
+
+    def __init__(self, output: str | Path, reconstructor: Reconstructor, texture_size: int = 512) -> None:
+        self.output = Path(output)
+        self.face = reconstructor.face
+        self.checkpoint = reconstructor.encoder.path
+        self.texels = uv_map(self.face.uv, texture_size)
+        self.detail_texels = None
+
+    def folder(self, name: str) -> Path:
+        """Where a photo's results go."""
+        return self.output / name
+
+    def write(self, name: str, found: PhotoFace, *, meshes: bool = True) -> Path:
+        """Write one face: ``<name>_parameters.npz``, ``_landmarks.npy``, ``_landmarks_photo.npy``, ``_overlay.png``, ``_depth.png`` and, with
+        ``meshes``, ``_texture.png``, ``_neutral`` and ``_posed`` (``.obj`` with texture, ``.ply`` with colours) and, where there is fine
+        displacement, ``_detail.obj`` and ``_detail.ply``.
+
+        Returns:
+            The folder.
+        """
+        folder, faces = self.folder(name), self.face.uv.mesh_faces
+        height, width = found.photo.shape[:2]
+        posed, neutral = found.face.vertices[0].cpu().numpy(), found.face.neutral[0].cpu().numpy()
+        save_arrays(folder / f"{name}_parameters.npz", self.parameters(found.face, found.crop.matrix[None], found.crop.size))
+        save_npy(folder / f"{name}_landmarks.npy", found.face.landmarks[0].cpu().numpy())
+        save_npy(folder / f"{name}_landmarks_photo.npy", found.landmarks.astype(np.float32))
+        drawn = draw(found.placed, faces, height, width)
+        save_picture(folder / f"{name}_depth.png", depth_picture(drawn))
+        texture, _ = texture_of_photo(found.photo, found.placed, faces, self.texels, neutral)
+        colours = vertex_colours(texture, self.face.uv, len(posed))
+        overlays = [found.photo, dots(found.photo, found.landmarks), clay(found.photo, found.placed, faces, drawn)]
+        overlays.append(textured(np.full_like(found.photo, 0.5), colours, faces, drawn))
+        save_picture(folder / f"{name}_overlay.png", side_by_side(overlays))
+        if not meshes:
+            return folder
+        picture = folder / f"{name}_texture.png"
+        save_picture(picture, texture)
+        for kind, vertices in (("neutral", neutral), ("posed", posed)):
+            write_textured_obj(folder / f"{name}_{kind}.obj", vertices, faces, self.face.uv.points, self.face.uv.faces, picture)
+            write_coloured_ply(folder / f"{name}_{kind}.ply", vertices, faces, colours)
+        if found.face.displacement is not None:
+            self._write_detail(folder, name, posed, found.face.displacement[0].cpu().numpy(), texture, picture)
+        return folder
+
+    def _write_detail(self, folder: Path, name: str, posed: np.ndarray, displacement: np.ndarray, texture: np.ndarray, picture: Path) -> None:
+        if self.detail_texels is None:
+            self.detail_texels = uv_map(self.face.uv, len(displacement))
+        mesh = detailed_mesh(posed, self.face.uv, self.detail_texels, displacement)
+        write_textured_obj(folder / f"{name}_detail.obj", mesh.vertices, mesh.faces, mesh.uv, mesh.faces, picture)
+        place = np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], axis=1) * len(texture) - 0.5
+        write_coloured_ply(folder / f"{name}_detail.ply", mesh.vertices, mesh.faces, sample(texture, place))
+
+    def parameters(self, face: Reconstruction, crops: np.ndarray, crop_size: int) -> dict[str, Any]:
+        """Arrays of the parameters file: the code's parts (B, ...), ``crop`` (B, 3, 3) photo to crop pixels, ``crop_size``, names."""
+        arrays = {name: value.cpu().numpy() for name, value in face.code.as_dict().items()}
+        if face.displacement is not None:
+            arrays["displacement"] = face.displacement.cpu().numpy()
+        names = {"face_model": np.array(self.face.source), "checkpoint": np.array(str(self.checkpoint))}
+        return arrays | {"crop": np.asarray(crops), "crop_size": np.array(crop_size)} | names
+
+
+def save_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an npz whole or not at all."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def save_picture(path: str | Path, picture: np.ndarray, *, quality: int = 95) -> None:
+    """Write (H, W) or (H, W, 3) in 0..1 as PNG or JPEG, by the suffix, whole or not at all."""
+    with replacing(path) as temporary:
+        Image.fromarray(as_bytes(picture)).save(temporary, **({"quality": quality} if Path(path).suffix.lower() in (".jpg", ".jpeg") else {}))
+
+
+def as_bytes(picture: np.ndarray) -> np.ndarray:
+    """A picture in 0..1 as uint8."""
+    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+
+
+def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, 3) of one size in a row, made smaller where a side is longer than a screen is wide."""
+    height, width = pictures[0].shape[:2]
+    factor = min(1.0, _PANEL / max(height, width))
+    if factor < 1:
+        size = (max(round(width * factor), 1), max(round(height * factor), 1))
+        pictures = [np.asarray(Image.fromarray(as_bytes(picture)).resize(size, Image.Resampling.LANCZOS)) / 255 for picture in pictures]
+    return np.concatenate(pictures, axis=1)
