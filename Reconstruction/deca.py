@@ -1,0 +1,117 @@
+"""Step 8: the face in a photo, as a mesh.
+
+    python Reconstruction/deca.py photo.jpg --box 80 60 210 220
+    python Reconstruction/deca.py photos/ --checkpoint models/deca_model.tar --flame models/flame
+    python Reconstruction/deca.py photos/ --landmarks photos/             # <photo>.npy (68, 2) or AFLW2000's <photo>.mat; also prints the error
+    python Reconstruction/deca.py --video talk.mp4 --box 80 60 210 220
+
+Writes Reconstruction_DECA/<photo>/<photo>_parameters.npz, _neutral and _posed (.obj with texture, .ply with colours), _landmarks.npy
+(68, 3) metres, _landmarks_photo.npy (pixels), _depth.png, _texture.png, _overlay.png, and _detail (.obj, .ply) with the published weights.
+A video gives one neutral face and the parameters and landmarks of all frames. docs/reconstruction.md says where weights come from.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from face4d.runtime import cli
+
+
+def build_parser() -> ArgumentParser:
+    parser = cli.parser(__doc__)
+    parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photos, or folders of photos")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="a video in place of photos")
+    face = parser.add_argument_group("where the face is", "default: found by the detector")
+    face.add_argument("--box", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="pixels, from brows to chin and ear to ear")
+    face.add_argument("--landmarks", type=Path, metavar="PATH", help="68 landmarks in pixels, npy or AFLW2000's mat; a folder: <photo>.npy or .mat")
+    model = parser.add_argument_group("model")
+    model.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: models/deca_model.tar, else models/deca_demo.pt")
+    model.add_argument("--flame", metavar="DIR", help="face model, a folder or demo (default: what the encoder was trained for)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", type=Path, default=Path("Reconstruction_DECA"), metavar="DIR", help="a folder per photo is made in it")
+    output.add_argument("--texture-size", type=cli.positive_int, default=512, metavar="PIXELS", help="side of the texture")
+    cli.add_switch(output, "meshes", True, "write meshes and textures, not only parameters, landmarks and pictures")
+    cli.add_switch(output, "detail", True, "fine displacement, where the weights have it")
+    cli.add_run_flags(parser, "device", "threads", "overwrite", "dry-run", "quiet")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if bool(args.photos) == (args.video is not None):
+        parser.error("give photos, or --video")
+
+    from face4d.reconstruction.deca import Reconstructor
+    from face4d.reconstruction.results import ResultWriter
+    from face4d.runtime.device import limit_threads, resolve_device
+
+    limit_threads(args.threads, small=False)
+    jobs = planned(args)
+    for _, name in jobs:
+        cli.refuse_overwrite(args.output / name, args.overwrite)
+    reconstructor = Reconstructor.load(args.checkpoint, args.flame, resolve_device(args.device))
+    if args.dry_run:
+        print(f"would write {len(jobs)} faces to {args.output}, with {reconstructor.encoder.path} and face model {reconstructor.face.source}")
+        return
+    writer = ResultWriter(args.output, reconstructor, args.texture_size)
+    run = reconstruct_video if args.video else reconstruct_photos
+    cli.report_written(run(args, jobs, reconstructor, writer))
+
+
+def planned(args: Namespace) -> list[tuple[Path, str]]:
+    """(file, name of its results) of all inputs."""
+    from face4d.reconstruction.inputs import name_results, photo_paths
+
+    return name_results([args.video] if args.video else photo_paths(args.photos))
+
+
+def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Path]:
+    from tqdm import tqdm
+
+    from face4d.errors import InputError
+    from face4d.reconstruction.deca import reconstruct
+    from face4d.reconstruction.inputs import FaceFinder, landmark_nme
+    from face4d.reconstruction.photo import read_photo
+
+    finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
+    bar = tqdm(jobs, "reconstructing", unit="photo", disable=args.quiet, dynamic_ncols=True)
+    for path, name in bar:
+        try:
+            photo = read_photo(path)
+            face, truth = finder.find(photo, path)
+            found = reconstruct(reconstructor, photo, face, detail=args.detail)
+        except InputError as error:  # of many photos, one without a face stops nothing
+            if len(jobs) == 1:
+                raise
+            skipped.append(str(error))
+            continue
+        folders.append(writer.write(name, found, meshes=args.meshes))
+        if truth is not None:
+            errors.append(landmark_nme(found.landmarks, truth))
+            bar.write(f"{path}: NME {errors[-1]:.2%} of the outer eye distance")
+    for line in skipped:
+        print(f"left out: {line}")
+    if errors:
+        print(f"NME of {len(errors)} photos: mean {sum(errors) / len(errors):.2%}, median {sorted(errors)[len(errors) // 2]:.2%} of the outer eye distance")
+    if not folders:
+        raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
+    return folders
+
+
+def reconstruct_video(args: Namespace, jobs, reconstructor, writer) -> list[Path]:
+    from face4d.reconstruction.inputs import FaceFinder
+    from face4d.reconstruction.moving import reconstruct_frames
+    from face4d.view.video import write_mp4
+
+    def write_video(path: Path, frames, fps: float) -> None:
+        write_mp4(path, frames, fps=fps)
+
+    finder = FaceFinder(args.box, args.landmarks)
+    return [reconstruct_frames(args.video, jobs[0][1], finder, reconstructor, writer, write_video, quiet=args.quiet)]
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,97 @@
+"""Step 8: train the encoder of photos on faces rendered from a FLAME-format model; needs no photos.
+
+    python Reconstruction/deca_train.py                                  # the demo head, on a CPU
+    python Reconstruction/deca_train.py --flame models/flame --backbone resnet50 --image-size 224 --faces 50000 --epochs 40
+    python Reconstruction/deca_train.py --resume                         # goes on where a run was stopped
+    tensorboard --logdir runs
+
+Writes models/deca_<face model>.pt (for Reconstruction/deca.py), models/deca_<face model>.last.pt (to continue) and runs/deca_<face model>/.
+Prints the vertex error of held-out renders in mm beside that of the mean face.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from face4d.runtime import cli
+
+BACKBONES = ("small", "resnet18", "resnet50")  # of face4d.reconstruction.resnet, which loads torch
+
+
+def build_parser() -> ArgumentParser:
+    parser = cli.parser(__doc__)
+    data = parser.add_argument_group("faces")
+    data.add_argument("--flame", default="demo", metavar="DIR", help="face model: demo, or a folder such as models/flame")
+    data.add_argument("--faces", type=cli.positive_int, metavar="N", help="rendered for training (default: {faces})")
+    data.add_argument("--held-out", type=cli.positive_int, metavar="N", help="rendered for the scores (default: {held_out})")
+    data.add_argument("--image-size", type=cli.positive_int, metavar="PIXELS", help="side of what the encoder sees (default: {image_size})")
+    network = parser.add_argument_group("network")
+    network.add_argument("--backbone", choices=BACKBONES, help="resnet50 is DECA's (default: {backbone})")
+    network.add_argument("--hidden", type=cli.positive_int, metavar="H", help="numbers between the last two layers (default: {hidden})")
+    training = parser.add_argument_group("training")
+    training.add_argument("--lr", type=cli.positive_float, help="peak of the one-cycle schedule of AdamW (default: {lr:g})")
+    training.add_argument("--epochs", type=cli.positive_int, help="passes over the faces (default: {epochs})")
+    training.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="faces per step (default: {batch_size})")
+    training.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the network's products; bf16 doubles the speed of CPUs with AMX (default: {precision})")
+    for loss in ("code", "vertices", "landmarks", "points", "photometric"):
+        training.add_argument(f"--weight-{loss}", type=float, metavar="X", help=f"weight of the loss on {loss} (default: {{weight_{loss}:g}})")
+    training.add_argument("--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted (default: {photometric_faces})")
+    output = parser.add_argument_group("output")
+    output.add_argument("--run", metavar="NAME", help="default: deca_<face model>")
+    output.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="folder of checkpoints")
+    output.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run records")
+    output.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
+    output.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between last checkpoints, 0 = every epoch")
+    cli.add_run_flags(parser, "seed", "device", "threads", "overwrite", "dry-run", "quiet")
+    tell_defaults(parser)
+    return parser
+
+
+def tell_defaults(parser: ArgumentParser) -> None:
+    """Fill the defaults of the configuration into the help texts."""
+    from face4d.reconstruction.encoder_config import EncoderConfig
+
+    defaults = EncoderConfig().as_dict()
+    for action in parser._actions:
+        if action.help and "default: {" in action.help:
+            action.help = action.help.format_map(defaults)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+
+    from face4d.datasets.flags import claim_places
+    from face4d.reconstruction.deca_train import train
+    from face4d.reconstruction.encoder_config import EncoderConfig
+    from face4d.reconstruction.face_model import load_face_model
+    from face4d.runtime.device import describe, keep_freed_memory, limit_threads, resolve_device
+    from face4d.runtime.run_folder import RunFolder
+    from face4d.runtime.training import Places
+
+    keep_freed_memory()
+    config = EncoderConfig().with_flags(vars(args))
+    limit_threads(args.threads, small=False)
+    device = resolve_device(args.device)
+    name = args.run or f"deca_{Path(args.flame).stem if args.flame != 'demo' else 'demo'}"
+    places = Places(args.models / f"{name}.pt", RunFolder(args.runs / name))
+    face = load_face_model(args.flame, device=device)
+    plan = f"{name}: {config.faces} faces of {args.flame}, {config.backbone} at {config.image_size} pixels, {config.epochs} epochs on {describe(device)}"
+    if args.dry_run:
+        print(f"would train {plan}\n{config}")
+        return
+    claim_places(args, places)
+    if not args.quiet:
+        print(plan)
+    scores = train(face, config, places, device=device, resume=args.resume, checkpoint_seconds=args.checkpoint_seconds, quiet=args.quiet)
+    print(
+        f"{scores['faces']} held-out renders, vertices after scaled rigid alignment: neutral face {scores['neutral_mm']:.2f} mm "
+        f"(mean face {scores['mean_face_mm']:.2f}, {scores['times_better']:.1f} times better), with expression {scores['expressive_mm']:.2f} mm "
+        f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; {scores['seconds']:.0f} s"
+    )
+    cli.report_written([places.checkpoint, places.run.path])
+
+
+if __name__ == "__main__":
+    cli.run(main)

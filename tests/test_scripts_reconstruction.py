@@ -1,0 +1,92 @@
+"""Reconstruction/*.py as a user runs them."""
+
+import json
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import REPOSITORY
+
+TINY = ("--faces", 4, "--held-out", 2, "--image-size", 32, "--hidden", 8, "--batch-size", 2, "--epochs", 1, "--photometric-faces", 0)
+SCRIPTS = ("deca.py", "deca_train.py", "generate_dataset.py")
+
+
+def run(script: str, *arguments: object) -> None:
+    runpy.run_path(str(REPOSITORY / "Reconstruction" / script))["main"]([*map(str, arguments), "--quiet"])
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with a trained encoder and two photos with landmarks."""
+    folder = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run("deca_train.py", *TINY)
+    noise = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for name in ("me", "you"):
+        Image.fromarray(noise.integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(folder / "photos" / f"{name}.png")
+        np.save(folder / "photos" / f"{name}.npy", noise.random((68, 2)) * 40 + 10)
+    return folder
+
+
+def test_from_training_to_meshes_and_the_inversion_set(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    assert json.loads((workplace / "runs" / "deca_demo" / "metrics.json").read_text())["faces"] == 2
+    run("deca.py", "photos", "--landmarks", "photos", "--texture-size", 32)
+    out = capsys.readouterr().out
+    assert "NME of 2 photos" in out and out.splitlines()[-1] == "wrote Reconstruction_DECA/you"
+    assert (workplace / "Reconstruction_DECA" / "me" / "me_neutral.obj").is_file()
+    run("generate_dataset.py", "--source", "photos/me.png", "--targets", "photos", "--landmarks", "photos", "--texture-size", 32)
+    assert len(list((workplace / "Inversion_Dataset").glob("me_00?_rendered_images.jpg"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("deca.py", ["photos/me.png", "--box", 0, 0, 50, 50, "--checkpoint", "none.tar"], ["none.tar", "deca_train.py"]),
+        ("deca.py", ["photos/me.png", "--box", 90, 90, 99, 99], ["face box"]),
+        ("deca.py", ["photos/me.png", "--box", 50, 0, 0, 50], ["left < right"]),
+        ("deca.py", ["photos/none.png", "--box", 0, 0, 50, 50], ["none.png"]),
+        ("deca.py", ["photos/me.npy", "--box", 0, 0, 50, 50], ["me.npy", "photo"]),
+        ("deca.py", ["--video", "photos/me.npy", "--box", 0, 0, 50, 50], ["me.npy", "video"]),
+        ("deca.py", ["photos/me.png", "--landmarks", "photos/you.png"], ["you.png", "landmarks"]),
+        ("deca.py", ["photos/me.png", "--box", 0, 0, 50, 50, "--flame", "nowhere"], ["nowhere", "FLAME"]),
+        ("generate_dataset.py", ["--source", "photos/me.png", "--targets", "models"], ["models", "photos"]),
+        ("deca_train.py", ["--flame", "nowhere"], ["nowhere", "FLAME"]),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(workplace, tmp_path, monkeypatch, script, arguments, words):
+    from face4d.errors import InputError
+
+    monkeypatch.chdir(workplace)
+    output = [] if script == "deca_train.py" else ["--output", str(tmp_path / "out")]
+    with pytest.raises(InputError) as error:
+        run(script, *arguments, *output)
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value), error.value
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_are_not_replaced_unasked(workplace, tmp_path, monkeypatch):
+    from face4d.errors import InputError
+
+    monkeypatch.chdir(workplace)
+    arguments = ("deca.py", "photos/me.png", "--box", 0, 0, 50, 50, "--output", tmp_path / "out", "--no-meshes")
+    run(*arguments, "--dry-run")
+    assert not (tmp_path / "out").exists()
+    run(*arguments)
+    with pytest.raises(InputError, match="--overwrite"):
+        run(*arguments)
+    run(*arguments, "--overwrite")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_loads_no_torch_and_has_examples(script, run_script, tmp_path):
+    path = REPOSITORY / "Reconstruction" / script
+    code = f"import runpy, sys; sys.argv = ['x']; p = runpy.run_path({str(path)!r})['build_parser'](); print(p.format_help()); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert f"python Reconstruction/{script}" in out and out.strip().endswith("False")
