@@ -104,8 +104,13 @@ def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Pat
 def reconstruct_video(args: Namespace, jobs, reconstructor, writer) -> list[Path]:
     from face4d.reconstruction.inputs import FaceFinder
     from face4d.reconstruction.moving import reconstruct_frames
+    from face4d.view.video import write_mp4
 
-    return [reconstruct_frames(args.video, jobs[0][1], FaceFinder(args.box, args.landmarks), reconstructor, writer, quiet=args.quiet)]
+    def write_video(path: Path, frames, fps: float) -> None:
+        write_mp4(path, frames, fps=fps)
+
+    finder = FaceFinder(args.box, args.landmarks)
+    return [reconstruct_frames(args.video, jobs[0][1], finder, reconstructor, writer, write_video, quiet=args.quiet)]
 
 
 if __name__ == "__main__":

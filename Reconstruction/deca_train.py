@@ -62,6 +62,7 @@ def tell_defaults(parser: ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
+    from face4d.datasets.flags import claim_places
     from face4d.reconstruction.deca_train import train
     from face4d.reconstruction.encoder_config import EncoderConfig
     from face4d.reconstruction.face_model import load_face_model
@@ -80,10 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.dry_run:
         print(f"would train {plan}\n{config}")
         return
-    if not args.resume:
-        for path in (places.checkpoint, places.last, places.run.path):
-            cli.refuse_overwrite(path, args.overwrite)
-        places.run.clear_curves()
+    claim_places(args, places)
     if not args.quiet:
         print(plan)
     scores = train(face, config, places, device=device, resume=args.resume, checkpoint_seconds=args.checkpoint_seconds, quiet=args.quiet)

@@ -223,12 +223,18 @@ def test_aflw_photos_go_through(shared_data, checkpoint, tmp_path):
 
 def test_video_gives_one_person_and_every_frame(true_face, reconstructor, tmp_path):
     from face4d.reconstruction.moving import reconstruct_frames
-    from face4d.reconstruction.video import read_video, write_video
+    from face4d.reconstruction.video import read_video
+    from face4d.view.video import write_mp4
 
     frames = [np.roll((true_face.photo * 255).astype(np.uint8), shift, axis=1) for shift in (0, 2, 4)]
-    write_video(tmp_path / "talk.mp4", iter(frames), 10)
+    write_mp4(tmp_path / "talk.mp4", frames, fps=10)
     writer = ResultWriter(tmp_path / "out", reconstructor, 64)
-    folder = reconstruct_frames(tmp_path / "talk.mp4", "talk", FaceFinder((20, 20, 130, 140)), reconstructor, writer, quiet=True)
+    finder = FaceFinder((20, 20, 130, 140))
+
+    def write_video(path, pictures, fps):
+        write_mp4(path, pictures, fps=fps)
+
+    folder = reconstruct_frames(tmp_path / "talk.mp4", "talk", finder, reconstructor, writer, write_video, quiet=True)
     with np.load(folder / "talk_parameters.npz") as arrays:
         assert arrays["pose"].shape == (3, 6) and arrays["crop"].shape == (3, 3, 3) and arrays["fps"] == 10
         np.testing.assert_array_equal(arrays["shape"][0], arrays["shape"][2])

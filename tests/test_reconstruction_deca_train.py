@@ -127,6 +127,15 @@ def test_points_are_centres_of_maps_in_screen_coordinates():
     assert network(torch.rand(2, 3, 64, 64)).shape == (2, 2 + 2 + 9 + 27)
 
 
+def test_true_points_are_landmarks_and_vertices_and_stay_in_the_picture(face, faces):
+    chosen = torch.as_tensor(spread_vertices(face.model.template, face.model.faces))
+    points = true_points(face, faces, chosen, batch_size=2)
+    torch.testing.assert_close(points[:, :68], faces.landmarks[..., :2].clamp(-0.9, 0.9), atol=1e-5, rtol=0)
+    vertices, _ = face.pose(faces.code)
+    outside = to_screen(vertices[:, chosen], faces.code.camera)[..., :2].abs().amax(2) > 1
+    assert outside.any() and points.abs().max() <= 0.9 and (points[:, 68:].abs().amax(2)[outside] == 0.9).all()
+
+
 def test_spread_vertices_lie_on_the_front_and_far_apart(face):
     chosen = spread_vertices(face.model.template, face.model.faces)
     assert len(set(chosen.tolist())) == 60

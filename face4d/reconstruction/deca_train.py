@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _HELD_OUT_SEED = 1_000_003  # added to the seed: held-out faces are never training faces
 _UNDRAWN_SEED = 2_000_003
+_EDGE = 0.9  # half pictures
 _POINT_NOISE = 0.03  # largest standard deviation of the points of faces that are not drawn, half pictures
 _SHIFT = 4  # pixels of 112 by which pictures are moved, either way
 
@@ -127,8 +128,11 @@ class EncoderLoss:
 
 
 def screen_points(face: FaceModel, vertices: Tensor, landmarks: Tensor, camera: Tensor, chosen: Tensor) -> Tensor:
-    """(B, P, 2) where the 68 landmarks and the chosen vertices of posed faces are in their pictures."""
-    return to_screen(torch.cat([landmarks, vertices[:, chosen]], dim=1), camera)[..., :2]
+    """(B, P, 2) where the 68 landmarks and the chosen vertices of posed faces are in their pictures; those beyond the edge lie on it.
+
+    The edge is a little inside: no centre of a map can lie farther out than the middle of its last cell.
+    """
+    return to_screen(torch.cat([landmarks, vertices[:, chosen]], dim=1), camera)[..., :2].clamp(-_EDGE, _EDGE)
 
 
 def by_rows(directions: np.ndarray, count: int) -> Tensor:
@@ -179,7 +183,7 @@ def train(
             step += 1
             set_learning_rate(optimizer, config, step / (config.epochs * num_batches))
             batch = moved(faces.rows(chosen), config.image_size * _SHIFT // 112, generator)
-            wanted = None if points is None else points[chosen] + (batch.landmarks - faces.landmarks[chosen])[:, :1, :2]
+            wanted = None if points is None else true_points(face, batch, network.vertices)
             pictures = batch.pictures()  # (B, 3, S, S)
             noise = torch.randn(pictures.shape, generator=generator) * config.noise * torch.rand((), generator=generator)
             with autocast(config, device):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from face4d.reconstruction.inputs import FaceFinder
 from face4d.reconstruction.photo import Crop, crop_face
 from face4d.reconstruction.pictures import clay, dots, draw
 from face4d.reconstruction.results import ResultWriter, as_bytes, save_arrays
-from face4d.reconstruction.video import read_video, write_video
+from face4d.reconstruction.video import read_video
 from face4d.runtime.atomic import save_npy
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,16 @@ log = logging.getLogger(__name__)
 _BATCH = 8
 
 
-def reconstruct_frames(path: Path, name: str, finder: FaceFinder, reconstructor: Reconstructor, writer: ResultWriter, *, quiet: bool = False) -> Path:
+def reconstruct_frames(
+    path: Path,
+    name: str,
+    finder: FaceFinder,
+    reconstructor: Reconstructor,
+    writer: ResultWriter,
+    write_video: Callable[[Path, Iterator[np.ndarray], float], None],
+    *,
+    quiet: bool = False,
+) -> Path:
     """Write the face of a video: ``<name>_parameters.npz`` with a row per frame, ``_landmarks.npy`` (T, 68, 3) metres,
     ``_landmarks_photo.npy`` (T, 68, 3) pixels, ``_overlay.mp4``, and the files of a photo for the frame that looks ahead most, with the mean
     identity of all frames.
@@ -33,6 +42,7 @@ def reconstruct_frames(path: Path, name: str, finder: FaceFinder, reconstructor:
     Args:
         finder: with a box or landmarks given they hold for all frames; else the detector looks at each, and a frame without a face takes the
             place of the one before.
+        write_video: writes frames (H, W, 3) uint8 at so many per second.
 
     Returns:
         The folder.

@@ -12,9 +12,10 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial import cKDTree
 
 from face4d.mesh.rasterizer import rasterize
-from face4d.reconstruction.uv import UvLayout
+from face4d.reconstruction.uv import UvLayout, connected_parts
 
-_FACING = 0.25  # cosine to the viewer below which the photo shows a surface too slanted to take its colours from
+_FACING = 0.18  # cosine to the viewer below which the photo shows a surface too slanted to take its colours from
+_APART = 0.05  # metres more between places on different parts of the mesh: the mouth's inside takes its colours from the lips, not from teeth
 _SOURCES, _NEIGHBOURS, _SPREAD, _MIRROR_PENALTY = 20_000, 12, 0.003, 0.004  # of hidden places: texels asked, and metres
 _DEPTH_SLACK = 0.004  # of the face's size: how far behind the z-buffer a point still counts as the visible one
 
@@ -79,7 +80,7 @@ def texture_of_photo(
     in_buffer = (placed - low) * scale + [1.0, 1.0, 0.0]
     rows, columns = (int(np.ceil(in_buffer[:, axis].max())) + 2 for axis in (1, 0))
     _, _, depth = rasterize(in_buffer, faces, rows, columns)
-    inside = binary_erosion(np.isfinite(depth), np.ones((5, 5)))  # at the outline the photo shows what lies behind, too
+    inside = binary_erosion(np.isfinite(depth), np.ones((3, 3)))  # at the outline the photo shows what lies behind, too
     point = texels.spread(in_buffer, faces)  # (N, 3)
     normal = texels.spread(vertex_normals(placed, faces), faces)
     facing = -normal[:, 2] / np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
@@ -94,16 +95,18 @@ def texture_of_photo(
     if visible.any():
         colours = np.zeros((len(visible), 3))
         colours[visible] = sample(photo, place[visible, :2])
-        colours[~visible] = _near_colours(texels.spread(np.asarray(rest, np.float64), faces), visible, colours[visible])
+        part = connected_parts(len(placed), faces)[faces[texels.triangle[texels.covered], 0]]  # (N,) of the mesh: skin, eyeballs, teeth
+        places = np.column_stack([texels.spread(np.asarray(rest, np.float64), faces), part * _APART])
+        colours[~visible] = _near_colours(places, visible, colours[visible])
         texture[texels.covered] = colours
     return fill(texture, texels.covered), seen
 
 
 def _near_colours(places: np.ndarray, known: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Colours (N - K, C) of the places (N, 3) that are not known, from the colours (K, C) of the known ones and of their mirror images."""
+    """Colours (N - K, C) of the places (N, 4) that are not known, from the colours (K, C) of the known ones and of their mirror images."""
     step = max(1, known.sum() // _SOURCES)
     sources, colours = places[known][::step], colours[::step]
-    tree = cKDTree(np.concatenate([sources, sources * [-1.0, 1.0, 1.0]]))
+    tree = cKDTree(np.concatenate([sources, sources * [-1.0, 1.0, 1.0, 1.0]]))
     distance, nearest = tree.query(places[~known], k=min(_NEIGHBOURS, 2 * len(sources)))
     distance, nearest = distance.reshape(len(distance), -1), nearest.reshape(len(distance), -1)
     distance = distance + np.where(nearest >= len(sources), _MIRROR_PENALTY, 0.0)

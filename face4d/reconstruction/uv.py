@@ -99,7 +99,7 @@ def unwrap(template: np.ndarray, faces: np.ndarray) -> UvLayout:
         A layout with ``is_published`` False.
     """
     template, faces = np.asarray(template, np.float64), np.asarray(faces, np.int64)
-    part = _parts(len(template), faces)[faces[:, 0]]  # (F,) 0 = the skin
+    part = connected_parts(len(template), faces)[faces[:, 0]]  # (F,) 0 = the skin
     skin = np.flatnonzero(part == 0)
     points, corners, radius = _cylinder(template, faces[skin])
     hidden = _hidden(points, corners, radius)
@@ -142,7 +142,7 @@ def _hidden(points: np.ndarray, faces: np.ndarray, radius: np.ndarray) -> np.nda
     return (area > 1) & (shown < 0.5 * area)
 
 
-def _parts(num_vertices: int, faces: np.ndarray) -> np.ndarray:
+def connected_parts(num_vertices: int, faces: np.ndarray) -> np.ndarray:
     """(V,) the connected part of each vertex, the largest first; vertices without a face belong to the largest."""
     edges = np.concatenate([faces[:, :2], faces[:, 1:]])
     graph = coo_array((np.ones(len(edges)), edges.T), shape=(num_vertices, num_vertices))

@@ -1,4 +1,4 @@
-"""Frames of a video file in, pictures as a video file out, by ffmpeg."""
+"""Frames of video files, by ffmpeg."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.runtime.atomic import replacing
-
-EXTENSIONS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".gif")
 
 
 class Video(NamedTuple):
@@ -49,29 +46,3 @@ def read_video(path: str | Path) -> Video:
             reader.close()
 
     return Video(frames(), float(about["fps"]))
-
-
-def write_video(path: str | Path, frames: Iterator[np.ndarray], fps: float) -> Path:
-    """Write frames (H, W, 3) uint8 of one size as MP4 (H.264), whole or not at all; an odd last row or column is left out.
-
-    Raises:
-        InputError: no frames.
-    """
-    import imageio_ffmpeg
-
-    with replacing(path) as temporary:
-        writer = None
-        try:
-            for frame in frames:
-                frame = np.ascontiguousarray(frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2])
-                if writer is None:
-                    size = (frame.shape[1], frame.shape[0])
-                    writer = imageio_ffmpeg.write_frames(str(temporary), size, fps=fps, quality=7, macro_block_size=2)
-                    writer.send(None)
-                writer.send(frame)
-        finally:
-            if writer is not None:
-                writer.close()
-        if writer is None:
-            raise InputError(path, "at least one frame", "none")
-    return Path(path)
