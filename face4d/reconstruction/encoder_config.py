@@ -25,7 +25,7 @@ class EncoderConfig(TrainingConfig):
     """
 
     lr: float = 3e-3
-    epochs: int = 12
+    epochs: int = 30
     batch_size: int = 32
     validate_every: int = 1
     backbone: str = "small"
@@ -34,7 +34,7 @@ class EncoderConfig(TrainingConfig):
     faces: int = 8_000
     held_out: int = 256
     photometric_faces: int = 1
-    undrawn_faces: int = 96
+    undrawn_faces: int = 256
     weight_code: float = 0.5
     weight_vertices: float = 3.0
     weight_landmarks: float = 1.0
