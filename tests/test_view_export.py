@@ -109,6 +109,24 @@ def test_another_head_makes_the_motion(place, script):
     shutil.rmtree(place / "alone"), shutil.rmtree(place / "acted")
 
 
+def test_the_face_of_a_photo_is_an_actor(place, script, monkeypatch):
+    """The reconstruction has tests of its own; here it answers with a known face."""
+    from face4d.reconstruction import deca
+
+    asked = []
+    mesh = read_mesh(place / "actors" / "me.ply")
+    monkeypatch.setattr(deca, "neutral_from_photo", lambda photo, encoder, face: asked.append((photo, encoder, face)) or (*mesh, {}))
+    script("--photo", "face.jpg", "--box", "1", "2", "30", "40", "--label", "Happy", "--dense", "--export", "ply", "--no-gif", "--output", "pictured")
+    script("--actor", "actors/me.ply", "--label", "Happy", "--dense", "--export", "ply", "--no-gif", "--output", "acted")
+    assert [str(photo) for photo, _, _ in asked] == ["face.jpg"] and asked[0][2][:4] == (1, 2, 30, 40)
+    np.testing.assert_array_equal(read_mesh(place / "pictured" / "face.ply")[0], mesh[0])
+    pictured, acted = (np.load(place / name) for name in ("pictured/face_Happy/Happy_face.npy", "acted/me_Happy/Happy_me.npy"))
+    np.testing.assert_array_equal(pictured, acted)
+    with pytest.raises(SystemExit):
+        script("--photo", "face.jpg", "--actor", "actors/me.ply", "--label", "Happy")
+    shutil.rmtree(place / "pictured"), shutil.rmtree(place / "acted")
+
+
 def test_an_actor_of_another_size_moves_a_head_in_proportion(place):
 
     own = load_embedding(place / "own.npz")
