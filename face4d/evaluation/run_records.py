@@ -85,7 +85,7 @@ def read_runs(folder: str | Path) -> list[RunRecord]:
         content = read_json(path)
         config = content.get("config") if isinstance(content, dict) else None
         if not isinstance(config, dict) or not {"lr", "hidden_size", "epochs"} <= set(config):
-            log.info("%s: not a run of a generator or classifier, left out", path)
+            log.debug("%s: not a run of a generator or classifier, left out", path)
             continue
         run = RunFolder(path.parent)
         common = {
