@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from face4d.constants import OUTER_EYES
 from face4d.errors import InputError
 from face4d.reconstruction.face_boxes import find_face, read_landmarks
 from face4d.reconstruction.photo import FaceBox
 
 LANDMARK_SUFFIXES = (".npy", ".mat", ".pts", ".txt")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-_OUTER_EYES = (36, 45)  # of the 68 landmarks
 
 
 def photo_paths(given: Iterable[str | Path]) -> list[Path]:
@@ -94,5 +94,5 @@ def landmark_nme(found: np.ndarray, true: np.ndarray) -> float:
     Args:
         found, true: (68, 2 or 3) pixels. With depth the eye distance is that in space, so that it means something in profile, too.
     """
-    eyes = np.linalg.norm(true[_OUTER_EYES[0]] - true[_OUTER_EYES[1]])
+    eyes = np.linalg.norm(true[OUTER_EYES[0]] - true[OUTER_EYES[1]])
     return float(np.linalg.norm(found[:, :2] - true[:, :2], axis=1).mean() / eyes)
