@@ -38,7 +38,9 @@ def build_parser() -> ArgumentParser:
         "--phases", type=cli.positive_int, default=default.phases, metavar="N", help="of the volume's 16 interleaved parts that a step looks at"
     )
     cli.add_switch(training, "mirror", default.mirror, "mirror every other picture and its volume")
-    training.add_argument("--color-jitter", type=float, default=default.color_jitter, metavar="SHARE", help="largest change of colours")
+    training.add_argument(
+        "--disguised", type=float, default=default.disguised, metavar="SHARE", help="of the pictures get other colours, shadows, things in front"
+    )
     training.add_argument("--grad-clip", type=float, default=default.grad_clip, metavar="NORM", help="largest gradient norm, 0 = off")
     training.add_argument("--validate-every", type=cli.positive_int, default=default.validate_every, metavar="N", help="epochs between validations")
     training.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default=default.precision, help="of the products in training")

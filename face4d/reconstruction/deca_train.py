@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from face4d.reconstruction.camera import to_screen
 from face4d.reconstruction.checkpoints import CHECKPOINT_KIND
+from face4d.reconstruction.disguise import disguise
 from face4d.reconstruction.encoder import CodeLayout, Encoder
 from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.reconstruction.face_model import FaceModel
@@ -184,7 +185,7 @@ def train(
             set_learning_rate(optimizer, config, step / (config.epochs * num_batches))
             batch = moved(faces.rows(chosen), config.image_size * _SHIFT // 112, generator)
             wanted = None if points is None else true_points(face, batch, network.vertices)
-            pictures = batch.pictures()  # (B, 3, S, S)
+            pictures = disguise(batch.pictures(), config.disguised, generator)  # (B, 3, S, S)
             noise = torch.randn(pictures.shape, generator=generator) * config.noise * torch.rand((), generator=generator)
             with autocast(config, device):
                 codes, found = network.codes_and_points((pictures + noise.to(device)).contiguous(memory_format=torch.channels_last))
@@ -192,8 +193,11 @@ def train(
             if points is not None:
                 # of every step's own seed, so that a resumed run draws the same
                 undrawn.generator.manual_seed(config.seed + _UNDRAWN_SEED + step)
-                parts["undrawn"] = loss.weighted(undrawn_loss(face, layout, network, loss, undrawn, config))
-                value = value + parts["undrawn"]
+                apart = loss.weighted(undrawn_loss(face, layout, network, loss, undrawn, config))
+                # Codes are learned from the mean over all faces of the step: the few that are drawn would drown the many with their noise.
+                share = len(chosen) / (len(chosen) + config.undrawn_faces)
+                told = loss.weighted({name: parts[name] for name in ("code", "vertices", "landmarks")})
+                value, parts["undrawn"] = value + (1 - share) * (apart - told), apart
             optimizer.zero_grad()
             value.backward()
             if config.grad_clip:

@@ -22,24 +22,29 @@ NUM_POINTS = 128  # the 68 landmarks, then vertices all over the front of the he
 class PointEncoder(nn.Module):
     """Pictures (B, 3, S, S) in 0..1 to codes (B, total).
 
+    Maps of a quarter, an eighth and a sixteenth of the picture's side, and back to an eighth (one step of an hourglass, Newell et al., "Stacked
+    hourglass networks for human pose estimation", ECCV 2016): the coarsest maps know where the head is, the middle ones where its parts are.
+
     Args:
         layout: of the codes.
         hidden: numbers in the layers between points and codes.
-        widths: channels of the four blocks.
+        widths: channels of the maps, finest first.
     """
 
-    def __init__(self, layout: CodeLayout, hidden: int = 512, widths: tuple[int, int, int, int] = (32, 64, 64, 96)) -> None:
+    def __init__(self, layout: CodeLayout, hidden: int = 512, widths: tuple[int, int, int] = (32, 64, 96)) -> None:
         super().__init__()
         self.num_geometry = layout.total - layout.light
-        self.conv1 = nn.Conv2d(3, widths[0], 7, 4, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        inputs = (widths[0], *widths)
-        self.blocks = nn.Sequential(*(BasicBlock(inputs[k], inputs[k + 1], 2 if k == 1 else 1) for k in range(4)))
-        self.maps = nn.Conv2d(widths[-1], NUM_POINTS, 1)
-        self.geometry = nn.Sequential(
-            nn.Linear(2 * NUM_POINTS, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, self.num_geometry)
-        )
-        self.light = nn.Sequential(nn.Linear(widths[-1], hidden), nn.ReLU(), nn.Linear(hidden, layout.light))
+        fine, middle, coarse = widths
+        self.conv1 = nn.Conv2d(3, fine, 7, 4, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(fine)
+        self.fine = BasicBlock(fine, fine, 1)
+        self.middle = nn.Sequential(BasicBlock(fine, middle, 2), BasicBlock(middle, middle, 1))
+        self.coarse = nn.Sequential(BasicBlock(middle, coarse, 2), BasicBlock(coarse, coarse, 1))
+        self.lateral = nn.Conv2d(coarse, middle, 1, bias=False)
+        self.merged = BasicBlock(middle, middle, 1)
+        self.maps = nn.Conv2d(middle, NUM_POINTS, 1)
+        self.geometry = ResidualLayers(2 * NUM_POINTS, hidden, self.num_geometry)
+        self.light = nn.Sequential(nn.Linear(coarse, hidden), nn.ReLU(), nn.Linear(hidden, layout.light))
         initialise(self)
         self.register_buffer("vertices", torch.zeros(NUM_POINTS - NUM_LANDMARKS, dtype=torch.int64))  # of the face model, which points find
         self.register_buffer("point_mean", torch.zeros(NUM_POINTS, 2))
@@ -55,14 +60,16 @@ class PointEncoder(nn.Module):
         self.point_scale.copy_(points.std(0).clamp_min(0.02))  # some points lie beyond the picture in nearly all faces
 
     def find_points(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (B, P, 2), x right and y down in -1..1 over the picture, and means of the last maps (B, C)."""
-        x = functional.relu(self.bn1(self.conv1(images)))  # (B, w0, S/4, S/4)
-        x = self.blocks(x)  # (B, w3, S/8, S/8)
-        maps = self.maps(x).float()  # (B, P, S/8, S/8)
+        """Points (B, P, 2), x right and y down in -1..1 over the picture, and means of the coarsest maps (B, C)."""
+        x = functional.relu(self.bn1(self.conv1(images)))  # (B, fine, S/4, S/4)
+        middle = self.middle(self.fine(x))  # (B, middle, S/8, S/8)
+        coarse = self.coarse(middle)  # (B, coarse, S/16, S/16)
+        merged = self.merged(middle + functional.interpolate(self.lateral(coarse), size=middle.shape[2:]))
+        maps = self.maps(merged).float()  # (B, P, S/8, S/8)
         height, width = maps.shape[2:]
         share = maps.flatten(2).softmax(2).unflatten(2, (height, width))
         across, down = ((2 * torch.arange(size, device=maps.device) + 1) / size - 1 for size in (width, height))
-        return torch.stack([share.sum(2) @ across, share.sum(3) @ down], dim=2), x.mean(dim=(2, 3))
+        return torch.stack([share.sum(2) @ across, share.sum(3) @ down], dim=2), coarse.mean(dim=(2, 3))
 
     def face_of_points(self, points: Tensor) -> Tensor:
         """Codes without light (B, total - 27) of points (B, P, 2)."""
@@ -77,6 +84,23 @@ class PointEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.codes_and_points(images)[0]
+
+
+class ResidualLayers(nn.Module):
+    """Numbers (B, inputs) to numbers (B, outputs): a linear map, and beside it what three layers make of the bends."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.first = nn.Linear(inputs, hidden)
+        self.between = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
+        self.last = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.first(x))
+        for layer in self.between:
+            y = y + functional.relu(layer(y))
+        return self.linear(x) + self.last(y)
 
 
 def spread_vertices(template: np.ndarray, faces: np.ndarray, count: int = NUM_POINTS - NUM_LANDMARKS) -> np.ndarray:

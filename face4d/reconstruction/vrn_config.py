@@ -19,7 +19,7 @@ class VolumeConfig(TrainingConfig):
         width: of all channels, as a share of the published network's.
         phases: of the 16 phases of the enlarged volume that each step's loss looks at; 16 is every voxel, 1 is a sixteenth, drawn anew each step.
         mirror: every other picture, with its volume.
-        color_jitter: largest change of a colour channel's strength, and of the brightness, as a share.
+        disguised: share of each batch's pictures that :func:`~face4d.reconstruction.disguise.disguise` changes.
     """
 
     lr: float = 1e-3
@@ -29,7 +29,7 @@ class VolumeConfig(TrainingConfig):
     width: float = 0.125
     phases: int = 1
     mirror: bool = True
-    color_jitter: float = 0.15
+    disguised: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,3 +39,5 @@ class VolumeConfig(TrainingConfig):
             raise InputError("--phases", "1 to 16", f"{self.phases}")
         if self.batch_size < 2:
             raise InputError("--batch-size", "at least 2, for the statistics of the normalisations", f"{self.batch_size}")
+        if not 0 <= self.disguised <= 1:
+            raise InputError("--disguised", "a share, 0 to 1", f"{self.disguised:g}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from face4d.errors import InputError
+from face4d.reconstruction.disguise import disguise
 from face4d.reconstruction.volume_set import VolumeSample, VolumeSet
 from face4d.reconstruction.voxels import VolumeGrid, iou, nme, surface, unpack, visible
 from face4d.reconstruction.vrn import UPSAMPLING, VolumeNetwork, volume_loss
@@ -103,11 +104,10 @@ def occupancy(data: VolumeSet) -> np.ndarray:
 
 
 def vary(samples: list[VolumeSample], config: VolumeConfig, generator: torch.Generator) -> tuple[Tensor, np.ndarray]:
-    """A batch for training: pictures (B, 3, S, S) and volume bits (B, ceil(D / 8), S, S), half of them mirrored, all with other colours."""
+    """A batch for training: pictures (B, 3, S, S) and volume bits (B, ceil(D / 8), S, S), half of them mirrored, some disguised."""
     images = torch.stack([torch.from_numpy(sample.image) for sample in samples]).permute(0, 3, 1, 2) / 255.0
     bits = np.stack([sample.bits for sample in samples])
-    jitter = 1 + config.color_jitter * (2 * torch.rand(len(samples), 4, 1, 1, generator=generator) - 1)  # red, green, blue, all
-    images = (images * (jitter[:, :3] * jitter[:, 3:])).clamp_(0, 1)
+    images = disguise(images, config.disguised, generator)
     if config.mirror:
         turned = torch.rand(len(samples), generator=generator) < 0.5
         images = torch.where(turned[:, None, None, None], images.flip(-1), images)
