@@ -35,7 +35,7 @@ def build_parser() -> ArgumentParser:
     training.add_argument("--epochs", type=cli.positive_int, help="passes over the faces (default: {epochs})")
     training.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="faces per step (default: {batch_size})")
     training.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the network's products; bf16 doubles the speed of CPUs with AMX (default: {precision})")
-    for loss in ("code", "vertices", "landmarks", "points", "photometric"):
+    for loss in ("code", "vertices", "landmarks", "points", "light", "photometric"):
         training.add_argument(f"--weight-{loss}", type=float, metavar="X", help=f"weight of the loss on {loss} (default: {{weight_{loss}:g}})")
     training.add_argument("--disguised", type=float, metavar="SHARE", help="of the pictures get other colours, shadows, things in front (default: {disguised:g})")
     training.add_argument("--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted (default: {photometric_faces})")

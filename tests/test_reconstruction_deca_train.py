@@ -1,5 +1,7 @@
 """Training of the encoder on rendered faces: data, losses, scores, resuming."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,11 @@ import torch
 from face4d.errors import InputError
 from face4d.reconstruction.camera import to_screen
 from face4d.reconstruction.checkpoints import load_encoder
-from face4d.reconstruction.deca_train import EncoderLoss, build_network, code_layout, evaluate, moved, train, true_points, undrawn_loss
+from face4d.reconstruction.deca_train import EncoderLoss, build_network, code_layout, evaluate, face_vertices, moved, train, true_points, undrawn_loss
 from face4d.reconstruction.encoder import CodeLayout
 from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.reconstruction.face_model import load_face_model
-from face4d.reconstruction.point_encoder import PointEncoder, spread_vertices
+from face4d.reconstruction.point_encoder import PointEncoder
 from face4d.reconstruction.rendered_faces import photometric_difference, render_faces
 from face4d.reconstruction.synthetic import SyntheticFaces
 from face4d.reconstruction.vertex_error import aligned_error, face_errors, landmark_error
@@ -77,7 +79,7 @@ def test_loss_is_least_at_the_truth_and_reaches_every_weight(face, faces):
     scale = faces.codes.std(0).clamp_min(1e-3)
     loss = EncoderLoss(face, config, faces.layout, scale)
     at_truth, parts = loss(faces.codes, faces)
-    assert set(parts) == {"code", "vertices", "landmarks", "photometric"} and at_truth < 0.02
+    assert set(parts) == {"code", "vertices", "landmarks", "light", "photometric"} and at_truth < 0.02
     for name in ("shape", "expression", "pose", "camera", "light"):
         start = list(faces.layout.as_dict()).index(name)
         column = sum(list(faces.layout.as_dict().values())[:start])
@@ -103,7 +105,7 @@ def test_faces_that_are_not_drawn_teach_the_second_half(face):
     layout = code_layout(face)
     config = EncoderConfig(**TINY | {"hidden": 64, "undrawn_faces": 64})
     network = build_network(layout, config)
-    network.vertices.copy_(torch.as_tensor(spread_vertices(face.model.template, face.model.faces)))
+    network.vertices.copy_(torch.as_tensor(face_vertices(face)))
     some = render_faces(face, layout, 64, 8, 2, quiet=True)
     network.fit_scale(some.codes, true_points(face, some, network.vertices))
     loss = EncoderLoss(face, config, layout, network.code_scale)
@@ -130,16 +132,20 @@ def test_points_are_centres_of_maps_in_screen_coordinates():
 
 
 def test_true_points_are_landmarks_and_vertices_and_stay_in_the_picture(face, faces):
-    chosen = torch.as_tensor(spread_vertices(face.model.template, face.model.faces))
+    chosen = torch.as_tensor(face_vertices(face))
     points = true_points(face, faces, chosen, batch_size=2)
     torch.testing.assert_close(points[:, :68], faces.landmarks[..., :2].clamp(-0.9, 0.9), atol=1e-5, rtol=0)
-    vertices, _ = face.pose(faces.code)
-    outside = to_screen(vertices[:, chosen], faces.code.camera)[..., :2].abs().amax(2) > 1
+    codes = faces.codes.clone()
+    codes[:, -27 - 3] *= 1.4  # nearer: more than the picture shows
+    near = replace(faces, codes=codes)
+    points = true_points(face, near, chosen)
+    vertices, _ = face.pose(near.code)
+    outside = to_screen(vertices[:, chosen], near.code.camera)[..., :2].abs().amax(2) > 1
     assert outside.any() and points.abs().max() <= 0.9 and (points[:, 68:].abs().amax(2)[outside] == 0.9).all()
 
 
 def test_spread_vertices_lie_on_the_front_and_far_apart(face):
-    chosen = spread_vertices(face.model.template, face.model.faces)
+    chosen = face_vertices(face)
     assert len(set(chosen.tolist())) == 60
     points = face.model.template[chosen]
     distance = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(60)

@@ -91,7 +91,7 @@ class EncoderLoss:
         lengths = torch.cat([self.shape_directions, self.expression_directions]).square().sum(1).div(count).sqrt()  # (S + E,) metres
         self.unit = float(lengths.square().sum().sqrt())  # root mean square distance of a random face from the mean one
         # numbers of shape and expression count as far as they move vertices; all others alike
-        self.weight = torch.ones(layout.total, device=scale.device)
+        self.weight = torch.ones(layout.total - layout.light, device=scale.device)
         self.weight[: layout.shape] = lengths[: layout.shape] / lengths.max()
         start = layout.shape + layout.texture
         self.weight[start : start + layout.expression] = lengths[layout.shape :] / lengths.max()
@@ -100,7 +100,8 @@ class EncoderLoss:
         """The loss of predicted codes (B, total), and where there are such, of points (B, P, 2); and its parts."""
         config, layer = self.config, self.face.layer
         found = self.layout.split(codes)
-        parts = self.geometry(codes, batch.codes)
+        parts = self.geometry(codes[:, : -self.layout.light], batch.codes[:, : -self.layout.light])
+        parts["light"] = ((codes - batch.codes) / self.scale)[:, -self.layout.light :].abs().mean()
         landmarks = layer.landmarks(shape=found.shape, expression=found.expression, global_pose=found.pose[:, :3], jaw_pose=found.pose[:, 3:])
         parts["landmarks"] = 10 * (to_screen(landmarks, found.camera) - batch.landmarks)[..., :2].abs().mean()
         if points is not None:
@@ -111,21 +112,27 @@ class EncoderLoss:
         return self.weighted(parts), parts
 
     def geometry(self, codes: Tensor, true: Tensor) -> dict[str, Tensor]:
-        """The parts that compare codes (B, total), or their part before the light, with true ones."""
-        count = codes.shape[1]
+        """The parts that compare codes without light (B, total - 27) with true ones."""
         difference = codes - true
         shape, start = difference[:, : self.layout.shape], self.layout.shape + self.layout.texture
         neutral = shape @ self.shape_directions  # (B, 3 V): the unturned face is linear in both, but for the jaw
         expressive = neutral + difference[:, start : start + self.layout.expression] @ self.expression_directions
         neutral, expressive = (moved.unflatten(1, (-1, 3)).norm(dim=2).mean() for moved in (neutral, expressive))
         return {
-            "code": ((difference / self.scale[:count]).abs() * self.weight[:count]).mean(),
+            "code": ((difference / self.scale[: -self.layout.light]).abs() * self.weight).mean(),
             "vertices": (2 * neutral + expressive) / (3 * self.unit),
         }
 
     def weighted(self, parts: dict[str, Tensor]) -> Tensor:
         """The sum of the parts with their weights."""
         return sum(getattr(self.config, f"weight_{name}") * value for name, value in parts.items())
+
+
+def face_vertices(face: FaceModel) -> np.ndarray:
+    """The vertices of a model that the small network finds beside the landmarks, see :func:`spread_vertices`."""
+    with torch.no_grad():
+        landmarks = face.layer.landmarks()[0].cpu().numpy()
+    return spread_vertices(face.model.template, face.model.faces, landmarks)
 
 
 def screen_points(face: FaceModel, vertices: Tensor, landmarks: Tensor, camera: Tensor, chosen: Tensor) -> Tensor:
@@ -168,7 +175,7 @@ def train(
     network = build_network(layout, config).to(device, memory_format=torch.channels_last)
     points = None
     if isinstance(network, PointEncoder):
-        network.vertices.copy_(torch.as_tensor(spread_vertices(face.model.template, face.model.faces)))
+        network.vertices.copy_(torch.as_tensor(face_vertices(face)))
         points = true_points(face, faces, network.vertices)
     network.fit_scale(faces.codes, points)
     undrawn = SyntheticFaces(face.layer, config.seed + _UNDRAWN_SEED, size=8)

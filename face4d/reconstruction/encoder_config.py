@@ -19,8 +19,8 @@ class EncoderConfig(TrainingConfig):
         faces, held_out: rendered for training and for the scores.
         photometric_faces: faces of each batch that are drawn again as predicted and compared with their pictures; 0 = none.
         undrawn_faces: faces per batch of which the small network sees the true points only, with noise.
-        weight_code, weight_vertices, weight_landmarks, weight_points, weight_photometric: of the losses. Points: of the
-            small network.
+        weight_code, weight_vertices, weight_landmarks, weight_points, weight_light, weight_photometric: of the losses. Points:
+            of the small network.
         disguised: share of each batch's pictures that :func:`~face4d.reconstruction.disguise.disguise` changes.
         noise: standard deviation of the noise added to pictures, of 0..1.
     """
@@ -40,6 +40,7 @@ class EncoderConfig(TrainingConfig):
     weight_vertices: float = 3.0
     weight_landmarks: float = 1.0
     weight_points: float = 1.0
+    weight_light: float = 0.2
     weight_photometric: float = 0.2
     disguised: float = 0.5
     noise: float = 0.02

@@ -57,7 +57,7 @@ class PointEncoder(nn.Module):
         self.code_mean.copy_(codes.mean(0))
         self.code_scale.copy_(codes.std(0).clamp_min(1e-6))
         self.point_mean.copy_(points.mean(0))
-        self.point_scale.copy_(points.std(0).clamp_min(0.02))  # some points lie beyond the picture in nearly all faces
+        self.point_scale.copy_(points.std(0).clamp_min(0.1))  # a point that is not found, far off, must not drown the others
 
     def find_points(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Points (B, P, 2), x right and y down in -1..1 over the picture, and means of the coarsest maps (B, C)."""
@@ -103,13 +103,18 @@ class ResidualLayers(nn.Module):
         return self.linear(x) + self.last(y)
 
 
-def spread_vertices(template: np.ndarray, faces: np.ndarray, count: int = NUM_POINTS - NUM_LANDMARKS) -> np.ndarray:
-    """(count,) vertices all over the front of a head (V, 3), each as far as can be from those before it."""
+def spread_vertices(template: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, count: int = NUM_POINTS - NUM_LANDMARKS) -> np.ndarray:
+    """(count,) vertices all over the face of a head (V, 3) with 68 landmarks, each as far as can be from those before it.
+
+    They look ahead and lie where a crop of the landmarks shows them: a point beyond the edge of nearly all pictures tells nothing.
+    """
     normals = np.zeros_like(template, dtype=np.float64)
     corners = template[faces].astype(np.float64)
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     np.add.at(normals, faces, across[:, None])
-    front = np.flatnonzero(normals[:, 2] > 0.1 * np.linalg.norm(normals, axis=1))
+    low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
+    beside = np.abs(template[:, :2] - (low + high) / 2).max(1) / (high - low).mean()  # (V,) 0.5: as far from the middle as the landmarks reach
+    front = np.flatnonzero((normals[:, 2] > 0.1 * np.linalg.norm(normals, axis=1)) & (beside < 0.55))
     chosen = [int(front[np.argmax(template[front, 2])])]
     distance = np.full(len(front), np.inf)
     while len(chosen) < count:
