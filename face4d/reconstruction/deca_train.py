@@ -217,7 +217,7 @@ def train(
 
     def scores() -> tuple[dict[str, float], tuple[float, ...]]:
         found = evaluate(network, face, layout, held_out)
-        return {f"test/{name}": found[name] for name in ("neutral_mm", "expressive_mm", "landmarks_percent")}, (found["neutral_mm"],)
+        return {f"test/{name}": found[name] for name in ("neutral_mm", "expressive_mm", "landmarks_percent", "light")}, (found["neutral_mm"],)
 
     identity = {
         "config": config.as_dict(),
@@ -276,13 +276,19 @@ def moved(batch: RenderedFaces, most: int, generator: torch.Generator) -> Render
 
 @torch.no_grad()
 def evaluate(network: nn.Module, face: FaceModel, layout: CodeLayout, faces: RenderedFaces, batch_size: int = 64) -> dict[str, Any]:
-    """Scores of an encoder in eval mode on rendered faces; see :func:`face_errors` and :func:`landmark_error`."""
+    """Scores of an encoder in eval mode on rendered faces; see :func:`face_errors` and :func:`landmark_error`.
+
+    ``light``: mean absolute difference of the 27 numbers, each in units of its spread; ``mean_light``: the same of the mean light.
+    """
     was_training = network.training
     network.eval()
     found: dict[str, list[Tensor]] = {}
+    lights: list[Tensor] = []
     for start in range(0, len(faces), batch_size):
         batch = faces.rows(slice(start, start + batch_size))
-        code = layout.split(network(batch.pictures()))
+        codes = network(batch.pictures())
+        lights.append(codes[:, -layout.light :])
+        code = layout.split(codes)
         values = face_errors(face, code, batch.code) | {"landmarks": landmark_error(face, code, batch.code)}
         for name, value in values.items():
             found.setdefault(name, []).append(value.cpu())
@@ -290,4 +296,7 @@ def evaluate(network: nn.Module, face: FaceModel, layout: CodeLayout, faces: Ren
     whole = {name: torch.cat(value).double() for name, value in found.items()}
     scores = {f"{name}_{'percent' if name == 'landmarks' else 'mm'}": value.mean().item() for name, value in whole.items()}
     scores |= {f"{name}_median_mm": whole[name].median().item() for name in ("neutral", "expressive", "mean_face")}
+    spread = network.code_scale[-layout.light :]
+    for name, told in (("light", torch.cat(lights)), ("mean_light", network.code_mean[-layout.light :])):
+        scores[name] = ((told - faces.codes[:, -layout.light :]) / spread).abs().mean().item()
     return scores | {"faces": len(faces), "times_better": scores["mean_face_mm"] / max(scores["neutral_mm"], math.ulp(0))}

@@ -44,7 +44,8 @@ class PointEncoder(nn.Module):
         self.merged = BasicBlock(middle, middle, 1)
         self.maps = nn.Conv2d(middle, NUM_POINTS, 1)
         self.geometry = ResidualLayers(2 * NUM_POINTS, hidden, self.num_geometry)
-        self.light = nn.Sequential(nn.Linear(coarse, hidden), nn.ReLU(), nn.Linear(hidden, layout.light))
+        # normalised: means of rectified maps are all positive, and hidden numbers that are pushed below zero for all pictures learn no more
+        self.light = nn.Sequential(nn.BatchNorm1d(coarse), nn.Linear(coarse, hidden), nn.ReLU(), nn.Linear(hidden, layout.light))
         initialise(self)
         self.register_buffer("vertices", torch.zeros(NUM_POINTS - NUM_LANDMARKS, dtype=torch.int64))  # of the face model, which points find
         self.register_buffer("point_mean", torch.zeros(NUM_POINTS, 2))
