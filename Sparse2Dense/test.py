@@ -99,7 +99,7 @@ def landmark_sequences(args: Namespace) -> list[tuple]:
 
 def read_neutral(args: Namespace, decoder, subject: str):
     """(V, 3) neutral vertices of a subject, in the decoder's topology."""
-    from face4d.dense.frames import actor_path
+    from face4d.datasets.actors import actor_path
     from face4d.errors import InputError
     from face4d.mesh.sequence import read_mesh
 

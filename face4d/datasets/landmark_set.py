@@ -15,6 +15,7 @@ from torch import Tensor
 from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name, sequence_name
 from face4d.errors import InputError
+from face4d.runtime.safe_pickle import load_numbers
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,8 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     Raises:
         InputError: not a finite numeric array of that shape.
     """
-    path = Path(path)
     expected = f"a (frames, {NUM_LANDMARKS}, 3) array of finite numbers"
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(path, expected, "no such file") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(path, expected, f"an unreadable file ({error})") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise InputError(path, expected, "something that is not numbers")
+    array = load_numbers(path, expected)
     if array.ndim != 3 or array.shape[1:] != (NUM_LANDMARKS, 3) or len(array) < 2:
         raise InputError(path, expected + ", 2 frames or more", f"shape {array.shape}")
     finite = np.isfinite(array).all(axis=(1, 2))
