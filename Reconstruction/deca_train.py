@@ -35,11 +35,19 @@ def build_parser() -> ArgumentParser:
     training.add_argument("--lr", type=cli.positive_float, help="peak of the one-cycle schedule of AdamW (default: {lr:g})")
     training.add_argument("--epochs", type=cli.positive_int, help="passes over the faces (default: {epochs})")
     training.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="faces per step (default: {batch_size})")
-    training.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the network's products; bf16 doubles the speed of CPUs with AMX (default: {precision})")
+    training.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        help="of the network's products; bf16 doubles the speed of CPUs with AMX (default: {precision})",
+    )
     for loss in ("code", "vertices", "landmarks", "points", "light", "photometric"):
         training.add_argument(f"--weight-{loss}", type=float, metavar="X", help=f"weight of the loss on {loss} (default: {{weight_{loss}:g}})")
-    training.add_argument("--disguised", type=float, metavar="SHARE", help="of the pictures get other colours, shadows, things in front (default: {disguised:g})")
-    training.add_argument("--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted (default: {photometric_faces})")
+    training.add_argument(
+        "--disguised", type=float, metavar="SHARE", help="of the pictures get other colours, shadows, things in front (default: {disguised:g})"
+    )
+    training.add_argument(
+        "--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted (default: {photometric_faces})"
+    )
     flags.add_output_flags(parser, run="deca_<face model>", checkpoint_seconds=60.0, grid=False)
     tell_defaults(parser)
     return parser
@@ -69,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = resolve_device(args.device)
     run = flags.training_run(args, args.run or f"deca_{Path(args.flame).stem}", device)
     face = load_face_model(args.flame, device=device)
-    plan = f"{run.name}: {config.faces} faces of {args.flame}, {config.backbone} at {config.image_size} pixels, {config.epochs} epochs on {describe(device)}"
+    plan = f"{run.name}: {config.faces} faces of {args.flame}, {config.backbone} at {config.image_size} pixels, "
+    plan += f"{config.epochs} epochs on {describe(device)}"
     if args.dry_run:
         print(f"would train {plan}\n{config}")
         return
@@ -80,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(
         f"{scores['faces']} held-out renders, vertices after scaled rigid alignment: neutral face {scores['neutral_mm']:.2f} mm "
         f"(mean face {scores['mean_face_mm']:.2f}, {scores['times_better']:.1f} times better), with expression {scores['expressive_mm']:.2f} mm "
-        f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; {scores['seconds']:.0f} s"
+        f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; "
+        f"{scores['seconds']:.0f} s"
     )
     cli.report_written([run.checkpoint, run.folder.path])
 

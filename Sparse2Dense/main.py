@@ -8,7 +8,8 @@
 
 Four folds of subjects (identity) or labels (expression) take turns as test set; --fold none learns from everything and gives the decoder
 for Sparse2Dense/test.py. Prints the error per vertex in millimetres, mean and standard deviation, per fold and averaged. Writes
-models/<run>[...].pt and runs/<run>[...]/ for every decoder and fold, and results/<run>/decoders.csv, .md and .tex. docs/dense.md compares the decoders.
+models/<run>[...].pt and runs/<run>[...]/ for every decoder and fold, and results/<run>/decoders.csv, .md and .tex.
+docs/dense.md compares the decoders.
 """
 
 from __future__ import annotations

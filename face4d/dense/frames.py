@@ -108,7 +108,8 @@ class DenseFrames:
             np.subtract(read_vertices(self.paths[row], self.num_vertices), self.neutrals[self.sequence[row]], out=place)
             if self.noise_mm:
                 key = int.from_bytes(hashlib.sha256(os.fsencode("/".join(self.paths[row].parts[-3:]))).digest()[:8], "little")
-                place += np.random.default_rng([self.seed, 2, key]).standard_normal(place.shape, np.float32) * np.float32(self.noise_mm / MM_PER_METRE)
+                random = np.random.default_rng([self.seed, 2, key])
+                place += random.standard_normal(place.shape, np.float32) * np.float32(self.noise_mm / MM_PER_METRE)
         return found
 
     def chunks(self, description: str = "", quiet: bool = True) -> Iterator[tuple[np.ndarray, np.ndarray]]:

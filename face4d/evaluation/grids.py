@@ -91,7 +91,8 @@ def run_grid(parser: ArgumentParser, args: Namespace, task: TrainingTask) -> Non
     if not args.quiet:
         print("\n".join([told, *(f"left out, no landmark folder: {name}" for name in missing), *([held_out] if held_out else [])]))
     if args.dry_run:
-        print(text_table([Column("run", "run"), Column("state", "state")], [{"run": cell.name, "state": state(cell, args.overwrite)} for cell in cells]))
+        states = [{"run": cell.name, "state": state(cell, args.overwrite)} for cell in cells]
+        print(text_table([Column("run", "run"), Column("state", "state")], states))
         return
     name = grid_name(args, task.kind, preset, select)
     models, runs = grid_folders(args, name, datasets[0])

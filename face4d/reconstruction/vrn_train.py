@@ -123,8 +123,8 @@ def evaluate(network: VolumeNetwork, data: VolumeSet) -> dict[str, Any]:
 
     ``iou``: intersection over union of the filled volumes. ``nme``: mean distance of the true surface that the picture shows to the nearest
     vertex of the surface found, over the distance of the outer eye corners. ``mean_volume_*``: of the mean training volume, which knows how a
-    crop is framed and nothing of the picture: its IoU at the level that is best for the test samples, its NME at 0.5. ``iou_times_better``: (1 - IoU) of
-    the mean volume over that of the network; ``nme_times_better`` likewise.
+    crop is framed and nothing of the picture: its IoU at the level that is best for the test samples, its NME at 0.5. ``iou_times_better``:
+    (1 - IoU) of the mean volume over that of the network; ``nme_times_better`` likewise.
     """
     mean = sum((sample.volume(data.grid).astype(np.float32) for sample in data.samples("training")), start=np.float32(0)) / len(data.training)
     flats = [mean > level for level in _LEVELS]

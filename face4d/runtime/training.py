@@ -223,8 +223,11 @@ def run_epochs(
 def with_weights(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     """The model over other weights, which are not copied; for use without gradients."""
     places = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    others = {name: nn.Parameter(weights[name], requires_grad=False) if isinstance(place, nn.Parameter) else weights[name] for name, place in places.items()}
-    return copy.deepcopy(model, memo={id(place): others[name] for name, place in places.items()})
+    others: dict[int, Tensor] = {}  # by the identity of what they stand for
+    for name, place in places.items():
+        is_parameter = isinstance(place, nn.Parameter)
+        others[id(place)] = nn.Parameter(weights[name], requires_grad=False) if is_parameter else weights[name]
+    return copy.deepcopy(model, memo=others)
 
 
 def require_same_run(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
