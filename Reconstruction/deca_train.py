@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.claim(args, run)
     if not args.quiet:
         print(plan)
+    before = {run: run.finished_at}
     scores = train(face, config, run)
     print(
         f"{scores['faces']} held-out renders, vertices after scaled rigid alignment: neutral face {scores['neutral_mm']:.2f} mm "
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; "
         f"{scores['seconds']:.0f} s"
     )
-    cli.report_written([run.checkpoint, run.folder.path])
+    flags.report_runs(before)
 
 
 if __name__ == "__main__":

@@ -72,13 +72,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = write_rendered_set(DEFAULT_SET, load_face_model("demo"), HEADS, HELD_OUT, seed=27, quiet=args.quiet)
     if not args.quiet:
         print(f"{plan}; {len(data.training)} training and {len(data.testing)} test samples")
+    before = {run: run.finished_at}
     scores = train(data, config, run)
     print(
         f"{scores['test_samples']} test samples: IoU {scores['iou']:.3f} (mean volume {scores['mean_volume_iou']:.3f}; 1 - IoU "
         f"{scores['iou_times_better']:.1f} times smaller), NME {scores['nme']:.2%} (mean volume {scores['mean_volume_nme']:.2%}); "
         f"{scores['seconds']:.0f} s"
     )
-    cli.report_written([run.checkpoint, run.folder.path])
+    flags.report_runs(before)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     frames = load_frames(meshes, embedding, labels=args.labels, actors=args.actors, quiet=args.quiet)
     if args.noise_landmarks_mm or args.noise_vertices_mm:
         frames = frames.with_noise(args.noise_landmarks_mm, args.noise_vertices_mm, args.seed)
-    rows, folds = [], {}
+    rows, folds, before = [], {}, {run: run.finished_at for _, run in jobs}
     hierarchy = load_hierarchy(args, frames) if any(config.decoder == "s2d" for config, _ in jobs) else None
     for config, run in jobs:
         if config.fold not in folds:
@@ -115,12 +115,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not args.quiet:
             error = f"{metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}) over {metrics['frames']} frames, " if "mm" in metrics else ""
             print(f"{config.decoder}, {fold.name}: {error}{metrics['seconds']:.0f} s", flush=True)
-    written = [path for _, run in jobs for path in (run.checkpoint, run.folder.path)]
+    tables = []
     if args.fold != "none":
         rows = rows + average(rows)
-        written += write_decoder_tables(results, rows)
+        tables = write_decoder_tables(results, rows)
         print(text_table(DECODER_COLUMNS, rows))
-    cli.report_written(written)
+    flags.report_runs(before)
+    cli.report_written(tables)
 
 
 def plan(args: Namespace, name: str) -> Iterator[tuple]:

@@ -48,6 +48,7 @@ def test_training_script_writes_checkpoints_and_records(landmark_folder, tmp_pat
     again = run_script("main.py", *TRAIN, landmark_folder, cwd=tmp_path, check=False)
     assert again.returncode == 2 and "--overwrite" in again.stderr
     resumed = run_script("main.py", *TRAIN, landmark_folder, "--resume", cwd=tmp_path)
+    assert resumed.stdout.splitlines()[-2:] == ["kept models/x.pt", "kept runs/x"]
     assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())["mse"] == metrics["mse"], resumed.stderr
 
 

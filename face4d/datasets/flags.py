@@ -248,12 +248,13 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
     elif distributed.is_main() and not args.quiet:
         print(plan)
     if not args.dry_run:
+        before = {run: run.finished_at}
         metrics = task.train(split, config, run)
         if distributed.is_main():
             print(task.summary(metrics))
             if config.select == "test":
                 print("the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data")
-            cli.report_written([run.checkpoint, run.folder.path])
+            report_runs(before)
     distributed.leave()
 
 
@@ -296,3 +297,13 @@ def claim(args: Namespace, run: Run) -> None:
         for path in (run.checkpoint, run.last, run.folder.path):
             cli.refuse_overwrite(path, args.overwrite)
         run.folder.clear()
+
+
+def report_runs(before: Mapping[Run, int | None]) -> None:
+    """Print the paths of training runs, a script's last lines: written, or kept where the run was finished already.
+
+    Args:
+        before: by run, its ``finished_at`` before it was carried out.
+    """
+    for run, finished_at in before.items():
+        cli.report_written([run.checkpoint, run.folder.path], kept=run.finished_at == finished_at)

@@ -114,7 +114,8 @@ def run_grid(parser: ArgumentParser, args: Namespace, task: TrainingTask) -> Non
     print(text_table(columns, rows))
     for sentence in sentences(CONTESTS[task.kind], cells, chosen, select):
         print(sentence)
-    cli.report_written([models, runs, *written])
+    cli.report_written([models], kept=len(done) == len(cells))
+    cli.report_written([runs, *written])
     for problem in problems.values():
         raise problem
 

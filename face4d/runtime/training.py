@@ -83,6 +83,11 @@ class Run:
         """Its record."""
         return RunFolder(self.runs / self.name)
 
+    @property
+    def finished_at(self) -> int | None:
+        """When the weights kept were written, nanoseconds; None = not yet. A run that is finished and resumed keeps them."""
+        return self.checkpoint.stat().st_mtime_ns if self.checkpoint.is_file() else None
+
 
 def run_epochs(
     model: nn.Module,
