@@ -17,7 +17,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets import flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
