@@ -28,7 +28,9 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = cli.parser(__doc__)
     paths = parser.add_argument_group("data")
     paths.add_argument("--dataset", choices=("coma", "demo"), default="coma", help="picks defaults for all of these")
-    paths.add_argument("--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: sampling; with --frames Dataset_FLAME_Aligned_COMA)")
+    paths.add_argument(
+        "--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: sampling; with --frames Dataset_FLAME_Aligned_COMA)"
+    )
     paths.add_argument("--output", type=Path, metavar="DIR", help="landmark folder (default: Landmark_dataset_flame_aligned_coma)")
     paths.add_argument("--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: all found)")
     paths.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set (default: the last three of CoMA)")

@@ -8,7 +8,7 @@
     python main.py --model motion3dgan --dataset florence         # docs/motion3dgan.md
     python main.py --model motion3dgan --landmarks motion3dgan_samples     # <label>.mat with SRVF curves
     python main.py --model motion3dgan --preset published --width 0.0625
-    torchrun --nproc-per-node 8 main.py --dataset florence --preset thesis         # a run over 8 processes; docs/scaling.md
+    torchrun --nproc-per-node 8 -- main.py --dataset florence --preset thesis      # a run over 8 processes; docs/scaling.md
     python main.py --grid thesis --workers 4                      # the thesis' 40 runs, 4 at a time; run again, it goes on
     python main.py --grid thesis --preset default --dataset florence --select last
     python main.py --grid mine.json --dataset florence            # {"loss": ["l1", "l2"], "hidden-size": [128, 256]}

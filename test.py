@@ -34,7 +34,8 @@ def build_parser() -> ArgumentParser:
     own = parser.add_argument_group("one's own face")
     own.add_argument("--actor", type=Path, metavar="FILE", help="neutral mesh (PLY, OBJ) or its 68 landmarks (npy), metres")
     own.add_argument("--photo", type=Path, metavar="FILE", help="a photo of the face in place of --actor, docs/reconstruction.md")
-    own.add_argument("--box", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="of the face in the photo, pixels (default: found)")
+    box = ("LEFT", "TOP", "RIGHT", "BOTTOM")
+    own.add_argument("--box", nargs=4, type=float, metavar=box, help="of the face in the photo, pixels (default: found)")
     own.add_argument("--encoder", type=Path, metavar="FILE", help="of photos (default: models/deca_model.tar, else models/deca_demo.pt)")
     own.add_argument("--label", nargs="+", metavar="NAME", help="expression, or all")
     motion = parser.add_argument_group("motion")
@@ -47,14 +48,17 @@ def build_parser() -> ArgumentParser:
     dense = parser.add_argument_group("moving meshes")
     dense.add_argument(
         "--dense", nargs="?", type=Path, const=True, metavar="CHECKPOINT",
-        help="also move the whole surface, with a decoder of Sparse2Dense/main.py (default: models/dense_<dataset>_regional.pt); the test set needs --actors",
+        help="also move the whole surface, with a decoder of Sparse2Dense/main.py (default: models/dense_<dataset>_regional.pt); "
+        "the test set needs --actors",
     )  # fmt: skip
     kinds = ", ".join(f"{name} ({meaning})" for name, meaning in FORMATS.items())
     dense.add_argument("--export", type=parse_formats, default=("gif",), metavar="LIST", help=f"some of {kinds}, with commas between (default: gif)")
     dense.add_argument("--size", type=cli.positive_int, default=512, metavar="PIXELS", help="side of the pictures of meshes")
     dense.add_argument("--target", type=Path, metavar="FILE", help="a head of another topology makes the motion; --actor may be left out")
     dense.add_argument("--target-embedding", type=Path, metavar="FILE", help="npz of python -m face4d.landmarks --fit-embedding for the target")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: Generated_Animation/<run>, for one's own face Generated_Animation/<run>_own")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: Generated_Animation/<run>, for one's own face Generated_Animation/<run>_own"
+    )
     cli.add_switch(parser, "gif", True, "write a GIF beside every sequence")
     cli.add_run_flags(parser, "seed", "device", "overwrite", "dry-run", "quiet")
     return parser

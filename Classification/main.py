@@ -5,7 +5,7 @@
     python Classification/main.py --dataset florence --labels all
     python Classification/main.py --dataset coma --preset thesis --layers 3 --lr 1e-5 --hidden-size 256
     python Classification/main.py --dataset coma --preset thesis --resume      # goes on where a run was stopped
-    torchrun --nproc-per-node 8 Classification/main.py --dataset florence     # a run over 8 processes; docs/scaling.md
+    torchrun --nproc-per-node 8 -- Classification/main.py --dataset florence  # a run over 8 processes; docs/scaling.md
     python Classification/main.py --grid thesis --workers 4                   # the thesis' 40 runs, 4 at a time; run again, it goes on
     python Classification/main.py --grid mine.json --dataset coma             # {"layers": [1, 2], "hidden-size": [64, 128]}
     tensorboard --logdir runs
@@ -29,7 +29,9 @@ def build_parser() -> ArgumentParser:
     flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
     flags.add_preset_flags(training, thesis="the thesis' schedule")
-    training.add_argument("--hidden-size", type=cli.positive_int, metavar="H", help="LSTM states per direction; default: 64; thesis: 128 (grid 128 256 512 1024)")
+    training.add_argument(
+        "--hidden-size", type=cli.positive_int, metavar="H", help="LSTM states per direction; default: 64; thesis: 128 (grid 128 256 512 1024)"
+    )
     training.add_argument("--layers", type=cli.positive_int, metavar="N", help="LSTM layers; default: 1; thesis: 2 (grid 1 2 3)")
     cli.add_switch(training, "scale-input", None, "divide displacements by their root mean square; default: yes; thesis: no")
     cli.add_switch(training, "augment", None, "train on random timings, intensities and mixtures; default: yes; thesis: no")

@@ -15,6 +15,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
+from face4d.datasets import flags
 from face4d.runtime import cli
 
 BACKBONES = ("small", "resnet18", "resnet50")  # of face4d.reconstruction.resnet, which loads torch
@@ -34,18 +35,20 @@ def build_parser() -> ArgumentParser:
     training.add_argument("--lr", type=cli.positive_float, help="peak of the one-cycle schedule of AdamW (default: {lr:g})")
     training.add_argument("--epochs", type=cli.positive_int, help="passes over the faces (default: {epochs})")
     training.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="faces per step (default: {batch_size})")
-    training.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the network's products; bf16 doubles the speed of CPUs with AMX (default: {precision})")
+    training.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        help="of the network's products; bf16 doubles the speed of CPUs with AMX (default: {precision})",
+    )
     for loss in ("code", "vertices", "landmarks", "points", "light", "photometric"):
         training.add_argument(f"--weight-{loss}", type=float, metavar="X", help=f"weight of the loss on {loss} (default: {{weight_{loss}:g}})")
-    training.add_argument("--disguised", type=float, metavar="SHARE", help="of the pictures get other colours, shadows, things in front (default: {disguised:g})")
-    training.add_argument("--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted (default: {photometric_faces})")
-    output = parser.add_argument_group("output")
-    output.add_argument("--run", metavar="NAME", help="default: deca_<face model>")
-    output.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="folder of checkpoints")
-    output.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run records")
-    output.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
-    output.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="time between last checkpoints, 0 = every epoch")
-    cli.add_run_flags(parser, "seed", "device", "threads", "overwrite", "dry-run", "quiet")
+    training.add_argument(
+        "--disguised", type=float, metavar="SHARE", help="of the pictures get other colours, shadows, things in front (default: {disguised:g})"
+    )
+    training.add_argument(
+        "--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted (default: {photometric_faces})"
+    )
+    flags.add_output_flags(parser, run="deca_<face model>", checkpoint_seconds=60.0, grid=False)
     tell_defaults(parser)
     return parser
 
@@ -63,35 +66,34 @@ def tell_defaults(parser: ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
-    from face4d.datasets.flags import claim_places
     from face4d.reconstruction.deca_train import train
     from face4d.reconstruction.encoder_config import EncoderConfig
     from face4d.reconstruction.face_model import load_face_model
     from face4d.runtime.device import describe, keep_freed_memory, limit_threads, resolve_device
-    from face4d.runtime.run_folder import RunFolder
-    from face4d.runtime.training import Places
 
     keep_freed_memory()
     config = EncoderConfig().with_flags(vars(args))
     limit_threads(args.threads, small=False)
     device = resolve_device(args.device)
-    name = args.run or f"deca_{Path(args.flame).stem if args.flame != 'demo' else 'demo'}"
-    places = Places(args.models / f"{name}.pt", RunFolder(args.runs / name))
+    run = flags.training_run(args, args.run or f"deca_{Path(args.flame).stem}", device)
     face = load_face_model(args.flame, device=device)
-    plan = f"{name}: {config.faces} faces of {args.flame}, {config.backbone} at {config.image_size} pixels, {config.epochs} epochs on {describe(device)}"
+    plan = f"{run.name}: {config.faces} faces of {args.flame}, {config.backbone} at {config.image_size} pixels, "
+    plan += f"{config.epochs} epochs on {describe(device)}"
     if args.dry_run:
         print(f"would train {plan}\n{config}")
         return
-    claim_places(args, places)
+    flags.claim(args, run)
     if not args.quiet:
         print(plan)
-    scores = train(face, config, places, device=device, resume=args.resume, checkpoint_seconds=args.checkpoint_seconds, quiet=args.quiet)
+    before = {run: run.finished_at}
+    scores = train(face, config, run)
     print(
         f"{scores['faces']} held-out renders, vertices after scaled rigid alignment: neutral face {scores['neutral_mm']:.2f} mm "
         f"(mean face {scores['mean_face_mm']:.2f}, {scores['times_better']:.1f} times better), with expression {scores['expressive_mm']:.2f} mm "
-        f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; {scores['seconds']:.0f} s"
+        f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; "
+        f"{scores['seconds']:.0f} s"
     )
-    cli.report_written([places.checkpoint, places.run.path])
+    flags.report_runs(before)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
+from face4d.datasets import flags
 from face4d.reconstruction.vrn_config import VolumeConfig
 from face4d.runtime import cli
 
@@ -44,49 +45,41 @@ def build_parser() -> ArgumentParser:
     training.add_argument("--grad-clip", type=float, default=default.grad_clip, metavar="NORM", help="largest gradient norm, 0 = off")
     training.add_argument("--validate-every", type=cli.positive_int, default=default.validate_every, metavar="N", help="epochs between validations")
     training.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default=default.precision, help="of the products in training")
-    output = parser.add_argument_group("output")
-    output.add_argument("--run", metavar="NAME", default="vrn_demo", help="name of the run and its files")
-    output.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="folder of checkpoints")
-    output.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run records")
-    output.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
-    output.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help="time between last checkpoints, 0 = every epoch")
-    cli.add_run_flags(parser, "seed", "device", "threads", "overwrite", "dry-run", "quiet")
+    flags.add_output_flags(parser, run="vrn_demo", grid=False)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
-    from face4d.datasets.flags import claim_places
     from face4d.reconstruction.face_model import load_face_model
     from face4d.reconstruction.volume_set import open_volume_set, write_rendered_set
     from face4d.reconstruction.vrn_train import train
     from face4d.runtime.device import describe, keep_freed_memory, limit_threads, resolve_device
-    from face4d.runtime.run_folder import RunFolder
-    from face4d.runtime.training import Places
 
     keep_freed_memory()
     config = VolumeConfig().with_flags(vars(args))
     limit_threads(args.threads, small=False)
     device = resolve_device(args.device)
-    places = Places(args.models / f"{args.run}.pt", RunFolder(args.runs / args.run))
-    plan = f"{args.run}: {args.data or DEFAULT_SET}, width {config.width:g}, {config.epochs} epochs on {describe(device)}"
+    run = flags.training_run(args, args.run or "vrn_demo", device)
+    plan = f"{run.name}: {args.data or DEFAULT_SET}, width {config.width:g}, {config.epochs} epochs on {describe(device)}"
     if args.dry_run:
         print(f"would train {plan}\n{config}")
         return
     data = open_volume_set(args.data) if args.data else None
-    claim_places(args, places)
+    flags.claim(args, run)
     if data is None:
         data = write_rendered_set(DEFAULT_SET, load_face_model("demo"), HEADS, HELD_OUT, seed=27, quiet=args.quiet)
     if not args.quiet:
         print(f"{plan}; {len(data.training)} training and {len(data.testing)} test samples")
-    scores = train(data, config, places, device=device, resume=args.resume, checkpoint_seconds=args.checkpoint_seconds, quiet=args.quiet)
+    before = {run: run.finished_at}
+    scores = train(data, config, run)
     print(
         f"{scores['test_samples']} test samples: IoU {scores['iou']:.3f} (mean volume {scores['mean_volume_iou']:.3f}; 1 - IoU "
         f"{scores['iou_times_better']:.1f} times smaller), NME {scores['nme']:.2%} (mean volume {scores['mean_volume_nme']:.2%}); "
         f"{scores['seconds']:.0f} s"
     )
-    cli.report_written([places.checkpoint, places.run.path])
+    flags.report_runs(before)
 
 
 if __name__ == "__main__":

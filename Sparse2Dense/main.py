@@ -8,7 +8,8 @@
 
 Four folds of subjects (identity) or labels (expression) take turns as test set; --fold none learns from everything and gives the decoder
 for Sparse2Dense/test.py. Prints the error per vertex in millimetres, mean and standard deviation, per fold and averaged. Writes
-models/<run>[...].pt and runs/<run>[...]/ for every decoder and fold, and results/<run>/decoders.csv, .md and .tex. docs/dense.md compares the decoders.
+models/<run>[...].pt and runs/<run>[...]/ for every decoder and fold, and results/<run>/decoders.csv, .md and .tex.
+docs/dense.md compares the decoders.
 """
 
 from __future__ import annotations
@@ -83,54 +84,52 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.evaluation.decoder_table import DECODER_COLUMNS, average, write_decoder_tables
     from face4d.dense.train import train
     from face4d.evaluation.tables import text_table
-    from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.device import limit_threads
 
     defaults = DATASETS[args.dataset]
     name = args.run or f"dense_{args.dataset}"
     results = (args.results or defaults.models.parent / "results") / name
     jobs = list(plan(args, name))
-    for _, places in jobs:
-        flags.claim_places(args, places)
-    device = resolve_device(args.device)
+    for _, run in jobs:
+        flags.claim(args, run)
     limit_threads(args.threads, small=False)
     embedding = flags.face_embedding(args)
     meshes = args.meshes or (defaults.obj_meshes if args.dataset == "florence" else defaults.coma_meshes)
     source = {"dataset": args.dataset, "meshes": str(meshes), "actors": args.actors and str(args.actors)}
     if args.dry_run:
-        for config, places in jobs:
-            print(f"would train {config.decoder}, fold {config.fold or 'none'} of {config.split}, as {places.checkpoint}")
+        for config, run in jobs:
+            print(f"would train {config.decoder}, fold {config.fold or 'none'} of {config.split}, as {run.checkpoint}")
         return
     frames = load_frames(meshes, embedding, labels=args.labels, actors=args.actors, quiet=args.quiet)
     if args.noise_landmarks_mm or args.noise_vertices_mm:
         frames = frames.with_noise(args.noise_landmarks_mm, args.noise_vertices_mm, args.seed)
-    rows, folds = [], {}
+    rows, folds, before = [], {}, {run: run.finished_at for _, run in jobs}
     hierarchy = load_hierarchy(args, frames) if any(config.decoder == "s2d" for config, _ in jobs) else None
-    for config, places in jobs:
+    for config, run in jobs:
         if config.fold not in folds:
             options = {key: getattr(config, key) for key in ("frame_step", "test_frame_step", "subjects_fraction", "seed")}
             folds = {config.fold: make_fold(frames, config.split, config.fold or None, **options)}
         fold = folds[config.fold]
-        options = {"resume": args.resume, "checkpoint_seconds": args.checkpoint_seconds, "quiet": args.quiet}
-        metrics = train(fold, config, places, hierarchy=hierarchy, vertex_weights=args.vertex_weights, device=device, source=source, **options)
+        metrics = train(fold, config, run, hierarchy=hierarchy, vertex_weights=args.vertex_weights, source=source)
         rows.append({"decoder": config.decoder, "fold": fold.name, **metrics})
         if not args.quiet:
             error = f"{metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}) over {metrics['frames']} frames, " if "mm" in metrics else ""
             print(f"{config.decoder}, {fold.name}: {error}{metrics['seconds']:.0f} s", flush=True)
-    written = [path for _, places in jobs for path in (places.checkpoint, places.run.path)]
+    tables = []
     if args.fold != "none":
         rows = rows + average(rows)
-        written += write_decoder_tables(results, rows)
+        tables = write_decoder_tables(results, rows)
         print(text_table(DECODER_COLUMNS, rows))
-    cli.report_written(written)
+    flags.report_runs(before)
+    cli.report_written(tables)
 
 
 def plan(args: Namespace, name: str) -> Iterator[tuple]:
-    """Configuration and places of every decoder on every fold; a name gets what tells it from the others."""
+    """Configuration and run of every decoder on every fold; a name gets what tells it from the others."""
     from face4d.dense.config import DECODERS, DenseConfig
-    from face4d.runtime.run_folder import RunFolder
-    from face4d.runtime.training import Places
+    from face4d.runtime.device import resolve_device
 
-    defaults = DATASETS[args.dataset]
+    device = resolve_device(args.device)
     decoders = DECODERS if "all" in args.decoder else tuple(dict.fromkeys(args.decoder))
     numbers = {"all": (1, 2, 3, 4), "none": (0,)}.get(args.fold) or (int(args.fold),)
     for number in numbers:
@@ -139,8 +138,7 @@ def plan(args: Namespace, name: str) -> Iterator[tuple]:
             parts = [name]
             parts += [decoder] if len(decoders) > 1 or args.run is None else []
             parts += [f"{args.split}{number}"] if number and (len(numbers) > 1 or args.run is None) else []
-            stem = "_".join(parts)
-            yield config, Places((args.models or defaults.models) / f"{stem}.pt", RunFolder((args.runs or defaults.runs) / stem))
+            yield config, flags.training_run(args, "_".join(parts), device, args.dataset)
 
 
 def load_hierarchy(args: Namespace, frames):

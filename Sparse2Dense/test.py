@@ -2,8 +2,8 @@
 
     python Sparse2Dense/test.py --checkpoint demo/models/dense_demo_regional.pt --landmarks demo/Generated_Animation/demo --actors demo/actors
     python Sparse2Dense/test.py --checkpoint models/dense_coma_regional.pt --landmarks mouth-open_CH01.npy --actor neutral.ply --output meshes
-    python Sparse2Dense/test.py --checkpoint models/dense_coma_regional_identity1.pt --landmarks Landmark_dataset_flame_aligned_coma/dataset_testing \\
-        --actors actors --real sampling
+    python Sparse2Dense/test.py --checkpoint models/dense_coma_regional_identity1.pt \\
+        --landmarks Landmark_dataset_flame_aligned_coma/dataset_testing --actors actors --real sampling
     python Sparse2Dense/test.py --checkpoint checkpoint.pth.tar --downsampling downsampling_matrices.pkl --landmarks motion.npy --actor neutral.ply
 
 Landmarks are (frames, 68, 3) in metres, as steps 3 and 5 write them; their displacement from frame 0 moves the neutral mesh.
@@ -17,14 +17,15 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets import flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="decoder of Sparse2Dense/main.py, or the authors' checkpoint.pth.tar")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="decoder of Sparse2Dense/main.py, or the authors' checkpoint.pth.tar"
+    )
     parser.add_argument("--landmarks", type=Path, required=True, metavar="PATH", help="one .npy, or a folder of <label>_<subject>.npy at any depth")
     face = parser.add_argument_group("neutral face", "exactly one of these")
     which = face.add_mutually_exclusive_group(required=True)
@@ -99,7 +100,7 @@ def landmark_sequences(args: Namespace) -> list[tuple]:
 
 def read_neutral(args: Namespace, decoder, subject: str):
     """(V, 3) neutral vertices of a subject, in the decoder's topology."""
-    from face4d.dense.frames import actor_path
+    from face4d.datasets.actors import actor_path
     from face4d.errors import InputError
     from face4d.mesh.sequence import read_mesh
 
@@ -142,7 +143,8 @@ def write_all(args: Namespace, decoder, sequences, neutrals, real, places: Seque
     from face4d.mesh.ply import write_ply
 
     errors = DistanceSum()
-    with tqdm(total=sum(len(landmarks) for _, _, landmarks in sequences), desc="decoding", unit="frame", disable=args.quiet, dynamic_ncols=True) as bar:
+    frames = sum(len(landmarks) for _, _, landmarks in sequences)
+    with tqdm(total=frames, desc="decoding", unit="frame", disable=args.quiet, dynamic_ncols=True) as bar:
         for (label, subject, landmarks), wanted, place in zip(sequences, real, places):
             neutral = neutrals[subject]
             start = landmarks[0] if args.from_first_frame else extract(decoder.embedding, neutral)

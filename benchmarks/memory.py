@@ -95,7 +95,8 @@ def measured(args: Namespace) -> tuple[dict[str, object], str]:
             run = ["--workers", 1, "--quiet"]
             extract = ["--test-subjects", "S00", "--landmark-embedding", folder / "points.npz", *run]
             script, where = REPOSITORY / "get_landmark_coma.py", ["--input", raw, "--output"]
-            measure(f"OBJ to PLY, {scale} x", [REPOSITORY / "convert_obj_to_ply.py", "--input", folder / f"obj{scale}", "--output", folder / f"ply{scale}", *run], folder)
+            obj, ply = folder / f"obj{scale}", folder / f"ply{scale}"
+            measure(f"OBJ to PLY, {scale} x", [REPOSITORY / "convert_obj_to_ply.py", "--input", obj, "--output", ply, *run], folder)
             measure(f"resampling, {scale} x", [REPOSITORY / "sampling_coma.py", *where, folder / f"sampled{scale}", *run], folder)
             measure(f"landmarks, {scale} x", [script, *where, folder / f"points{scale}", *extract], folder)
             measure(f"straight to landmarks, {scale} x", [script, *where, folder / f"straight{scale}", "--frames", 41, *extract], folder)

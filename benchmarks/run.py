@@ -153,13 +153,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         results, text = measured(args)
     else:
         results, text = scaled(args) if args.scaling else compared(args)
-    machine = f"{platform.machine()}, {processor()}, {os.cpu_count()} cores, {args.threads} threads, load {load:.1f} before and {os.getloadavg()[0]:.1f} after"
+    machine = f"{platform.machine()}, {processor()}, {os.cpu_count()} cores, {args.threads} threads, "
+    machine += f"load {load:.1f} before and {os.getloadavg()[0]:.1f} after"
     print(f"{date.today()}, {machine}\n\n{text}")
     if args.json:
         from face4d.runtime.atomic import write_json
 
         kind = "memory" if args.memory else "scaling" if args.scaling else "comparison"
-        write_json(args.json, {"kind": kind, "date": str(date.today()), "machine": machine, "repeat": args.repeat, "tiny": args.tiny, "results": results})
+        record = {"kind": kind, "date": str(date.today()), "machine": machine, "repeat": args.repeat, "tiny": args.tiny, "results": results}
+        write_json(args.json, record)
         cli.report_written([args.json])
 
 

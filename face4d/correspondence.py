@@ -153,11 +153,24 @@ def check_copy(path: str | Path, vertices: np.ndarray, faces: np.ndarray, source
     Raises:
         InputError: says which.
     """
-    expected = f"the topology of the landmarks ({source.num_vertices} vertices, {len(source.faces)} faces)"
-    if len(vertices) != source.num_vertices or len(faces) != len(source.faces):
+    _check_topology(path, vertices, faces, source, "the topology of the landmarks")
+
+
+def check_target(path: str | Path, vertices: np.ndarray, faces: np.ndarray, correspondence: Correspondence) -> None:
+    """Refuse a target mesh of another topology than the one that was fitted.
+
+    Raises:
+        InputError: says how it differs.
+    """
+    _check_topology(path, vertices, faces, correspondence.embedding, "the mesh the embedding was fitted to")
+
+
+def _check_topology(path: str | Path, vertices: np.ndarray, faces: np.ndarray, own: LandmarkEmbedding, name: str) -> None:
+    expected = f"{name} ({own.num_vertices} vertices, {len(own.faces)} faces)"
+    if len(vertices) != own.num_vertices or len(faces) != len(own.faces):
         raise InputError(path, expected, f"{len(vertices)} vertices, {len(faces)} faces")
-    if not np.array_equal(_canonical(faces), _canonical(source.faces)):
-        turned = np.array_equal(_canonical(faces[:, ::-1]), _canonical(source.faces))
+    if not np.array_equal(_canonical(faces), _canonical(own.faces)):
+        turned = np.array_equal(_canonical(faces[:, ::-1]), _canonical(own.faces))
         raise InputError(path, expected, "its triangles flipped" if turned else "other triangles")
 
 
@@ -167,21 +180,6 @@ def _canonical(faces: np.ndarray) -> np.ndarray:
     first = faces.argmin(axis=1)[:, None]
     turned = np.take_along_axis(faces, (first + np.arange(3)) % 3, axis=1)
     return turned[np.lexsort(turned.T[::-1])]
-
-
-def check_target(path: str | Path, vertices: np.ndarray, faces: np.ndarray, correspondence: Correspondence) -> None:
-    """Refuse a target mesh of another topology than the one that was fitted.
-
-    Raises:
-        InputError: says how it differs.
-    """
-    own = correspondence.embedding
-    expected = f"the mesh the embedding was fitted to ({own.num_vertices} vertices, {len(own.faces)} faces)"
-    if len(vertices) != own.num_vertices or len(faces) != len(own.faces):
-        raise InputError(path, expected, f"{len(vertices)} vertices, {len(faces)} faces")
-    if not np.array_equal(_canonical(faces), _canonical(own.faces)):
-        turned = np.array_equal(_canonical(faces[:, ::-1]), _canonical(own.faces))
-        raise InputError(path, expected, "flipped faces" if turned else "other triangles")
 
 
 _ARRAYS = ("registered", "registered_faces", "neutral", "closest_face", "closest_bary")

@@ -16,8 +16,7 @@ from face4d.classification.train import load_classifier, train, validate
 from face4d.datasets.landmark_set import hold_out, load_split, stack
 from face4d.errors import InputError
 from face4d.runtime.checkpoint import save_checkpoint
-from face4d.runtime.run_folder import RunFolder
-from face4d.runtime.training import Places, learning_rate
+from face4d.runtime.training import Run, learning_rate
 from tests.conftest import REPOSITORY, write_landmarks
 
 TINY = dict(hidden_size=8, epochs=8, batch_size=4, validate_every=2)
@@ -28,9 +27,8 @@ def split(landmark_folder):
     return load_split(landmark_folder, test_subjects=("CH01", "CH02"))
 
 
-def run_training(split, folder, preset="default", config=TINY, **arguments):
-    settings = PRESETS[preset].with_flags(config)
-    metrics = train(split, settings, Places(folder / "models" / "x.pt", RunFolder(folder / "runs" / "x")), quiet=True, **arguments)
+def run_training(split, folder, preset="default", config=TINY, **how):
+    metrics = train(split, PRESETS[preset].with_flags(config), Run("x", folder / "models", folder / "runs", quiet=True, **how))
     return metrics, load_classifier(folder / "models" / "x.pt")
 
 
@@ -142,12 +140,12 @@ def test_label_numbers_do_not_depend_on_the_files_of_the_test_folder(landmark_fo
 
 
 def test_selection_and_early_stop(split, tmp_path):
-    smaller, held_out = hold_out(split, ["CH05"])
+    smaller = hold_out(split, ["CH05"])
     flags = {**TINY, "epochs": 40, "validate_every": 1, "select": "validation", "patience": 3, "lr": 1e-7}
-    metrics, _ = run_training(smaller, tmp_path, config=flags, held_out=held_out)
+    metrics, _ = run_training(smaller, tmp_path, config=flags)
     assert metrics["epoch"] <= metrics["epochs_trained"] <= 40 and "validation_accuracy" in metrics
     flags |= {"lr": 1e3, "grad_clip": 0.0, "lr_schedule": "constant"}
-    metrics, _ = run_training(smaller, tmp_path / "wild", config=flags, held_out=held_out)
+    metrics, _ = run_training(smaller, tmp_path / "wild", config=flags)
     assert metrics["epochs_trained"] == metrics["epoch"] + 3 < 40  # no improvement for three validations
     with pytest.raises(InputError, match="held-out"):
         run_training(split, tmp_path, config=flags)
@@ -168,7 +166,7 @@ def test_resume_refuses_other_data_and_other_settings(split, tmp_path):
     run_training(split, tmp_path)
     with pytest.raises(InputError, match="hidden_size"):
         run_training(split, tmp_path, config={**TINY, "hidden_size": 9}, resume=True)
-    smaller, _ = hold_out(split, ["CH05"])
+    smaller = hold_out(split, ["CH05"])
     with pytest.raises(InputError, match="same data"):
         run_training(smaller, tmp_path, resume=True)
     before = weights(tmp_path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from face4d.datasets.landmark_set import digest, hold_out, load_folder, load_split, read_landmarks, stack
+from face4d.datasets.landmark_set import hold_out, load_folder, load_split, read_landmarks, stack
 from face4d.errors import InputError
 from tests.conftest import toy_sequence, write_landmarks
 
@@ -56,19 +56,19 @@ def test_neutrals_of_actors_replace_frame_zero(landmark_folder):
 
 def test_hold_out_takes_training_subjects(landmark_folder):
     split = load_split(landmark_folder, test_subjects=TEST)
-    smaller, held_out = hold_out(split, ["CH04"])
+    smaller = hold_out(split, ["CH04"])
     assert {sequence.subject for sequence in smaller.train} == {"CH03", "CH05"}
-    assert {sequence.subject for sequence in held_out} == {"CH04"}
+    assert {sequence.subject for sequence in smaller.held_out} == {"CH04"}
     with pytest.raises(InputError, match="training sequences of every label"):
         hold_out(split, ["CH03", "CH04", "CH05"])
 
 
 def test_digest_changes_with_any_number(landmark_folder):
     split = load_split(landmark_folder, test_subjects=TEST)
-    before = digest(split.train)
-    assert digest(split.train) == before
+    before = split.digest()
+    assert split.digest() == before
     split.train[0].landmarks[3, 2, 1] += 1e-6
-    assert digest(split.train) != before
+    assert split.digest() != before
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_weights_are_near_the_published_file(shared_data, published):
 def test_bad_weight_files_are_refused(tmp_path):
     np.save(tmp_path / "w.npy", np.ones(7))
     assert read_weights(tmp_path / "w.npy", 6).shape == (6,)  # the last was the dummy vertex's
-    for path, message in ((tmp_path / "w.npy", "shape"), (tmp_path / "none.npy", "No such file")):
+    for path, message in ((tmp_path / "w.npy", "shape"), (tmp_path / "none.npy", "no such file")):
         with pytest.raises(InputError, match=message):
             read_weights(path, 9)
 

@@ -40,11 +40,14 @@ def test_grid_trains_holds_out_chooses_and_skips_what_is_finished(folder, capsys
     assert config["sets"]["train"] == ["Happy_CH03", "Happy_CH04", "Rage_CH03", "Rage_CH04"]
     told = capsys.readouterr().out
     assert f"chosen {record['chosen']['florence']}; on CH05, which did not train" in told
+    assert "wrote models/generators_g_default_validation\n" in told
     assert {path.suffix for path in runs.glob("grid_florence.*")} == {".csv", ".md", ".tex"}
 
     before = {path: path.stat().st_mtime_ns for path in (folder / "models").rglob("*.pt")}
     main("main.py", "--grid", "g.json")
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    told = capsys.readouterr().out
+    assert "kept models/generators_g_default_validation\n" in told and "wrote runs/generators_g_default_validation\n" in told
     (folder / "models" / "generators_g_default_validation" / "florence_default_l2_0.004_8.pt").unlink()  # as if never finished
     main("main.py", "--grid", "g.json")
     after = {path: path.stat().st_mtime_ns for path in before}

@@ -16,8 +16,7 @@ from face4d.generation.motion3dgan.model import Motion3DGAN, closed, in_time
 from face4d.generation.motion3dgan.train import Trainer, gradient_penalty, train, training_motions
 from face4d.generation.sample import load_generator
 from face4d.runtime.device import seed_everything
-from face4d.runtime.run_folder import RunFolder
-from face4d.runtime.training import Places
+from face4d.runtime.training import Run
 
 TINY = dict(hidden_size=16, components=8, noise_size=4, points=12, warps=4, epochs=4, batch_size=8, steps_per_epoch=3, validate_every=2)
 CPU = torch.device("cpu")
@@ -42,9 +41,8 @@ def fitted(split, configuration):
     return model, motions, generator
 
 
-def run_training(split, folder, configuration, **arguments):
-    places = Places(folder / "models" / "a.pt", RunFolder(folder / "runs" / "a"))
-    metrics = train(split, configuration, places, **{"quiet": True, **arguments})
+def run_training(split, folder, configuration, **how):
+    metrics = train(split, configuration, Run("a", folder / "models", folder / "runs", quiet=True, **how))
     return metrics, load_generator(folder / "models" / "a.pt")
 
 

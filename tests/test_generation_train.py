@@ -17,8 +17,7 @@ from face4d.generation.config import PRESETS, GeneratorConfig
 from face4d.generation.lstm import ThesisGenerator
 from face4d.generation.sample import load_generator
 from face4d.generation.train import make_loss, make_step, start_frames, train, validate
-from face4d.runtime.run_folder import RunFolder
-from face4d.runtime.training import Places, learning_rate
+from face4d.runtime.training import Run, learning_rate
 from tests.conftest import REPOSITORY, write_landmarks
 from tests.test_generation_lstm import recipe_weights
 
@@ -34,10 +33,8 @@ def config(preset: str = "default", **flags) -> GeneratorConfig:
     return PRESETS[preset].with_flags({**TINY, **flags})
 
 
-def run_training(split, folder, **arguments):
-    arguments = {"config": config(), "quiet": True, **arguments}
-    configuration = arguments.pop("config")
-    metrics = train(split, configuration, Places(folder / "models" / "a.pt", RunFolder(folder / "runs" / "a")), **arguments)
+def run_training(split, folder, config=config(), **how):
+    metrics = train(split, config, Run("a", folder / "models", folder / "runs", quiet=True, **how))
     return metrics, load_generator(folder / "models" / "a.pt")
 
 
@@ -129,9 +126,8 @@ def test_select_last_never_looks_at_the_test_set(split, tmp_path, landmark_folde
 
 
 def test_held_out_subjects_choose_weights_and_stop_early(split, tmp_path):
-    smaller, held_out = hold_out(split, ["CH05"])
     settings = config(select="validation", lr=2.0, lr_schedule="constant", epochs=60, patience=3, validate_every=1)  # diverges
-    metrics, _ = run_training(smaller, tmp_path, config=settings, held_out=held_out)
+    metrics, _ = run_training(hold_out(split, ["CH05"]), tmp_path, config=settings)
     assert metrics["epochs_trained"] < 60
     assert metrics["epochs_trained"] - metrics["epoch"] == 3
 

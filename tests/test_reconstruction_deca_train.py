@@ -17,8 +17,7 @@ from face4d.reconstruction.point_encoder import PointEncoder
 from face4d.reconstruction.rendered_faces import photometric_difference, render_faces
 from face4d.reconstruction.synthetic import SyntheticFaces
 from face4d.reconstruction.vertex_error import aligned_error, face_errors, landmark_error
-from face4d.runtime.run_folder import RunFolder
-from face4d.runtime.training import Places
+from face4d.runtime.training import Run
 
 TINY = {"faces": 8, "held_out": 2, "image_size": 32, "hidden": 8, "batch_size": 4, "epochs": 2, "photometric_faces": 1, "undrawn_faces": 4}
 
@@ -155,11 +154,11 @@ def test_spread_vertices_lie_on_the_front_and_far_apart(face):
 @pytest.mark.parametrize("backbone", ["small", "resnet18"])
 def test_training_resumes_to_the_same_weights_and_is_read_back(face, tmp_path, monkeypatch, backbone):
     config = EncoderConfig(**TINY | {"backbone": backbone})
-    whole = Places(tmp_path / "a.pt", RunFolder(tmp_path / "runs" / "a"))
-    metrics = train(face, config, whole, quiet=True)
+    whole = Run("a", tmp_path, tmp_path / "runs", quiet=True)
+    metrics = train(face, config, whole)
     assert metrics["faces"] == 2 and metrics["mean_face_mm"] > 0 and np.isfinite(metrics["neutral_mm"])
 
-    halves = Places(tmp_path / "b.pt", RunFolder(tmp_path / "runs" / "b"))
+    halves = Run("b", tmp_path, tmp_path / "runs", checkpoint_seconds=0, quiet=True)
     from face4d.reconstruction import deca_train
 
     calls = []
@@ -172,13 +171,13 @@ def test_training_resumes_to_the_same_weights_and_is_read_back(face, tmp_path, m
 
     monkeypatch.setattr(deca_train, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(face, config, halves, quiet=True, checkpoint_seconds=0)
+        train(face, config, halves)
     monkeypatch.undo()
-    train(face, config, halves, quiet=True, resume=True)
-    first, second = (torch.load(place.checkpoint, weights_only=True)["model"] for place in (whole, halves))
+    train(face, config, replace(halves, resume=True))
+    first, second = (torch.load(run.checkpoint, weights_only=True)["model"] for run in (whole, halves))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     with pytest.raises(InputError, match="lr"):
-        train(face, EncoderConfig(**config.as_dict() | {"lr": 1e-4}), halves, quiet=True, resume=True)
+        train(face, replace(config, lr=1e-4), replace(halves, resume=True))
 
     loaded = load_encoder(whole.checkpoint)
     assert loaded.image_size == 32 and face.is_model_of(loaded.fingerprint) and loaded.metrics["faces"] == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,7 @@ from face4d.reconstruction.volume_set import write_rendered_set
 from face4d.reconstruction.volumetric import LoadedVolumeNetwork, load_volume_network, places, reconstruct, surface_colours, write_volume_face
 from face4d.reconstruction.vrn import VolumeNetwork
 from face4d.reconstruction.vrn_config import VolumeConfig
-from face4d.runtime.run_folder import RunFolder
-from face4d.runtime.training import Places
+from face4d.runtime.training import Run
 
 TINY = VolumeConfig(width=1 / 32, epochs=2, batch_size=2, validate_every=2, seed=3)
 
@@ -29,20 +30,20 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    places = Places(tmp_path_factory.mktemp("run") / "vrn.pt", RunFolder(tmp_path_factory.mktemp("record") / "vrn"))
-    return places, vrn_train.train(data, TINY, places, quiet=True)
+    run = Run("vrn", tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("runs"), quiet=True)
+    return run, vrn_train.train(data, TINY, run)
 
 
 def test_training_writes_scores_beside_the_mean_volume(trained):
-    places, scores = trained
-    assert places.run.read_config()["config"]["width"] == 1 / 32
+    run, scores = trained
+    assert run.folder.read_config()["config"]["width"] == 1 / 32
     assert scores["epoch"] == 2 and scores["test_samples"] == 1
     assert 0.3 < scores["mean_volume_iou"] < 1 and 0 <= scores["iou"] < 1
     assert scores["mean_volume_nme"] > 0
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(data, trained, tmp_path, monkeypatch):
-    there = Places(tmp_path / "vrn.pt", RunFolder(tmp_path / "vrn"))
+    run = Run("vrn", tmp_path / "models", tmp_path / "runs", checkpoint_seconds=0, quiet=True)
     calls, whole = [], vrn_train.vary
 
     def interrupted(*arguments):
@@ -54,14 +55,14 @@ def test_interrupted_and_resumed_equals_uninterrupted(data, trained, tmp_path, m
     monkeypatch.setattr(vrn_train, "vary", interrupted)
     monkeypatch.setattr(vrn_train, "evaluate", lambda network, data: {"iou": 0.0})  # the weights are what is compared
     with pytest.raises(KeyboardInterrupt):
-        vrn_train.train(data, TINY, there, checkpoint_seconds=0, quiet=True)
-    assert there.last.exists() and not there.checkpoint.exists()
-    vrn_train.train(data, TINY, there, resume=True, quiet=True)
+        vrn_train.train(data, TINY, run)
+    assert run.last.exists() and not run.checkpoint.exists()
+    vrn_train.train(data, TINY, replace(run, resume=True))
     assert len(calls) == 6
-    first, second = (torch.load(path, weights_only=True)["model"] for path in (trained[0].checkpoint, there.checkpoint))
+    first, second = (torch.load(path, weights_only=True)["model"] for path in (trained[0].checkpoint, run.checkpoint))
     assert all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(InputError, match="width"):
-        vrn_train.train(data, VolumeConfig(width=1 / 16, epochs=2, batch_size=2, validate_every=2, seed=3), there, resume=True, quiet=True)
+        vrn_train.train(data, replace(TINY, width=1 / 16), replace(run, resume=True))
 
 
 def test_a_step_lowers_the_loss_and_pictures_are_mirrored_with_their_volumes(data):
@@ -84,7 +85,7 @@ def test_bad_configurations_and_sets_are_refused(data, tmp_path):
         with pytest.raises(InputError):
             VolumeConfig(**wrong)
     with pytest.raises(InputError, match="at least 8"):
-        vrn_train.train(data, VolumeConfig(batch_size=8), Places(tmp_path / "x.pt", RunFolder(tmp_path / "x")), quiet=True)
+        vrn_train.train(data, VolumeConfig(batch_size=8), Run("x", tmp_path, tmp_path))
 
 
 def test_a_photo_becomes_a_coloured_head(data, trained, tmp_path, monkeypatch):

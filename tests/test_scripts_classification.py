@@ -128,9 +128,10 @@ def test_existing_outputs_are_refused_without_overwrite(workplace):
     assert (workplace / "results" / "run" / "mine.txt").read_text() == "keep"
 
 
-def test_resume_of_a_finished_run_changes_nothing(workplace):
+def test_resume_of_a_finished_run_changes_nothing(workplace, capsys):
     before = load_classifier(workplace / "models" / "c.pt")
     script("main")([*TRAIN, "--resume", "--quiet"])
+    assert capsys.readouterr().out.splitlines()[-2:] == ["kept models/c.pt", "kept runs/c"]
     after = load_classifier(workplace / "models" / "c.pt")
     assert after.metrics == before.metrics
     assert all(torch.equal(value, after.model.state_dict()[name]) for name, value in before.model.state_dict().items())

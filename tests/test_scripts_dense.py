@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,8 +147,12 @@ def test_finished_decoders_are_kept_on_resume_and_other_runs_refused(workplace, 
     again = ["--decoder", "neutral", "ridge", "regional", "--run", "d", "--quiet"]
     with pytest.raises(InputError, match="d_neutral.pt"):
         script("main")([*ONE_FOLD, *again])
+    Path("demo/models/d_neutral.pt").unlink()  # as if never finished
     script("main")([*ONE_FOLD, *again, "--resume"])
     assert (workplace / "demo/models/d_ridge.pt").read_bytes() == before
+    told = capsys.readouterr().out.splitlines()
+    assert told[-9:-5] == ["wrote demo/models/d_neutral.pt", "wrote demo/runs/d_neutral", "kept demo/models/d_ridge.pt", "kept demo/runs/d_ridge"]
+    assert told[-1] == "wrote demo/results/d/decoders.tex"
     with pytest.raises(InputError, match="fold = 2"):
         script("main")([*TRAIN, "--split", "identity", "--fold", "2", *again, "--resume"])
 

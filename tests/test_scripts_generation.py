@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,8 +20,7 @@ def trained(tmp_path_factory):
     from face4d.datasets.landmark_set import load_split
     from face4d.generation.config import PRESETS
     from face4d.generation.train import train
-    from face4d.runtime.run_folder import RunFolder
-    from face4d.runtime.training import Places
+    from face4d.runtime.training import Run
     from tests.conftest import write_landmarks
 
     folder = tmp_path_factory.mktemp("trained")
@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
     split = load_split(landmarks, test_subjects=("CH01",))
     source = {"dataset": "florence", "landmarks": "landmarks", "test_subjects": ["CH01"]}
     config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 3})
-    train(split, config, Places(folder / "models" / "x.pt", RunFolder(folder / "runs" / "x")), quiet=True, source=source)
+    train(replace(split, source=source), config, Run("x", folder / "models", folder / "runs", quiet=True))
     np.save(folder / "me.npy", toy_sequence(0, 8, 3)[0])
     return folder
 
@@ -48,6 +48,7 @@ def test_training_script_writes_checkpoints_and_records(landmark_folder, tmp_pat
     again = run_script("main.py", *TRAIN, landmark_folder, cwd=tmp_path, check=False)
     assert again.returncode == 2 and "--overwrite" in again.stderr
     resumed = run_script("main.py", *TRAIN, landmark_folder, "--resume", cwd=tmp_path)
+    assert resumed.stdout.splitlines()[-2:] == ["kept models/x.pt", "kept runs/x"]
     assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())["mse"] == metrics["mse"], resumed.stderr
 
 

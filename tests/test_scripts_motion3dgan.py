@@ -26,6 +26,8 @@ def test_train_and_draw_samples_of_the_test_set(workplace, capsys):
     script("main.py", "--model", "motion3dgan", "--landmarks", "landmarks", "--labels", "all", *TINY, "--quiet")
     told = capsys.readouterr().out.splitlines()
     assert told[-2:] == ["wrote models/g.pt", "wrote runs/g"] and "nearest of ten" in told[-3]
+    script("main.py", "--model", "motion3dgan", "--landmarks", "landmarks", "--labels", "all", *TINY, "--quiet", "--resume")
+    assert capsys.readouterr().out.splitlines() == [*told[:-2], "kept models/g.pt", "kept runs/g"]
     base = ("--checkpoint", "models/g.pt", "--no-gif", "--quiet")
     script("test.py", *base, "--samples", 3, "--seed", 4)
     folder = workplace / "Generated_Animation" / "g"

@@ -37,6 +37,8 @@ def workplace(tmp_path_factory):
 def test_from_training_to_meshes_and_the_inversion_set(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     assert json.loads((workplace / "runs" / "deca_demo" / "metrics.json").read_text())["faces"] == 2
+    run("deca_train.py", *TINY, "--resume")
+    assert capsys.readouterr().out.splitlines()[-2:] == ["kept models/deca_demo.pt", "kept runs/deca_demo"]
     run("deca.py", "photos", "--landmarks", "photos", "--texture-size", 32)
     out = capsys.readouterr().out
     assert "NME of 2 photos" in out and out.splitlines()[-1] == "wrote Reconstruction_DECA/you"

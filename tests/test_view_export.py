@@ -2,6 +2,7 @@
 
 import runpy
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,8 +39,7 @@ def place(tmp_path_factory):
     from face4d.datasets.landmark_set import load_split
     from face4d.generation.config import PRESETS
     from face4d.generation.train import train
-    from face4d.runtime.run_folder import RunFolder
-    from face4d.runtime.training import Places
+    from face4d.runtime.training import Run
 
     folder = tmp_path_factory.mktemp("export")
     coarse, fine = demo_head(0), demo_head(1)
@@ -59,7 +59,7 @@ def place(tmp_path_factory):
     split = load_split(landmarks, test_subjects=("CH01",))
     config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 2})
     source = {"dataset": "florence", "landmarks": "landmarks", "test_subjects": ["CH01"], "landmark_embedding": "own.npz"}
-    train(split, config, Places(folder / "models" / "x.pt", RunFolder(folder / "runs" / "x")), quiet=True, source=source)
+    train(replace(split, source=source), config, Run("x", folder / "models", folder / "runs", quiet=True))
     np.save(folder / "me.npy", toy_sequence(0, 8, 3)[0])
     (folder / "models" / "dense_florence_regional.pt").write_bytes(b"stands for a decoder")
     return folder

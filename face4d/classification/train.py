@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from face4d.classification.augment import vary
 from face4d.classification.config import ClassifierConfig
 from face4d.classification.model import ExpressionClassifier, logits_of
 from face4d.constants import NUM_LANDMARKS
-from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest, set_names, tensors
+from face4d.datasets.landmark_set import LandmarkSplit, tensors
 from face4d.errors import InputError
 from face4d.runtime import distributed
 from face4d.runtime.checkpoint import load_checkpoint
 from face4d.runtime.device import autocast, seed_everything
-from face4d.runtime.training import Places, run_epochs, set_learning_rate
+from face4d.runtime.training import Run, run_epochs, set_learning_rate
 
 CHECKPOINT_KIND = "classifier"
 
@@ -40,34 +39,20 @@ def validate(model: ExpressionClassifier, displacements: Tensor, labels: Tensor)
     return {"accuracy": (logits.argmax(1) == labels).double().mean().item(), "loss": cross_entropy(logits, labels).item()}
 
 
-def train(
-    split: LandmarkSplit,
-    config: ClassifierConfig,
-    places: Places,
-    *,
-    held_out: Sequence[LandmarkSequence] = (),
-    device: torch.device = torch.device("cpu"),
-    source: dict[str, Any] | None = None,
-    resume: bool = False,
-    checkpoint_seconds: float = 30.0,
-    quiet: bool = False,
-) -> dict[str, Any]:
+def train(split: LandmarkSplit, config: ClassifierConfig, run: Run) -> dict[str, Any]:
     """Train a classifier on frames 0..T; :func:`face4d.runtime.training.run_epochs` says what is written.
 
     Args:
-        split: training and test sequences of one length.
-        held_out: sequences that are scored like the test set, and choose the weights with ``config.select == "validation"``.
-        source: where the data came from, kept in config.json and in the checkpoint for later steps.
-        resume: continue from the last checkpoint if there is one.
-        checkpoint_seconds: time between last checkpoints; 0 = after every epoch.
+        split: sequences of one length; those held out are scored like the test set, and choose the weights with ``config.select == "validation"``.
 
     Returns:
         What metrics.json holds: accuracy and loss of the test and the training set for the weights kept, epoch, seconds.
     """
+    device = run.device
     data, data_labels = tensors(split.train, split.labels, device)  # (N, T+1, L, 3) metres, (N,)
     sets = {"test": tensors(split.test, split.labels, device), "train": (data, data_labels)}
-    if held_out or config.select == "validation":
-        sets["validation"] = tensors(held_out, split.labels, device)
+    if split.held_out or config.select == "validation":
+        sets["validation"] = tensors(split.held_out, split.labels, device)
 
     generator = seed_everything(config.seed)
     rms = data.square().mean().sqrt().item()
@@ -108,30 +93,20 @@ def train(
             deciding["loss"],
         )
 
-    identity = {
-        "config": config.as_dict(),
-        "labels": list(split.labels),
-        "network": size,
-        "frames": data.shape[1],
-        "data_digest": digest((*split.train, *held_out, *split.test)),
-    }
     return run_epochs(
         model,
         optimizer,
         generator,
         config,
-        places,
+        run,
         kind=CHECKPOINT_KIND,
-        identity=identity,
-        record={"source": source or {}, "sets": set_names(train=split.train, held_out=held_out, test=split.test)},
+        identity=split.identity(network=size),
+        record=split.record(),
         train_epoch=train_epoch,
         validate=scores,
         final_scores=lambda kept: {
             f"{name}_{key}": value for name, sequences in sets.items() for key, value in validate(kept, *sequences).items()
         },
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        quiet=quiet,
     )
 
 

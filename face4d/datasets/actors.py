@@ -10,6 +10,7 @@ from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract
 from face4d.mesh.sequence import read_mesh
+from face4d.runtime.safe_pickle import load_numbers
 
 
 def neutral_landmarks(path: str | Path, embedding: LandmarkEmbedding) -> np.ndarray:
@@ -66,13 +67,8 @@ def read_points(path: str | Path) -> np.ndarray:
     Raises:
         InputError: not a finite numeric array of that shape.
     """
-    path, expected = Path(path), f"a ({NUM_LANDMARKS}, 3) array of finite numbers"
-    try:
-        points = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(path, expected, "no such file") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(path, expected, f"an unreadable file ({error})") from None
-    if points.shape != (NUM_LANDMARKS, 3) or points.dtype.kind not in "fiu" or not np.isfinite(points).all():
+    expected = f"a ({NUM_LANDMARKS}, 3) array of finite numbers"
+    points = load_numbers(path, expected)
+    if points.shape != (NUM_LANDMARKS, 3) or not np.isfinite(points).all():
         raise InputError(path, expected, f"shape {points.shape} of {points.dtype}")
     return points.astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,12 @@ from face4d.runtime import cli
 
 if TYPE_CHECKING:  # these load torch, and parsing flags must not
     import numpy as np
+    import torch
 
-    from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit
+    from face4d.datasets.landmark_set import LandmarkSplit
     from face4d.landmarks import LandmarkEmbedding
     from face4d.runtime.config import Config
-    from face4d.runtime.training import Places
+    from face4d.runtime.training import Run
 
 
 def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
@@ -105,12 +106,12 @@ def face_embedding(args: Namespace) -> LandmarkEmbedding:
     return choose_embedding(args.flame or DATASETS[args.dataset].flame, args.landmark_embedding)
 
 
-def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, grid: bool = True) -> None:
+def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, checkpoint_seconds: float = 30.0, grid: bool = True) -> None:
     """Add the flags that say where a training run is written.
 
     Args:
         run: how the default name of a run is made, for the help.
-        seed: default of ``--seed``.
+        seed, checkpoint_seconds: defaults of these flags.
         grid: the script trains grids of runs too.
     """
     group = parser.add_argument_group("output")
@@ -119,7 +120,7 @@ def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, grid: 
     group.add_argument("--runs", type=Path, metavar="DIR", help="folder of run records (default: runs)")
     group.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
     group.add_argument(
-        "--checkpoint-seconds", type=float, default=30.0, metavar="S", help="time between last checkpoints, 0 = every epoch"
+        "--checkpoint-seconds", type=float, default=checkpoint_seconds, metavar="S", help="time between last checkpoints, 0 = every epoch"
     )
     grid_flags = ("workers", "backend") if grid else ()
     cli.add_run_flags(parser, "seed", "device", "threads", *grid_flags, "overwrite", "dry-run", "quiet", seed=seed)
@@ -184,8 +185,10 @@ class DataSource:
 
         if holds_srvf_samples(self.landmarks):
             wanted = None if self.labels == DATASETS[self.dataset].labels else self.labels  # a thesis' choice of labels is not meant for these
-            return load_srvf_samples(self.landmarks, labels or wanted)
-        return load_split(self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals())
+            split = load_srvf_samples(self.landmarks, labels or wanted)
+        else:
+            split = load_split(self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals())
+        return replace(split, source=self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary for checkpoints; paths as typed."""
@@ -236,21 +239,22 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
         device = distributed.local_device(resolve_device(args.device))
         limit_threads(args.threads, small=config.hidden_size <= task.one_thread_up_to)
         source = DataSource.from_flags(args)
-        split, held_out = training_sets(args.validation_subjects, source)
-        places = training_places(args, source, task.run_name(source.dataset, preset, config))
-    plan = f"{places.run.path.name}: {split.describe(held_out)}, {config.epochs} epochs on {distributed.describe(device)}"
+        split = training_split(source, args.validation_subjects)
+        run = training_run(args, args.run or task.run_name(source.dataset, preset, config), device, source.dataset)
+        claim(args, run)
+    plan = f"{run.name}: {split.describe()}, {config.epochs} epochs on {distributed.describe(device)}"
     if distributed.is_main() and args.dry_run:
         print(f"would train {plan}\n{config}")
     elif distributed.is_main() and not args.quiet:
         print(plan)
     if not args.dry_run:
-        options = {"resume": args.resume, "checkpoint_seconds": args.checkpoint_seconds, "quiet": args.quiet}
-        metrics = task.train(split, config, places, held_out=held_out, device=device, source=source.as_dict(), **options)
+        before = {run: run.finished_at}
+        metrics = task.train(split, config, run)
         if distributed.is_main():
             print(task.summary(metrics))
             if config.select == "test":
                 print("the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data")
-            cli.report_written([places.checkpoint, places.run.path])
+            report_runs(before)
     distributed.leave()
 
 
@@ -269,8 +273,8 @@ def training_config(args: Namespace, preset: Config) -> Config:
     return config
 
 
-def training_sets(held_out: Sequence[str], source: DataSource) -> tuple[LandmarkSplit, tuple[LandmarkSequence, ...]]:
-    """The split without, and the sequences of, the held-out subjects."""
+def training_split(source: DataSource, held_out: Sequence[str]) -> LandmarkSplit:
+    """The data, with the sequences of some training subjects held out."""
     from face4d.datasets.landmark_set import hold_out
 
     split = source.load()
@@ -278,21 +282,28 @@ def training_sets(held_out: Sequence[str], source: DataSource) -> tuple[Landmark
     return hold_out(split, choose(held_out, subjects, "training subjects", source.landmarks))
 
 
-def training_places(args: Namespace, source: DataSource, default_name: str) -> Places:
-    """Where the run is written; refuses to replace another run."""
-    from face4d.runtime.run_folder import RunFolder
-    from face4d.runtime.training import Places
+def training_run(args: Namespace, name: str, device: torch.device, dataset: str = "florence") -> Run:
+    """The run of a name that the flags of :func:`add_output_flags` describe; folders that they leave open are those of the data set."""
+    from face4d.runtime.training import Run
 
-    defaults = DATASETS[source.dataset]
-    name = args.run or default_name
-    places = Places((args.models or defaults.models) / f"{name}.pt", RunFolder((args.runs or defaults.runs) / name))
-    claim_places(args, places)
-    return places
+    defaults = DATASETS[dataset]
+    how = {flag: getattr(args, flag) for flag in ("resume", "checkpoint_seconds", "quiet")}
+    return Run(name, args.models or defaults.models, args.runs or defaults.runs, device, **how)
 
 
-def claim_places(args: Namespace, places: Places) -> None:
+def claim(args: Namespace, run: Run) -> None:
     """Refuse to replace another run; with ``--overwrite`` remove its record. Nothing happens to a run that is continued, or in a dry run."""
     if not args.resume and not args.dry_run:
-        for path in (places.checkpoint, places.last, places.run.path):
+        for path in (run.checkpoint, run.last, run.folder.path):
             cli.refuse_overwrite(path, args.overwrite)
-        places.run.clear()
+        run.folder.clear()
+
+
+def report_runs(before: Mapping[Run, int | None]) -> None:
+    """Print the paths of training runs, a script's last lines: written, or kept where the run was finished already.
+
+    Args:
+        before: by run, its ``finished_at`` before it was carried out.
+    """
+    for run, finished_at in before.items():
+        cli.report_written([run.checkpoint, run.folder.path], kept=run.finished_at == finished_at)

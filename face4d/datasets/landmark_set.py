@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name, sequence_name
 from face4d.errors import InputError
+from face4d.runtime.safe_pickle import load_numbers
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,43 @@ class LandmarkSequence:
 
 @dataclass(frozen=True)
 class LandmarkSplit:
-    """Training and test sequences and the class names, which are the sorted labels of the training set."""
+    """What a model is trained and tested on.
+
+    Attributes:
+        train, test: the sequences.
+        labels: class names, which are the sorted labels of the training set.
+        held_out: training sequences that do not train, to choose weights and stopping without the test set.
+        source: where all of them came from, for records.
+    """
 
     train: tuple[LandmarkSequence, ...]
     test: tuple[LandmarkSequence, ...]
     labels: tuple[str, ...]
+    held_out: tuple[LandmarkSequence, ...] = ()
+    source: dict[str, Any] = field(default_factory=dict)
 
-    def describe(self, held_out: Sequence[LandmarkSequence] = ()) -> str:
+    def describe(self) -> str:
         """Sizes of the sets, for people."""
-        extra = f", {len(held_out)} validation" if held_out else ""
+        extra = f", {len(self.held_out)} validation" if self.held_out else ""
         return f"{len(self.train)} training{extra} and {len(self.test)} test sequences of {len(self.labels)} labels"
+
+    def digest(self) -> str:
+        """SHA-256 over names, landmarks and neutrals; says whether two runs saw the same data."""
+        sha = hashlib.sha256()
+        for sequence in (*self.train, *self.held_out, *self.test):
+            sha.update(f"{sequence.label}|{sequence.subject}|{sequence.landmarks.shape}".encode())
+            sha.update(np.ascontiguousarray(sequence.landmarks).tobytes())
+            sha.update(np.ascontiguousarray(sequence.neutral).tobytes())
+        return sha.hexdigest()
+
+    def identity(self, **network: Any) -> dict[str, Any]:
+        """What two runs on these data share (:func:`face4d.runtime.training.run_epochs`), with the sizes of their network."""
+        return {"labels": list(self.labels), **network, "frames": len(self.train[0].landmarks), "data_digest": self.digest()}
+
+    def record(self) -> dict[str, Any]:
+        """Where the data came from and the names of the sequences of each set, for the record of a run."""
+        sets = {"train": self.train, "held_out": self.held_out, "test": self.test}
+        return {"source": self.source, "sets": {name: [sequence_name(s.label, s.subject) for s in own] for name, own in sets.items()}}
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:
@@ -63,16 +92,8 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     Raises:
         InputError: not a finite numeric array of that shape.
     """
-    path = Path(path)
     expected = f"a (frames, {NUM_LANDMARKS}, 3) array of finite numbers"
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(path, expected, "no such file") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(path, expected, f"an unreadable file ({error})") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise InputError(path, expected, "something that is not numbers")
+    array = load_numbers(path, expected)
     if array.ndim != 3 or array.shape[1:] != (NUM_LANDMARKS, 3) or len(array) < 2:
         raise InputError(path, expected + ", 2 frames or more", f"shape {array.shape}")
     finite = np.isfinite(array).all(axis=(1, 2))
@@ -168,11 +189,8 @@ def load_split(
     return LandmarkSplit(train, test, names)
 
 
-def hold_out(split: LandmarkSplit, subjects: Sequence[str]) -> tuple[LandmarkSplit, tuple[LandmarkSequence, ...]]:
-    """Take training subjects out of the training set, to choose weights and stopping without the test set.
-
-    Returns:
-        The smaller split, with the same labels, and the sequences taken out.
+def hold_out(split: LandmarkSplit, subjects: Sequence[str]) -> LandmarkSplit:
+    """Hold training subjects out of the training set; the labels stay.
 
     Raises:
         InputError: nothing is left to train on, or a label would have no training sequence.
@@ -184,7 +202,7 @@ def hold_out(split: LandmarkSplit, subjects: Sequence[str]) -> tuple[LandmarkSpl
         raise InputError(
             "--validation-subjects", "training sequences of every label besides them", f"none of {', '.join(sorted(missing))}"
         )
-    return LandmarkSplit(kept, split.test, split.labels), held_out
+    return replace(split, train=kept, held_out=held_out)
 
 
 def require_equal_lengths(sequences: Sequence[LandmarkSequence]) -> int:
@@ -220,18 +238,3 @@ def tensors(sequences: Sequence[LandmarkSequence], labels: Sequence[str], device
     """:func:`stack` as tensors on a device."""
     displacements, indices = stack(sequences, labels)
     return torch.from_numpy(displacements).to(device), torch.from_numpy(indices).to(device)
-
-
-def set_names(**sets: Sequence[LandmarkSequence]) -> dict[str, list[str]]:
-    """Names of the sequences of each set, for the record."""
-    return {name: [sequence_name(sequence.label, sequence.subject) for sequence in sequences] for name, sequences in sets.items()}
-
-
-def digest(sequences: Sequence[LandmarkSequence]) -> str:
-    """SHA-256 over names, landmarks and neutrals; says whether two runs saw the same data."""
-    sha = hashlib.sha256()
-    for sequence in sequences:
-        sha.update(f"{sequence.label}|{sequence.subject}|{sequence.landmarks.shape}".encode())
-        sha.update(np.ascontiguousarray(sequence.landmarks).tobytes())
-        sha.update(np.ascontiguousarray(sequence.neutral).tobytes())
-    return sha.hexdigest()

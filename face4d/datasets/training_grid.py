@@ -12,16 +12,15 @@ from typing import Any
 
 import torch
 
-from face4d.datasets.flags import DataSource, TrainingTask, training_sets
-from face4d.datasets.landmark_set import digest
+from face4d.datasets.flags import DataSource, TrainingTask, training_split
 from face4d.datasets.layout import DATASETS
 from face4d.errors import InputError
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.device import keep_freed_memory
 from face4d.runtime.grid import Grid, Lease, Settings, expand, read_grid
 from face4d.runtime.interrupt import interrupted_when
-from face4d.runtime.run_folder import RunFolder, read_json
-from face4d.runtime.training import Places
+from face4d.runtime.run_folder import read_json
+from face4d.runtime.training import Run
 
 THESIS = "thesis"
 _TWO_SETS = ("coma", "florence")  # of the thesis
@@ -38,7 +37,7 @@ class Cell:
         config: its whole configuration.
         source: where its data is.
         held_out: training subjects that do not train.
-        places: where it is written.
+        run: where it is written and how it is carried out.
     """
 
     dataset: str
@@ -46,26 +45,26 @@ class Cell:
     config: TrainingConfig
     source: DataSource
     held_out: tuple[str, ...]
-    places: Places
+    run: Run
 
     @property
     def name(self) -> str:
-        return self.places.run.path.name
+        return self.run.name
 
     def progress(self) -> float:
         """Share 0..1 of its epochs that were trained."""
-        return self.places.run.last_epoch() / self.config.epochs
+        return self.run.folder.last_epoch() / self.config.epochs
 
     def metrics(self) -> dict[str, Any] | None:
         """Its scores, None where it is not finished."""
-        if not (self.places.checkpoint.is_file() and self.places.run.metrics_path.is_file()):
+        if not (self.run.checkpoint.is_file() and self.run.folder.metrics_path.is_file()):
             return None
-        return read_json(self.places.run.metrics_path)
+        return read_json(self.run.folder.metrics_path)
 
     def discard(self) -> None:
         """Remove what an earlier run of this name has written."""
-        self.places.run.clear()
-        for path in (self.places.checkpoint, self.places.last, self.places.run.path / "config.json"):
+        self.run.folder.clear()
+        for path in (self.run.checkpoint, self.run.last, self.run.folder.path / "config.json"):
             path.unlink(missing_ok=True)
 
 
@@ -75,17 +74,14 @@ class CellJob:
 
     Attributes:
         train: as in :class:`face4d.datasets.flags.TrainingTask`.
-        device: ``cpu``, or ``cuda:N``.
         threads: CPU threads of torch.
         lease: it trains while this is held.
     """
 
     cell: Cell
     train: Callable[..., dict[str, Any]]
-    device: str
     threads: int
     lease: Lease
-    checkpoint_seconds: float
 
 
 def grid_name(args: Namespace, kind: str, preset: str, select: str) -> str:
@@ -150,18 +146,18 @@ def grid_cells(parser: ArgumentParser, args: Namespace, task: TrainingTask, pres
     for dataset in datasets:
         source = DataSource.from_flags(Namespace(**{**vars(args), "dataset": dataset}))
         held_out = held_out_subjects(args, source) if select == "validation" else ()
-        split, held_out_sequences = training_sets(held_out, source)
-        data_digest = digest((*split.train, *held_out_sequences, *split.test))
+        data_digest = training_split(source, held_out).digest()
         models, runs = grid_folders(args, name, dataset)
         for settings in grid_settings(args, task, preset, dataset):
             config = cell_config(parser, args, settings, task.presets[preset], select)
             settings = {key: getattr(config, key) for key in settings}
             extra = "".join(f"_{key}_{value}" for key, value in settings.items() if key not in _IN_RUN_NAME)
-            run = task.run_name(dataset, preset, config) + extra
-            cell = Cell(dataset, settings, config, source, held_out, Places(models / f"{run}.pt", RunFolder(runs / run)))
+            run_name = task.run_name(dataset, preset, config) + extra
+            run = Run(run_name, models, runs, resume=True, checkpoint_seconds=args.checkpoint_seconds, quiet=True)
+            cell = Cell(dataset, settings, config, source, held_out, run)
             if not args.overwrite:
                 require_own(cell, data_digest)
-            cells.setdefault(cell.places.run.path, cell)
+            cells.setdefault(run.folder.path, cell)
     return list(cells.values())
 
 
@@ -201,7 +197,7 @@ def require_own(cell: Cell, data_digest: str) -> None:
     Raises:
         InputError: naming the first difference.
     """
-    path = cell.places.run.path / "config.json"
+    path = cell.run.folder.path / "config.json"
     if not path.is_file():
         return
     found = read_json(path)
@@ -223,14 +219,12 @@ def train_cell(job: CellJob) -> dict[str, Any] | InputError | None:
         return None
     keep_freed_memory()
     torch.set_num_threads(job.threads)
-    device = torch.device(job.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    options = {"resume": True, "checkpoint_seconds": job.checkpoint_seconds, "quiet": True}
+    if cell.run.device.type == "cuda":
+        torch.cuda.set_device(cell.run.device)
     try:
-        split, held_out = training_sets(cell.held_out, cell.source)
+        split = training_split(cell.source, cell.held_out)
         with interrupted_when(lambda: not job.lease.held()):
-            return job.train(split, cell.config, cell.places, held_out=held_out, device=device, source=cell.source.as_dict(), **options)
+            return job.train(split, cell.config, cell.run)
     except KeyboardInterrupt:
         job.lease.release()
         return None

@@ -107,7 +107,9 @@ def load_decoder(path: str | Path, *, device: torch.device | str = "cpu") -> Den
     return DenseDecoder(Path(path), config.decoder, module, embedding, record["template"].numpy(), record["source"], record["metrics"])
 
 
-def load_published_decoder(path: str | Path, downsampling: str | Path, embedding: LandmarkEmbedding, *, device: torch.device | str = "cpu") -> DenseDecoder:
+def load_published_decoder(
+    path: str | Path, downsampling: str | Path, embedding: LandmarkEmbedding, *, device: torch.device | str = "cpu"
+) -> DenseDecoder:
     """The decoder of the authors' ``checkpoint.pth.tar``.
 
     Args:

@@ -23,8 +23,8 @@ def collapse_edges(vertices: np.ndarray, faces: np.ndarray, target: int) -> tupl
     """Remove vertices, cheapest first, until ``target`` are left or no collapse is allowed.
 
     A collapse must leave a manifold (link condition: the ends share only the third corners of their common triangles, and no triangle would
-    lie on another), must not pull an open edge inwards, flip a triangle or take the last triangle of a vertex. Equal costs go by vertex numbers, so the result
-    is always the same.
+    lie on another), must not pull an open edge inwards, flip a triangle or take the last triangle of a vertex. Equal costs go by vertex
+    numbers, so the result is always the same.
 
     Args:
         vertices: (V, 3).

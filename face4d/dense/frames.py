@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from face4d.constants import MM_PER_METRE
+from face4d.datasets.actors import actor_path
 from face4d.datasets.mesh_set import find_mesh_sequences
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract
@@ -107,7 +108,8 @@ class DenseFrames:
             np.subtract(read_vertices(self.paths[row], self.num_vertices), self.neutrals[self.sequence[row]], out=place)
             if self.noise_mm:
                 key = int.from_bytes(hashlib.sha256(os.fsencode("/".join(self.paths[row].parts[-3:]))).digest()[:8], "little")
-                place += np.random.default_rng([self.seed, 2, key]).standard_normal(place.shape, np.float32) * np.float32(self.noise_mm / MM_PER_METRE)
+                random = np.random.default_rng([self.seed, 2, key])
+                place += random.standard_normal(place.shape, np.float32) * np.float32(self.noise_mm / MM_PER_METRE)
         return found
 
     def chunks(self, description: str = "", quiet: bool = True) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -195,15 +197,3 @@ def _find(root: str | Path, labels: Sequence[str] | None):
         except InputError:
             raise missing_ply from None
     return (find_mesh_sequences(root, suffix=".obj", labels=labels) if labels else found), ".obj"
-
-
-def actor_path(folder: str | Path, subject: str) -> Path:
-    """The neutral mesh of a subject, ``<subject>.ply`` or ``.obj``.
-
-    Raises:
-        InputError: there is none.
-    """
-    for suffix in (".ply", ".obj"):
-        if (path := Path(folder) / f"{subject}{suffix}").is_file():
-            return path
-    raise InputError(folder, f"a neutral mesh {subject}.ply", "none")

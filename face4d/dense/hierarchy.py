@@ -107,10 +107,15 @@ class Hierarchy:
             raise InputError(source, "the arrays of a mesh hierarchy", f"no {error.args[0]}") from None
         hierarchy = cls(levels, steps)
         fits = depth > 0 and all(
-            step.corners.shape == step.weights.shape == (size, 3) and step.kept.shape == (coarse,) and 0 <= step.corners.min() and step.corners.max() < coarse
+            step.corners.shape == step.weights.shape == (size, 3)
+            and step.kept.shape == (coarse,)
+            and 0 <= step.corners.min()
+            and step.corners.max() < coarse
             for step, size, coarse in zip(steps, hierarchy.sizes, hierarchy.sizes[1:])
         )
-        fits = fits and all(-1 <= level.spirals.min() and level.spirals.max() < size == len(level.spirals) - 1 for level, size in zip(levels, hierarchy.sizes))
+        fits = fits and all(
+            -1 <= level.spirals.min() and level.spirals.max() < size == len(level.spirals) - 1 for level, size in zip(levels, hierarchy.sizes)
+        )
         if not fits:
             raise InputError(source, "the arrays of a mesh hierarchy", "arrays that do not fit together")
         return hierarchy

@@ -6,7 +6,6 @@ sees no neutral face and works in the unit it was trained with (metres here).
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,8 @@ from face4d.dense.hierarchy import Hierarchy, Step
 from face4d.dense.spiral_convolution import SpiralConvolution, mixing_matrix
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding
+from face4d.runtime.checkpoint import read_torch_file
+from face4d.runtime.safe_pickle import load_numbers
 
 FILTERS = (128, 64, 32, 32, 16)  # coarsest level first
 DISPLACEMENT_WEIGHT = 0.1  # of the unweighted part of the loss
@@ -112,11 +113,7 @@ def load_published(path: str | Path, hierarchy: Hierarchy) -> S2DDecoder:
     path = Path(path)
     if not path.is_file():
         raise InputError(path, "a Sparse2Dense checkpoint", "no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise InputError(path, "a Sparse2Dense checkpoint", f"an unreadable file ({reason})") from None
+    content = read_torch_file(path, "a Sparse2Dense checkpoint")
     places = [content, *content.values()] if isinstance(content, dict) else []
     decoder = S2DDecoder(hierarchy)
     wanted = decoder.state_dict()
@@ -157,10 +154,7 @@ def read_weights(path: str | Path, num_vertices: int) -> np.ndarray:
     Raises:
         InputError: unreadable, or of another count.
     """
-    try:
-        weights = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(path, f"{num_vertices} vertex weights (.npy)", f"{error}") from None
+    weights = load_numbers(path, f"{num_vertices} vertex weights (.npy)")
     if weights.size not in (num_vertices, num_vertices + 1) or not np.isfinite(weights).all():
         raise InputError(path, f"{num_vertices} finite vertex weights", f"shape {weights.shape}")
     return weights.ravel()[:num_vertices].astype(np.float32)

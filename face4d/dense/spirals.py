@@ -233,7 +233,7 @@ def _second_ring(mesh: _Connectivity, centre: int, ring: list[int], set_order: b
 
 
 def _second_start(mesh: _Connectivity, ring: list[int], seen: set[int], touched: set[int], base: Triangle | None) -> int | None:
-    """Where the second ring begins: across the edge from the last to the first vertex of the first ring, else across the first edge that allows it."""
+    """Where the second ring begins: across the edge from the last to the first vertex of the first ring, else across the first that allows it."""
     if base is not None:
         third = next((corner for corner in base if corner not in (ring[0], ring[-1])), None)
         if third in touched and third not in seen:

@@ -23,7 +23,7 @@ from face4d.dense.s2d import S2DDecoder, landmark_weights, read_weights, s2d_los
 from face4d.dense.score import score
 from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
 from face4d.runtime.device import describe, seed_everything
-from face4d.runtime.training import Places, require_same_run, run_epochs
+from face4d.runtime.training import Run, require_same_run, run_epochs
 
 log = logging.getLogger(__name__)
 
@@ -33,24 +33,19 @@ VALIDATION_FRAMES = 200  # of the test fold, evenly: the curve of a network in t
 def train(
     fold: Fold,
     config: DenseConfig,
-    places: Places,
+    run: Run,
     *,
     hierarchy: Hierarchy | None = None,
     vertex_weights: Path | None = None,
-    device: torch.device = torch.device("cpu"),
     source: dict[str, Any] | None = None,
-    resume: bool = False,
-    checkpoint_seconds: float = 30.0,
-    quiet: bool = False,
 ) -> dict[str, Any]:
     """Train one decoder on one fold and score it on the fold's test frames; write checkpoint, config.json and metrics.json.
 
     Args:
+        run: with ``resume`` a finished run of the same configuration and data is kept, one that was stopped is continued.
         hierarchy: of the template, for ``s2d``.
         vertex_weights: file with the vertices' weights in the loss of ``s2d``; None = by distance to the landmarks.
         source: where the data came from, kept in config.json and the checkpoint.
-        resume: keep a finished run of the same configuration and data, continue one that was stopped.
-        checkpoint_seconds: time between last checkpoints of ``s2d``; 0 = after every epoch.
 
     Returns:
         What metrics.json holds: of the test frames ``mm``, ``mm_std``, ``frames``, ``ms_per_frame`` (empty where there are none),
@@ -60,20 +55,18 @@ def train(
         InputError: see :func:`face4d.runtime.training.run_epochs`.
     """
     identity = {
-        "config": config.as_dict(),
         "topology": {"vertices": fold.train.num_vertices, "faces_digest": faces_digest(fold.train.embedding.faces)},
         "data_digest": fold.train.digest() + (fold.test.digest() if fold.test else ""),
     }
     record, attachments = {"source": source or {}, "sets": fold_sequences(fold)}, template_record(fold.train)
-    options = {"resume": resume, "device": device, "quiet": quiet}
     if config.decoder != "s2d":
-        return _closed_form(fold, config, places, identity, record, attachments, **options)
+        return _closed_form(fold, config, run, identity, record, attachments)
     if hierarchy is None:
         raise ValueError("s2d needs a hierarchy")
     attachments["hierarchy"] = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in hierarchy.arrays().items()}
     template = mean_face(fold.train)[0]
     weights = read_weights(vertex_weights, len(template)) if vertex_weights else landmark_weights(template, fold.train.embedding)
-    return _spiral(fold, config, places, identity, record, attachments, hierarchy, weights, checkpoint_seconds=checkpoint_seconds, **options)
+    return _spiral(fold, config, run, identity, record, attachments, hierarchy, weights)
 
 
 def fold_sequences(fold: Fold) -> dict[str, list[str]]:
@@ -85,41 +78,40 @@ def fold_sequences(fold: Fold) -> dict[str, list[str]]:
     return {"train": names(fold.train), "test": names(fold.test)}
 
 
-def _closed_form(fold: Fold, config: DenseConfig, places: Places, identity, record, attachments, *, resume: bool, device: torch.device, quiet: bool) -> dict[str, Any]:
-    if resume and places.checkpoint.is_file():
-        saved = load_checkpoint(places.checkpoint, CHECKPOINT_KIND)
-        require_same_run(places.checkpoint, saved, identity)
-        log.info("%s: finished already", places.checkpoint)
+def _closed_form(
+    fold: Fold, config: DenseConfig, run: Run, identity: dict[str, Any], record: dict[str, Any], attachments: dict[str, Any]
+) -> dict[str, Any]:
+    identity = {"config": config.as_dict(), **identity}
+    if run.resume and run.checkpoint.is_file():
+        saved = load_checkpoint(run.checkpoint, CHECKPOINT_KIND)
+        require_same_run(run.checkpoint, saved, identity)
+        log.info("%s: finished already", run.checkpoint)
         return saved["metrics"]
     seed_everything(config.seed)
     begun = time.monotonic()
-    decoder, strength = fit(config, fold, quiet=quiet)
+    decoder, strength = fit(config, fold, quiet=run.quiet)
     seconds = time.monotonic() - begun
-    decoder.to(device)
-    metrics = score(decoder, fold.test, device=device, quiet=quiet) if fold.test else {}
+    decoder.to(run.device)
+    metrics = score(decoder, fold.test, device=run.device, quiet=run.quiet) if fold.test else {}
     metrics |= {"strength": strength, "seconds": round(seconds, 2), "train_frames": len(fold.train)}
-    places.run.write_config({**identity, **record, "device": describe(device)})
-    save_checkpoint(places.checkpoint, CHECKPOINT_KIND, {**identity, **record, **attachments, "model": decoder.state_dict(), "metrics": metrics})
-    places.run.write_metrics(metrics)
+    run.folder.write_config({**identity, **record, "device": describe(run.device)})
+    save_checkpoint(run.checkpoint, CHECKPOINT_KIND, {**identity, **record, **attachments, "model": decoder.state_dict(), "metrics": metrics})
+    run.folder.write_metrics(metrics)
     return metrics
 
 
 def _spiral(
     fold: Fold,
     config: DenseConfig,
-    places: Places,
+    run: Run,
     identity: dict[str, Any],
     record: dict[str, Any],
     attachments: dict[str, Any],
     hierarchy: Hierarchy,
     vertex_weights: np.ndarray,
-    *,
-    device: torch.device,
-    resume: bool,
-    checkpoint_seconds: float,
-    quiet: bool,
 ) -> dict[str, Any]:
     """Adam, learning rate times ``lr_decay`` after every epoch, batches of shuffled frames read from disk [S]."""
+    device = run.device
     generator = seed_everything(config.seed)
     network = S2DDecoder(hierarchy).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -152,7 +144,7 @@ def _spiral(
         return {"test/mm": scores["mm"]}, (scores["mm"],)
 
     def final_scores(kept: nn.Module) -> dict[str, Any]:
-        scores = score(SpiralDecoder(kept), fold.test, device=device, quiet=quiet) if fold.test else {}
+        scores = score(SpiralDecoder(kept), fold.test, device=device, quiet=run.quiet) if fold.test else {}
         return {**scores, "train_frames": len(train_set)}
 
     return run_epochs(
@@ -160,7 +152,7 @@ def _spiral(
         optimizer,
         generator,
         config,
-        places,
+        run,
         kind=CHECKPOINT_KIND,
         identity=identity,
         record=record,
@@ -168,9 +160,6 @@ def _spiral(
         train_epoch=train_epoch,
         validate=validate,
         final_scores=final_scores,
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        quiet=quiet,
     )
 
 

@@ -75,8 +75,8 @@ def runs_table(records: Sequence[RunRecord], group: tuple[str, str, str]) -> tup
 def comparison_table(records: Sequence[RunRecord], group: tuple[str, str, str]) -> tuple[list[Column], list[dict[str, Any]]]:
     """Cell by cell: one's own runs beside those of others.
 
-    A run of the thesis preset meets the same learning rate, one of the default preset (which has its own) the better of the others'. One's own score is that
-    of the weights kept, the others' the best of all their validations on the test set: whatever favour there is, is theirs.
+    A run of the thesis preset meets the same learning rate, one of the default preset (which has its own) the better of the others'. One's
+    own score is that of the weights kept, the others' the best of all their validations on the test set: whatever favour there is, is theirs.
 
     Returns:
         Columns and rows; no rows where no cell was run by both.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -91,7 +91,8 @@ def run_grid(parser: ArgumentParser, args: Namespace, task: TrainingTask) -> Non
     if not args.quiet:
         print("\n".join([told, *(f"left out, no landmark folder: {name}" for name in missing), *([held_out] if held_out else [])]))
     if args.dry_run:
-        print(text_table([Column("run", "run"), Column("state", "state")], [{"run": cell.name, "state": state(cell, args.overwrite)} for cell in cells]))
+        states = [{"run": cell.name, "state": state(cell, args.overwrite)} for cell in cells]
+        print(text_table([Column("run", "run"), Column("state", "state")], states))
         return
     name = grid_name(args, task.kind, preset, select)
     models, runs = grid_folders(args, name, datasets[0])
@@ -113,7 +114,8 @@ def run_grid(parser: ArgumentParser, args: Namespace, task: TrainingTask) -> Non
     print(text_table(columns, rows))
     for sentence in sentences(CONTESTS[task.kind], cells, chosen, select):
         print(sentence)
-    cli.report_written([models, runs, *written])
+    cli.report_written([models], kept=len(done) == len(cells))
+    cli.report_written([runs, *written])
     for problem in problems.values():
         raise problem
 
@@ -133,8 +135,8 @@ def train_missing(args: Namespace, task: TrainingTask, cells: Sequence[Cell], le
         jobs = []
         for number, cell in enumerate(cells):
             one = workers > 1 or cell.config.hidden_size <= task.one_thread_up_to
-            place = f"cuda:{number % gpus}" if gpus else device.type
-            jobs.append(CellJob(cell, task.train, place, args.threads or (1 if one else all_threads), lease, args.checkpoint_seconds))
+            run = replace(cell.run, device=torch.device(f"cuda:{number % gpus}" if gpus else device.type))
+            jobs.append(CellJob(replace(cell, run=run), task.train, args.threads or (1 if one else all_threads), lease))
         results = run_side_by_side(
             train_cell,
             jobs,
@@ -150,11 +152,11 @@ def train_missing(args: Namespace, task: TrainingTask, cells: Sequence[Cell], le
 
 def state(cell: Cell, overwrite: bool) -> str:
     """``finished``, ``epoch 12 of 1200`` or ``new``, for people."""
-    if overwrite or not cell.places.run.path.exists():
+    if overwrite or not cell.run.folder.path.exists():
         return "new"
     if cell.metrics() is not None:
         return "finished"
-    return f"epoch {cell.places.run.last_epoch()} of {cell.config.epochs}"
+    return f"epoch {cell.run.folder.last_epoch()} of {cell.config.epochs}"
 
 
 def first_of_each(cells: Sequence[Cell]) -> list[Cell]:

@@ -24,7 +24,9 @@ RECORD = "evaluate.json"
 FEATURES = "features.npz"
 
 
-def write_results(output: str | Path, scores: Scores, labels: Sequence[str], record: Mapping[str, Any], *, beside: str | Path | None = None) -> list[Path]:
+def write_results(
+    output: str | Path, scores: Scores, labels: Sequence[str], record: Mapping[str, Any], *, beside: str | Path | None = None
+) -> list[Path]:
     """Write the tables of a scoring, its record and its feature vectors.
 
     In ``output``: ``scores``, ``realism``, ``per_label``, ``per_subject`` and ``per_group`` as CSV, Markdown and LaTeX, ``confusion_real.csv``,

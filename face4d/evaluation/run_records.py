@@ -33,7 +33,8 @@ class RunRecord:
         preset: ``default`` or ``thesis``, by its network and schedule.
         loss: ``l1`` or ``l2`` of a generator, else "".
         layers: of a classifier, else 0.
-        curves: (epochs, values) by tag: ``loss/train``, and of the test set ``test/l1`` (m), ``test/mse`` (m²), ``test/mm``, ``accuracy/test`` (0..1).
+        curves: (epochs, values) by tag: ``loss/train``, and of the test set ``test/l1`` (m), ``test/mse`` (m²), ``test/mm``,
+            ``accuracy/test`` (0..1).
         metrics: what metrics.json holds; empty for a run that is not finished, and for other people's.
         config: the whole configuration, where it is known.
     """
@@ -129,7 +130,8 @@ def parse_run_name(name: str) -> dict[str, Any] | None:
         return {"kind": "generator", "dataset": _known(dataset), "preset": "thesis", "loss": loss.lower(), "lr": float(lr), "hidden_size": int(size)}
     if match := _THESIS_CLASSIFIER.fullmatch(name):
         layers, lr, size, dataset = match.groups()
-        return {"kind": "classifier", "dataset": _known(dataset), "preset": "thesis", "layers": int(layers), "lr": float(lr), "hidden_size": int(size)}
+        known = {"kind": "classifier", "dataset": _known(dataset), "preset": "thesis"}
+        return {**known, "layers": int(layers), "lr": float(lr), "hidden_size": int(size)}
     if match := _CLASSIFIER.fullmatch(name):
         dataset, preset, layers, lr, size = match.groups()
         return {"kind": "classifier", "dataset": dataset, "preset": preset, "layers": int(layers), "lr": float(lr), "hidden_size": int(size)}

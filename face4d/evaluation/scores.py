@@ -54,7 +54,8 @@ class Scores:
         confusion: (C, C) counts by method, ``real`` included.
         over_time: by method the mean error of frames 1..T, (T,) millimetres.
         per_landmark: by method the mean error of every landmark, (L,) millimetres.
-        features: by method, ``real`` included, (N, D) feature vectors over frames 1..T; ``labels`` holds the (N,) class indices. Empty without features.
+        features: by method, ``real`` included, (N, D) feature vectors over frames 1..T; ``labels`` holds the (N,) class indices. Empty
+            without features.
         fid_real_halves: ``mean`` and ``std`` of the FID of two halves of the training subjects; None without features or with one subject.
         samples: of a stochastic generator: ``count``, ``mm_mean`` and ``accuracy`` of each sample, ``best_of`` the error of the best of the first
             1..K; else None.

@@ -176,20 +176,12 @@ def _load(args: Namespace) -> tuple[FlameLayer, np.ndarray]:
 
 def _landmark_file(path: Path) -> np.ndarray:
     """Landmarks (T, 68, 3) of an npy file."""
-    import numpy as np
-
     from face4d.constants import NUM_LANDMARKS
     from face4d.errors import InputError
+    from face4d.runtime.safe_pickle import load_numbers
 
     expected = f"landmarks (T, {NUM_LANDMARKS}, 3) or ({NUM_LANDMARKS}, 3) in metres (.npy)"
-    try:
-        landmarks = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(path, expected, "no such file") from None
-    except Exception as error:  # damaged files raise nearly anything
-        raise InputError(path, expected, f"{error or type(error).__name__}") from None
-    if not isinstance(landmarks, np.ndarray):
-        raise InputError(path, expected, "an archive")
+    landmarks = load_numbers(path, expected)
     if landmarks.shape[-2:] != (NUM_LANDMARKS, 3) or landmarks.ndim not in (2, 3) or landmarks.dtype.kind != "f":
         raise InputError(path, expected, f"{landmarks.dtype} {landmarks.shape}")
     return landmarks.reshape(-1, NUM_LANDMARKS, 3)

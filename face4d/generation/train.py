@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE
-from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest, set_names, tensors
+from face4d.datasets.landmark_set import LandmarkSplit, tensors
 from face4d.generation.augment import apex_frames, warped_targets
 from face4d.generation.config import GeneratorConfig, build_network
 from face4d.runtime import distributed
 from face4d.runtime.cuda_graphs import CudaGraphs, GraphedFunction
 from face4d.runtime.device import autocast, seed_everything
-from face4d.runtime.training import Places, run_epochs, set_learning_rate
+from face4d.runtime.training import Run, run_epochs, set_learning_rate
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CHECKPOINT_KIND = "generator"
@@ -99,34 +99,20 @@ def validate(network: nn.Module, displacements: Tensor, labels: Tensor) -> dict[
     }
 
 
-def train(
-    split: LandmarkSplit,
-    config: GeneratorConfig,
-    places: Places,
-    *,
-    held_out: Sequence[LandmarkSequence] = (),
-    device: torch.device = torch.device("cpu"),
-    source: dict[str, Any] | None = None,
-    resume: bool = False,
-    checkpoint_seconds: float = 30.0,
-    quiet: bool = False,
-) -> dict[str, Any]:
+def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, Any]:
     """Train a generator; :func:`face4d.runtime.training.run_epochs` says what is written.
 
     Args:
-        split: training and test sequences of one length.
-        held_out: sequences that are scored like the test set, and choose the weights with ``config.select == "validation"``.
-        source: where the data came from, kept in config.json and in the checkpoint for later steps.
-        resume: continue from the last checkpoint if there is one.
-        checkpoint_seconds: time between last checkpoints; 0 = after every epoch.
+        split: sequences of one length; those held out are scored like the test set, and choose the weights with ``config.select == "validation"``.
 
     Returns:
         What metrics.json holds: mse, l1, mm, mm_std of the test set for the weights kept (``validation_...`` of held-out sequences), epoch, seconds.
     """
+    device = run.device
     data, data_labels = tensors(split.train, split.labels, device)  # (N, T+1, L, 3) metres, (N,)
     sets = {"test": tensors(split.test, split.labels, device)}
-    if held_out or config.select == "validation":
-        sets["validation"] = tensors(held_out, split.labels, device)
+    if split.held_out or config.select == "validation":
+        sets["validation"] = tensors(split.held_out, split.labels, device)
 
     generator = seed_everything(config.seed)
     network = build_network(config, len(split.labels), data.shape[2])
@@ -168,26 +154,16 @@ def train(
         found = {name: validate(kept, *sequences) for name, sequences in sets.items()}
         return {**found["test"], **{f"validation_{key}": value for key, value in found.get("validation", {}).items()}}
 
-    identity = {
-        "config": config.as_dict(),
-        "labels": list(split.labels),
-        "num_landmarks": data.shape[2],
-        "frames": data.shape[1],
-        "data_digest": digest((*split.train, *held_out, *split.test)),
-    }
     return run_epochs(
         network,
         optimizer,
         generator,
         config,
-        places,
+        run,
         kind=CHECKPOINT_KIND,
-        identity=identity,
-        record={"source": source or {}, "sets": set_names(train=split.train, held_out=held_out, test=split.test)},
+        identity=split.identity(num_landmarks=data.shape[2]),
+        record=split.record(),
         train_epoch=train_epoch,
         validate=scores,
         final_scores=final_scores,
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        quiet=quiet,
     )

@@ -136,27 +136,14 @@ def unroll(
         return run_steps(frames, dtype, False, *tensors)[0]
 
 
-def run_steps(
-    frames: int,
-    dtype: torch.dtype | None,
-    keep: bool,
-    frame: Tensor,
-    hidden: Tensor,
-    cell: Tensor,
-    gate_code: Tensor,
-    inner_code: Tensor,
-    frame_weight: Tensor,
-    hidden_weight: Tensor,
-    inner_weight: Tensor,
-    output_weight: Tensor,
-    output_bias: Tensor,
-) -> tuple[Tensor, ...]:
-    """The forward loop; arguments as :func:`unroll`.
+def run_steps(frames: int, dtype: torch.dtype | None, keep: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The forward loop; tensors as those of :func:`unroll`, in that order.
 
     Returns:
         Generated frames (B, T, S) and, complete only if ``keep``, the stacks of every step: inputs [y_t, h_t] (T+1, B, S+H),
         activated gates (T, B, 4H), cells c_t (T+1, B, H), their tanh (T, B, H), inner layer a_t (T, B, H); last [W_y, W_h].
     """
+    frame, hidden, cell, gate_code, inner_code, frame_weight, hidden_weight, inner_weight, output_weight, output_bias = tensors
     (batch, size), width = frame.shape, hidden.shape[1]
     slots = frames if keep else 1  # without keeping, every step overwrites the one before
     generated = frame.new_empty(frames, batch, size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from face4d.errors import InputError
 from face4d.reconstruction.encoder import IMAGE_SIZE, NUM_DETAIL, CodeLayout, DetailGenerator, Encoder, load_weights
 from face4d.reconstruction.point_encoder import PointEncoder
-from face4d.runtime.checkpoint import load_checkpoint
+from face4d.runtime.checkpoint import load_checkpoint, read_torch_file
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +75,7 @@ def load_encoder(path: str | Path | None = None) -> LoadedEncoder:
         InputError: no such file (says where it comes from), a damaged or another one, or entries that are missing or of other shapes.
     """
     path = find_checkpoint(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(path, "encoder weights (deca_model.tar or a checkpoint of deca_train.py)", f"an unreadable file ({reason})") from None
+    content = read_torch_file(path, "encoder weights (deca_model.tar or a checkpoint of deca_train.py)")
     if isinstance(content, dict) and "E_flame" in content:
         return _published(path, content)
     return _own(path)

@@ -23,7 +23,7 @@ from face4d.reconstruction.rendered_faces import RenderedFaces, photometric_diff
 from face4d.reconstruction.synthetic import SyntheticFaces
 from face4d.reconstruction.vertex_error import face_errors, landmark_error
 from face4d.runtime.device import autocast, seed_everything
-from face4d.runtime.training import Places, run_epochs, set_learning_rate
+from face4d.runtime.training import Run, run_epochs, set_learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -148,16 +148,7 @@ def by_rows(directions: np.ndarray, count: int) -> Tensor:
     return torch.as_tensor(directions[:, :, :count]).float().permute(2, 0, 1).flatten(1).contiguous()
 
 
-def train(
-    face: FaceModel,
-    config: EncoderConfig,
-    places: Places,
-    *,
-    device: torch.device = torch.device("cpu"),
-    resume: bool = False,
-    checkpoint_seconds: float = 30.0,
-    quiet: bool = False,
-) -> dict[str, Any]:
+def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
     """Train an encoder; :func:`face4d.runtime.training.run_epochs` says what is written.
 
     The faces are rendered first, once, and kept as bytes: 8,000 pictures of 112 x 112 are 300 MB.
@@ -165,9 +156,9 @@ def train(
     Returns:
         What metrics.json holds: mean vertex errors in mm of the held-out faces and of the mean face, medians, landmark error, seconds.
     """
-    layout = code_layout(face)
+    layout, device = code_layout(face), run.device
     begun = time.monotonic()
-    faces = render_faces(face, layout, config.faces, config.image_size, config.seed, device, quiet=quiet)
+    faces = render_faces(face, layout, config.faces, config.image_size, config.seed, device, quiet=run.quiet)
     held_out = render_faces(face, layout, config.held_out, config.image_size, config.seed + _HELD_OUT_SEED, device, quiet=True)
     log.info("%d + %d faces rendered in %.0f s", len(faces), len(held_out), time.monotonic() - begun)
 
@@ -220,7 +211,6 @@ def train(
         return {f"test/{name}": found[name] for name in ("neutral_mm", "expressive_mm", "landmarks_percent", "light")}, (found["neutral_mm"],)
 
     identity = {
-        "config": config.as_dict(),
         "layout": layout.as_dict(),
         "face_fingerprint": list(face.fingerprint),
         "data_digest": f"{faces.digest()} {held_out.digest()}",
@@ -230,16 +220,13 @@ def train(
         optimizer,
         generator,
         config,
-        places,
+        run,
         kind=CHECKPOINT_KIND,
         identity=identity,
         record={"source": {"face_model": face.source}},
         train_epoch=train_epoch,
         validate=scores,
         final_scores=lambda kept: evaluate(kept.eval(), face, layout, held_out),
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        quiet=quiet,
     )
 
 

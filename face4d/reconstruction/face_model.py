@@ -73,7 +73,8 @@ def load_face_model(
         model, embedding, folder = demo_flame_model(), _demo_embedding(), None
     else:
         if not Path(source).exists():
-            raise InputError(source, "a face model: demo, or a folder with FLAME (https://flame.is.tue.mpg.de, after registration)", "nothing of that name")
+            expected = "a face model: demo, or a folder with FLAME (https://flame.is.tue.mpg.de, after registration)"
+            raise InputError(source, expected, "nothing of that name")
         file = find_model(source)
         model, embedding, folder = load_flame_model(file), load_flame_embedding(file.parent), file.parent
     return build_face_model(str(source), model, embedding, folder, layout, device, contour)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from face4d.reconstruction.texture import sample
 from face4d.reconstruction.voxels import VolumeGrid, first_layers, largest_part, nme, pack, surface, visible
 from face4d.reconstruction.vrn import IMAGE_SIZE, VolumeNetwork, for_inference
 from face4d.reconstruction.vrn_config import CHECKPOINT_KIND
-from face4d.runtime.checkpoint import load_checkpoint
+from face4d.runtime.checkpoint import load_checkpoint, read_torch_file
 
 OWN_FILE = "models/vrn_demo.pt"
 _PUBLISHED_GRID = VolumeGrid(step=0.5, center=100.0)
@@ -70,10 +69,7 @@ def load_volume_network(path: str | Path = OWN_FILE, *, device: torch.device | s
     path = Path(path)
     if not path.is_file():
         raise InputError(path, "weights of a volume network ('python Reconstruction/vrn_train.py' writes models/vrn_demo.pt)", "no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise InputError(path, "weights of a volume network", f"an unreadable file ({str(error).strip().splitlines()[0][:120]})") from None
+    content = read_torch_file(path, "weights of a volume network")
     if isinstance(content, dict) and content.get("format") == "face4d":
         record = load_checkpoint(path, CHECKPOINT_KIND)
         network = _filled(path, VolumeNetwork(record["config"]["width"]), record["model"])

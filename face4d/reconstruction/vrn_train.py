@@ -15,23 +15,14 @@ from face4d.reconstruction.voxels import VolumeGrid, iou, nme, surface, unpack, 
 from face4d.reconstruction.vrn import UPSAMPLING, VolumeNetwork, volume_loss
 from face4d.reconstruction.vrn_config import CHECKPOINT_KIND, VolumeConfig
 from face4d.runtime.device import autocast, seed_everything
-from face4d.runtime.training import Places, run_epochs, set_learning_rate
+from face4d.runtime.training import Run, run_epochs, set_learning_rate
 
 _VALIDATED = 24  # test samples looked at in each validation
 _PRIOR_SAMPLES = 100
 _LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6)  # at which the mean volume is cut; its best one counts
 
 
-def train(
-    data: VolumeSet,
-    config: VolumeConfig,
-    places: Places,
-    *,
-    device: torch.device = torch.device("cpu"),
-    resume: bool = False,
-    checkpoint_seconds: float = 30.0,
-    quiet: bool = False,
-) -> dict[str, Any]:
+def train(data: VolumeSet, config: VolumeConfig, run: Run) -> dict[str, Any]:
     """Train a network; :func:`face4d.runtime.training.run_epochs` says what is written.
 
     Loss: binary cross-entropy per voxel (Jackson et al. 2017, eq. 1), of ``config.phases`` of 16 interleaved parts of the volume per step.
@@ -45,6 +36,7 @@ def train(
     if len(data.training) < config.batch_size or not data.testing:
         wanted = f"at least {config.batch_size} training samples and one for testing"
         raise InputError(data.path, wanted, f"{len(data.training)} and {len(data.testing)}")
+    device = run.device
     generator = seed_everything(config.seed)
     network = VolumeNetwork(config.width)
     network.set_prior(torch.from_numpy(occupancy(data)))
@@ -79,22 +71,18 @@ def train(
         found = np.mean([iou(predict(network, sample), sample.volume(data.grid)) for sample in data.samples("testing", _VALIDATED)])
         return {"iou/test": float(found)}, (-float(found),)
 
-    identity = {"config": config.as_dict(), "grid": vars(data.grid), "data_digest": data.digest}
     return run_epochs(
         network,
         optimizer,
         generator,
         config,
-        places,
+        run,
         kind=CHECKPOINT_KIND,
-        identity=identity,
+        identity={"grid": vars(data.grid), "data_digest": data.digest},
         record={"source": {"data": str(data.path), **data.source}},
         train_epoch=train_epoch,
         validate=scores,
         final_scores=lambda kept: evaluate(kept.eval(), data),
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        quiet=quiet,
     )
 
 
@@ -135,8 +123,8 @@ def evaluate(network: VolumeNetwork, data: VolumeSet) -> dict[str, Any]:
 
     ``iou``: intersection over union of the filled volumes. ``nme``: mean distance of the true surface that the picture shows to the nearest
     vertex of the surface found, over the distance of the outer eye corners. ``mean_volume_*``: of the mean training volume, which knows how a
-    crop is framed and nothing of the picture: its IoU at the level that is best for the test samples, its NME at 0.5. ``iou_times_better``: (1 - IoU) of
-    the mean volume over that of the network; ``nme_times_better`` likewise.
+    crop is framed and nothing of the picture: its IoU at the level that is best for the test samples, its NME at 0.5. ``iou_times_better``:
+    (1 - IoU) of the mean volume over that of the network; ``nme_times_better`` likewise.
     """
     mean = sum((sample.volume(data.grid).astype(np.float32) for sample in data.samples("training")), start=np.float32(0)) / len(data.training)
     flats = [mean > level for level in _LEVELS]

@@ -38,11 +38,7 @@ def load_checkpoint(path: str | Path, kind: str, *, device: torch.device | str =
     path = Path(path)
     if not path.is_file():
         raise InputError(path, f"a {kind} checkpoint", "no such file" if not path.exists() else "a folder")
-    try:
-        record = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise InputError(path, f"a {kind} checkpoint of face4d", f"an unreadable file ({reason})") from None
+    record = read_torch_file(path, f"a {kind} checkpoint of face4d", device=device)
     if not isinstance(record, dict) or record.get("format") != "face4d":
         raise InputError(path, f"a {kind} checkpoint of face4d", "a file of another program")
     if record.get("kind") != kind:
@@ -50,3 +46,19 @@ def load_checkpoint(path: str | Path, kind: str, *, device: torch.device | str =
     if record["format_version"] > FORMAT_VERSION:
         raise InputError(path, f"checkpoint format {FORMAT_VERSION} or older", f"format {record['format_version']}")
     return record
+
+
+def read_torch_file(path: str | Path, expected: str, *, device: torch.device | str = "cpu") -> Any:
+    """What :func:`torch.save` wrote, one's own or others', with ``weights_only=True``: tensors and plain data, or nothing.
+
+    Args:
+        expected: what the file should be, for the error.
+
+    Raises:
+        InputError: unreadable, or with anything else in it.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(path, expected, f"an unreadable file ({reason})") from None

@@ -91,10 +91,10 @@ def refuse_overwrite(path: str | Path, overwrite: bool) -> None:
         raise InputError(path, "no file or folder of that name (or --overwrite)", "one that exists")
 
 
-def report_written(paths: Iterable[str | Path]) -> None:
-    """Print the paths a script has written, its last lines."""
+def report_written(paths: Iterable[str | Path], *, kept: bool = False) -> None:
+    """Print the paths a script has written, its last lines; or those it has ``kept``, since all was there already."""
     for path in paths:
-        print(f"wrote {path}")
+        print(f"{'kept' if kept else 'wrote'} {path}")
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:

@@ -151,6 +151,26 @@ def load_npy(path: str | Path) -> Any:
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
+def load_numbers(path: str | Path, expected: str) -> np.ndarray:
+    """Load an ``.npy`` file of numbers.
+
+    Args:
+        expected: what the file should hold, for the errors.
+
+    Raises:
+        InputError: it is missing, damaged, an archive, or holds anything else.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(path, expected, "no such file") from None
+    except Exception as error:  # damaged files raise nearly anything
+        raise InputError(path, expected, f"an unreadable file ({error or type(error).__name__})") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise InputError(path, expected, "something that is not numbers")
+    return array
+
+
 def _unpickle(path: Path, data: bytes) -> Any:
     try:
         return _plain(_ArrayUnpickler(io.BytesIO(data), encoding="latin1").load())

@@ -47,20 +47,46 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, 
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where a run is written.
+class Run:
+    """Where a training run is written and how it is carried out; what is trained, its configuration says.
 
     Attributes:
-        checkpoint: the weights kept; ``<stem>.last.pt`` beside it holds the state to continue from.
-        run: its record.
+        name: of its files.
+        models: folder of its checkpoints.
+        runs: folder of its record.
+        device: that it trains on.
+        resume: continue from the last checkpoint if there is one.
+        checkpoint_seconds: time between last checkpoints; 0 = after every epoch.
+        quiet: no progress bar and no line per validation.
     """
 
-    checkpoint: Path
-    run: RunFolder
+    name: str
+    models: Path
+    runs: Path
+    device: torch.device = torch.device("cpu")
+    resume: bool = False
+    checkpoint_seconds: float = 30.0
+    quiet: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The weights kept."""
+        return self.models / f"{self.name}.pt"
 
     @property
     def last(self) -> Path:
-        return self.checkpoint.with_name(self.checkpoint.stem + ".last.pt")
+        """The state to continue from."""
+        return self.models / f"{self.name}.last.pt"
+
+    @property
+    def folder(self) -> RunFolder:
+        """Its record."""
+        return RunFolder(self.runs / self.name)
+
+    @property
+    def finished_at(self) -> int | None:
+        """When the weights kept were written, nanoseconds; None = not yet. A run that is finished and resumed keeps them."""
+        return self.checkpoint.stat().st_mtime_ns if self.checkpoint.is_file() else None
 
 
 def run_epochs(
@@ -68,7 +94,7 @@ def run_epochs(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     config: TrainingConfig,
-    places: Places,
+    run: Run,
     *,
     kind: str,
     identity: dict[str, Any],
@@ -77,9 +103,6 @@ def run_epochs(
     train_epoch: Callable[[int], dict[str, float]],
     validate: Callable[[], tuple[dict[str, float], tuple[float, ...]]],
     final_scores: Callable[[nn.Module], dict[str, Any]],
-    resume: bool,
-    checkpoint_seconds: float,
-    quiet: bool,
 ) -> dict[str, Any]:
     """Run epochs until the configuration's end; write the checkpoints, config.json, curves and metrics.json.
 
@@ -90,7 +113,7 @@ def run_epochs(
 
     Args:
         kind: ``generator`` or ``classifier``, the kind of the checkpoint.
-        identity: configuration, class names, shapes and data digest; stored in both checkpoints, and equal in a run that is continued.
+        identity: class names, shapes and data digest; stored with the configuration in both checkpoints, and equal in a run that is continued.
         record: more for the checkpoint and config.json that need not be equal (where the data came from).
         attachments: arrays for the checkpoint alone.
         train_epoch: trains epoch 1, 2, ... and returns its curves, ``loss/train`` among them, the same in all processes.
@@ -106,23 +129,24 @@ def run_epochs(
     """
     state: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "best_score": None, "best_epoch": 0, "waited": 0, "finished": False}
     best_weights: dict[str, Tensor] | None = None
-    device = next(model.parameters()).device
+    identity = {"config": config.as_dict(), **identity}
+    folder = run.folder
     is_main = distributed.is_main()
-    quiet = quiet or not is_main
+    quiet = run.quiet or not is_main
     for key in ("config", "data_digest"):
-        distributed.require_equal(places.run.path, key, identity[key])
+        distributed.require_equal(folder.path, key, identity[key])
     distributed.broadcast_weights(model)
 
     def load_state() -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """The state to continue from and, where nothing is left to do, the metrics."""
-        if not resume or not places.last.is_file():
+        if not run.resume or not run.last.is_file():
             return None, None
-        saved = load_checkpoint(places.last, f"{kind} training state")
-        require_same_run(places.last, saved["identity"], identity)
-        if saved["state"]["finished"] and places.checkpoint.is_file():
-            log.info("%s: finished already", places.checkpoint)
-            return None, load_checkpoint(places.checkpoint, kind)["metrics"]
-        log.info("%s: continuing after epoch %d of %d", places.last, saved["state"]["epoch"], config.epochs)
+        saved = load_checkpoint(run.last, f"{kind} training state")
+        require_same_run(run.last, saved["identity"], identity)
+        if saved["state"]["finished"] and run.checkpoint.is_file():
+            log.info("%s: finished already", run.checkpoint)
+            return None, load_checkpoint(run.checkpoint, kind)["metrics"]
+        log.info("%s: continuing after epoch %d of %d", run.last, saved["state"]["epoch"], config.epochs)
         return saved, None
 
     saved, metrics = distributed.from_main(load_state)
@@ -133,7 +157,7 @@ def run_epochs(
         optimizer.load_state_dict(saved["optimizer"])
         for group in optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
-                group["lr"] = group["lr"].to(device)
+                group["lr"] = group["lr"].to(run.device)
         generator.set_state(saved["rng"]["data"])
         torch.set_rng_state(saved["rng"]["torch"])
         state, best_weights = saved["state"], saved["best_model"]
@@ -143,25 +167,23 @@ def run_epochs(
             return
         weights = {"model": model.state_dict(), "best_model": best_weights, "optimizer": optimizer.state_dict()}
         rng = {"data": generator.get_state(), "torch": torch.get_rng_state()}
-        save_checkpoint(places.last, f"{kind} training state", {"identity": identity, **weights, "rng": rng, "state": state})
-
-    run = places.run
+        save_checkpoint(run.last, f"{kind} training state", {"identity": identity, **weights, "rng": rng, "state": state})
 
     def open_record() -> None:
-        run.write_config({**identity, **record, "device": describe(device), "processes": distributed.world_size()})
-        run.open_curves(state["epoch"] + 1)
+        folder.write_config({**identity, **record, "device": describe(run.device), "processes": distributed.world_size()})
+        folder.open_curves(state["epoch"] + 1)
 
     distributed.from_main(open_record)
     begun = time.monotonic() - state["seconds"]
     saved_at = time.monotonic()
-    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=run.path.name, unit="epoch", disable=quiet, dynamic_ncols=True)
+    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=run.name, unit="epoch", disable=quiet, dynamic_ncols=True)
     with deferred_interrupt() as interrupted, bar:
         while state["epoch"] < config.epochs and not (config.patience and state["waited"] >= config.patience):
             epoch = state["epoch"] + 1
             curves = train_epoch(epoch)
             if not math.isfinite(curves["loss/train"]):
                 with distributed.agreement():
-                    raise InputError(run.path, "a finite training loss", f"{curves['loss/train']} in epoch {epoch} (a lower --lr?)")
+                    raise InputError(folder.path, "a finite training loss", f"{curves['loss/train']} in epoch {epoch} (a lower --lr?)")
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 scores, score = distributed.from_main(validate)
                 curves |= scores
@@ -174,16 +196,16 @@ def run_epochs(
                 if not quiet:
                     bar.write(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in curves.items()))
             if is_main:
-                run.scalars(curves, epoch)
+                folder.scalars(curves, epoch)
             bar.set_postfix(loss=f"{curves['loss/train']:.4g}", refresh=False)
             bar.update()
             state |= {"epoch": epoch, "seconds": time.monotonic() - begun}
             stop = distributed.any_rank(interrupted())
-            if stop or time.monotonic() - saved_at >= checkpoint_seconds:
+            if stop or time.monotonic() - saved_at >= run.checkpoint_seconds:
                 save_state()
                 saved_at = time.monotonic()
             if stop:
-                run.close()
+                folder.close()
                 distributed.interrupt()
 
     def finish() -> dict[str, Any]:
@@ -193,9 +215,9 @@ def run_epochs(
         metrics = {**final_scores(kept), "epoch": kept_epoch, "epochs_trained": state["epoch"]}
         metrics |= {"seconds": round(state["seconds"], 2), "selected_by": config.select}
         content = {**identity, **record, **(attachments or {}), "model": kept.state_dict(), "epoch": kept_epoch, "metrics": metrics}
-        save_checkpoint(places.checkpoint, kind, content)
-        run.write_metrics(metrics)
-        run.close()
+        save_checkpoint(run.checkpoint, kind, content)
+        folder.write_metrics(metrics)
+        folder.close()
         state["finished"] = True
         save_state()
         return metrics
@@ -206,8 +228,11 @@ def run_epochs(
 def with_weights(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     """The model over other weights, which are not copied; for use without gradients."""
     places = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    others = {name: nn.Parameter(weights[name], requires_grad=False) if isinstance(place, nn.Parameter) else weights[name] for name, place in places.items()}
-    return copy.deepcopy(model, memo={id(place): others[name] for name, place in places.items()})
+    others: dict[int, Tensor] = {}  # by the identity of what they stand for
+    for name, place in places.items():
+        is_parameter = isinstance(place, nn.Parameter)
+        others[id(place)] = nn.Parameter(weights[name], requires_grad=False) if is_parameter else weights[name]
+    return copy.deepcopy(model, memo=others)
 
 
 def require_same_run(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -138,8 +138,8 @@ def _legend(figure: Figure, records: Sequence[RunRecord], sizes: Sequence[int]) 
     if origins != [OURS]:
         for origin in origins:
             own = origin == OURS
-            looks = {"linewidth": 1.8 if own else 0.9, "marker": "o", "markerfacecolor": "#555555" if own else "white", "markersize": 4.5 if own else 3}
-            handles.append(Line2D([], [], color="#555555", label=origin, **looks))
+            looks = {"linewidth": 1.8 if own else 0.9, "markersize": 4.5 if own else 3, "markerfacecolor": "#555555" if own else "white"}
+            handles.append(Line2D([], [], color="#555555", label=origin, marker="o", **looks))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 9), handlelength=3)
 
 
@@ -182,9 +182,8 @@ def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] 
             )
         for name, value in (references or {}).items():
             axes.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (1, 1)))
-            axes.annotate(
-                name, (1, value), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color="#555555"
-            )
+            place = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(name, (1, value), fontsize=7, color="#555555", **place)
         values = [*(value for points in series.values() for _, value in points), *(references or {}).values()]
         _scale(axes, "accuracy" in quantity, values)
         axes.set_xscale("log", base=2)

@@ -123,7 +123,7 @@ class FigureSet:
         keys = first_subjects(scored.generated)
         if not keys:
             return
-        tiles = [Tile(f"{label}, {subject}", read_landmarks(scored.generated[label, subject]), _real(truth, (label, subject))) for label, subject in keys]
+        tiles = [Tile(", ".join(key), read_landmarks(scored.generated[key]), _real(truth, key)) for key in keys]
         path = self.output / scored.name / "gallery.gif"
         write_contact_sheet(path, tiles, fps=GALLERY_FPS, columns=3)
         self.written.append(path)
@@ -212,7 +212,8 @@ class FigureSet:
     def _report(self) -> None:
         own = sum(record.origin == OURS for record in self.records)
         others = len(self.records) - own
-        introduction = f"{len(self.scored)} scored sets of generated sequences, {own} training runs" + (f", {others} runs of others." if others else ".")
+        introduction = f"{len(self.scored)} scored sets of generated sequences, {own} training runs"
+        introduction += f", {others} runs of others." if others else "."
         path = self.output / "report.html"
         write_page(path, "Generated facial expressions", introduction, self.sections)
         self.written.append(path)

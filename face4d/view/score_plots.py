@@ -59,9 +59,8 @@ def landmark_errors(face: np.ndarray, errors: Mapping[str, Sequence[float]], *, 
         for axes, (method, values) in zip(panels, errors.items()):
             draw_face(axes, face, dict.fromkeys(("jaw", "brows", "nose", "eyes", "mouth"), "#c4c4c4"), linewidth=0.8, dots=0)
             share = np.asarray(values) / max(largest, 1e-12)
-            picture = axes.scatter(
-                face[:, 0], face[:, 1], c=values, s=8 + 45 * share, cmap="viridis_r", vmin=0, vmax=largest, edgecolors="#333333", linewidths=0.4, zorder=3
-            )
+            looks = {"cmap": "viridis_r", "vmin": 0, "vmax": largest, "edgecolors": "#333333", "linewidths": 0.4, "zorder": 3}
+            picture = axes.scatter(face[:, 0], face[:, 1], c=values, s=8 + 45 * share, **looks)
             bare(axes, limits)
             axes.set_xlabel(f"{method}, mean {np.mean(values):.2f} mm")
         bar = figure.colorbar(picture, ax=panels.tolist(), fraction=0.04, pad=0.02)
@@ -109,8 +108,8 @@ def feature_plane(features: Mapping[str, np.ndarray], labels: np.ndarray, names:
             colour, marker = _mark(int(index))
             handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=names[index]))
         for number, method in enumerate(features):
-            size = 5 if number == 0 else 8.4
-            handles.append(Line2D([], [], color="#555555", marker="o", markersize=size, markerfacecolor="#555555" if number == 0 else "none", linestyle="", label=method))
+            looks = {"markersize": 8.4, "markerfacecolor": "none"} if number else {"markersize": 5, "markerfacecolor": "#555555"}
+            handles.append(Line2D([], [], color="#555555", marker="o", linestyle="", label=method, **looks))
         figure.legend(handles=handles, loc="outside right upper")
         axes.set_xlabel(f"first principal component ({shares[0]:.0%} of the variance)")
         axes.set_ylabel(f"second ({shares[1]:.0%})")

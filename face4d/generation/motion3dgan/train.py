@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE
-from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, digest, set_names, tensors
+from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, tensors
 from face4d.errors import InputError
 from face4d.generation.augment import apex_frames, warped_targets
 from face4d.generation.motion3dgan.config import MotionGANConfig
@@ -22,7 +22,7 @@ from face4d.generation.motion3dgan.networks import condition_code
 from face4d.generation.train import CHECKPOINT_KIND
 from face4d.runtime import distributed
 from face4d.runtime.device import seed_everything
-from face4d.runtime.training import Places, run_epochs, set_learning_rate
+from face4d.runtime.training import Run, run_epochs, set_learning_rate
 from face4d.srvf import curve_to_srvf, geodesic_distance
 
 BETAS = (0.5, 0.9)
@@ -141,18 +141,7 @@ def require_motion(sequences: Sequence[LandmarkSequence]) -> None:
             raise InputError(sequence.path, "a face that moves", f"{len(sequence.landmarks)} equal frames")
 
 
-def train(
-    split: LandmarkSplit,
-    config: MotionGANConfig,
-    places: Places,
-    *,
-    held_out: Sequence[LandmarkSequence] = (),
-    device: torch.device = torch.device("cpu"),
-    source: dict[str, Any] | None = None,
-    resume: bool = False,
-    checkpoint_seconds: float = 30.0,
-    quiet: bool = False,
-) -> dict[str, Any]:
+def train(split: LandmarkSplit, config: MotionGANConfig, run: Run) -> dict[str, Any]:
     """Train a Motion3DGAN; arguments, files and result as :func:`face4d.generation.train.train`.
 
     By one process. The test set may be empty: then the scores are those against the training set, and ``scored_on`` says so.
@@ -161,10 +150,11 @@ def train(
         if distributed.world_size() > 1:
             raise InputError("torchrun", "one process with --model motion3dgan", str(distributed.world_size()))
         require_motion(split.train)
+    device = run.device
     data, data_labels = tensors(split.train, split.labels, torch.device("cpu"))  # (N, T+1, L, 3) metres, (N,)
     scored_on = split.test or split.train
     test, test_labels = tensors(scored_on, split.labels, device)
-    chooser, chooser_labels = tensors(held_out, split.labels, device) if config.select == "validation" else (test, test_labels)
+    chooser, chooser_labels = tensors(split.held_out, split.labels, device) if config.select == "validation" else (test, test_labels)
 
     generator = seed_everything(config.seed)
     model = Motion3DGAN(config, len(split.labels), data.shape[2])
@@ -188,28 +178,18 @@ def train(
         deciding = on_test if chooser is test else validate(model, chooser, chooser_labels, config.seed)
         return {f"test/{name}": value for name, value in on_test.items()}, (deciding["mm_best"],)
 
-    identity = {
-        "config": config.as_dict(),
-        "labels": list(split.labels),
-        "num_landmarks": data.shape[2],
-        "frames": data.shape[1],
-        "data_digest": digest((*split.train, *held_out, *split.test)),
-    }
     return run_epochs(
         model,
         trainer.optimizers,
         generator,
         config,
-        places,
+        run,
         kind=CHECKPOINT_KIND,
-        identity=identity,
-        record={"source": source or {}, "sets": set_names(train=split.train, held_out=held_out, test=split.test)},
+        identity=split.identity(num_landmarks=data.shape[2]),
+        record=split.record(),
         train_epoch=train_epoch,
         validate=scores,
         final_scores=lambda kept: {**validate(kept, test, test_labels, config.seed), "scored_on": "test" if split.test else "training"},
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        quiet=quiet,
     )
 
 
