@@ -23,6 +23,8 @@ from face4d.reconstruction.face_boxes import find_face
 from face4d.reconstruction.face_model import FaceModel, load_face_model
 from face4d.reconstruction.photo import DECA_SIZE, Crop, FaceBox, crop_face, read_photo
 from face4d.reconstruction.resnet import for_inference
+from face4d.reconstruction.texture import UvMap, texture_of_photo
+from face4d.reconstruction.texture_model import TEXTURE_FILES, TextureModel, find_texture_model, lit, load_texture_model
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,22 @@ class Reconstructor:
         encoder = load_encoder(checkpoint)
         return cls(encoder, load_face_model(face_model or encoder.face_model, encoder.layout, device), device)
 
+    def load_texture_model(self) -> TextureModel | None:
+        """The texture model in the face model's folder; None without one, or where the encoder tells no coefficients of one.
+
+        Raises:
+            InputError: a file of that name with another content.
+        """
+        path = find_texture_model(self.face.folder)
+        if path is None or self.encoder.layout.texture == 0:
+            return None
+        if not self.face.uv.is_published:
+            log.warning("%s: not used, since %s has no texture layout (head_template.obj or head_template_mesh.obj)", path, self.face.source)
+            return None
+        if path.name != TEXTURE_FILES[0] and self.encoder.fingerprint is None:
+            log.warning("%s: the published weights were trained with %s; colours by another model are not the person's", path, TEXTURE_FILES[0])
+        return load_texture_model(path, self.encoder.layout.texture)
+
     @torch.inference_mode()
     def encode(self, crops: Tensor) -> FaceCode:
         """Codes of pictures (B, 3, H, W) RGB in 0..1."""
@@ -143,6 +161,16 @@ class PhotoFace:
     face: Reconstruction
     placed: np.ndarray
     landmarks: np.ndarray
+
+    def texture(self, face_model: FaceModel, texels: UvMap, texture_model: TextureModel | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """The face's colours (S, S, 3) 0..1, from the photo where it shows them; and without light (S, S, 3), where there is a texture model."""
+        posed, neutral, faces = self.face.vertices[0].cpu().numpy(), self.face.neutral[0].cpu().numpy(), face_model.uv.mesh_faces
+        albedo = expected = None
+        if texture_model is not None:
+            albedo = texture_model.albedo(self.face.code.texture[0].cpu().numpy(), texels)
+            expected = lit(albedo, texels, posed, faces, self.face.code.light[0].cpu().numpy())
+        texture, _ = texture_of_photo(self.photo, self.placed, faces, texels, neutral, expected)
+        return texture, albedo
 
 
 def reconstruct(reconstructor: Reconstructor, photo: np.ndarray, face: FaceBox | np.ndarray, *, detail: bool = True) -> PhotoFace:

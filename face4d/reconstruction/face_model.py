@@ -31,6 +31,7 @@ class FaceModel:
         layer: the same as a layer with landmarks.
         uv: its texture layout.
         fingerprint: numbers that tell models apart; the codes of an encoder hold for one model only.
+        folder: where its files are, None of the demo head.
     """
 
     source: str
@@ -38,6 +39,7 @@ class FaceModel:
     layer: FlameLayer
     uv: UvLayout
     fingerprint: tuple[float, ...]
+    folder: Path | None = None
 
     def is_model_of(self, fingerprint: Sequence[float]) -> bool:
         """Whether a fingerprint is this model's, up to the rounding of other machines."""
@@ -92,7 +94,7 @@ def build_face_model(
     """A :class:`FaceModel` of arrays; ``folder`` may hold a texture layout."""
     layer = FlameLayer(model, embedding, num_shape=layout.shape, num_expression=layout.expression, contour=contour).to(device)
     uv = find_layout(folder, model.template, model.faces)
-    return FaceModel(source, model, layer, uv, _fingerprint(model))
+    return FaceModel(source, model, layer, uv, _fingerprint(model), folder)
 
 
 def _fingerprint(model: FlameModel) -> tuple[float, ...]:

@@ -21,7 +21,7 @@ from face4d.reconstruction.deca import PhotoFace, Reconstructor
 from face4d.reconstruction.encoder import FaceCode
 from face4d.reconstruction.pictures import depth_picture, draw
 from face4d.reconstruction.results import save_picture
-from face4d.reconstruction.texture import sample, texture_of_photo, uv_map
+from face4d.reconstruction.texture import sample, uv_map
 from face4d.runtime.atomic import write_json
 
 SMOOTHED_FRAMES = 5
@@ -100,7 +100,7 @@ def write_inversion_set(
     faces, (height, width) = face.uv.mesh_faces, photo.shape[:2]
     neutral = source.face.neutral[0].cpu().numpy()
     texels = uv_map(face.uv, texture_size)
-    texture, _ = texture_of_photo(photo, source.placed, faces, texels, neutral)
+    texture, _ = source.texture(face, texels, reconstructor.load_texture_model())
     codes = moved_codes(source.face.code, targets, options)
     keep = None
     if options.keep_eyes:

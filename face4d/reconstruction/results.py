@@ -11,7 +11,7 @@ from PIL import Image
 from face4d.mesh.textured import write_coloured_ply, write_textured_obj
 from face4d.reconstruction.deca import PhotoFace, Reconstruction, Reconstructor
 from face4d.reconstruction.pictures import clay, depth_picture, dots, draw, textured
-from face4d.reconstruction.texture import detailed_mesh, sample, texture_of_photo, uv_map, vertex_colours
+from face4d.reconstruction.texture import detailed_mesh, sample, uv_map, vertex_colours
 from face4d.runtime.atomic import replacing, save_npy
 
 _PANEL = 512  # largest side of a picture in the overview, pixels
@@ -31,6 +31,7 @@ class ResultWriter:
         self.face = reconstructor.face
         self.checkpoint = reconstructor.encoder.path
         self.texels = uv_map(self.face.uv, texture_size)
+        self.texture_model = reconstructor.load_texture_model()
         self.detail_texels = None
 
     def folder(self, name: str) -> Path:
@@ -39,7 +40,7 @@ class ResultWriter:
 
     def write(self, name: str, found: PhotoFace, *, meshes: bool = True) -> Path:
         """Write one face: ``<name>_parameters.npz``, ``_landmarks.npy``, ``_landmarks_photo.npy``, ``_overlay.png``, ``_depth.png`` and, with
-        ``meshes``, ``_texture.png``, ``_neutral`` and ``_posed`` (``.obj`` with texture, ``.ply`` with colours) and, where there is fine
+        ``meshes``, ``_texture.png``, with a texture model ``_albedo.png``, ``_neutral`` and ``_posed`` (``.obj`` with texture, ``.ply`` with colours) and, where there is fine
         displacement, ``_detail.obj`` and ``_detail.ply``.
 
         Returns:
@@ -53,7 +54,7 @@ class ResultWriter:
         save_npy(folder / f"{name}_landmarks_photo.npy", found.landmarks.astype(np.float32))
         drawn = draw(found.placed, faces, height, width)
         save_picture(folder / f"{name}_depth.png", depth_picture(drawn))
-        texture, _ = texture_of_photo(found.photo, found.placed, faces, self.texels, neutral)
+        texture, albedo = found.texture(self.face, self.texels, self.texture_model)
         colours = vertex_colours(texture, self.face.uv, len(posed))
         overlays = [found.photo, dots(found.photo, found.landmarks), clay(found.photo, found.placed, faces, drawn)]
         overlays.append(textured(np.full_like(found.photo, 0.5), colours, faces, drawn))
@@ -62,6 +63,8 @@ class ResultWriter:
             return folder
         picture = folder / f"{name}_texture.png"
         save_picture(picture, texture)
+        if albedo is not None:
+            save_picture(folder / f"{name}_albedo.png", albedo)
         for kind, vertices in (("neutral", neutral), ("posed", posed)):
             write_textured_obj(folder / f"{name}_{kind}.obj", vertices, faces, self.face.uv.points, self.face.uv.faces, picture)
             write_coloured_ply(folder / f"{name}_{kind}.ply", vertices, faces, colours)

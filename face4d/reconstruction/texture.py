@@ -17,6 +17,7 @@ from face4d.reconstruction.uv import UvLayout, connected_parts
 _FACING = 0.18  # cosine to the viewer below which the photo shows a surface too slanted to take its colours from
 _APART = 0.05  # metres more between places on different parts of the mesh: the mouth's inside takes its colours from the lips, not from teeth
 _SOURCES, _NEIGHBOURS, _SPREAD, _MIRROR_PENALTY = 20_000, 12, 0.003, 0.004  # of hidden places: texels asked, and metres
+_SEAM = 0.01  # metres over which a photo's colours go over into the expected ones
 _DEPTH_SLACK = 0.004  # of the face's size: how far behind the z-buffer a point still counts as the visible one
 
 
@@ -58,9 +59,10 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def texture_of_photo(
-    photo: np.ndarray, placed: np.ndarray, faces: np.ndarray, texels: UvMap, rest: np.ndarray
+    photo: np.ndarray, placed: np.ndarray, faces: np.ndarray, texels: UvMap, rest: np.ndarray, expected: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The colours a photo shows of a surface; what it hides is taken from near what it shows, on this side of the face or on the other.
+    """The colours a photo shows of a surface; what it hides is as expected, or else taken from near what it shows, on this side of the face or
+    on the other.
 
     Args:
         photo: (H, W, 3) 0..1.
@@ -68,6 +70,7 @@ def texture_of_photo(
         faces: (F, 3).
         texels: of the layout, :func:`uv_map`.
         rest: (V, 3) metres, the same face looking ahead, its left side at +x.
+        expected: (S, S, 3) 0..1, what a texture model expects; each colour is scaled so that the medians of what the photo shows agree.
 
     Returns:
         texture (S, S, 3) 0..1, seen (S, S) bool.
@@ -97,21 +100,29 @@ def texture_of_photo(
         colours[visible] = sample(photo, place[visible, :2])
         part = connected_parts(len(placed), faces)[faces[texels.triangle[texels.covered], 0]]  # (N,) of the mesh: skin, eyeballs, teeth
         places = np.column_stack([texels.spread(np.asarray(rest, np.float64), faces), part * _APART])
-        colours[~visible] = _near_colours(places, visible, colours[visible])
+        if expected is None:
+            colours[~visible], _ = _near_values(places, visible, colours[visible])
+        else:
+            own = expected[texels.covered]
+            own = own * np.median(colours[visible], axis=0) / np.maximum(np.median(own[visible], axis=0), 0.02)
+            error, distance = _near_values(places, visible, colours[visible] - own[visible], mirrored=False)
+            colours[~visible] = np.clip(own[~visible] + np.exp(-distance / _SEAM)[:, None] * error, 0, 1)
         texture[texels.covered] = colours
     return fill(texture, texels.covered), seen
 
 
-def _near_colours(places: np.ndarray, known: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Colours (N - K, C) of the places (N, 4) that are not known, from the colours (K, C) of the known ones and of their mirror images."""
+def _near_values(places: np.ndarray, known: np.ndarray, values: np.ndarray, *, mirrored: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Values (N - K, C) of the places (N, 4) that are not known, from those (K, C) of the known ones and of their mirror images; and how far away
+    (N - K,) the nearest of these is, metres."""
     step = max(1, known.sum() // _SOURCES)
-    sources, colours = places[known][::step], colours[::step]
-    tree = cKDTree(np.concatenate([sources, sources * [-1.0, 1.0, 1.0, 1.0]]))
-    distance, nearest = tree.query(places[~known], k=min(_NEIGHBOURS, 2 * len(sources)))
+    sources, values = places[known][::step], values[::step]
+    tree = cKDTree(np.concatenate([sources, sources * [-1.0, 1.0, 1.0, 1.0]]) if mirrored else sources)
+    distance, nearest = tree.query(places[~known], k=min(_NEIGHBOURS, tree.n))
     distance, nearest = distance.reshape(len(distance), -1), nearest.reshape(len(distance), -1)
     distance = distance + np.where(nearest >= len(sources), _MIRROR_PENALTY, 0.0)
-    weight = np.exp(-(((distance - distance.min(axis=1, keepdims=True)) / _SPREAD) ** 2))
-    return np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), colours[nearest % len(sources)])
+    closest = distance.min(axis=1)
+    weight = np.exp(-(((distance - closest[:, None]) / _SPREAD) ** 2))
+    return np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), values[nearest % len(sources)]), closest
 
 
 def sample(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
