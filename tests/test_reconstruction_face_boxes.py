@@ -72,3 +72,14 @@ def test_detector_finds_faces_of_photos(shared_data):
     extent = FaceBox.of_landmarks(points + [300, 0, 0])
     assert abs(found[0].center[0] - extent.center[0]) < 0.15 * extent.width
     assert detect_faces(np.full((300, 300, 3), 0.5, np.float32), "grey.jpg") == []
+
+
+def test_detector_finds_turned_shaded_and_grey_faces(shared_data):
+    pytest.importorskip("cv2")
+    for name in ("image00251", "image00475", "image01038", "image04331"):  # each is missed by one of the two cascades
+        path = shared_data / "aflw2000_sample" / f"{name}.jpg"
+        picture, extent = read_photo(path), FaceBox.of_landmarks(read_landmarks(path.with_suffix(".mat")))
+        found = detect_faces(picture, path)
+        assert len(found) == 1, path.name
+        off = np.subtract(found[0].center, extent.center)
+        assert np.linalg.norm(off) < 0.45 * max(extent.width, extent.height), path.name
