@@ -70,6 +70,7 @@ def planned(args: Namespace) -> list[tuple[Path, str]]:
 
 def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Path]:
     from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
     from face4d.errors import InputError
     from face4d.reconstruction.deca import reconstruct
@@ -81,7 +82,8 @@ def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Pat
     for path, name in bar:
         try:
             photo = read_photo(path)
-            face, truth = finder.find(photo, path)
+            with logging_redirect_tqdm():
+                face, truth = finder.find(photo, path)
             found = reconstruct(reconstructor, photo, face, detail=args.detail)
         except InputError as error:  # of many photos, one without a face stops nothing
             if len(jobs) == 1:

@@ -41,8 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
     from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from face4d.reconstruction.deca import Reconstructor, reconstruct
+    from face4d.errors import InputError
+    from face4d.reconstruction.deca import PhotoFace, Reconstructor, reconstruct
     from face4d.reconstruction.encoder import FaceCode
     from face4d.reconstruction.inputs import FaceFinder, photo_paths
     from face4d.reconstruction.inversion import InversionOptions, write_inversion_set
@@ -55,19 +57,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     reconstructor = Reconstructor.load(args.checkpoint, args.flame, resolve_device(args.device))
     finder = FaceFinder(args.box, args.landmarks)
 
-    def faces():
-        for path in tqdm([args.source, *targets], "reconstructing", unit="photo", disable=args.quiet, dynamic_ncols=True):
-            photo = read_photo(path)
-            yield reconstruct(reconstructor, photo, finder.find(photo, path)[0], detail=False)
+    def face_of(path: Path) -> PhotoFace:
+        photo = read_photo(path)
+        return reconstruct(reconstructor, photo, finder.find(photo, path)[0], detail=False)
 
     if args.dry_run:
         print(f"would write {len(targets)} pictures of {args.source} to {args.output}, with {reconstructor.encoder.path}")
         return
-    source, *others = faces()
-    codes = FaceCode.joined([other.face.code for other in others])
+    source, codes, used, skipped = face_of(args.source), [], [], []
+    with logging_redirect_tqdm():
+        for path in tqdm(targets, "reconstructing", unit="photo", disable=args.quiet, dynamic_ncols=True):
+            try:
+                codes.append(face_of(path).face.code)
+                used.append(str(path))
+            except InputError as error:  # of many photos, one without a face stops nothing
+                if len(targets) == 1:
+                    raise
+                skipped.append(str(error))
+    for line in skipped:
+        print(f"left out: {line}")
+    if not used:
+        raise InputError(args.output, "at least one target with a face", f"none of {len(targets)}")
     options = InversionOptions(args.smooth, args.expression_scale, args.keep_eyes)
     texture = {"texture_size": args.texture_size, "quiet": args.quiet}
-    cli.report_written(write_inversion_set(args.output, name, source, codes, [str(path) for path in targets], reconstructor, options, **texture))
+    cli.report_written(write_inversion_set(args.output, name, source, FaceCode.joined(codes), used, reconstructor, options, **texture))
 
 
 if __name__ == "__main__":

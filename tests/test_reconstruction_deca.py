@@ -183,6 +183,14 @@ def test_faces_are_found_by_box_or_landmarks(tmp_path):
     assert FaceFinder((1, 2, 3, 4)).find(photo, "a.jpg") == (FaceBox(1, 2, 3, 4), None)
     with pytest.raises(InputError, match="its landmarks, b with .npy, .mat"):
         FaceFinder(None, tmp_path).find(photo, "b.jpg")
+    for box in ((90, 0, 95, 5), (5, 0, 5, 9), (0, 9, 9, np.nan)):
+        with pytest.raises(InputError, match="^b.jpg: expected a face box"):
+            FaceFinder(box).find(photo, "b.jpg")
+    np.save(tmp_path / "b.npy", np.ones((68, 2)))
+    with pytest.raises(InputError, match="^b.jpg with .*b.npy: expected a face box with left < right"):
+        FaceFinder(None, tmp_path).find(photo, "b.jpg")
+    with pytest.raises(InputError, match="nothing of that name"):
+        FaceFinder(None, tmp_path / "nowhere")
     with pytest.raises(InputError, match="one of them"):
         FaceFinder((1, 2, 3, 4), tmp_path)
 

@@ -11,6 +11,7 @@ from scipy.io import savemat
 from face4d.errors import InputError
 from face4d.reconstruction import face_boxes
 from face4d.reconstruction.face_boxes import detect_faces, find_face, read_landmarks
+from face4d.reconstruction.inputs import FaceFinder
 from face4d.reconstruction.photo import FaceBox, read_photo
 
 POINTS = np.random.default_rng(1).uniform(0, 200, (68, 3))
@@ -46,6 +47,8 @@ def test_without_opencv_the_message_says_how_to_get_it(monkeypatch):
         monkeypatch.setitem(sys.modules, "cv2", module)
         with pytest.raises(InputError, match=r"python -m pip install \"opencv-python-headless<5\""):
             detect_faces(np.zeros((50, 50, 3), np.float32), "a.jpg")
+        with pytest.raises(InputError, match="^where the face is: expected a face box .*opencv"):  # before any photo is looked at
+            FaceFinder()
 
 
 def test_largest_face_is_taken_and_told(monkeypatch, caplog):
@@ -54,6 +57,12 @@ def test_largest_face_is_taken_and_told(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         assert find_face(np.zeros((200, 200, 3)), "a.jpg") == boxes[0]
     assert "2 faces, the largest is taken: 80 x 80 pixels" in caplog.text
+    monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(CascadeClassifier=None))
+    finder, frame = FaceFinder(), np.zeros((200, 200, 3))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert [finder.find(frame, "talk.mp4")[0] for _ in range(3)] == 3 * boxes[:1]
+    assert len(caplog.records) == 1  # said once of all frames of a video
     monkeypatch.setattr(face_boxes, "detect_faces", lambda photo, path: [])
     with pytest.raises(InputError, match="a.jpg: expected a face"):
         find_face(np.zeros((200, 200, 3)), "a.jpg")

@@ -127,6 +127,26 @@ def test_grey_16_bit_and_palette(tmp_path):
     np.testing.assert_allclose(read_photo(tmp_path / "palette.png"), PIXELS / 255, atol=0.02)
     Image.fromarray(PIXELS).convert("CMYK").save(tmp_path / "print.tiff")
     assert read_photo(tmp_path / "print.tiff").shape == (2, 3, 3)
+    smooth = np.linspace(0, 255, 16 * 16 * 3).reshape(16, 16, 3).astype(np.uint8)
+    Image.fromarray(smooth).convert("CMYK").save(tmp_path / "print.jpg", quality=100)
+    np.testing.assert_allclose(read_photo(tmp_path / "print.jpg"), smooth / 255, atol=0.03)
+
+
+def test_of_moving_pictures_the_first(tmp_path):
+    first, second = Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    np.testing.assert_allclose(read_photo(tmp_path / "a.gif"), PIXELS / 255, atol=0.02)
+
+
+def test_a_photo_of_one_pixel(tmp_path):
+    Image.new("RGB", (1, 1), (255, 0, 51)).save(tmp_path / "a.png")
+    picture, _ = crop_face(read_photo(tmp_path / "a.png"), FaceBox(-1, -1, 1, 1), size=5)
+    np.testing.assert_allclose(picture.max(axis=(0, 1)), [1, 0, 0.2], atol=1e-6)
+
+
+def test_a_box_of_any_size_is_cropped_in_little_memory(stripes):
+    picture, crop = crop_face(stripes, FaceBox(-1e9, -1e9, 1e9, 1e9))
+    assert picture.shape == (224, 224, 3) and np.isfinite(picture).all() and crop.scale < 1e-6
 
 
 def test_transparency_is_white(tmp_path):
@@ -138,10 +158,15 @@ def test_transparency_is_white(tmp_path):
 
 
 def test_exif_rotation_turns_the_photo(tmp_path):
-    exif = Image.Exif()
-    exif[274] = 6  # the camera was turned: rotate by 90 degrees clockwise
-    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_allclose(read_photo(tmp_path / "a.png"), np.rot90(PIXELS, -1) / 255, atol=1e-7)
+    across = PIXELS.transpose(1, 0, 2)
+    upright = {  # by the entry: where the first row and column of the file belong
+        1: PIXELS, 2: PIXELS[:, ::-1], 3: PIXELS[::-1, ::-1], 4: PIXELS[::-1], 5: across, 6: across[:, ::-1], 7: across[::-1, ::-1], 8: across[::-1],
+    }  # fmt: skip
+    for entry, expected in upright.items():
+        exif = Image.Exif()
+        exif[274] = entry
+        Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
+        np.testing.assert_allclose(read_photo(tmp_path / "a.png"), expected / 255, atol=1e-7, err_msg=str(entry))
 
 
 def test_damaged_missing_and_other_files(tmp_path):

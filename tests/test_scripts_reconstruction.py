@@ -51,8 +51,10 @@ def test_from_training_to_meshes_and_the_inversion_set(workplace, monkeypatch, c
     ("script", "arguments", "words"),
     [
         ("deca.py", ["photos/me.png", "--box", 0, 0, 50, 50, "--checkpoint", "none.tar"], ["none.tar", "deca_train.py"]),
-        ("deca.py", ["photos/me.png", "--box", 90, 90, 99, 99], ["face box"]),
-        ("deca.py", ["photos/me.png", "--box", 50, 0, 0, 50], ["left < right"]),
+        ("deca.py", ["photos/me.png", "--box", 90, 90, 99, 99], ["me.png: expected a face box", "80 x 60"]),
+        ("deca.py", ["photos/me.png", "--box", 50, 0, 0, 50], ["me.png: expected a face box", "left < right"]),
+        ("deca.py", ["photos/me.png", "--landmarks", "nowhere"], ["nowhere", "landmarks"]),
+        ("generate_dataset.py", ["--source", "photos/me.png", "--targets", "photos/you.png", "--box", 90, 90, 99, 99], ["me.png: expected a face box"]),
         ("deca.py", ["photos/none.png", "--box", 0, 0, 50, 50], ["none.png"]),
         ("deca.py", ["photos/me.npy", "--box", 0, 0, 50, 50], ["me.npy", "photo"]),
         ("deca.py", ["--video", "photos/me.npy", "--box", 0, 0, 50, 50], ["me.npy", "video"]),
@@ -71,6 +73,42 @@ def test_bad_input_is_one_line_and_writes_nothing(workplace, tmp_path, monkeypat
         run(script, *arguments, *output)
     assert all(word in str(error.value) for word in words) and "\n" not in str(error.value), error.value
     assert not (tmp_path / "out").exists()
+
+
+def test_of_many_photos_the_unusable_are_left_out_and_named(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    whole = (workplace / "photos" / "you.png").read_bytes()
+    (folder / "a_good.png").write_bytes(whole)
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").touch()
+    (folder / "text.png").write_text("no picture")
+    Image.new("RGB", (20, 20)).save(folder / "beside.png")  # the box is not in it
+    Image.new("LA", (80, 60), (90, 128)).save(folder / "grey_alpha.png")
+    box = ("--box", 30, 20, 70, 60)
+    run("deca.py", folder, *box, "--output", tmp_path / "out", "--no-meshes")
+    out = capsys.readouterr().out.splitlines()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_good", "grey_alpha"]
+    left_out = [line for line in out if line.startswith("left out: ")]
+    assert [line.split(": expected")[0] for line in left_out] == [f"left out: {folder / name}" for name in ("beside.png", "cut.png", "empty.jpg", "text.png")]
+    run("generate_dataset.py", "--source", "photos/me.png", "--targets", folder, *box, "--output", tmp_path / "set", "--texture-size", 32)
+    record = json.loads((tmp_path / "set" / "me_parameters.json").read_text())
+    assert [frame["target"] for frame in record["frames"]] == [str(folder / "a_good.png"), str(folder / "grey_alpha.png")]
+    assert capsys.readouterr().out.count("left out: ") == 4 and len(list((tmp_path / "set").glob("*_mask.jpg"))) == 2
+
+
+def test_a_file_in_the_way_of_the_output_is_one_line(workplace, tmp_path, monkeypatch, capsys):
+    from face4d.runtime import cli
+
+    monkeypatch.chdir(workplace)
+    (tmp_path / "out").write_text("a file, no folder")
+    main = runpy.run_path(str(REPOSITORY / "Reconstruction" / "deca.py"))["main"]
+    with pytest.raises(SystemExit) as code:
+        cli.run(main, ["photos/me.png", "--box", "0", "0", "50", "50", "--output", str(tmp_path / "out"), "--no-meshes", "--quiet"])
+    err = capsys.readouterr().err
+    assert code.value.code == 2 and err.startswith("error: ") and str(tmp_path / "out") in err and "Traceback" not in err
+    assert (tmp_path / "out").read_text() == "a file, no folder"
 
 
 def test_results_are_not_replaced_unasked(workplace, tmp_path, monkeypatch):

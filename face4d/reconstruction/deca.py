@@ -21,7 +21,7 @@ from face4d.reconstruction.checkpoints import LoadedEncoder, load_encoder
 from face4d.reconstruction.encoder import FaceCode
 from face4d.reconstruction.face_boxes import find_face
 from face4d.reconstruction.face_model import FaceModel, load_face_model
-from face4d.reconstruction.photo import DECA_SIZE, Crop, FaceBox, crop_face, read_photo
+from face4d.reconstruction.photo import DECA_SIZE, Crop, FaceBox, check_inside, crop_face, read_photo
 from face4d.reconstruction.resnet import for_inference
 from face4d.reconstruction.texture import UvMap, texture_of_photo
 from face4d.reconstruction.texture_model import TEXTURE_FILES, TextureModel, find_texture_model, lit, load_texture_model
@@ -211,6 +211,7 @@ def neutral_from_photo(
     reconstructor = Reconstructor.load(checkpoint, face_model, device)
     photo = read_photo(path)
     face = find_face(photo, path) if face is None else face
+    check_inside(face if isinstance(face, FaceBox) else FaceBox.of_landmarks(face), photo, path)
     found = reconstruct(reconstructor, photo, face, detail=False)
     info = {name: value[0].cpu().numpy() for name, value in found.face.code.as_dict().items()}
     info |= {"checkpoint": str(reconstructor.encoder.path), "face_model": reconstructor.face.source, "crop": found.crop.matrix}

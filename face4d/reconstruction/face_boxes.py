@@ -96,7 +96,7 @@ def detect_faces(photo: np.ndarray, path: str | Path) -> list[FaceBox]:
     Raises:
         InputError: OpenCV is not installed; says how to install it.
     """
-    cv2 = _opencv(path)
+    cv2 = opencv(path)
     height, width = photo.shape[:2]
     scale = min(1.0, _DETECTION_SIDE / max(height, width))
     grey = (photo @ np.array([0.299, 0.587, 0.114], dtype=photo.dtype) * 255).astype(np.uint8)
@@ -113,8 +113,8 @@ def detect_faces(photo: np.ndarray, path: str | Path) -> list[FaceBox]:
     return sorted(boxes, key=lambda box: (-box.width * box.height, box.left, box.top))
 
 
-def find_face(photo: np.ndarray, path: str | Path) -> FaceBox:
-    """The largest face that :func:`detect_faces` finds; says so in the log when there are several.
+def find_face(photo: np.ndarray, path: str | Path, *, tell: bool = True) -> FaceBox:
+    """The largest face that :func:`detect_faces` finds; with ``tell`` says so in the log when there are several.
 
     Raises:
         InputError: no face, or OpenCV is not installed.
@@ -122,7 +122,7 @@ def find_face(photo: np.ndarray, path: str | Path) -> FaceBox:
     boxes = detect_faces(photo, path)
     if not boxes:
         raise InputError(path, "a face, upright and roughly from the front (or its place: --box, --landmarks)", "none")
-    if len(boxes) > 1:
+    if len(boxes) > 1 and tell:
         box = boxes[0]
         logger.warning(
             "%s: %d faces, the largest is taken: %.0f x %.0f pixels at left %.0f, top %.0f",
@@ -131,13 +131,12 @@ def find_face(photo: np.ndarray, path: str | Path) -> FaceBox:
     return boxes[0]
 
 
-def _opencv(path: str | Path) -> ModuleType:
+def opencv(path: str | Path) -> ModuleType:
+    """OpenCV 4; raises :class:`InputError` of ``path`` where it is not installed, which says how to install it."""
     try:
         import cv2
 
         cv2.CascadeClassifier  # OpenCV 5 keeps it in another package
     except (ImportError, AttributeError):
-        raise InputError(
-            path, f"a face box (--box), landmarks (--landmarks), or OpenCV 4 to find the face: {_INSTALL}", "none of them"
-        ) from None
+        raise InputError(path, f"a face box (--box), landmarks (--landmarks), or OpenCV 4 to find the face: {_INSTALL}", "none of them") from None
     return cv2

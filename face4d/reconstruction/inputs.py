@@ -9,8 +9,8 @@ import numpy as np
 
 from face4d.constants import OUTER_EYES
 from face4d.errors import InputError
-from face4d.reconstruction.face_boxes import find_face, read_landmarks
-from face4d.reconstruction.photo import FaceBox
+from face4d.reconstruction.face_boxes import find_face, opencv, read_landmarks
+from face4d.reconstruction.photo import FaceBox, check_inside
 
 LANDMARK_SUFFIXES = (".npy", ".mat", ".pts", ".txt")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -56,6 +56,9 @@ class FaceFinder:
     Args:
         box: left, top, right, bottom in pixels, for all photos.
         landmarks: a file for all photos, or a folder with one named as the photo but for the suffix.
+
+    Raises:
+        InputError: both, no such file or folder, or neither and no detector.
     """
 
     def __init__(self, box: Sequence[float] | None = None, landmarks: str | Path | None = None) -> None:
@@ -63,18 +66,29 @@ class FaceFinder:
             raise InputError("--box and --landmarks", "one of them", "both")
         self.box = FaceBox(*box) if box is not None else None
         self.landmarks = Path(landmarks) if landmarks is not None else None
+        if self.landmarks is not None and not self.landmarks.exists():
+            raise InputError(landmarks, "landmarks of the photo, or a folder with landmarks named as the photos", "nothing of that name")
+        if self.box is None and self.landmarks is None:
+            opencv("where the face is")  # said once, not of every photo
+        self._told: set[Path] = set()
 
     def find(self, photo: np.ndarray, path: str | Path) -> tuple[FaceBox | np.ndarray, np.ndarray | None]:
         """The face of a photo (H, W, 3) and, where they are given, its true landmarks (68, 2 or 3) in pixels.
 
         Raises:
-            InputError: no face found, no landmarks for this photo, or other ones.
+            InputError: no face found, a box beside the photo, no landmarks for this photo, or other ones.
         """
+        path = Path(path)
         if self.box is not None:
+            check_inside(self.box, photo, path)
             return self.box, None
         if self.landmarks is None:
-            return find_face(photo, path), None
-        points = read_landmarks(self.file(Path(path)))
+            tell = path not in self._told  # of a video's frames the first that has several faces
+            self._told.add(path)
+            return find_face(photo, path, tell=tell), None
+        file = self.file(path)
+        points = read_landmarks(file)
+        check_inside(FaceBox.of_landmarks(points), photo, f"{path} with {file}")
         return points, points
 
     def file(self, photo: Path) -> Path:

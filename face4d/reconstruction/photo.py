@@ -138,7 +138,7 @@ class Crop:
             (size, size, C) of the photo's type.
         """
         scale, shift = self.scale, np.array(self.shift)
-        block = int(1 / scale + 1e-9) if smooth else 1
+        block = min(int(1 / scale + 1e-9), max(photo.shape[:2])) if smooth else 1
         if block > 1:
             photo = _block_means(photo, block, self.border)
             shift = shift + scale * (block - 1) / 2  # the first mean lies in the middle of its block
@@ -202,18 +202,19 @@ def crop_face(
     return crop.warp(photo), crop
 
 
-def check_inside(face: FaceBox, photo: np.ndarray) -> None:
-    """Raise :class:`InputError` when no part of the box lies in the photo (H, W, 3)."""
+def check_inside(face: FaceBox, photo: np.ndarray, path: str | Path = "face box") -> None:
+    """Raise :class:`InputError`, of the photo at ``path``, when the box has no area or no part of it lies in the photo (H, W, 3)."""
+    _check(face, path)
     height, width = photo.shape[:2]
     if face.right < 0 or face.bottom < 0 or face.left > width - 1 or face.top > height - 1:
-        raise InputError("face box", f"one that meets the photo of {width} x {height} pixels", _corners(face))
+        raise InputError(path, f"a face box that meets the photo of {width} x {height} pixels", _corners(face))
 
 
-def _check(face: FaceBox) -> None:
+def _check(face: FaceBox, path: str | Path = "face box") -> None:
     if face.kind not in _KINDS:
-        raise InputError("face box", f"kind {', '.join(_KINDS)}", str(face.kind))
+        raise InputError(path, f"a face box of kind {', '.join(_KINDS)}", str(face.kind))
     if not (np.isfinite(face[:4]).all() and face.width > 0 and face.height > 0):
-        raise InputError("face box", "left < right and top < bottom, pixels", _corners(face))
+        raise InputError(path, "a face box with left < right and top < bottom, pixels", _corners(face))
 
 
 def _corners(face: FaceBox) -> str:

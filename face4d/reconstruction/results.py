@@ -54,11 +54,14 @@ class ResultWriter:
         save_npy(folder / f"{name}_landmarks_photo.npy", found.landmarks.astype(np.float32))
         drawn = draw(found.placed, faces, height, width)
         save_picture(folder / f"{name}_depth.png", depth_picture(drawn))
+        photo, placed, landmarks = found.photo, found.placed, found.landmarks
+        if max(height, width) > _PANEL:
+            photo, (placed, landmarks) = _smaller(photo, (placed, landmarks))
+            drawn = draw(placed, faces, *photo.shape[:2])
         texture, albedo = found.texture(self.face, self.texels, self.texture_model)
         colours = vertex_colours(texture, self.face.uv, len(posed))
-        overlays = [found.photo, dots(found.photo, found.landmarks), clay(found.photo, found.placed, faces, drawn)]
-        overlays.append(textured(np.full_like(found.photo, 0.5), colours, faces, drawn))
-        save_picture(folder / f"{name}_overlay.png", side_by_side(overlays))
+        overlays = [photo, dots(photo, landmarks), clay(photo, placed, faces, drawn), textured(np.full_like(photo, 0.5), colours, faces, drawn)]
+        save_picture(folder / f"{name}_overlay.png", np.concatenate(overlays, axis=1))
         if not meshes:
             return folder
         picture = folder / f"{name}_texture.png"
@@ -107,11 +110,11 @@ def as_bytes(picture: np.ndarray) -> np.ndarray:
     return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
-def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures (H, W, 3) of one size in a row, made smaller where a side is longer than a screen is wide."""
-    height, width = pictures[0].shape[:2]
-    factor = min(1.0, _PANEL / max(height, width))
-    if factor < 1:
-        size = (max(round(width * factor), 1), max(round(height * factor), 1))
-        pictures = [np.asarray(Image.fromarray(as_bytes(picture)).resize(size, Image.Resampling.LANCZOS)) / 255 for picture in pictures]
-    return np.concatenate(pictures, axis=1)
+def _smaller(photo: np.ndarray, points: tuple[np.ndarray, ...]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A photo (H, W, 3) with ``_PANEL`` pixels along its longer side, and points (N, 3) of it there."""
+    height, width = photo.shape[:2]
+    factor = _PANEL / max(height, width)
+    size = (max(round(width * factor), 1), max(round(height * factor), 1))
+    small = np.asarray(Image.fromarray(as_bytes(photo)).resize(size, Image.Resampling.LANCZOS)) / 255
+    centre = np.array([0.5, 0.5, 0.0])  # of a pixel, which keeps its place
+    return small, [(part + centre) * factor - centre for part in points]

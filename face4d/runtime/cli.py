@@ -117,7 +117,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EFBIG):
             _fail(f"{error.filename or 'output'}: expected room on the disk, found it full", 2)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
             _fail(f"{error.filename or 'output'}: expected a place to write and read, found: {error.strerror}", 2)
         raise
     sys.exit(code or 0)
