@@ -5,6 +5,8 @@ A map is a picture in the layout's unit square, row 0 at v = 1; texel (row, colu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,21 +23,27 @@ _SEAM = 0.01  # metres over which a photo's colours go over into the expected on
 _DEPTH_SLACK = 0.004  # of the face's size: how far behind the z-buffer a point still counts as the visible one
 
 
-class UvMap(NamedTuple):
+@dataclass(frozen=True)
+class UvMap:
     """What each texel of a size x size map shows: the triangle (size, size), -1 for none, and the place in it (size, size, 3)."""
 
     triangle: np.ndarray
     barycentric: np.ndarray
 
-    @property
+    @cached_property
     def covered(self) -> np.ndarray:
         """(size, size) bool."""
         return self.triangle >= 0
 
+    @cached_property
+    def _fragments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Triangles (N,) and places in them (N, 3) of the covered texels, found once for all photos."""
+        return self.triangle[self.covered], self.barycentric[self.covered]
+
     def spread(self, values: np.ndarray, faces: np.ndarray) -> np.ndarray:
         """Values (V, C) of the vertices at the covered texels (N, C), row by row."""
-        corners = faces[self.triangle[self.covered]]  # (N, 3)
-        return np.einsum("nk,nkc->nc", self.barycentric[self.covered], values[corners])
+        triangle, weights = self._fragments
+        return sum(weights[:, corner, None] * values[faces[triangle, corner]] for corner in range(3))
 
 
 def uv_map(layout: UvLayout, size: int) -> UvMap:
@@ -84,13 +92,13 @@ def texture_of_photo(
     rows, columns = (int(np.ceil(in_buffer[:, axis].max())) + 2 for axis in (1, 0))
     _, _, depth = rasterize(in_buffer, faces, rows, columns)
     inside = binary_erosion(np.isfinite(depth), np.ones((3, 3)))  # at the outline the photo shows what lies behind, too
-    point = texels.spread(in_buffer, faces)  # (N, 3)
-    normal = texels.spread(vertex_normals(placed, faces), faces)
+    places = np.column_stack([rest, connected_parts(len(placed), faces) * _APART])  # (V, 4); parts of the mesh: skin, eyeballs, teeth
+    point, normal, spot = np.split(texels.spread(np.column_stack([in_buffer, vertex_normals(placed, faces), places]), faces), [3, 6], axis=1)
     facing = -normal[:, 2] / np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
     row, column = np.clip(point[:, 1].astype(int), 0, rows - 1), np.clip(point[:, 0].astype(int), 0, columns - 1)
     slack = _DEPTH_SLACK * extent * scale + 1 / np.maximum(np.abs(facing), 0.2)  # a pixel's slope, and the mesh's own
     visible = (facing > _FACING) & inside[row, column] & (point[:, 2] <= depth[row, column] + slack)
-    place = texels.spread(placed, faces)
+    place = (point - [1.0, 1.0, 0.0]) / scale + low
     visible &= (place[:, 0] >= 0) & (place[:, 0] <= width - 1) & (place[:, 1] >= 0) & (place[:, 1] <= height - 1)
     seen = np.zeros(texels.triangle.shape, bool)
     seen[texels.covered] = visible
@@ -98,14 +106,13 @@ def texture_of_photo(
     if visible.any():
         colours = np.zeros((len(visible), 3))
         colours[visible] = sample(photo, place[visible, :2])
-        vertices = np.column_stack([rest, connected_parts(len(placed), faces) * _APART])  # (V, 4); parts of the mesh: skin, eyeballs, teeth
-        sources = texels.spread(vertices, faces)[visible]
+        sources = spot[visible]
         if expected is None:
-            hidden = texels.spread(_near_values(sources, colours[visible], vertices, mirrored=True)[0], faces)[~visible]
+            hidden = texels.spread(_near_values(sources, colours[visible], places, mirrored=True)[0], faces)[~visible]
         else:
             own = expected[texels.covered]
             own = own * np.median(colours[visible], axis=0) / np.maximum(np.median(own[visible], axis=0), 0.02)
-            error, distance = _near_values(sources, colours[visible] - own[visible], vertices, mirrored=False)
+            error, distance = _near_values(sources, colours[visible] - own[visible], places, mirrored=False)
             hidden = own[~visible] + texels.spread(np.exp(-distance / _SEAM)[:, None] * error, faces)[~visible]
         colours[~visible] = np.clip(hidden, 0, 1)
         texture[texels.covered] = colours
