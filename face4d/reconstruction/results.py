@@ -40,8 +40,8 @@ class ResultWriter:
 
     def write(self, name: str, found: PhotoFace, *, meshes: bool = True) -> Path:
         """Write one face: ``<name>_parameters.npz``, ``_landmarks.npy``, ``_landmarks_photo.npy``, ``_overlay.png``, ``_depth.png`` and, with
-        ``meshes``, ``_texture.png``, with a texture model ``_albedo.png``, ``_neutral`` and ``_posed`` (``.obj`` with texture, ``.ply`` with colours) and, where there is fine
-        displacement, ``_detail.obj`` and ``_detail.ply``.
+        ``meshes``, ``_texture.png``, ``_neutral`` and ``_posed`` (``.obj`` with texture, ``.ply`` with colours), with a texture model
+        ``_albedo.png`` and, where there is fine displacement, ``_detail.obj`` and ``_detail.ply``.
 
         Returns:
             The folder.
@@ -101,8 +101,9 @@ def save_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
 def save_picture(path: str | Path, picture: np.ndarray, *, quality: int = 95) -> None:
     """Write (H, W) or (H, W, 3) in 0..1 as PNG or JPEG, by the suffix, whole or not at all."""
     is_jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
+    options = {"quality": quality} if is_jpeg else {"compress_level": 4}  # 5 % larger than by default, twice as fast
     with replacing(path) as temporary:
-        Image.fromarray(as_bytes(picture)).save(temporary, **({"quality": quality} if is_jpeg else {"compress_level": 4}))  # 5 % larger, twice as fast
+        Image.fromarray(as_bytes(picture)).save(temporary, **options)
 
 
 def as_bytes(picture: np.ndarray) -> np.ndarray:

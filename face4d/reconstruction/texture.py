@@ -151,7 +151,8 @@ def fill(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
     weight = known[:, :, None].astype(float)
     height, width = known.shape
     even = ((0, height % 2), (0, width % 2), (0, 0))
-    sums, counts = (np.pad(array, even).reshape((height + 1) // 2, 2, (width + 1) // 2, 2, -1).sum(axis=(1, 3)) for array in (picture * weight, weight))
+    blocks = ((height + 1) // 2, 2, (width + 1) // 2, 2, -1)
+    sums, counts = (np.pad(array, even).reshape(blocks).sum(axis=(1, 3)) for array in (picture * weight, weight))
     coarse_known = counts[:, :, 0] > 0
     coarse = fill(np.where(counts > 0, sums / np.maximum(counts, 1), 0), coarse_known)
     return np.where(weight > 0, picture, _doubled(_doubled(coarse).swapaxes(0, 1)).swapaxes(0, 1)[:height, :width])
