@@ -47,7 +47,10 @@ class FaceRegions:
         depth = np.clip((lip_depth - 11 * unit) / (4 * unit), 0, 1) * (lip_depth < 70 * unit)
         weights["mouth"] = _fade(pocket, 4 * unit) * skin * depth
         for brow in _BROWS:
-            weights["brows"] = np.maximum(weights["brows"], _fade(_distance_to_line(flat, marks[brow, :2]) - 3 * unit, 2 * unit) * front * skin)
+            line = marks[brow, :2].copy()
+            inner, beside = (-1, -2) if brow is _BROWS[0] else (0, 1)
+            line[inner] += (line[beside] - line[inner]) / 3  # between coarse vertices a colour spreads, and brows would meet
+            weights["brows"] = np.maximum(weights["brows"], _fade(_distance_to_line(flat, line) - 3 * unit, 2 * unit) * front * skin)
         for eye in _EYES:
             weights["lashes"] = np.maximum(weights["lashes"], _fade(np.abs(_distance_to_polygon(flat, marks[eye, :2])), 1.5 * unit) * front * skin)
         jaw, nose, brow_height = marks[4:13], marks[33], marks[17:27, 1].mean()
