@@ -45,9 +45,9 @@ step() { printf '\n== %s\n' "$*"; }
 py() { .venv/bin/python "$@"; }
 
 # Steps 4 to 7 and 9: train, generate, train the classifier, score, train the dense decoder, draw the figures.
-learn() { # data set, folder that its outputs lie in, a neutral face to try
-    local generator=$2/models/$1.pt classifier=$2/models/$1_classifier.pt generated=$2/Generated_Animation/$1 results=$2/results/$1
-    local decoder=$2/models/dense_$1_regional.pt own=$2/Generated_Animation/$1_own report=$2/figures/report.html
+learn() { # data set, folder that its outputs lie in (with /, or nothing), a neutral face to move, a label to move it with, a face to try next
+    local generator=${2}models/$1.pt classifier=${2}models/$1_classifier.pt generated=${2}Generated_Animation/$1 results=${2}results/$1
+    local decoder=${2}models/dense_$1_regional.pt own=${2}Generated_Animation/$1_own report=${2}figures/report.html
     step "4  train the generator"
     py main.py --dataset "$1" --run "$1" --resume
     step "5  generate the test set"
@@ -66,7 +66,7 @@ learn() { # data set, folder that its outputs lie in, a neutral face to try
     step "7  train the decoder from landmarks to meshes"
     py Sparse2Dense/main.py --dataset "$1" --resume
     if [ ! -f "$3" ]; then
-        echo "no neutral mesh $3: nothing moved"
+        echo "note: no $3, so no mesh is moved; put a neutral face there (the first frame of a sequence will do) and run again"
     elif [ -d "$own" ]; then
         echo "$own: already there"
     else
@@ -80,11 +80,11 @@ learn() { # data set, folder that its outputs lie in, a neutral face to try
     fi
     step "done"
     echo "moving faces   $generated/*/*.gif"
-    echo "moving mesh    $own/*/*.glb, .mp4, .gif"
+    [ -d "$own" ] && echo "moving mesh    $own/*/*.glb, .mp4, .gif"
     echo "table          $results/scores.md"
     echo "page           $report"
     echo "generator      $generator"
-    echo "own face       .venv/bin/python test.py --checkpoint $generator --actor $3 --label all --dense --export glb,mp4"
+    echo "own face       .venv/bin/python test.py --checkpoint $generator --actor $5 --label all --dense --export glb,mp4"
 }
 
 case "${1:-}" in
@@ -99,7 +99,7 @@ demo)
     step "3  68 landmarks per frame"
     py get_landmark_coma.py --dataset demo
     py get_animation_landmark_ply.py --dataset demo
-    learn demo demo demo/actors/Demo06.ply mouth_open
+    learn demo demo/ demo/actors/Demo06.ply mouth_open demo/actors/Demo05.ply
     ;;
 coma)
     install
@@ -107,7 +107,7 @@ coma)
     py sampling_coma.py --dataset coma
     step "3  68 landmarks per frame"
     py get_landmark_coma.py --dataset coma
-    learn coma . neutral.ply mouth_open
+    learn coma "" neutral.ply mouth_open my_neutral.ply
     ;;
 florence)
     install
@@ -115,7 +115,7 @@ florence)
     py convert_obj_to_ply.py --dataset florence
     step "3  68 landmarks per frame"
     py get_animation_landmark_ply.py --dataset florence
-    learn florence . neutral.ply Happy
+    learn florence "" neutral.ply Happy my_neutral.ply
     ;;
 test)
     install

@@ -1,6 +1,6 @@
 """Step 6: score a folder of generated sequences with a classifier trained on real ones.
 
-    python Classification/test.py --checkpoint demo/models/classifier.pt --generated demo/Generated_Animation/demo
+    python Classification/test.py --checkpoint demo/models/demo_classifier.pt --generated demo/Generated_Animation/demo
     python Classification/test.py --checkpoint models/classifier.pt --generated Generated_Animation/florence \\
         --landmarks Landmark_dataset_flame_aligned --output results/florence
 

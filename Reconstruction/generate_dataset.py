@@ -31,7 +31,7 @@ def build_parser() -> ArgumentParser:
     model = parser.add_argument_group("model")
     model.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: models/deca_model.tar, else models/deca_demo.pt")
     model.add_argument("--flame", metavar="DIR", help="face model, a folder or demo (default: what the encoder was trained for)")
-    parser.add_argument("--output", type=Path, default=Path("Inversion_Dataset"), metavar="DIR")
+    parser.add_argument("--output", type=Path, default=Path("Inversion_Dataset"), metavar="DIR", help="where the pictures go")
     parser.add_argument("--texture-size", type=cli.positive_int, default=1024, metavar="PIXELS", help="side of the source's texture")
     cli.add_run_flags(parser, "device", "threads", "overwrite", "dry-run", "quiet")
     return parser

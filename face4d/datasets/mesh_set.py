@@ -87,7 +87,7 @@ def split_by_subject(
     if absent and (strict or len(absent) == len(test_subjects)):
         raise InputError(root, f"test subject{'s' * (len(absent) > 1)} {', '.join(absent)}", found)
     if absent:
-        logger.warning("note: test subjects %s are not in %s", ", ".join(absent), root)
+        logger.warning("note: no sequences of test subjects %s in %s", ", ".join(absent), root)
     if not set(subjects) - set(test_subjects):
         raise InputError(root, f"training subjects beside the test subjects {', '.join(test_subjects)}", found)
     train = [sequence for sequence in sequences if sequence.subject not in test_subjects]

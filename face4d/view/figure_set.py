@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from face4d.datasets.landmark_set import read_landmarks
 from face4d.evaluation.comparison import comparison_table, groups, runs_table, score_title
+from face4d.evaluation.results import RECORD
 from face4d.evaluation.run_records import OURS, RunRecord
 from face4d.evaluation.scored import Key, Scored
 from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS
@@ -20,7 +21,7 @@ from face4d.evaluation.tables import Column, Row, filled, html_table, write_tabl
 from face4d.view import curves, score_plots
 from face4d.view.gallery import Tile, write_contact_sheet
 from face4d.view.plots import confusion_matrix_figure, save_figure
-from face4d.view.report import Section, embedded, write_page
+from face4d.view.report import Section, embedded, linked, write_page
 from face4d.view.strips import strip
 
 TRIVIAL = ("static neutral", "class mean")
@@ -49,12 +50,13 @@ class FigureSet:
     every_subject: bool = False
     written: list[Path] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
+    _beside: bool = field(default=False, init=False)  # pictures are linked, not held in the page
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Name and work of every step, in the order of the page."""
         if "tables" in self.families and self.scored:
             yield "scores", self._all_scores
-        for scored, truth in self.scored:
+        for scored, truth in self.scored:  # the page would grow with every scoring, so it holds the pictures of the newest alone
             yield scored.name, lambda scored=scored, truth=truth: self._scoring(scored, truth)
         for kind, dataset in dict.fromkeys((kind, dataset) for kind, dataset, _ in groups(self.records)):
             yield f"{kind}s, {dataset}", lambda kind=kind, dataset=dataset: self._training(kind, dataset)
@@ -65,7 +67,13 @@ class FigureSet:
         """Write a figure; returns it as HTML."""
         png, pdf = save_figure(figure, self.output / name)
         self.written += [png, pdf]
-        return embedded(png, caption) if "report" in self.families else ""
+        return self._shown(png, caption)
+
+    def _shown(self, picture: Path, caption: str) -> str:
+        """A picture as HTML, "" where no page is made."""
+        if "report" not in self.families:
+            return ""
+        return linked(picture, self.output, caption) if self._beside else embedded(picture, caption)
 
     def _add(self, section: Section, name: str, figure: Figure | None, caption: str) -> None:
         """Write a figure and show it in a section."""
@@ -104,6 +112,11 @@ class FigureSet:
     def _scoring(self, scored: Scored, truth: dict[Key, Path]) -> None:
         """Figures and tables of one scored folder."""
         section = Section(scored.name)
+        newest = self.newest()
+        self._beside = scored is not newest
+        if self._beside:
+            section.text(f"The pictures of this scoring are shown from {scored.name}/ beside the page; those of the newest, {newest.name}, are inside it.")
+        before = len(section.blocks)
         if "galleries" in self.families:
             self._gallery(section, scored, truth)
         if "scores" in self.families:
@@ -116,8 +129,13 @@ class FigureSet:
                 self._table(section, f"Per {first}", f"{scored.name}_{key}", columns, rows, across=errors)
         if "strips" in self.families:
             self._strips(section, scored, truth)
-        if section.blocks:
+        self._beside = False
+        if len(section.blocks) > before:
             self.sections.append(section)
+
+    def newest(self) -> Scored:
+        """The scoring that was written last."""
+        return max((scored for scored, _ in self.scored), key=lambda scored: (scored.folder / RECORD).stat().st_mtime_ns)
 
     def _gallery(self, section: Section, scored: Scored, truth: dict[Key, Path]) -> None:
         keys = first_subjects(scored.generated)
@@ -127,7 +145,7 @@ class FigureSet:
         path = self.output / scored.name / "gallery.gif"
         write_contact_sheet(path, tiles, fps=GALLERY_FPS, columns=3)
         self.written.append(path)
-        section.blocks.append(embedded(path, f"{scored.name}: every label, the first test subject of each"))
+        section.blocks.append(self._shown(path, f"{scored.name}: every label, the first test subject of each"))
 
     def _score_figures(self, section: Section, scored: Scored, truth: dict[Key, Path]) -> None:
         base = f"{scored.name}/"

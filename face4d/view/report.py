@@ -1,4 +1,4 @@
-"""One page with everything: figures inside it, tables, configurations; no file and no network beside it."""
+"""One page with everything: figures inside it or linked beside it, tables, configurations; no network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -73,9 +74,18 @@ def embedded(path: str | Path, caption: str) -> str:
     """
     path = Path(path)
     content = smaller(path) if path.suffix == ".png" else path.read_bytes()
+    return _figure(data_uri(content, f"image/{path.suffix[1:]}"), path, caption)
+
+
+def linked(path: str | Path, folder: str | Path, caption: str) -> str:
+    """A picture file as a ``<figure>`` that shows it from where it lies, below the page's folder."""
+    path = Path(path)
+    return _figure(quote(path.relative_to(folder).as_posix()), path, caption)
+
+
+def _figure(source: str, path: Path, caption: str) -> str:
     told = html.escape(caption, quote=True)
     below = f"<figcaption>{told}</figcaption>" if caption else ""
-    source = data_uri(content, f"image/{path.suffix[1:]}")
     return f'<figure><img src="{source}" alt="{told or html.escape(path.stem)}" loading="lazy">{below}</figure>\n'
 
 

@@ -1,7 +1,10 @@
 """Write the demo data set: a procedural head in the folder layouts of CoMA, Florence 4D and FLAME.
 
-python -m face4d.datasets.demo --output demo --seed 27
-python -m face4d.datasets.demo --output /tmp/small --subjects 3 --labels mouth_open high_smile --florence-labels Happy
+    python -m face4d.datasets.demo                                # six people, twelve expressions, in demo/
+    python -m face4d.datasets.demo --output small --subjects 3 --labels mouth_open high_smile --florence-labels Happy
+
+Writes <output>/Dataset_FLAME_Aligned_COMA (PLY), Dataset_FLAME_Aligned (OBJ), actors/ (neutral faces) and models/flame (the head as a FLAME
+model). A complete demo with the same options is left as it is; one with others, or of another version, is replaced only with --overwrite.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     what = parser.add_argument_group("what to write")
     what.add_argument("--subjects", type=cli.positive_int, default=6, metavar="N", help="number of people, Demo01, Demo02, ...")
     what.add_argument("--labels", nargs="+", metavar="LABEL", help="CoMA labels (default: all twelve)")
-    what.add_argument("--florence-labels", nargs="*", default=["Happy", "Kissy", "Scream"], metavar="LABEL", help="Florence labels")
-    what.add_argument("--florence-subjects", nargs="*", default=["Demo01", "Demo06"], metavar="NAME", help="people of the Florence part")
+    what.add_argument("--florence-labels", nargs="*", default=["Happy", "Kissy", "Scream"], metavar="LABEL", help="Florence labels (default: Happy Kissy Scream)")
+    what.add_argument("--florence-subjects", nargs="*", default=["Demo01", "Demo06"], metavar="NAME", help="people of the Florence part (default: Demo01 Demo06)")
     what.add_argument("--level", type=int, choices=(0, 1, 2), default=0, help="detail: about 850, 3400 or 13500 vertices")
     cli.add_run_flags(parser, "seed", "overwrite", "quiet")
     return parser.parse_args(argv)

@@ -135,7 +135,8 @@ def write_demo(
         return _summary(root, plan, already_there=True)
     in_the_way = [path for path in plan.files() if (root / path).exists()] if root.exists() else []
     if (in_the_way or old is not None) and not overwrite:
-        raise InputError(root, "no demo, or one made with the same options (or --overwrite)", in_the_way[0] if in_the_way else MARKER)
+        found = in_the_way[0] if old is None else "one made with other options or by another version: remove the folder, or --overwrite"
+        raise InputError(root, "no demo, or one made with the same options", found)
     staging = root.with_name(f"{root.name}.making")
     shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed; only this program makes that name
     with replacing_folder(staging):

@@ -1,0 +1,237 @@
+"""README, docs and docstrings: their commands are accepted, the flags and files they name exist, their links lead somewhere."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), *sorted(REPOSITORY.glob("[!.]*/README.md"))]
+SCRIPTS = [
+    *(path for path in sorted(REPOSITORY.glob("*.py"))),
+    *(path for folder in ("Classification", "Reconstruction", "Sparse2Dense") for path in sorted((REPOSITORY / folder).glob("*.py"))),
+    *(REPOSITORY / name for name in ("benchmarks/run.py", "benchmarks/unroll.py", "git_readme_img/regenerate.py")),
+]
+MODULES = ["face4d.datasets.demo", "face4d.evaluation.scan_to_mesh", "face4d.flame.fit", "face4d.landmarks"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")  # programs are started where others ran before
+FOREIGN_FLAGS = {"--nproc-per-node", "--shutdown-timeout", "--signal", "--cpus-per-task", "--index-url"}  # of torchrun, Slurm, pip
+WRITTEN = ("demo/", "figures/", "models/", "results/", "runs/")  # what lies in these folders is made by the steps
+
+
+class Parsed(BaseException):
+    """A parser that was reached, with nothing done after it."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.parser = parser
+
+
+def parse(program: str, arguments: list[str]) -> str | None:
+    """What a program's parser has against arguments, None for nothing. The program goes no further."""
+    original = argparse.ArgumentParser.parse_args
+    complaints: list[str] = []
+
+    def parse_and_stop(self, args=None, namespace=None):
+        original(self, args, namespace)
+        raise Parsed(self)
+
+    def complain(self, message):
+        complaints.append(message)
+        raise SystemExit(2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        patch.setattr(argparse.ArgumentParser, "error", complain)
+        patch.setattr(sys, "argv", [program, *arguments])
+        try:
+            _start(program)
+        except Parsed:
+            return None
+        except SystemExit:
+            return complaints[0] if complaints else "left without parsing"
+    return "did not parse"
+
+
+@cache
+def flags_of(program: str) -> frozenset[str]:
+    """All flags of a program."""
+
+    def stop(self, args=None, namespace=None):
+        raise Parsed(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        patch.setattr(sys, "argv", [program])
+        with pytest.raises(Parsed) as reached:
+            _start(program)
+    return frozenset(reached.value.parser._option_string_actions)
+
+
+def _start(program: str) -> None:
+    if program.endswith(".py"):
+        runpy.run_path(str(REPOSITORY / program), run_name="__main__")
+    else:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+PROGRAMS = {*map(name, SCRIPTS), *MODULES}
+
+
+def all_flags() -> set[str]:
+    return set().union(*map(flags_of, PROGRAMS))
+
+
+def command_lines(text: str) -> Iterator[str]:
+    """Lines of code blocks, indented or fenced, continued lines joined."""
+    text = re.sub(r" \\\n\s*", " ", text)
+    fenced = False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            yield line.strip()
+
+
+def inline_code(text: str) -> Iterator[str]:
+    """What stands between single backticks outside code blocks."""
+    text = re.sub(r"^(```.*?^```|    .*?)$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for match in re.finditer(r"`([^`\n]+)`", text):
+        yield match.group(1)
+
+
+def programs_called(line: str) -> Iterator[tuple[str, list[str]]]:
+    """Programs of this repository that a shell line starts, with their arguments."""
+    for command in re.split(r"&&|;|\|", line):
+        try:
+            words = shlex.split(command, comments=True)
+        except ValueError:
+            continue  # prose
+        words = [word.removeprefix(".venv/bin/") for word in words]
+        while words and (words[0] == "srun" or "=" in words[0]):
+            words.pop(0)
+        if not words:
+            continue
+        if words[0] == "torchrun":
+            script = next((number for number, word in enumerate(words) if word.endswith(".py")), None)
+            if script is not None:
+                yield words[script], words[script + 1 :]
+        elif words[0] in ("python", "py") and len(words) > 1:
+            if words[1] == "-m" and len(words) > 2 and words[2].startswith("face4d"):
+                yield words[2], words[3:]
+            elif words[1].endswith(".py"):
+                yield words[1], words[2:]
+
+
+def complaints_about(text: str) -> list[str]:
+    """One line for each command of a text that its program would refuse, or that starts a program that does not exist."""
+    found = []
+    for line in command_lines(text):
+        for program, arguments in programs_called(line):
+            if program.endswith(".py") and not (REPOSITORY / program).is_file():
+                found.append(f"{line}: no {program}")
+            elif complaint := parse(program, arguments):
+                found.append(f"{line}: {complaint}")
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_of_pages_are_accepted(page):
+    assert complaints_about(page.read_text()) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_commands_of_docstrings_are_accepted(script):
+    text = ast.get_docstring(ast.parse(script.read_text())) or ""
+    commands = [call for line in command_lines(text) for call in programs_called(line)]
+    assert any(program == name(script) for program, _ in commands), "no command to copy"
+    assert complaints_about(text) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_commands_of_module_help_are_accepted(module, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [module, "--help"])
+        with pytest.raises(SystemExit):
+            _start(module)
+    text = capsys.readouterr().out
+    assert any(program == module for line in command_lines(text) for program, _ in programs_called(line)), "no command to copy"
+    assert complaints_about(text) == []
+
+
+def test_commands_of_run_sh_are_accepted():
+    text = (REPOSITORY / "run.sh").read_text()
+    lines = "\n".join(f"    {line.strip()}" for line in text.splitlines() if line.strip().startswith("py "))
+    assert lines.count("main.py --dataset") >= 3
+    assert complaints_about(lines.replace('--dataset "$1"', "--dataset coma")) == []
+
+
+def test_a_wrong_command_is_found():
+    assert "unrecognized arguments: --hiden-size 3" in complaints_about("    python main.py --hiden-size 3")[0]
+    assert "no mian.py" in complaints_about("    python mian.py --dataset demo")[0]
+    assert "required" in complaints_about("    python test.py --label all  # no checkpoint")[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_flags_in_the_text_exist(page):
+    unknown = []
+    for code in inline_code(page.read_text()):
+        words = code.split()
+        program = next((word for word in words if word in PROGRAMS), None)
+        known = (flags_of(program) if program else all_flags()) | FOREIGN_FLAGS
+        unknown += [f"{word} in `{code}`" for word in words if re.fullmatch(r"--[a-z][a-z0-9-]+", word) and word not in known]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_in_the_text_exist(page):
+    """Paths of this repository's own kind, as from its root, from face4d/, or from the page."""
+    missing = []
+    for code in inline_code(page.read_text()):
+        if re.fullmatch(r"[\w./-]+/[\w.-]+\.(py|md|sh|mplstyle)", code) and not (code.startswith(WRITTEN) and code != "models/README.md"):
+            roots = (REPOSITORY, REPOSITORY / "face4d", page.parent)
+            if not any((root / code).is_file() for root in roots):
+                missing.append(code)
+    assert missing == []
+
+
+def heading_anchors(path: Path) -> set[str]:
+    """Addresses of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file).resolve() if file else page
+        if not there.exists() or (anchor and anchor not in heading_anchors(there)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*.md")), ids=name)
+def test_pages_are_reached_from_the_readme(page):
+    assert f"(docs/{page.name})" in (REPOSITORY / "README.md").read_text()
+
+
+def test_the_map_names_every_module():
+    text = (REPOSITORY / "docs" / "architecture.md").read_text()
+    modules = [path for path in sorted((REPOSITORY / "face4d").rglob("*.py")) if not path.stem.startswith("__")]
+    assert [name(path) for path in modules if not re.search(rf"\b{path.stem}\b", text)] == []
