@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -49,6 +50,22 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
         assert not check or result.returncode == 0, result.stderr
         return result
+
+    return run
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """:func:`run_script` without a new process, which would take seconds to load torch: exit code, last line and all."""
+
+    def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        command = [str(REPOSITORY / script), *map(str, arguments)]
+        capsys.readouterr()
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+            patch.chdir(cwd)
+            patch.setattr(sys, "argv", command)
+            runpy.run_path(command[0], run_name="__main__")
+        return subprocess.CompletedProcess(command, left.value.code, *capsys.readouterr())
 
     return run
 

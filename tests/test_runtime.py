@@ -95,7 +95,10 @@ def test_foreign_checkpoints_are_refused(tmp_path, capsys):
     path.write_text("hello")
     with pytest.raises(InputError, match="unreadable"):
         load_checkpoint(path, "generator")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="no such file$"):
+        load_checkpoint(tmp_path / "nowhere" / "nothing.pt", "generator")
+    (tmp_path / "there.last.pt").touch()
+    with pytest.raises(InputError, match=rf"no such file, but {path.name} beside it"):
         load_checkpoint(tmp_path / "nothing.pt", "generator")
     with pytest.raises(InputError, match="a folder"):
         load_checkpoint(tmp_path, "generator")

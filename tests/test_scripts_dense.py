@@ -208,8 +208,3 @@ def test_bad_input_is_told(workplace):
     with pytest.raises(InputError, match="--downsampling"):
         script("test")(["--checkpoint", "checkpoint.pth.tar", *DECODE[2:], "--output", "out"])
     assert not (workplace / "out").exists()
-
-
-def test_help_is_quick_to_load(workplace, run_script):
-    assert "--frame-step" in run_script("Sparse2Dense/main.py", "--help", cwd=workplace).stdout
-    assert "--from-first-frame" in run_script("Sparse2Dense/test.py", "--help", cwd=workplace).stdout

@@ -39,20 +39,20 @@ def workplace(trained, tmp_path):
     return tmp_path / "w"
 
 
-def test_training_script_writes_checkpoints_and_records(landmark_folder, tmp_path, run_script):
+def test_training_script_writes_checkpoints_and_records(landmark_folder, tmp_path, run_script, run_here):
     result = run_script("main.py", *TRAIN, landmark_folder, cwd=tmp_path)
     assert result.stdout.splitlines()[-2:] == ["wrote models/x.pt", "wrote runs/x"]
     assert (tmp_path / "models" / "x.last.pt").is_file()
     metrics = json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())
     assert metrics["epoch"] == 3 and metrics["mse"] > 0 and metrics["seconds"] > 0
-    again = run_script("main.py", *TRAIN, landmark_folder, cwd=tmp_path, check=False)
+    again = run_here("main.py", *TRAIN, landmark_folder, cwd=tmp_path)
     assert again.returncode == 2 and "--overwrite" in again.stderr
-    resumed = run_script("main.py", *TRAIN, landmark_folder, "--resume", cwd=tmp_path)
-    assert resumed.stdout.splitlines()[-2:] == ["kept models/x.pt", "kept runs/x"]
+    resumed = run_here("main.py", *TRAIN, landmark_folder, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0 and resumed.stdout.splitlines()[-2:] == ["kept models/x.pt", "kept runs/x"]
     assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())["mse"] == metrics["mse"], resumed.stderr
 
 
-def test_generation_script_on_the_test_set(workplace, run_script):
+def test_generation_script_on_the_test_set(workplace, run_script, run_here):
     result = run_script("test.py", "--checkpoint", "models/x.pt", cwd=workplace)
     assert result.stdout.splitlines()[-1] == "wrote Generated_Animation/x"
     folder = workplace / "Generated_Animation" / "x"
@@ -62,7 +62,7 @@ def test_generation_script_on_the_test_set(workplace, run_script):
     assert generated.shape == real.shape and generated.dtype == np.float32
     np.testing.assert_array_equal(generated[0], real[0])
     assert (folder / "CH01_Rage" / "Rage_CH01.gif").read_bytes()[:6] == b"GIF89a"
-    again = run_script("test.py", "--checkpoint", "models/x.pt", cwd=workplace, check=False)
+    again = run_here("test.py", "--checkpoint", "models/x.pt", cwd=workplace)
     assert again.returncode == 2 and "--overwrite" in again.stderr
 
 
@@ -95,9 +95,9 @@ def test_own_face_any_length_and_intensity(workplace):
         (["--checkpoint", "models/x.last.pt"], ["x.last.pt", "generator training state"]),
     ],
 )
-def test_bad_input_of_generation_is_one_line(workplace, run_script, arguments, words):
+def test_bad_input_of_generation_is_one_line(workplace, run_here, arguments, words):
     arguments = arguments if "--checkpoint" in arguments else ["--checkpoint", "models/x.pt", *arguments]
-    result = run_script("test.py", *arguments, cwd=workplace, check=False)
+    result = run_here("test.py", *arguments, cwd=workplace)
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
     assert all(word in result.stderr for word in words), result.stderr
     assert not (workplace / "Generated_Animation").exists()
@@ -114,8 +114,8 @@ def test_bad_input_of_generation_is_one_line(workplace, run_script, arguments, w
         (["--landmarks", "landmarks", "--labels", "all", "--patience", "3"], ["--patience", "--select"]),
     ],
 )
-def test_bad_input_of_training_is_one_line(workplace, run_script, arguments, words):
-    result = run_script("main.py", "--dataset", "florence", *arguments, cwd=workplace, check=False)
+def test_bad_input_of_training_is_one_line(workplace, run_here, arguments, words):
+    result = run_here("main.py", "--dataset", "florence", *arguments, cwd=workplace)
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
     assert all(word in result.stderr for word in words), result.stderr
     assert len(list((workplace / "models").iterdir())) == 2
@@ -136,16 +136,21 @@ def test_checkpoint_of_other_landmarks_is_refused(workplace):
         load_generator(workplace / "models" / "x.pt")
 
 
-@pytest.mark.parametrize("script", ["main.py", "test.py", "Classification/main.py", "Classification/test.py", "sampling_coma.py"])
-def test_help_answers_at_once_and_has_examples(script, run_script, tmp_path):
-    text = run_script(script, "--help", cwd=tmp_path).stdout
-    assert f"python {script}" in text
-    code = f"import runpy, sys; runpy.run_path({str(REPOSITORY / script)!r}); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+SCRIPTS = ("main.py", "test.py", "sampling_coma.py", *(f"{folder}/{name}.py" for folder in ("Classification", "Sparse2Dense") for name in ("main", "test")))
 
 
-def test_dry_run_writes_nothing(workplace, run_script):
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_answers_at_once_and_has_examples(script):
+    code = (
+        f"import atexit, runpy, sys; atexit.register(lambda: print('torch' in sys.modules)); sys.argv = ['x', '--help']; "
+        f"runpy.run_path({str(REPOSITORY / script)!r}, run_name='__main__')"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert f"python {script}" in out and out.strip().endswith("False")
+
+
+def test_dry_run_writes_nothing(workplace, run_here):
     before = sorted(workplace.rglob("*"))
-    run_script("main.py", "--landmarks", "landmarks", "--labels", "all", "--dry-run", cwd=workplace)
-    run_script("test.py", "--checkpoint", "models/x.pt", "--dry-run", cwd=workplace)
+    assert run_here("main.py", "--landmarks", "landmarks", "--labels", "all", "--dry-run", cwd=workplace).returncode == 0
+    assert run_here("test.py", "--checkpoint", "models/x.pt", "--dry-run", cwd=workplace).returncode == 0
     assert sorted(workplace.rglob("*")) == before

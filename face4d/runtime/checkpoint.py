@@ -37,7 +37,7 @@ def load_checkpoint(path: str | Path, kind: str, *, device: torch.device | str =
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(path, f"a {kind} checkpoint", "no such file" if not path.exists() else "a folder")
+        raise InputError(path, f"a {kind} checkpoint", _instead_of(path))
     record = read_torch_file(path, f"a {kind} checkpoint of face4d", device=device)
     if not isinstance(record, dict) or record.get("format") != "face4d":
         raise InputError(path, f"a {kind} checkpoint of face4d", "a file of another program")
@@ -62,3 +62,11 @@ def read_torch_file(path: str | Path, expected: str, *, device: torch.device | s
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(path, expected, f"an unreadable file ({reason})") from None
+
+
+def _instead_of(path: Path) -> str:
+    """What is found where a checkpoint is not: its neighbours, since names of runs are easily mistaken."""
+    if path.exists():
+        return "a folder"
+    others = sorted(other.name for other in path.parent.glob("*.pt") if not other.name.endswith(".last.pt"))
+    return "no such file" + (f", but {', '.join(others[:5])}{' and more' if len(others) > 5 else ''} beside it" if others else "")
