@@ -135,8 +135,8 @@ def write_demo(
         return _summary(root, plan, already_there=True)
     in_the_way = [path for path in plan.files() if (root / path).exists()] if root.exists() else []
     if (in_the_way or old is not None) and not overwrite:
-        found = in_the_way[0] if old is None else "one made with other options or by another version: remove the folder, or --overwrite"
-        raise InputError(root, "no demo, or one made with the same options", found)
+        found = in_the_way[0] if old is None else "one made with other options or by another version"
+        raise InputError(root, "no demo, or one made with the same options (remove the folder, or --overwrite)", found)
     staging = root.with_name(f"{root.name}.making")
     shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed; only this program makes that name
     with replacing_folder(staging):
@@ -230,7 +230,7 @@ def _read_marker(root: Path) -> _Plan | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(root / MARKER, "the marker of a demo", f"{error}") from None
+        raise InputError(root / MARKER, "the marker of a demo of this version (remove the folder)", f"{error}") from None
     return plan if version == FORMAT_VERSION else None
 
 
