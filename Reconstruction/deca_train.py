@@ -6,7 +6,7 @@
     tensorboard --logdir runs
 
 Writes models/deca_<face model>.pt (for Reconstruction/deca.py), models/deca_<face model>.last.pt (to continue) and runs/deca_<face model>/.
-Prints the vertex error of held-out renders in mm beside that of the mean face.
+Prints the vertex error of held-out renders in mm beside that of the mean face, and draws some of them: runs/deca_<face model>/held_out.png.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from face4d.datasets import flags
 from face4d.runtime import cli
 
+PREVIEWED, PREVIEW_SIZE = 8, 160  # faces; pixels a side of each picture
 BACKBONES = ("small", "resnet18", "resnet50")  # of face4d.reconstruction.resnet, which loads torch
 
 
@@ -93,7 +94,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; "
         f"{scores['seconds']:.0f} s"
     )
+    write_preview(run, config, args.flame)
     flags.report_runs(before)
+
+
+def write_preview(run, config, flame: str) -> None:
+    """Draw the first held-out faces beside what the weights kept make of them, into the run's folder."""
+    from PIL import Image
+
+    from face4d.reconstruction.deca import Reconstructor
+    from face4d.reconstruction.deca_train import render_held_out
+    from face4d.reconstruction.encoder_preview import preview
+    from face4d.runtime.atomic import replacing
+
+    reconstructor = Reconstructor.load(run.checkpoint, flame, run.device)
+    faces = render_held_out(reconstructor.face, config, run.device, count=min(PREVIEWED, config.held_out), size=PREVIEW_SIZE)
+    with replacing(run.folder.path / "held_out.png") as temporary:
+        Image.fromarray(preview(reconstructor, faces)).save(temporary, format="PNG")
 
 
 if __name__ == "__main__":

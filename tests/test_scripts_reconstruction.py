@@ -37,6 +37,11 @@ def workplace(tmp_path_factory):
 def test_from_training_to_meshes_and_the_inversion_set(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     assert json.loads((workplace / "runs" / "deca_demo" / "metrics.json").read_text())["faces"] == 2
+    with Image.open(workplace / "runs" / "deca_demo" / "held_out.png") as preview:
+        assert preview.size == (2 * 160, 4 * 160)  # two faces; picture, face over it, neutral face, true one
+        rows = np.asarray(preview).reshape(4, 160, 2, 160, 3).transpose(0, 2, 1, 3, 4)  # (row, face, 160, 160, 3)
+    assert (rows[2:] == 255).all(-1).mean() > 0.1 and ((rows[2:] < 250).all(-1).mean((2, 3)) > 0.1).all()  # heads on white
+    assert (rows[2] != rows[3]).any()
     run("deca_train.py", *TINY, "--resume")
     assert capsys.readouterr().out.splitlines()[-2:] == ["kept models/deca_demo.pt", "kept runs/deca_demo"]
     run("deca.py", "photos", "--landmarks", "photos", "--texture-size", 32)

@@ -159,7 +159,7 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
     layout, device = code_layout(face), run.device
     begun = time.monotonic()
     faces = render_faces(face, layout, config.faces, config.image_size, config.seed, device, quiet=run.quiet)
-    held_out = render_faces(face, layout, config.held_out, config.image_size, config.seed + _HELD_OUT_SEED, device, quiet=True)
+    held_out = render_held_out(face, config, device)
     log.info("%d + %d faces rendered in %.0f s", len(faces), len(held_out), time.monotonic() - begun)
 
     generator = seed_everything(config.seed)
@@ -228,6 +228,12 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
         validate=scores,
         final_scores=lambda kept: evaluate(kept.eval(), face, layout, held_out),
     )
+
+
+def render_held_out(face: FaceModel, config: EncoderConfig, device: torch.device, count: int | None = None, size: int | None = None) -> RenderedFaces:
+    """The faces that a training is scored on, or the first ``count`` of them, ``size`` pixels a side in place of what the encoder sees."""
+    seed = config.seed + _HELD_OUT_SEED
+    return render_faces(face, code_layout(face), count or config.held_out, size or config.image_size, seed, device, quiet=True)
 
 
 def true_points(face: FaceModel, faces: RenderedFaces, chosen: Tensor, batch_size: int = 256) -> Tensor:
