@@ -47,15 +47,6 @@ def disguise(pictures: Tensor, share: float, generator: torch.Generator) -> Tens
     angle = uniform(0, 2 * math.pi)
     beyond = torch.sigmoid((angle.cos() * across + angle.sin() * down - uniform(-0.3, 1)) * uniform(2, 40))  # hard and soft edges
     changed = changed * (1 - beyond * (uniform(0, 0.85) * some(0.4)))
-    covered = ellipses(count, size, 0.1, 0.45, generator).to(pictures) * some(0.4)
-    changed = torch.lerp(changed, uniform(0, 1, 3).expand_as(changed), covered)
+    distance = ((across - uniform(-1, 1)) / uniform(0.1, 0.45)).square() + ((down - uniform(-1, 1)) / uniform(0.1, 0.45)).square()
+    changed = torch.lerp(changed, uniform(0, 1, 3).expand_as(changed), torch.sigmoid(10 * (1 - distance)) * some(0.4))
     return torch.cat([plain, changed])
-
-
-def ellipses(count: int, size: int, least: float, most: float, generator: torch.Generator) -> Tensor:
-    """How much of each pixel (count, 1, size, size) an upright ellipse covers, anywhere in the picture, its half axes between shares of half the picture."""
-    middle = 2 * torch.rand(count, 2, 1, 1, generator=generator) - 1
-    reach = least + (most - least) * torch.rand(count, 2, 1, 1, generator=generator)
-    line = torch.linspace(-1, 1, size)
-    across, down = ((axis - middle[:, k : k + 1]) / reach[:, k : k + 1] for k, axis in enumerate((line.view(1, 1, 1, -1), line.view(1, 1, -1, 1))))
-    return torch.sigmoid(10 * (1 - across.square() - down.square()))

@@ -115,7 +115,7 @@ def spread_vertices(template: np.ndarray, faces: np.ndarray, landmarks: np.ndarr
     np.add.at(normals, faces, across[:, None])
     low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
     beside = np.abs(template[:, :2] - (low + high) / 2).max(1) / (high - low).mean()  # (V,) 0.5: as far from the middle as the landmarks reach
-    front = np.flatnonzero((normals[:, 2] > 0.1 * np.linalg.norm(normals, axis=1)) & (beside < 0.55))
+    front = np.flatnonzero((normals[:, 2] > 0.1 * np.linalg.norm(normals, axis=1)) & (beside < 0.62))
     chosen = [int(front[np.argmax(template[front, 2])])]
     distance = np.full(len(front), np.inf)
     while len(chosen) < count:

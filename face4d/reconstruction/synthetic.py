@@ -16,12 +16,10 @@ from face4d.errors import InputError
 from face4d.flame.layer import FlameLayer, FlameOutput
 from face4d.reconstruction.appearance import FaceRegions, random_colors
 from face4d.reconstruction.camera import LIGHT_FACTORS, shade, to_screen
-from face4d.reconstruction.disguise import ellipses
 from face4d.reconstruction.photo import DECA_MARGIN, DECA_SIZE, LANDMARK_MARGIN, VRN_FACE, VRN_SIZE
 from face4d.reconstruction.render import render
 from face4d.reconstruction.rotations import euler_to_axis_angle
 
-_MOST_THINGS = 6  # in a background
 FRAMINGS = {"deca": DECA_SIZE, "vrn": VRN_SIZE}
 
 
@@ -157,19 +155,14 @@ def lamp(direction: Tensor) -> Tensor:
 
 
 def random_backgrounds(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Backgrounds (B, 3, size, size) in 0..1: clouds of several sizes in two colours, some smooth and some rough, and up to six ellipses on them."""
+    """Backgrounds (B, 3, size, size) in 0..1: clouds of several sizes in two colours, some smooth and some rough."""
     cloud = torch.zeros(count, 1, size, size)
     for cells, strength in ((2, 1.0), (5, 0.7), (14, 0.5), (56, 0.3)):
         coarse = _normal(count, 1, cells, cells, generator=generator)
         amount = strength * torch.rand(count, 1, 1, 1, generator=generator)
         cloud += functional.interpolate(coarse * amount, size=(size, size), mode="bilinear", align_corners=True)
     colors = torch.rand(count, 2, 3, 1, 1, generator=generator)
-    background = torch.lerp(colors[:, 0], colors[:, 1], torch.sigmoid(2 * cloud))
-    shown = torch.rand(count, 1, 1, 1, generator=generator)
-    for number in range(_MOST_THINGS):
-        thing = ellipses(count, size, 0.1, 0.8, generator) * (shown > number / _MOST_THINGS)
-        background = torch.lerp(background, torch.rand(count, 3, 1, 1, generator=generator).expand_as(background), thing)
-    return background
+    return torch.lerp(colors[:, 0], colors[:, 1], torch.sigmoid(2 * cloud))
 
 
 def _directions(count: int, spread: Tensor, middle: Tensor, generator: torch.Generator) -> Tensor:
