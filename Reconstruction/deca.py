@@ -97,7 +97,8 @@ def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Pat
     for line in skipped:
         print(f"left out: {line}")
     if errors:
-        print(f"NME of {len(errors)} photos: mean {sum(errors) / len(errors):.2%}, median {sorted(errors)[len(errors) // 2]:.2%} of the outer eye distance")
+        mean, median = sum(errors) / len(errors), sorted(errors)[len(errors) // 2]
+        print(f"NME of {len(errors)} photos: mean {mean:.2%}, median {median:.2%} of the outer eye distance")
     if not folders:
         raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
     return folders

@@ -31,6 +31,7 @@ _HELD_OUT_SEED = 1_000_003  # added to the seed: held-out faces are never traini
 _UNDRAWN_SEED = 2_000_003
 _EDGE = 0.9  # half pictures
 _POINT_NOISE = 0.03  # largest standard deviation of the points of faces that are not drawn, half pictures
+_DISGUISED = 0.6  # of all steps; the last ones learn details from pictures as they are (as Ge et al., "YOLOX", 2021, end without mosaics)
 _SHIFT = 4  # pixels of 112 by which pictures are moved, either way
 
 
@@ -96,7 +97,9 @@ class EncoderLoss:
         start = layout.shape + layout.texture
         self.weight[start : start + layout.expression] = lengths[layout.shape :] / lengths.max()
 
-    def __call__(self, codes: Tensor, batch: RenderedFaces, points: Tensor | None = None, true_points: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(
+        self, codes: Tensor, batch: RenderedFaces, points: Tensor | None = None, true_points: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of predicted codes (B, total), and where there are such, of points (B, P, 2); and its parts."""
         config, layer = self.config, self.face.layer
         found = self.layout.split(codes)
@@ -183,7 +186,8 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
             set_learning_rate(optimizer, config, step / (config.epochs * num_batches))
             batch = moved(faces.rows(chosen), config.image_size * _SHIFT // 112, generator)
             wanted = None if points is None else true_points(face, batch, network.vertices)
-            pictures = disguise(batch.pictures(), config.disguised, generator)  # (B, 3, S, S)
+            disguised = config.disguised if step <= _DISGUISED * config.epochs * num_batches else 0.0
+            pictures = disguise(batch.pictures(), disguised, generator)  # (B, 3, S, S)
             noise = torch.randn(pictures.shape, generator=generator) * config.noise * torch.rand((), generator=generator)
             with autocast(config, device):
                 codes, found = network.codes_and_points((pictures + noise.to(device)).contiguous(memory_format=torch.channels_last))

@@ -119,7 +119,7 @@ class DetailGenerator(nn.Module):
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: object, group: str) -> None:
-    """Fill a network, which may be on the meta device; unlike the published program, which skips them without a word, an absent or mis-shaped entry is refused.
+    """Fill a network, which may be on the meta device; an absent or mis-shaped entry, which the published program skips without a word, is refused.
 
     Raises:
         InputError: names the first entries that are missing or of another shape.
@@ -128,7 +128,8 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: object
     missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
     if missing:
         raise InputError(f"{path}, {group}", f"{len(own)} entries", f"none named {_first(missing)}")
-    other = [f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}" for name in own if name in weights and weights[name].shape != own[name].shape]
+    shapes = {name: (tuple(weights[name].shape), tuple(own[name].shape)) for name in own if name in weights}
+    other = [f"{name} {found} for {wanted}" for name, (found, wanted) in shapes.items() if found != wanted]
     if other:
         raise InputError(f"{path}, {group}", "entries of this network's shapes", _first(other))
     if not all(torch.isfinite(weights[name]).all() for name in own if name in weights and own[name].is_floating_point()):

@@ -21,7 +21,7 @@ class EncoderConfig(TrainingConfig):
         undrawn_faces: faces per batch of which the small network sees the true points only, with noise.
         weight_code, weight_vertices, weight_landmarks, weight_points, weight_light, weight_photometric: of the losses. Points:
             of the small network.
-        disguised: share of each batch's pictures that :func:`~face4d.reconstruction.disguise.disguise` changes.
+        disguised: share of each batch's pictures that :func:`~face4d.reconstruction.disguise.disguise` changes, in the first 60 % of all steps.
         noise: standard deviation of the noise added to pictures, of 0..1.
     """
 
@@ -48,6 +48,7 @@ class EncoderConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image_size < 32 or self.faces < 2 or self.held_out < 1 or self.batch_size < 2:
-            raise InputError("encoder training", "pictures of at least 32 pixels, batches and training sets of at least 2 faces, 1 held out", f"{self}")
+            wanted = "pictures of at least 32 pixels, batches and training sets of at least 2 faces, 1 held out"
+            raise InputError("encoder training", wanted, f"{self}")
         if not 0 <= self.disguised <= 1:
             raise InputError("--disguised", "a share, 0 to 1", f"{self.disguised:g}")

@@ -14,7 +14,7 @@ _REACH = 0.13  # metres from the middle of a neutral face to the edge of its pic
 
 
 def preview(reconstructor: Reconstructor, faces: RenderedFaces) -> np.ndarray:
-    """A picture (4 S, N S, 3) uint8 of N faces, S the side of their pictures: the picture, the face found over it, the neutral face found, the true one.
+    """A picture (4 S, N S, 3) uint8 of N faces with pictures of S pixels: the picture, the face found over it, the neutral face found, the true one.
 
     Neutral faces look ahead; the one found is laid on the true one by a similarity, as for the scores.
     """

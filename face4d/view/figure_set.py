@@ -115,7 +115,8 @@ class FigureSet:
         newest = self.newest()
         self._beside = scored is not newest
         if self._beside:
-            section.text(f"The pictures of this scoring are shown from {scored.name}/ beside the page; those of the newest, {newest.name}, are inside it.")
+            place = f"The pictures of this scoring are shown from {scored.name}/ beside the page"
+            section.text(f"{place}; those of the newest, {newest.name}, are inside it.")
         before = len(section.blocks)
         if "galleries" in self.families:
             self._gallery(section, scored, truth)

@@ -22,8 +22,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     what = parser.add_argument_group("what to write")
     what.add_argument("--subjects", type=cli.positive_int, default=6, metavar="N", help="number of people, Demo01, Demo02, ...")
     what.add_argument("--labels", nargs="+", metavar="LABEL", help="CoMA labels (default: all twelve)")
-    what.add_argument("--florence-labels", nargs="*", default=["Happy", "Kissy", "Scream"], metavar="LABEL", help="Florence labels (default: Happy Kissy Scream)")
-    what.add_argument("--florence-subjects", nargs="*", default=["Demo01", "Demo06"], metavar="NAME", help="people of the Florence part (default: Demo01 Demo06)")
+    what.add_argument(
+        "--florence-labels", nargs="*", default=["Happy", "Kissy", "Scream"], metavar="LABEL", help="Florence labels (default: Happy Kissy Scream)"
+    )
+    what.add_argument(
+        "--florence-subjects", nargs="*", default=["Demo01", "Demo06"], metavar="NAME", help="people of the Florence part (default: Demo01 Demo06)"
+    )
     what.add_argument("--level", type=int, choices=(0, 1, 2), default=0, help="detail: about 850, 3400 or 13500 vertices")
     cli.add_run_flags(parser, "seed", "overwrite", "quiet")
     return parser.parse_args(argv)
