@@ -10,7 +10,7 @@ from face4d.reconstruction.deca import Reconstructor
 from face4d.reconstruction.pictures import clay, draw
 from face4d.reconstruction.rendered_faces import RenderedFaces
 
-_REACH = 0.13  # metres from the middle of a neutral face to the edge of its picture
+_REACH = 0.145  # metres from the middle of a neutral face to the edge of its picture
 
 
 def preview(reconstructor: Reconstructor, faces: RenderedFaces) -> np.ndarray:
