@@ -44,7 +44,10 @@ def build_parser() -> ArgumentParser:
     for loss in ("code", "vertices", "landmarks", "points", "light", "photometric"):
         training.add_argument(f"--weight-{loss}", type=float, metavar="X", help=f"weight of the loss on {loss} (default: {{weight_{loss}:g}})")
     training.add_argument(
-        "--disguised", type=float, metavar="SHARE", help="of the pictures get other colours, shadows, things in front (default: {disguised:g})"
+        "--disguised",
+        type=float,
+        metavar="SHARE",
+        help="of the pictures get other colours, shadows, things in front, in the first 60 %% of the steps (default: {disguised:g})",
     )
     training.add_argument(
         "--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted (default: {photometric_faces})"

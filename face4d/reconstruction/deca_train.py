@@ -31,7 +31,7 @@ _HELD_OUT_SEED = 1_000_003  # added to the seed: held-out faces are never traini
 _UNDRAWN_SEED = 2_000_003
 _EDGE = 0.9  # half pictures
 _POINT_NOISE = 0.03  # largest standard deviation of the points of faces that are not drawn, half pictures
-_DISGUISED = 0.6  # of all steps; the last ones learn details from pictures as they are (as Ge et al., "YOLOX", 2021, end without mosaics)
+_DISGUISED_UNTIL = 0.6  # of all steps; the last ones learn details from pictures as they are (as Ge et al., "YOLOX", 2021, end without mosaics)
 _SHIFT = 4  # pixels of 112 by which pictures are moved, either way
 
 
@@ -186,7 +186,7 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
             set_learning_rate(optimizer, config, step / (config.epochs * num_batches))
             batch = moved(faces.rows(chosen), config.image_size * _SHIFT // 112, generator)
             wanted = None if points is None else true_points(face, batch, network.vertices)
-            disguised = config.disguised if step <= _DISGUISED * config.epochs * num_batches else 0.0
+            disguised = config.disguised if step <= _DISGUISED_UNTIL * config.epochs * num_batches else 0.0
             pictures = disguise(batch.pictures(), disguised, generator)  # (B, 3, S, S)
             noise = torch.randn(pictures.shape, generator=generator) * config.noise * torch.rand((), generator=generator)
             with autocast(config, device):
