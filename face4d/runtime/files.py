@@ -1,0 +1,101 @@
+"""Which files of a folder are meant, and reading them: one rule for suffixes, hidden files and what is no file at all."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from face4d.errors import InputError
+
+log = logging.getLogger(__name__)
+
+_NAMED = 3  # of the files passed over
+
+
+def open_file(path: str | Path, expected: str) -> int:
+    """Open a regular file for reading; never waits, as opening a FIFO would.
+
+    Args:
+        expected: what the file should be, for the error.
+
+    Returns:
+        A file descriptor.
+
+    Raises:
+        InputError: nothing of that name, a broken link or links in a circle, a folder, a FIFO, socket or device, no permission.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise InputError(path, expected, _why_not_open(path, error)) from None
+    except ValueError:
+        raise InputError(repr(str(path)), expected, "a name with a zero byte") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise InputError(path, expected, "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device")
+    return descriptor
+
+
+def _why_not_open(path: str | Path, error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "a link to nothing" if os.path.islink(path) else "no such file"
+    if error.errno == errno.ELOOP:
+        return "links in a circle"
+    if error.errno == errno.ENXIO:
+        return "a pipe, socket or device"
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def read_bytes(path: str | Path, expected: str) -> bytes:
+    """Content of a regular file.
+
+    Raises:
+        InputError: see :func:`open_file`; also a file that cannot be read to its end.
+    """
+    descriptor = open_file(path, expected)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        if len(data) == size:
+            return data
+        parts = [data]  # larger than one read gives (2 GiB), or still growing
+        while part := os.read(descriptor, 1 << 30):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError as error:
+        raise InputError(path, expected, error.strerror or str(error)) from None
+    finally:
+        os.close(descriptor)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder name is not meant for programs that list a folder: ``.DS_Store``, AppleDouble's ``._photo.jpg``."""
+    return name.startswith(".")
+
+
+def has_suffix(name: str | Path, suffixes: Collection[str]) -> bool:
+    """Whether a file's name ends in one of ``suffixes`` (lower case, with the dot), in small or capital letters."""
+    return os.path.splitext(os.fspath(name))[1].lower() in suffixes
+
+
+def matching(names: Iterable[str], suffixes: Collection[str]) -> list[str]:
+    """Names, in their order, that are not hidden and end in one of ``suffixes``."""
+    return [name for name in names if not is_hidden(name) and has_suffix(name, suffixes)]
+
+
+def report_passed_over(folder: str | Path, names: Iterable[str], expected: str) -> None:
+    """Log one line that counts and names files of a folder that are not read; nothing where there are none.
+
+    Args:
+        names: visible files that are passed over.
+        expected: what is read there (``photos (.jpg, .png)``).
+    """
+    names = sorted(names)
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        log.warning("note: %s: %d passed over, no %s: %s%s", folder, len(names), expected, ", ".join(names[:_NAMED]), more)
