@@ -196,3 +196,10 @@ def test_asking_for_cuda_where_there_is_none_is_an_input_error():
     assert resolve_device("auto").type == "cpu"
     with pytest.raises(InputError, match="--device cuda"):
         resolve_device("cuda")
+
+
+def test_bad_input_is_one_printable_line_whatever_the_file_held():
+    error = InputError("a.ply", "rows of element \x1b[31mred", "line one\nline two\x85 \udcff" + "9" * 100000)
+    assert str(error).isprintable() and str(error).startswith("a.ply: expected rows of element \\x1b[31mred, found line one line two")
+    assert len(str(error)) < 400
+    assert str(InputError("Ångström.obj", "größer", "日本")) == "Ångström.obj: expected größer, found 日本"

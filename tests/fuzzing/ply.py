@@ -1,0 +1,96 @@
+"""PLY files: plain ones as face data sets have them, and any header with a body that fits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+from tests.fuzzing import Reader
+from tests.fuzzing.mutations import mutated
+
+_TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4", "double": "f8"}
+_WORDS = (
+    b"ply", b"format", b"ascii", b"binary_little_endian", b"binary_big_endian", b"element", b"vertex", b"face", b"tristrips", b"property", b"list", b"uchar",
+    b"int", b"float", b"double", b"x", b"vertex_indices", b"vertex_index", b"end_header", b"comment", b"obj_info", b"1.0", b"END_HEADER", b"\n",
+)  # fmt: skip
+_PLACES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.25, -2], [1e-3, 3, 1e6]])
+
+
+@st.composite
+def files(draw: DrawFn) -> bytes:
+    """Content of a valid file: any encoding, order of elements and properties, line end, number types."""
+    order = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+    encoding = draw(st.sampled_from(sorted(order)))
+    vertices = draw(st.integers(1, 6))
+    header, bodies = ["ply", f"format {encoding} 1.0"], []
+    elements = draw(st.permutations(("vertex", *draw(st.sampled_from((("face",), ("face",), (), ("tristrips",), ("face", "other")))))))
+    for element in elements if draw(st.booleans()) else sorted(elements, reverse=True):
+        count = {"vertex": vertices, "tristrips": 1}.get(element, draw(st.integers(0, 4)))
+        header.append(f"element {element} {count}")
+        names = ["x", "y", "z"] if element == "vertex" else ["vertex_indices"]
+        extra = draw(st.sampled_from(((), (), ("red",), ("quality", "nx"), ("list tags",))))
+        names = draw(st.permutations([*names, *extra])) if extra else names
+        types = {name: draw(st.sampled_from(("float", "double") if name in "xyz" else tuple(_TYPES))) for name in names}
+        for name in names:
+            is_list = name in ("vertex_indices", "list tags")
+            kind = draw(st.sampled_from(("uchar", "int", "uint", "ushort"))) if is_list else None
+            types[name] = ("int" if name == "vertex_indices" else types[name], kind)
+            header.append(f"property list {kind} {types[name][0]} {name.split()[-1]}" if is_list else f"property {types[name][0]} {name}")
+        for row in range(count):
+            for name in names:
+                if name in ("x", "y", "z"):
+                    values = [_PLACES[row, "xyz".index(name)]]
+                elif element == "tristrips" and name == "vertex_indices":
+                    values = draw(st.lists(st.integers(-1, vertices - 1), min_size=3, max_size=8))
+                elif name == "vertex_indices":
+                    values = [(row + corner) % vertices for corner in range(draw(st.sampled_from((3, 3, 3, 4, 5))))]
+                else:
+                    values = [7] * draw(st.integers(0, 3)) if types[name][1] else [7]
+                bodies.append(_encoded(values, *types[name], order[encoding]))
+            bodies.append("" if order[encoding] else "\n")
+    if draw(st.booleans()):
+        header.insert(draw(st.integers(1, len(header))), draw(st.sampled_from(("comment made by hand", "obj_info n 3", "comment end_header", "comment \x85 x"))))
+    end = draw(st.sampled_from(("\n", "\n", "\r\n", "\r")))
+    text = end.join([*header, "end_header", ""]).encode("latin1")
+    if order[encoding]:
+        return text + b"".join(body for body in bodies if body)
+    return text + "".join(bodies).replace("\n", end).encode("ascii")
+
+
+def _encoded(values: list[float], kind: str, count_kind: str | None, order: str) -> bytes | str:
+    if not order:
+        numbers = [f"{value:g}" if kind in ("float", "double") else str(int(value)) for value in values]
+        return " ".join([str(len(values)), *numbers] if count_kind else numbers) + " "
+    body = np.array(values).astype(order + _TYPES[kind]).tobytes()
+    return (np.array(len(values)).astype(order + _TYPES[count_kind]).tobytes() if count_kind else b"") + body
+
+
+def sane_mesh(vertices: np.ndarray, faces: np.ndarray) -> None:
+    """Assert what every reader of meshes promises."""
+    assert vertices.ndim == 2 and vertices.shape[1] == 3 and len(vertices) and np.isfinite(vertices).all(), vertices
+    assert faces.dtype == np.int32 and faces.ndim == 2 and faces.shape[1] == 3, faces
+    assert not len(faces) or 0 <= faces.min() <= faces.max() < len(vertices), faces
+
+
+def _read(path: Path) -> None:
+    from face4d.errors import InputError
+    from face4d.mesh.ply import read_ply, read_ply_vertices
+
+    try:
+        vertices, faces = read_ply(path)
+    except InputError:
+        vertices = None
+    else:
+        assert vertices.dtype == np.float32
+        sane_mesh(vertices, faces)
+    alone = read_ply_vertices(path)  # faces may be damaged: that is not looked at
+    assert alone.dtype == np.float32 and alone.ndim == 2 and np.isfinite(alone).all()
+    assert vertices is None or np.array_equal(alone, vertices), (alone, vertices)
+    if vertices is None:
+        read_ply(path)
+
+
+READERS = (Reader("ply", ".ply", mutated(files(), _WORDS), _read),)
