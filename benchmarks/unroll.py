@@ -19,6 +19,8 @@ import os
 import statistics
 import time
 
+from face4d.runtime import cli
+
 CASES = {  # network, classes, hidden size, sequences, batch, T, horizons per batch
     "coma": ("thesis", 12, 256, 108, 25, 40, "every"),
     "florence": ("thesis", 10, 1024, 100, 25, 60, "every"),
@@ -28,7 +30,7 @@ CASES = {  # network, classes, hidden size, sequences, batch, T, horizons per ba
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=CASES, default=["coma", "florence", "default"])
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = as many as torch chooses (default)")
     parser.add_argument("--repeats", type=int, default=9, help="steps per way (default 9)")

@@ -1,7 +1,9 @@
-"""The one exception for bad input."""
+"""The one exception for bad input, and the words of its line."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from os import PathLike
 
 _LONGEST = 300  # characters told of what was found: a file may hold a line of any length
@@ -38,5 +40,20 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """At most 300 characters of a text, its beginning."""
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    """At most 300 characters of a text, its beginning and its end."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 100]} ... {text[-95:]}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; the nearest is <one of known>"`` where a name looks like a slip for it or its beginning, else nothing.
+
+    >>> nearest("hapy", ["Happy", "Rage"])
+    '; the nearest is Happy'
+    """
+    spelled = {_plain(other): other for other in known}
+    found = difflib.get_close_matches(_plain(name), spelled, n=1) or [other for other in spelled if other.startswith(_plain(name))]
+    return f"; the nearest is {spelled[found[0]]}" if found else ""
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "-")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from face4d.runtime import cli
 from tests.conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), *sorted(REPOSITORY.glob("[!.]*/README.md"))]
@@ -50,7 +51,7 @@ def parse(program: str, arguments: list[str]) -> str | None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
-        patch.setattr(argparse.ArgumentParser, "error", complain)
+        patch.setattr(cli.Parser, "error", complain)
         patch.setattr(sys, "argv", [program, *arguments])
         try:
             _start(program)
@@ -179,7 +180,7 @@ def test_commands_of_run_sh_are_accepted():
 
 
 def test_a_wrong_command_is_found():
-    assert "unrecognized arguments: --hiden-size 3" in complaints_about("    python main.py --hiden-size 3")[0]
+    assert "--hiden-size" in complaints_about("    python main.py --hiden-size 3")[0]
     assert "no mian.py" in complaints_about("    python mian.py --dataset demo")[0]
     assert "required" in complaints_about("    python test.py --label all  # no checkpoint")[0]
 

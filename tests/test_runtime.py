@@ -1,6 +1,7 @@
 """The ground floor: whole-or-nothing files, checkpoints, pickles, exit codes."""
 
 import errno
+import logging
 import pickle
 import subprocess
 import sys
@@ -156,10 +157,98 @@ def test_full_disk_is_one_line(capsys):
     assert code == 2 and text.count("\n") == 1 and "out/x.npy" in text and "full" in text
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError("30 requested and 10 written"), ["room on the disk", "10 of 30"]),  # numpy's tofile: no error number
+        (OSError(errno.EIO, "Input/output error", "in/x.ply"), ["in/x.ply", "Input/output error"]),
+        (OSError(errno.EMFILE, "Too many open files", b"in/y.ply"), ["in/y.ply", "Too many open files"]),
+        (OSError(errno.ESTALE, "Stale file handle", 7), ["7", "Stale"]),
+        (OSError("what a library says"), ["what a library says"]),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "gone.npy"), ["gone.npy", "No such file"]),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), ["connection: expected an answer", "refused"]),
+        (TimeoutError(), ["expected an answer"]),
+        (MemoryError(), ["expected room"]),
+        (MemoryError("Unable to allocate 8 TiB"), ["expected room", "8 TiB"]),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.\nadvice"), ["expected room"]),
+        (UnicodeEncodeError("ascii", "caf\xe9", 3, 4, "ordinal not in range(128)"), ["caf", "ascii", "character 4"]),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), ["utf-8", "invalid start byte"]),
+        (InputError("a\x1b[31m\u202eb.ply", "x\ny", "z\x00"), [r"a\x1b[31m\u202eb.ply", "x y", r"z\x00"]),
+    ],
+)
+def test_what_the_system_refuses_is_one_printable_line(error, words, capsys):
+    code, text = exit_of(error, capsys)
+    assert code == 2 and text.startswith("error: ") and text.count("\n") == 1 and text[:-1].isprintable(), text
+    assert all(word in text for word in words), text
+
+
+def test_other_runtime_errors_are_defects():
+    with pytest.raises(RuntimeError, match="shapes"):
+        cli.run(lambda argv: (_ for _ in ()).throw(RuntimeError("shapes do not match")), [])
+
+
+def test_names_that_are_no_text_are_printed_and_recorded(tmp_path):
+    """A file name of Latin-1 bytes in a UTF-8 terminal."""
+    code = """
+import os, sys
+from face4d.runtime import atomic, cli
+name = os.fsdecode(b"caf\\xe9")
+def main(argv):
+    atomic.write_json("record.json", {"path": name})
+    cli.report_written([name])
+cli.run(main)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "wrote caf\\udce9\n", "")
+    assert read_json(tmp_path / "record.json")["path"] == "caf\udce9"
+
+
+def complaint(capsys, *words: str) -> str:
+    """What a parser with a few flags has against ``words``."""
+    parser = cli.parser("A script.")
+    parser.add_argument("--hidden-size", type=int)
+    parser.add_argument("--label", choices=("Happy", "Rage"), required=True)
+    with pytest.raises(SystemExit) as left:
+        parser.parse_args(words)
+    text = capsys.readouterr().err
+    assert left.value.code == 2 and text.count("\n") == 1 and "--help" in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--hiden-size", "3"], "--hiden-size: expected a flag that exists, found none of that name; the nearest is --hidden-size"),
+        (["--hidden_size=3"], "--hidden_size: expected a flag that exists, found none of that name; the nearest is --hidden-size"),
+        (["-label", "Happy"], "-label: expected a flag that exists, found none of that name; the nearest is --label"),
+        (["--label", "happy"], "--label: expected Happy or Rage, found happy; the nearest is Happy"),
+        (["--label", "Rage", "--hidden-size", "x\x1b"], r"--hidden-size: expected a whole number, found x\x1b"),
+        (["--label"], "--label: expected a value after it, found none"),
+        ([], "--label: expected a value, found none"),
+        (["--label", "Rage", "Happy"], "Happy: expected a flag before it, found none"),
+    ],
+)
+def test_wrong_flags_are_one_line_with_the_nearest_right_one(words, line, capsys):
+    assert complaint(capsys, *words).startswith(f"error: {line} (")
+
+
 def test_interruption_and_defects(capsys):
     assert exit_of(KeyboardInterrupt(), capsys)[0] == 130
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda argv: 1 // 0, [])
+
+
+def test_a_log_line_is_printable(capsys):
+    def main(argv):
+        logging.getLogger("face4d.x").warning("note: %s", "a\x1b[2Jb")
+
+    handlers, logging.root.handlers = logging.root.handlers, []
+    try:
+        with pytest.raises(SystemExit):
+            cli.run(main, [])
+    finally:
+        logging.root.handlers = handlers
+    assert capsys.readouterr().err == "note: a\\x1b[2Jb\n"
 
 
 def test_overwriting_needs_the_flag(tmp_path):

@@ -14,7 +14,7 @@ from face4d.constants import (
     FLORENCE_LABELS,
     FLORENCE_TEST_SUBJECTS,
 )
-from face4d.errors import InputError
+from face4d.errors import InputError, nearest
 
 TRAIN_FOLDER = "dataset_training"
 TEST_FOLDER = "dataset_testing"
@@ -114,12 +114,12 @@ def choose(wanted: Sequence[str], available: Iterable[str], what: str, where: st
     """Those of ``available`` that are wanted, sorted; ``("all",)`` means every one.
 
     Raises:
-        InputError: a wanted name is not available; the message lists the known ones.
+        InputError: a wanted name is not available; the message lists the known ones and the nearest.
     """
     known = sorted(set(available))
     if list(wanted) == ["all"]:
         return tuple(known)
     missing = [name for name in wanted if name not in known]
     if missing:
-        raise InputError(where, f"{what} {', '.join(missing)}", f"only {', '.join(known) or 'none'}")
+        raise InputError(where, f"{what} {', '.join(missing)}", f"only {', '.join(known) or 'none'}{nearest(missing[0], known)}")
     return tuple(name for name in known if name in set(wanted))

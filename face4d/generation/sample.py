@@ -13,7 +13,7 @@ from torch import nn
 
 from face4d.constants import NUM_LANDMARKS, THESIS_SEED
 from face4d.datasets.layout import canonical_label, sequence_name
-from face4d.errors import InputError
+from face4d.errors import InputError, nearest
 from face4d.generation.config import GeneratorConfig, build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.model import Motion3DGAN
@@ -54,7 +54,7 @@ class Generator:
         try:
             return self.labels.index(canonical_label(label))
         except ValueError:
-            raise InputError(self.path, f"a label it was trained on ({', '.join(self.labels)})", label) from None
+            raise InputError(self.path, f"a label it was trained on ({', '.join(self.labels)})", label + nearest(label, self.labels)) from None
 
     @property
     def stochastic(self) -> bool:

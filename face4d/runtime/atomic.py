@@ -63,8 +63,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` (UTF-8, newlines as given) to ``path`` as a whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write ``text`` (UTF-8, newlines as given) to ``path`` as a whole or not at all.
+
+    Bytes of a file name that are no UTF-8 are spelled as JSON spells them (``\\udce9``), so such a path in a record comes back as it was.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
-from face4d.errors import InputError
+from face4d.errors import InputError, nearest, printable
+
+# What numpy says of a file that took a part of an array, with no error number.
+_PARTLY_WRITTEN = re.compile(r"(\d+) requested and (\d+) written")
+# torch (but on GPUs) and joblib report a lack of memory as a plain RuntimeError.
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|bad_alloc|excessive memory usage", re.IGNORECASE)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -22,9 +31,56 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
         return super()._get_help_string(action)
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Argument parser whose complaint is one line in the words of :class:`InputError`, with the nearest right flag or value."""
+
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args=None, namespace=None):
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            expected = f"{', '.join(known[:-1])} or {known[-1]}" if known[1:] else known[0]
+            raise argparse.ArgumentError(action, f"expected {expected}, found {value}{nearest(str(value), known)}")
+
+    def _get_value(self, action: argparse.Action, text: str) -> object:
+        try:
+            return super()._get_value(action, text)
+        except argparse.ArgumentError as error:
+            if error.message.startswith("invalid "):  # of a type that says nothing itself, as int
+                error.message = f"expected {_TYPES.get(action.type, 'another value')}, found {text}"
+            raise
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2 and one line; a flag that does not exist is named before all that follows from it."""
+        words = self._words[: self._words.index("--")] if "--" in self._words else self._words
+        flags = [word.partition("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
+        unknown = next((flag for flag in flags if flag not in self._option_string_actions), None)
+        if unknown is not None:
+            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            message = f"{unknown}: expected a flag that exists, found none of that name{nearest('--' + unknown.lstrip('-'), known)}"
+        message = re.sub(r"^argument ", "", message)
+        message = re.sub(r"^the following arguments are required: (.*)", r"\1: expected a value, found none", message)
+        message = re.sub(r"expected one argument$", "expected a value after it, found none", message)
+        message = re.sub(r"^unrecognized arguments: (.*)", r"\1: expected a flag before it, found none", message)
+        self.exit(2, f"error: {printable(message)} ({self.prog} --help lists all flags)\n")
+
+
+_TYPES = {int: "a whole number", float: "a number"}
+
+
+def command() -> str:
+    """How this program was started, to be typed again: ``python Classification/main.py``, ``python -m face4d.landmarks``."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python {sys.argv[0]}" if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
+
+
+def parser(description: str | None) -> Parser:
     """Argument parser whose description is a script's docstring (with copyable commands)."""
-    return argparse.ArgumentParser(description=description, formatter_class=_Help, allow_abbrev=False)
+    return Parser(command(), description=description, formatter_class=_Help, allow_abbrev=False)
 
 
 def positive_int(text: str) -> int:
@@ -100,10 +156,15 @@ def report_written(paths: Iterable[str | Path], *, kept: bool = False) -> None:
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
     """Run a script's ``main`` and leave the process with its exit code.
 
-    0 success, 2 bad input (one line on stderr), 130 interrupted. Bad input and an unusable disk never show a
+    0 success, 2 bad input (one line on stderr), 130 interrupted. Bad input, an unusable disk and a lack of memory never show a
     traceback; anything else is a defect of this program and does.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text in the terminal's encoding
+    handler = _LogHandler(sys.stderr)
+    handler.setFormatter(_LogFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("face4d").setLevel(logging.INFO)  # other packages have much to say
     try:
         code = main(argv)
@@ -115,14 +176,51 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EFBIG):
-            _fail(f"{error.filename or 'output'}: expected room on the disk, found it full", 2)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
-            _fail(f"{error.filename or 'output'}: expected a place to write and read, found: {error.strerror}", 2)
-        raise
+        _fail(_unusable(error), 2)
+    except UnicodeError as error:
+        _fail(_unspellable(error), 2)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        _fail(f"memory: expected room for what was asked, found too little: {str(error).partition(chr(10))[0] or 'no more to be had'}", 2)
     sys.exit(code or 0)
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+class _LogFormatter(logging.Formatter):
+    """Every record as one printable line: names of files from anywhere are in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(printable(line) for line in super().format(record).splitlines())
+
+
+class _LogHandler(logging.StreamHandler):
+    """Writes above a progress bar, not into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars = sys.modules.get("tqdm")
+        with bars.tqdm.external_write_mode(self.stream) if bars else nullcontext():
+            super().emit(record)
+
+
+def _unusable(error: OSError) -> str:
+    """The line about a file, folder or connection that the system refused."""
+    path = error.filename if error.filename is not None else "connection" if isinstance(error, (ConnectionError, TimeoutError)) else "output"
+    path = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else str(path)
+    partly = _PARTLY_WRITTEN.search(str(error))
+    if partly or error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        found = f"only {partly[2]} of {partly[1]} values written" if partly else "it full"
+        return f"{path}: expected room on the disk, found {found}"
+    expected = "an answer" if path == "connection" else "a place to write and read"
+    return f"{path}: expected {expected}, found: {error.strerror or str(error) or type(error).__name__}"
+
+
+def _unspellable(error: UnicodeError) -> str:
+    """The line about a name or text that an encoding does not have."""
+    if isinstance(error, (UnicodeEncodeError, UnicodeDecodeError)):
+        return f"{error.object[:200]!r}: expected text that {error.encoding} can spell, found {error.reason} at character {error.start + 1}"
+    return f"text: expected characters, found {error}"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(code)
