@@ -39,9 +39,10 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
 def campaign(name: str, args: Namespace) -> dict[str, object]:
     """One reader, in a process of its own."""
     command = [sys.executable, "-m", "tests.fuzzing.campaign", name, str(args.executions), str(args.seed)]
-    path = os.pathsep.join(map(str, (args.library.resolve(), REPOSITORY)))
-    with tempfile.TemporaryDirectory() as folder:  # nothing is imported from there, and what readers write goes there
-        answer = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as folder:  # python -m imports from the current folder first
+        Path(folder, "face4d").symlink_to(args.library.resolve() / "face4d")
+        answer = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     if answer.returncode:
         raise SystemExit(answer.returncode)
     return json.loads(answer.stdout.splitlines()[-1])

@@ -15,15 +15,19 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from random import Random
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
 from tests.fuzzing import Reader, check, readers
+from tests.fuzzing.mutations import damaged
 
 _ROUND = 2000  # executions of one process
+_COPIES = 4  # further damaged copies of every file that hypothesis makes, which takes most of the time
 _HANGS = 20  # seconds after which a process is ended
-_TRIES = 300  # to make one finding shorter
+_TRIES = 600  # to make one finding shorter
 
 
 def kind_of(error: BaseException) -> str:
@@ -82,14 +86,21 @@ def died(status: int) -> str | None:
 
 def explore(reader: Reader, path: Path, number: int, executions: int, known: dict[str, bytes], say: Callable[[object], None]) -> None:
     """One round, in a child: says new or shorter findings, the slowest input and how many executions there were."""
-    count, slowest = 0, 0.0
+    count, slowest, before, random = 0, 0.0, b"", Random(number)
 
     @seed(number)
     @settings(
-        max_examples=executions, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), verbosity=Verbosity.quiet
+        max_examples=-(-executions // (1 + _COPIES)), database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), verbosity=Verbosity.quiet
     )
     @given(reader.files)
     def examples(content: bytes) -> None:
+        nonlocal before
+        execute(content)
+        for _ in range(_COPIES):
+            execute(damaged(random, content, before))
+        before = content
+
+    def execute(content: bytes) -> None:
         nonlocal count, slowest
         path.write_bytes(content)
         begun = time.perf_counter()
@@ -147,7 +158,8 @@ def campaign(reader: Reader, executions: int, first_seed: int) -> dict[str, obje
         start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         while done < executions:
             wanted, count = min(_ROUND, executions - done), 0
-            for event, item in in_child(lambda say: explore(reader, path, number, wanted, dict(known), say)):
+            work = partial(explore, reader, path, number, wanted, dict(known))
+            for event, item in in_child(work):
                 if event == "ended":
                     status, megabytes = item
                     peak = max(peak, megabytes - start)
