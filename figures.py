@@ -47,7 +47,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
-    from tqdm import tqdm
+    from face4d.runtime.progress import track
 
     from face4d.evaluation.run_records import read_imported, read_runs
     from face4d.evaluation.scored import find_scored, truth_files
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"would write figures of {len(records)} runs and {len(scored)} scorings to {output}")
         return
     steps = list(figures.steps())
-    with tqdm(steps, "figures", disable=args.quiet, dynamic_ncols=True) as bar:
+    with track("figures", steps, unit="step", quiet=args.quiet) as bar:
         for name, work in bar:
             bar.set_postfix_str(name)
             work()

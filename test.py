@@ -181,7 +181,7 @@ def write_all(args: Namespace, items) -> list[Path]:
     Args:
         items: (folder, label, subject, neutral landmarks, displacement, ground truth or None, dense face or None).
     """
-    from tqdm import tqdm
+    from face4d.runtime.progress import track
 
     from face4d.generation.sample import write_sequence
     from face4d.view.landmark_view import landmark_gif
@@ -192,7 +192,7 @@ def write_all(args: Namespace, items) -> list[Path]:
     if args.dry_run:
         print(f"would write {len(items)} sequences to {args.output}")
         return []
-    for folder, label, subject, neutral, moved, reference, face in tqdm(items, "generating", unit="sequence", disable=args.quiet, dynamic_ncols=True):
+    for folder, label, subject, neutral, moved, reference, face in track("generating", items, unit="sequence", quiet=args.quiet):
         vertices = face and face.move(moved)
         landmarks = face.moved_landmarks(moved, vertices) if face else neutral + moved
 

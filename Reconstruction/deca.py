@@ -69,8 +69,7 @@ def planned(args: Namespace) -> list[tuple[Path, str]]:
 
 
 def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Path]:
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
+    from face4d.runtime.progress import track
 
     from face4d.errors import InputError
     from face4d.reconstruction.deca import reconstruct
@@ -78,12 +77,11 @@ def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Pat
     from face4d.reconstruction.photo import read_photo
 
     finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
-    bar = tqdm(jobs, "reconstructing", unit="photo", disable=args.quiet, dynamic_ncols=True)
+    bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
     for path, name in bar:
         try:
             photo = read_photo(path)
-            with logging_redirect_tqdm():
-                face, truth = finder.find(photo, path)
+            face, truth = finder.find(photo, path)
             found = reconstruct(reconstructor, photo, face, detail=args.detail)
         except InputError as error:  # of many photos, one without a face stops nothing
             if len(jobs) == 1:

@@ -40,8 +40,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
+    from face4d.runtime.progress import track
 
     from face4d.errors import InputError
     from face4d.reconstruction.deca import PhotoFace, Reconstructor, reconstruct
@@ -65,15 +64,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"would write {len(targets)} pictures of {args.source} to {args.output}, with {reconstructor.encoder.path}")
         return
     source, codes, used, skipped = face_of(args.source), [], [], []
-    with logging_redirect_tqdm():
-        for path in tqdm(targets, "reconstructing", unit="photo", disable=args.quiet, dynamic_ncols=True):
-            try:
-                codes.append(face_of(path).face.code)
-                used.append(str(path))
-            except InputError as error:  # of many photos, one without a face stops nothing
-                if len(targets) == 1:
-                    raise
-                skipped.append(str(error))
+    for path in track("reconstructing", targets, unit="photo", quiet=args.quiet):
+        try:
+            codes.append(face_of(path).face.code)
+            used.append(str(path))
+        except InputError as error:  # of many photos, one without a face stops nothing
+            if len(targets) == 1:
+                raise
+            skipped.append(str(error))
     for line in skipped:
         print(f"left out: {line}")
     if not used:

@@ -36,7 +36,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
-    from tqdm import tqdm
+    from face4d.runtime.progress import track
 
     from face4d.errors import InputError
     from face4d.reconstruction.inputs import FaceFinder, name_results, photo_paths
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"would write {len(jobs)} heads to {args.output}, with {loaded.path}")
         return
     finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
-    bar = tqdm(jobs, "reconstructing", unit="photo", disable=args.quiet, dynamic_ncols=True)
+    bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
     for path, name in bar:
         try:
             photo = read_photo(path)

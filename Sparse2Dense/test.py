@@ -135,7 +135,7 @@ def real_frames(args: Namespace, sequences: Sequence[tuple]) -> list[list[Path]]
 def write_all(args: Namespace, decoder, sequences, neutrals, real, places: Sequence[Path]):
     """Decode and write all sequences; return the running error against the real ones."""
     import numpy as np
-    from tqdm import tqdm
+    from face4d.runtime.progress import track
 
     from face4d.dense.frames import read_vertices
     from face4d.dense.score import DistanceSum
@@ -144,7 +144,7 @@ def write_all(args: Namespace, decoder, sequences, neutrals, real, places: Seque
 
     errors = DistanceSum()
     frames = sum(len(landmarks) for _, _, landmarks in sequences)
-    with tqdm(total=frames, desc="decoding", unit="frame", disable=args.quiet, dynamic_ncols=True) as bar:
+    with track("decoding", total=frames, unit="frame", quiet=args.quiet) as bar:
         for (label, subject, landmarks), wanted, place in zip(sequences, real, places):
             neutral = neutrals[subject]
             start = landmarks[0] if args.from_first_frame else extract(decoder.embedding, neutral)

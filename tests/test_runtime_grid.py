@@ -79,7 +79,7 @@ def test_the_bar_moves_with_what_other_processes_write(tmp_path, capsys):
 
     run_side_by_side(job, [7], Lease(tmp_path / "running"), workers=1, progress=lambda job: 0.25, finished=1, description="runs")
     text = capsys.readouterr().err
-    assert done.is_set() and "1.25/2 runs" in text and "2.00/2 runs" in text
+    assert done.is_set() and "1.25 of 2 runs" in text and "2 of 2 runs" in text
 
 
 def test_thesis_grids_have_forty_cells_each():

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from face4d.constants import MM_PER_METRE
 from face4d.datasets.actors import actor_path
@@ -19,6 +18,7 @@ from face4d.landmarks import LandmarkEmbedding, extract
 from face4d.mesh.obj import read_obj
 from face4d.mesh.ply import read_ply_vertices
 from face4d.mesh.sequence import frame_paths, read_mesh
+from face4d.runtime.progress import track
 
 CHUNK = 256  # frames in memory at a time: 15 MB at 5023 vertices
 
@@ -114,7 +114,7 @@ class DenseFrames:
 
     def chunks(self, description: str = "", quiet: bool = True) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All frames in order, some at a time: row numbers (n,) and :meth:`vertices` (n, V, 3)."""
-        with tqdm(total=len(self), desc=description, unit="frame", disable=quiet, dynamic_ncols=True, leave=False) as bar:
+        with track(description, total=len(self), unit="frame", quiet=quiet, leave=False) as bar:
             for start in range(0, len(self), CHUNK):
                 rows = np.arange(start, min(start + CHUNK, len(self)))
                 yield rows, self.vertices(rows)
@@ -169,7 +169,7 @@ def load_frames(
     neutrals = np.empty((len(sequences), embedding.num_vertices, 3), np.float32)
     landmarks = np.empty((sum(map(len, paths)), len(embedding.face_idx), 3), np.float32)
     row = 0
-    with tqdm(total=len(landmarks), desc="landmarks", unit="frame", disable=quiet, dynamic_ncols=True, leave=False) as bar:
+    with track("landmarks", total=len(landmarks), unit="frame", quiet=quiet, leave=False) as bar:
         for index, (sequence, frames) in enumerate(zip(sequences, paths)):
             neutrals[index] = read_vertices(frames[0] if actors is None else actor_path(actors, sequence.subject), embedding.num_vertices)
             still = extract(embedding, neutrals[index])

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for suffix in ("csv", "md", "tex", "json"):
             cli.refuse_overwrite(args.output / f"scan_to_mesh.{suffix}", args.overwrite)
 
-    from tqdm import tqdm
+    from face4d.runtime.progress import track
 
     from face4d.evaluation.scan_distance import pooled, scan_to_mesh, seven_landmarks
     from face4d.evaluation.tables import Column, text_table, write_table
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     unit = _UNITS[args.unit]
     mesh_unit = 1.0 if args.scaled else unit
     rows, results = [], []
-    for path, scan in tqdm(pairs, desc="meshes", disable=args.quiet):
+    for path, scan in track("meshes", pairs, unit="pair", quiet=args.quiet):
         points = (read_ply_vertices(scan) if scan.suffix.lower() == ".ply" else read_mesh(scan)[0]) * unit
         marks = seven_landmarks(read_points(_beside(scan, args.scans, args.landmarks))) * unit
         vertices, faces = read_mesh(path)

@@ -69,14 +69,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.refuse_overwrite(args.output, args.overwrite)
 
     import numpy as np
-    from tqdm import tqdm
+    from face4d.runtime.progress import track
 
     from face4d.flame.solver import fit_flame
     from face4d.runtime.device import limit_threads
 
     limit_threads(args.threads, small=True)
     layer, target = _load(args)
-    with tqdm(total=args.iterations, desc="fit", unit="step", disable=args.quiet) as bar:
+    with track("fit", total=args.iterations, unit="step", quiet=args.quiet) as bar:
 
         def show(done: int, total: int, distance: float) -> None:
             bar.set_postfix_str(f"{distance:.3f} mm", refresh=False)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 from torch import Tensor
-from tqdm import tqdm
 
 from face4d.reconstruction.deca import PhotoFace, Reconstructor
 from face4d.reconstruction.encoder import FaceCode
@@ -23,6 +22,7 @@ from face4d.reconstruction.pictures import depth_picture, draw
 from face4d.reconstruction.results import save_picture
 from face4d.reconstruction.texture import sample, uv_map
 from face4d.runtime.atomic import write_json
+from face4d.runtime.progress import track
 
 SMOOTHED_FRAMES = 5
 MASK_LEVEL = 100  # of 255: where the mask is below it, the masked picture is black
@@ -107,7 +107,7 @@ def write_inversion_set(
         marks = face.layer.landmarks(shape=source.face.code.shape)[0].cpu().numpy()
         keep = torch.as_tensor(eye_weights(neutral, marks), dtype=torch.float32, device=reconstructor.device)[:, None]
     frames = []
-    for number in tqdm(range(len(codes)), "rendering", unit="target", disable=quiet, dynamic_ncols=True):
+    for number in track("rendering", range(len(codes)), unit="target", quiet=quiet):
         code = codes[number : number + 1]
         vertices, landmarks = face.pose(code)
         if keep is not None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from face4d.errors import InputError
 from face4d.reconstruction.deca import PhotoFace, Reconstructor, as_batch
@@ -19,6 +18,7 @@ from face4d.reconstruction.pictures import clay, dots, draw
 from face4d.reconstruction.results import ResultWriter, as_bytes, save_arrays
 from face4d.reconstruction.video import read_video
 from face4d.runtime.atomic import save_npy
+from face4d.runtime.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def reconstruct_frames(
     ahead = int(codes.pose[:, :3].norm(dim=1).argmin())
 
     def overlays() -> Iterator[np.ndarray]:
-        for number, frame in enumerate(tqdm(read_video(path).frames, "drawing", total=len(codes), unit="frame", disable=quiet, dynamic_ncols=True)):
+        for number, frame in enumerate(track("drawing", read_video(path).frames, total=len(codes), unit="frame", quiet=quiet)):
             if number >= len(codes):
                 return
             photo, crop = frame.astype(np.float32) / 255, crops[number]
@@ -90,7 +90,7 @@ def _encode(path: Path, finder: FaceFinder, reconstructor: Reconstructor, quiet:
             codes.append(reconstructor.encode(as_batch(np.stack(waiting))))
             waiting.clear()
 
-    for frame in tqdm(video.frames, "encoding", unit="frame", disable=quiet, dynamic_ncols=True):
+    for frame in track("encoding", video.frames, unit="frame", quiet=quiet):
         photo = frame.astype(np.float32) / 255
         try:
             face, _ = finder.find(photo, path)

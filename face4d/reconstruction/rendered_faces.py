@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from face4d.reconstruction.encoder import CodeLayout, FaceCode
 from face4d.reconstruction.face_model import FaceModel
 from face4d.reconstruction.render import render
 from face4d.reconstruction.synthetic import SyntheticFaces
+from face4d.runtime.progress import track
 
 _BATCH = 16  # faces drawn at a time, whatever the training does, so that the set depends on the seed alone
 
@@ -70,7 +70,7 @@ def render_faces(
     """Draw ``count`` random faces as pictures of ``size`` pixels, framed as crops of photos are; the same ones for the same seed."""
     source = SyntheticFaces(face.layer, seed, size=size)
     parts: list[tuple[Tensor, ...]] = []
-    with tqdm(total=count, desc="rendering", unit="face", disable=quiet, dynamic_ncols=True) as bar:
+    with track("rendering", total=count, unit="face", quiet=quiet) as bar:
         while (done := sum(len(part[0]) for part in parts)) < count:
             batch = source.batch(_BATCH)
             code = torch.cat(

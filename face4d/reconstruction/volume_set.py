@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
 from face4d.reconstruction.voxels import VRN_GRID, VolumeGrid, pack, unpack, voxelise
 from face4d.runtime.atomic import replacing, write_json
+from face4d.runtime.progress import track
 from face4d.runtime.run_folder import read_json
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def write_volume_set(
             raise InputError(path, "no volume set there, or one of the same source (--overwrite replaces it)", "another one")
         (path / RECORD).unlink()
     digest, names = hashlib.sha256(), {part: [] for part in PARTS}
-    with tqdm(total=total, desc=path.name, unit="head", disable=quiet, dynamic_ncols=True) as bar:
+    with track(path.name, total=total, unit="head", quiet=quiet) as bar:
         for part, samples in parts.items():
             for sample in samples:
                 write_sample(path / PARTS[part], sample)

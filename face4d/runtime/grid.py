@@ -9,12 +9,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
 
 from face4d.errors import InputError
 from face4d.runtime.atomic import write_text
 from face4d.runtime.interrupt import deferred_interrupt
 from face4d.runtime.parallel import as_finished
+from face4d.runtime.progress import track
 from face4d.runtime.run_folder import read_json
 
 Grid = Mapping[str, Sequence[Any]]
@@ -123,12 +123,12 @@ def run_side_by_side(
     """
     results: dict[int, Result] = {}
     stop = threading.Event()
-    bar = tqdm(
+    bar = track(
+        description,
         total=finished + len(jobs),
         initial=finished,
-        desc=description,
-        disable=quiet,
-        dynamic_ncols=True,
+        unit="run",
+        quiet=quiet,
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}]{postfix}",
     )
 

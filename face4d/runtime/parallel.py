@@ -15,9 +15,9 @@ from types import ModuleType
 from typing import TypeVar
 
 from joblib import Parallel, delayed, parallel_config
-from tqdm import tqdm
 
 from face4d.errors import InputError
+from face4d.runtime.progress import track
 
 # Work that is done sooner than worker processes have started is never handed to them.
 _ALONE_SECONDS = 0.5
@@ -140,7 +140,7 @@ def map_files(
         function, items: independent, and able to travel to another process.
         workers: as yielded by :func:`cluster`.
     """
-    yield from tqdm(_results(function, items, workers), total=len(items), desc=description, disable=quiet, dynamic_ncols=True)
+    yield from track(description, _results(function, items, workers), total=len(items), unit="item", quiet=quiet)
 
 
 def as_finished(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int = 1) -> Iterator[tuple[int, Result]]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from face4d.errors import InputError
 from face4d.runtime import distributed
@@ -21,6 +20,7 @@ from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.device import describe
 from face4d.runtime.interrupt import deferred_interrupt
+from face4d.runtime.progress import track
 from face4d.runtime.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def run_epochs(
     distributed.from_main(open_record)
     begun = time.monotonic() - state["seconds"]
     saved_at = time.monotonic()
-    bar = tqdm(total=config.epochs, initial=state["epoch"], desc=run.name, unit="epoch", disable=quiet, dynamic_ncols=True)
+    bar = track(run.name, total=config.epochs, initial=state["epoch"], unit="epoch", quiet=quiet)
     with deferred_interrupt() as interrupted, bar:
         while state["epoch"] < config.epochs and not (config.patience and state["waited"] >= config.patience):
             epoch = state["epoch"] + 1

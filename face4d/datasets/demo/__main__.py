@@ -36,16 +36,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and write the demo."""
     args = _arguments(argv)
-    from tqdm import tqdm
+    from face4d.runtime.progress import track
 
     from face4d.datasets.demo.write import write_demo
 
-    bar: tqdm | None = None
+    bar = None
 
     def show(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, desc="demo", unit="sequence", disable=args.quiet)
+            bar = track("demo", total=total, unit="sequence", quiet=args.quiet)
         bar.update(done - bar.n)
 
     summary = write_demo(
