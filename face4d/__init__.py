@@ -3,4 +3,8 @@
 Importing the package loads nothing heavy; import the module you need (``from face4d.generation import lstm``).
 """
 
+from face4d.runtime.environment import require_packages
+
 __version__ = "0.1.0"
+
+require_packages()

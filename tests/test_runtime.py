@@ -173,6 +173,7 @@ def test_full_disk_is_one_line(capsys):
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.\nadvice"), ["expected room"]),
         (UnicodeEncodeError("ascii", "caf\xe9", 3, 4, "ordinal not in range(128)"), ["caf", "ascii", "character 4"]),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), ["utf-8", "invalid start byte"]),
+        (ModuleNotFoundError("No module named 'trimesh'", name="trimesh"), ["requirements.txt", "no trimesh"]),
         (InputError("a\x1b[31m\u202eb.ply", "x\ny", "z\x00"), [r"a\x1b[31m\u202eb.ply", "x y", r"z\x00"]),
     ],
 )

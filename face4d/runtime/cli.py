@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from face4d.errors import InputError, nearest, printable
+from face4d.runtime.environment import missing_package
 
 # What numpy says of a file that took a part of an array, with no error number.
 _PARTLY_WRITTEN = re.compile(r"(\d+) requested and (\d+) written")
@@ -172,6 +173,10 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         _fail(str(error), 2)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("face4d"):
+            raise
+        _fail(missing_package(str(error.name)), 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
