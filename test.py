@@ -82,16 +82,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     generator = load_generator(args.checkpoint, device=resolve_device(args.device))
     if args.samples > 1 and not generator.stochastic:
         raise InputError(args.checkpoint, f"a stochastic generator to draw {args.samples} samples from", "one with a single answer to a label")
-    source = flags.DataSource.from_flags(args, generator.source)
+    source = flags.DataSource.from_flags(args, generator.source, args.checkpoint)
     # Own faces apart from the test set, which is scored as a whole.
     args.output = args.output or DATASETS[source.dataset].generated / (args.checkpoint.stem + ("_own" if own else ""))
     if args.photo:
-        args.actor = face_of_photo(args)
+        args.actor = face_of_photo(args, source)
     written = animate_actor(args, generator, source) if own else animate_test_set(args, generator, source)
     cli.report_written(written)
 
 
-def face_of_photo(args: Namespace) -> Path:
+def face_of_photo(args: Namespace, source: flags.DataSource) -> Path:
     """The neutral face in the photo, as a mesh in the output folder."""
     from face4d.mesh.ply import write_ply
     from face4d.reconstruction.deca import neutral_from_photo
@@ -99,20 +99,49 @@ def face_of_photo(args: Namespace) -> Path:
 
     path = args.output / f"{args.photo.stem}.ply"
     cli.refuse_overwrite(path, args.overwrite)
-    vertices, faces, _ = neutral_from_photo(args.photo, args.encoder, face=FaceBox(*args.box) if args.box else None)
+    vertices, faces, _ = neutral_from_photo(args.photo, photo_encoder(args, source), face=FaceBox(*args.box) if args.box else None)
     write_ply(path, vertices, faces)
     return path
 
 
+def photo_encoder(args: Namespace, source: flags.DataSource):
+    """The encoder given, else one beside the generator, if there is any: the first that makes faces of the topology of the generator's landmarks.
+
+    Its face model is its own or, where that is not there, the one of --flame.
+    """
+    from dataclasses import replace
+
+    from face4d.datasets.companions import Topology, find, require_fit
+    from face4d.reconstruction.checkpoints import OWN_FILE, PUBLISHED_FILE, load_encoder
+    from face4d.reconstruction.face_model import DEMO
+
+    places = [args.encoder] if args.encoder else [path for path in map(source.companion, (PUBLISHED_FILE, OWN_FILE)) if path.is_file()]
+    encoders = [load_encoder(place) for place in places]
+    if not encoders:
+        return None
+    wanted = source.topology()
+    encoder = next((one for one in encoders if wanted is None or one.num_vertices == wanted.vertices), encoders[0])
+    if wanted is not None:
+        require_fit(args.checkpoint, wanted, encoder.path, Topology(encoder.num_vertices), "makes", "--encoder FILE")
+    if args.flame and encoder.face_model != DEMO and not find(encoder.path, encoder.face_model):
+        return replace(encoder, face_model=str(args.flame))
+    return encoder
+
+
 def load_decoder(args: Namespace, source: flags.DataSource):
-    """The decoder that --dense names, None without it."""
+    """The decoder that --dense names, else the one beside the generator; None without --dense."""
     if args.dense is None:
         return None
+    from face4d.datasets.companions import Topology, require_fit
     from face4d.dense.config import DEFAULT_DECODER
     from face4d.runtime.device import resolve_device
 
-    path = DATASETS[source.dataset].models / f"dense_{source.dataset}_{DEFAULT_DECODER}.pt" if args.dense is True else args.dense
-    return load_dense_decoder(path, resolve_device(args.device))
+    name = DATASETS[source.dataset].models / f"dense_{source.dataset}_{DEFAULT_DECODER}.pt"
+    path = source.companion(name) if args.dense is True else args.dense
+    decoder, wanted = load_dense_decoder(path, resolve_device(args.device)), source.topology()
+    if wanted is not None:
+        require_fit(args.checkpoint, wanted, path, Topology(decoder.embedding.num_vertices), "moves", "--dense FILE")
+    return decoder
 
 
 def animate_actor(args: Namespace, generator, source: flags.DataSource) -> list[Path]:
@@ -124,7 +153,7 @@ def animate_actor(args: Namespace, generator, source: flags.DataSource) -> list[
     labels = generator.labels if args.label == ["all"] else [generator.labels[generator.label_index(name)] for name in args.label]
     decoder, face = load_decoder(args, source), None
     if decoder is not None:
-        face = load_dense_face(decoder, source.embedding(), args.actor, target=args.target, target_embedding=args.target_embedding)
+        face = load_dense_face(decoder, decoder.embedding, args.actor, target=args.target, target_embedding=args.target_embedding)
         neutral = face.landmarks
     elif args.actor.suffix == ".npy":
         neutral = read_points(args.actor)
@@ -152,10 +181,9 @@ def animate_test_set(args: Namespace, generator, source: flags.DataSource) -> li
     test = source.load(generator.labels).test
     if not test:
         raise InputError(source.landmarks, "faces to animate (--landmarks DIR, or --actor FILE --label NAME)", "curves without faces")
-    embedding = source.embedding() if decoder is not None else None
     faces = dict.fromkeys(sequence.subject for sequence in test)
     for subject in faces if decoder is not None else ():
-        faces[subject] = load_dense_face(decoder, embedding, actor_path(source.actors, subject))
+        faces[subject] = load_dense_face(decoder, decoder.embedding, actor_path(source.actors, subject))
     real, indices = stack(test, generator.labels)
     items = []
     for sample, folder in sample_folders(args):

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     limit_threads(None, small=True)
     classifier = load_classifier(args.checkpoint, device=resolve_device(args.device))
     labels = choose([canonical_label(name) for name in args.labels or ["all"]], classifier.labels, "labels", args.checkpoint)
-    source = flags.DataSource.from_flags(args, classifier.source)
+    source = flags.DataSource.from_flags(args, classifier.source, args.checkpoint)
     output = args.output or (Path("demo") if source.dataset == "demo" else Path()) / "results" / args.generated.resolve().name
     cli.refuse_overwrite(output, args.overwrite or args.dry_run)
     split = source.load(labels)

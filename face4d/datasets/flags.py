@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from face4d.datasets import companions
 from face4d.datasets.layout import DATASETS, choose
 from face4d.errors import InputError
 from face4d.runtime import cli
@@ -133,6 +134,8 @@ class DataSource:
     Attributes:
         dataset, landmarks, test_subjects, actors, flame, landmark_embedding: as the flags.
         labels: wanted labels, None = all found.
+        owner: the checkpoint whose memory filled in what no flag gave, None in training.
+        given: names of the paths that flags gave.
     """
 
     dataset: str
@@ -142,17 +145,33 @@ class DataSource:
     actors: Path | None
     flame: Path
     landmark_embedding: Path | None
+    owner: Path | None = None
+    given: frozenset[str] = frozenset()
 
     @classmethod
-    def from_flags(cls, args: Namespace, remembered: Mapping[str, Any] | None = None) -> DataSource:
-        """Fill in what the flags leave open: from a checkpoint's memory, unless ``--dataset`` is given, then from the data set's defaults."""
+    def from_flags(cls, args: Namespace, remembered: Mapping[str, Any] | None = None, owner: Path | None = None) -> DataSource:
+        """Fill in what the flags leave open: from a checkpoint's memory, unless ``--dataset`` is given, then from the data set's defaults.
+
+        Args:
+            owner: that checkpoint; what it remembers is looked for from where it lies (:func:`face4d.datasets.companions.find`).
+
+        Raises:
+            InputError: a data set in the checkpoint that is none.
+        """
         memory: Mapping[str, Any] = remembered or {} if remembered and args.dataset is None else {}
         dataset = args.dataset or memory.get("dataset", "florence")
+        if dataset not in DATASETS:
+            raise InputError(owner or "--dataset", f"a data set ({', '.join(DATASETS)})", ascii(dataset)[:60])
         defaults = DATASETS[dataset]
+        given = frozenset(name for name in ("landmarks", "actors", "flame", "landmark_embedding") if getattr(args, name))
 
         def path(name: str, default: Path | None) -> Path | None:
-            given = getattr(args, name) or memory.get(name)
-            return Path(given) if given else default
+            if name in given:
+                return Path(getattr(args, name))
+            if name == "landmark_embedding" and "flame" in given:  # the flag replaces either
+                return None
+            recorded = memory.get(name) or default
+            return recorded and (owner and companions.find(owner, recorded) or Path(recorded))
 
         return cls(
             dataset=dataset,
@@ -162,13 +181,44 @@ class DataSource:
             actors=path("actors", None),
             flame=path("flame", defaults.flame),
             landmark_embedding=path("landmark_embedding", None),
+            owner=owner,
+            given=given,
         )
 
-    def embedding(self):
-        """The landmark embedding of meshes."""
+    def companion(self, name: str | Path) -> Path:
+        """A file of the working folder that the checkpoint belongs to; the name itself where there is none."""
+        return self.owner and companions.find(self.owner, name) or Path(name)
+
+    def _require(self, name: str, what: str, helps: str) -> Path:
+        """One of the paths; a line that names the flag where only the checkpoint knew it, and nothing is there."""
+        path = getattr(self, name)
+        return path if self.owner is None or name in self.given else companions.require(self.owner, path, what, f"{helps} another place")
+
+    def embedding(self) -> LandmarkEmbedding:
+        """The landmark embedding of meshes.
+
+        Raises:
+            InputError: see :func:`face4d.datasets.extraction.choose_embedding`; or not where the checkpoint remembers it.
+        """
         from face4d.datasets.extraction import choose_embedding
 
-        return choose_embedding(self.flame, self.landmark_embedding)
+        own, flame = self.landmark_embedding, self.flame
+        if own is not None:
+            own = self._require("landmark_embedding", "the landmark embedding", "--landmark-embedding FILE names")
+        else:
+            where = "models/README.md tells where FLAME's files come from, --flame DIR or --landmark-embedding FILE names"
+            flame = self._require("flame", "the landmark embedding", where)
+        return choose_embedding(flame, own)
+
+    def topology(self) -> companions.Topology | None:
+        """What the landmarks lie on: as the embedding has it or, where its files are not there, as the data set is; None where that is unknown."""
+        from face4d.landmarks import TEMPLATE_FILE
+
+        if (self.landmark_embedding or self.flame / TEMPLATE_FILE).is_file():
+            return companions.Topology(self.embedding().num_vertices)
+        if self.landmark_embedding is not None:
+            return None
+        return companions.Topology(companions.demo_vertices() if self.dataset == "demo" else companions.FLAME_VERTICES)
 
     def neutrals(self) -> dict[str, np.ndarray] | None:
         """Neutral landmarks of the actors, (68, 3) metres by subject; None without ``--actors``."""
@@ -176,13 +226,14 @@ class DataSource:
             return None
         from face4d.datasets.actors import load_actors
 
-        return load_actors(self.actors, self.embedding())
+        return load_actors(self._require("actors", "the neutral faces", "--actors DIR names"), self.embedding())
 
     def load(self, labels: Sequence[str] | None = None) -> LandmarkSplit:
         """The training and test sequences of ``labels`` (default: the wanted ones)."""
         from face4d.datasets.landmark_set import load_split
         from face4d.datasets.srvf_samples import holds_srvf_samples, load_srvf_samples
 
+        self._require("landmarks", "the landmarks", "--landmarks DIR names")
         if holds_srvf_samples(self.landmarks):
             wanted = None if self.labels == DATASETS[self.dataset].labels else self.labels  # a thesis' choice of labels is not meant for these
             split = load_srvf_samples(self.landmarks, labels or wanted)
@@ -192,7 +243,7 @@ class DataSource:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary for checkpoints; paths as typed."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("owner", "given")}
         return {key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from face4d.datasets import companions
 from face4d.datasets.layout import parse_sequence_name, sample_folders
 from face4d.errors import InputError
 from face4d.evaluation.results import FEATURES, RECORD
@@ -81,7 +82,8 @@ def read_scored(path: str | Path) -> Scored:
     if not all(isinstance(row, dict) and "method" in row for row in content["scores"]):
         raise InputError(path, expected, "scores without methods")
     generated = content.get("generated")
-    files = generated_files(generated) if generated and Path(generated).is_dir() else {}
+    place = companions.find(path, generated) if generated else None
+    files = generated_files(place) if place and place.is_dir() else {}
     if not files:
         log.info("%s: its generated sequences (%s) are not there: no strips and no gallery", path, generated)
     return Scored(path.parent.name, path.parent, content, files, read_features(path.with_name(FEATURES)))
@@ -113,7 +115,8 @@ def find_scored(results: str | Path, generated: str | Path) -> list[Scored]:
         InputError: a damaged record.
     """
     found = [read_scored(path) for path in sorted(Path(results).glob(f"*/{RECORD}"))]
-    known = {Path(scored.content.get("generated", "")).resolve() for scored in found}
+    places = (companions.find(one.folder / RECORD, one.content["generated"]) for one in found if one.content.get("generated"))
+    known = {place.resolve() for place in places if place}
     for path in sorted(Path(generated).glob(f"*/{RECORD}")):
         if path.parent.resolve() not in known:
             found.append(read_scored(path))
@@ -123,7 +126,8 @@ def find_scored(results: str | Path, generated: str | Path) -> list[Scored]:
 def truth_files(scored: Scored, others: Iterable[Path]) -> dict[Key, Path]:
     """Ground truth by label and subject: of the first landmark folder that has a sequence that was generated."""
     named = scored.content.get("landmarks")
-    for folder in [*others, *([Path(named)] if named else [])]:
+    remembered = companions.find(scored.folder / RECORD, named) if named else None
+    for folder in [*others, *([remembered] if remembered else [])]:
         if folder.is_dir():
             files = sequence_files(folder)
             if any(key in files for key in scored.generated):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from face4d.datasets.companions import FLAME_VERTICES
 from face4d.errors import InputError
 from face4d.reconstruction.encoder import IMAGE_SIZE, NUM_DETAIL, CodeLayout, DetailGenerator, Encoder, load_weights
 from face4d.reconstruction.point_encoder import PointEncoder
@@ -48,6 +49,11 @@ class LoadedEncoder:
     detail_encoder: nn.Module | None = None
     detail_generator: nn.Module | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_vertices(self) -> int:
+        """V of the faces it makes."""
+        return FLAME_VERTICES if self.fingerprint is None else int(self.fingerprint[0])
 
 
 def find_checkpoint(path: str | Path | None) -> Path:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from face4d.datasets import companions
 from face4d.errors import InputError
 from face4d.reconstruction.camera import to_pixels, to_screen
 from face4d.reconstruction.checkpoints import LoadedEncoder, load_encoder
 from face4d.reconstruction.encoder import FaceCode
 from face4d.reconstruction.face_boxes import find_face
-from face4d.reconstruction.face_model import FaceModel, load_face_model
+from face4d.reconstruction.face_model import DEMO, FaceModel, load_face_model
 from face4d.reconstruction.photo import DECA_SIZE, Crop, FaceBox, check_inside, crop_face, read_photo
 from face4d.reconstruction.resnet import for_inference
 from face4d.reconstruction.texture import UvMap, texture_of_photo
@@ -84,14 +85,17 @@ class Reconstructor:
             )
 
     @classmethod
-    def load(cls, checkpoint: str | Path | None = None, face_model: str | Path | None = None, device: torch.device | str = "cpu") -> Reconstructor:
-        """Read both; the default face model is the one the encoder was trained for.
+    def load(cls, checkpoint: str | Path | LoadedEncoder | None = None, face_model: str | Path | None = None, device: torch.device | str = "cpu") -> Reconstructor:
+        """Read both; the default face model is the one the encoder was trained for, found from where the encoder lies.
 
         Raises:
             InputError: a file that is missing (says where it comes from) or of other content.
         """
-        encoder = load_encoder(checkpoint)
-        return cls(encoder, load_face_model(face_model or encoder.face_model, encoder.layout, device), device)
+        encoder = checkpoint if isinstance(checkpoint, LoadedEncoder) else load_encoder(checkpoint)
+        if face_model is None:
+            own = encoder.face_model
+            face_model = own if own == DEMO else companions.find(encoder.path, own) or own
+        return cls(encoder, load_face_model(face_model, encoder.layout, device), device)
 
     def load_texture_model(self) -> TextureModel | None:
         """The texture model in the face model's folder; None without one, or where the encoder tells no coefficients of one.
@@ -187,7 +191,7 @@ def reconstruct(reconstructor: Reconstructor, photo: np.ndarray, face: FaceBox |
 
 def neutral_from_photo(
     path: str | Path,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | LoadedEncoder | None = None,
     *,
     face_model: str | Path | None = None,
     face: FaceBox | np.ndarray | None = None,

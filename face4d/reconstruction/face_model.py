@@ -75,7 +75,7 @@ def load_face_model(
         model, embedding, folder = demo_flame_model(), _demo_embedding(), None
     else:
         if not Path(source).exists():
-            expected = "a face model: demo, or a folder with FLAME (https://flame.is.tue.mpg.de, after registration)"
+            expected = "a face model: demo, or a folder with FLAME (https://flame.is.tue.mpg.de, after registration; --flame DIR names it)"
             raise InputError(source, expected, "nothing of that name")
         file = find_model(source)
         model, embedding, folder = load_flame_model(file), load_flame_embedding(file.parent), file.parent
