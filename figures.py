@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
     from face4d.runtime.progress import track
+    from face4d.runtime.words import counted
 
     from face4d.evaluation.run_records import read_imported, read_runs
     from face4d.evaluation.scored import find_scored, truth_files
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders = args.landmarks or [DATASETS[name].landmarks for name in ([args.dataset] if args.dataset else DATASETS)]
     figures = FigureSet(output, records, [(one, truth_files(one, folders)) for one in scored], args.only or FAMILIES, args.every_subject)
     if args.dry_run:
-        print(f"would write figures of {len(records)} runs and {len(scored)} scorings to {output}")
+        print(f"would write figures of {counted(len(records), 'run')} and {counted(len(scored), 'scoring')} to {output}")
         return
     steps = list(figures.steps())
     with track("figures", steps, unit="step", quiet=args.quiet) as bar:

@@ -210,6 +210,7 @@ def write_all(args: Namespace, items) -> list[Path]:
         items: (folder, label, subject, neutral landmarks, displacement, ground truth or None, dense face or None).
     """
     from face4d.runtime.progress import track
+    from face4d.runtime.words import counted
 
     from face4d.generation.sample import write_sequence
     from face4d.view.landmark_view import landmark_gif
@@ -218,7 +219,7 @@ def write_all(args: Namespace, items) -> list[Path]:
     for place in places:
         cli.refuse_overwrite(place, args.overwrite)
     if args.dry_run:
-        print(f"would write {len(items)} sequences to {args.output}")
+        print(f"would write {counted(len(items), 'sequence')} to {args.output}")
         return []
     for folder, label, subject, neutral, moved, reference, face in track("generating", items, unit="sequence", quiet=args.quiet):
         vertices = face and face.move(moved)

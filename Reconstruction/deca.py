@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.reconstruction.deca import Reconstructor
     from face4d.reconstruction.results import ResultWriter
     from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.words import counted
 
     limit_threads(args.threads, small=False)
     jobs = planned(args)
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.refuse_overwrite(args.output / name, args.overwrite)
     reconstructor = Reconstructor.load(args.checkpoint, args.flame, resolve_device(args.device))
     if args.dry_run:
-        print(f"would write {len(jobs)} faces to {args.output}, with {reconstructor.encoder.path} and face model {reconstructor.face.source}")
+        print(f"would write {counted(len(jobs), 'face')} to {args.output}, with {reconstructor.encoder.path} and face model {reconstructor.face.source}")
         return
     writer = ResultWriter(args.output, reconstructor, args.texture_size)
     run = reconstruct_video if args.video else reconstruct_photos
@@ -70,6 +71,7 @@ def planned(args: Namespace) -> list[tuple[Path, str]]:
 
 def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Path]:
     from face4d.runtime.progress import track
+    from face4d.runtime.words import counted, share
 
     from face4d.errors import InputError
     from face4d.reconstruction.deca import reconstruct
@@ -91,12 +93,12 @@ def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Pat
         folders.append(writer.write(name, found, meshes=args.meshes))
         if truth is not None:
             errors.append(landmark_nme(found.landmarks, truth))
-            bar.write(f"{path}: NME {errors[-1]:.2%} of the outer eye distance")
+            bar.write(f"{path}: NME {share(errors[-1])} of the outer eye distance")
     for line in skipped:
         print(f"left out: {line}")
     if errors:
         mean, median = sum(errors) / len(errors), sorted(errors)[len(errors) // 2]
-        print(f"NME of {len(errors)} photos: mean {mean:.2%}, median {median:.2%} of the outer eye distance")
+        print(f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, median {share(median)} of the outer eye distance")
     if not folders:
         raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
     return folders

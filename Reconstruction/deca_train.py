@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.reconstruction.encoder_config import EncoderConfig
     from face4d.reconstruction.face_model import load_face_model
     from face4d.runtime.device import describe, keep_freed_memory, limit_threads, resolve_device
+    from face4d.runtime.words import compared
 
     keep_freed_memory()
     config = EncoderConfig().with_flags(vars(args))
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores = train(face, config, run)
     print(
         f"{scores['faces']} held-out renders, vertices after scaled rigid alignment: neutral face {scores['neutral_mm']:.2f} mm "
-        f"(mean face {scores['mean_face_mm']:.2f}, {scores['times_better']:.1f} times better), with expression {scores['expressive_mm']:.2f} mm "
+        f"(mean face {scores['mean_face_mm']:.2f}, {compared(scores['neutral_mm'], scores['mean_face_mm'])}), with expression {scores['expressive_mm']:.2f} mm "
         f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; "
         f"{scores['seconds']:.0f} s"
     )

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
     from face4d.runtime.progress import track
+    from face4d.runtime.words import counted, share
 
     from face4d.errors import InputError
     from face4d.reconstruction.inputs import FaceFinder, name_results, photo_paths
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.refuse_overwrite(args.output / name, args.overwrite)
     loaded = load_volume_network(args.checkpoint, device=resolve_device(args.device))
     if args.dry_run:
-        print(f"would write {len(jobs)} heads to {args.output}, with {loaded.path}")
+        print(f"would write {counted(len(jobs), 'head')} to {args.output}, with {loaded.path}")
         return
     finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
     bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
@@ -70,12 +71,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if truth is not None and truth.shape[1] == 3:
             errors.append(found.nme(landmarks_away(finder.file(path), truth)))
             if not args.quiet:
-                bar.write(f"{path}: NME {errors[-1]:.2%} of the outer eye distance")
+                bar.write(f"{path}: NME {share(errors[-1])} of the outer eye distance")
     for line in skipped:
         print(f"left out {line}")
     if errors:
         mean, median = sum(errors) / len(errors), sorted(errors)[len(errors) // 2]
-        print(f"NME of {len(errors)} photos: mean {mean:.2%}, median {median:.2%} of the outer eye distance")
+        print(f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, median {share(median)} of the outer eye distance")
     if not folders:
         raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
     cli.report_written(folders)

@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.reconstruction.volume_set import open_volume_set, write_rendered_set
     from face4d.reconstruction.vrn_train import train
     from face4d.runtime.device import describe, keep_freed_memory, limit_threads, resolve_device
+    from face4d.runtime.words import compared, share
 
     keep_freed_memory()
     config = VolumeConfig().with_flags(vars(args))
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores = train(data, config, run)
     print(
         f"{scores['test_samples']} test samples: IoU {scores['iou']:.3f} (mean volume {scores['mean_volume_iou']:.3f}; 1 - IoU "
-        f"{scores['iou_times_better']:.1f} times smaller), NME {scores['nme']:.2%} (mean volume {scores['mean_volume_nme']:.2%}); "
+        f"{compared(1 - scores['iou'], 1 - scores['mean_volume_iou'])}), NME {share(scores['nme'])} (mean volume {share(scores['mean_volume_nme'])}); "
         f"{scores['seconds']:.0f} s"
     )
     flags.report_runs(before)

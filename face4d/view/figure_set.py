@@ -18,6 +18,7 @@ from face4d.evaluation.run_records import OURS, RunRecord
 from face4d.evaluation.scored import Key, Scored
 from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS
 from face4d.evaluation.tables import Column, Row, filled, html_table, write_table
+from face4d.runtime.words import counted
 from face4d.view import curves, score_plots
 from face4d.view.gallery import Tile, write_contact_sheet
 from face4d.view.plots import confusion_matrix_figure, save_figure
@@ -231,8 +232,8 @@ class FigureSet:
     def _report(self) -> None:
         own = sum(record.origin == OURS for record in self.records)
         others = len(self.records) - own
-        introduction = f"{len(self.scored)} scored sets of generated sequences, {own} training runs"
-        introduction += f", {others} runs of others." if others else "."
+        introduction = f"{counted(len(self.scored), 'scored set')} of generated sequences, {counted(own, 'training run')}"
+        introduction += f", {counted(others, 'run')} of others." if others else "."
         path = self.output / "report.html"
         write_page(path, "Generated facial expressions", introduction, self.sections)
         self.written.append(path)
