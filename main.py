@@ -24,10 +24,14 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from face4d.datasets import flags
 from face4d.errors import InputError
 from face4d.runtime import cli
+
+if TYPE_CHECKING:
+    from face4d.runtime.config import Config
 
 NETWORKS = {"lstm": ("coefficients", "thesis"), "motion3dgan": ("coefficients", "convolution")}
 
@@ -43,31 +47,40 @@ def build_parser() -> ArgumentParser:
         choices=sorted({name for names in NETWORKS.values() for name in names}),
         help="lstm feeds back coefficients or coordinates (thesis), motion3dgan makes coefficients or maps (convolution)",
     )
-    training.add_argument("--loss", choices=("l1", "l2"), help="default: l2; thesis: l1")
-    training.add_argument("--hidden-size", type=cli.positive_int, metavar="H", help="default: 128, motion3dgan: 256; thesis: 512 (grid 128 to 2048)")
-    training.add_argument("--components", type=cli.positive_int, metavar="K", help="principal coefficients; default: 16, motion3dgan: 64")
-    training.add_argument("--start-frames", choices=("first", "every"), help="generate from frame 0, or one step from each frame; thesis: every")
-    training.add_argument("--warps", type=int, metavar="M", help="time warps per sequence, 0 = none; default: 8, motion3dgan: 20; others: 0")
+    training.add_argument("--loss", choices=("l1", "l2"), help="distance to the real motion")
+    training.add_argument("--hidden-size", type=cli.positive_int, metavar="H", help="width of the network; in the thesis' grid 128 to 2048")
+    training.add_argument("--components", type=cli.positive_int, metavar="K", help="principal coefficients")
+    training.add_argument("--start-frames", choices=("first", "every"), help="generate from frame 0, or one step from each frame")
+    training.add_argument("--warps", type=int, metavar="M", help="time warps per sequence, 0 = none")
     add_motion3dgan_flags(parser)
     flags.add_training_flags(training)
     flags.add_output_flags(parser, run="<dataset>_<preset>_<loss>_<lr>_<hidden size>")
+    flags.tell_defaults(parser, all_presets())
     return parser
+
+
+def all_presets() -> dict[str, Config]:
+    """The presets of both models by the flag that picks them, for the help."""
+    from face4d.generation import config as lstm
+    from face4d.generation.motion3dgan import config as motion3dgan
+
+    return {**lstm.PRESETS, "motion3dgan": motion3dgan.PRESETS["default"], "published": motion3dgan.PRESETS["published"]}
 
 
 def add_motion3dgan_flags(parser: ArgumentParser) -> None:
     """Add the flags of ``--model motion3dgan`` alone."""
     group = parser.add_argument_group("motion3dgan", "every flag defaults to the preset's value")
-    group.add_argument("--width", type=cli.positive_float, metavar="X", help="factor on the channels of convolutions; published: 1")
-    group.add_argument("--noise-size", type=cli.positive_int, metavar="Z", help="random numbers per motion; default: 8; published: 128")
-    group.add_argument("--points", type=cli.positive_int, metavar="N", help="velocities per motion; default: 30")
-    group.add_argument("--parameter", choices=("time", "arc-length"), help="what the points are equally spaced in; published: arc-length")
-    group.add_argument("--critic-steps", type=cli.positive_int, metavar="N", help="per generator step; default: 2; published: 4")
-    group.add_argument("--critic-norm", choices=("layer", "batch", "none"), help="default: layer; published: batch")
-    group.add_argument("--penalty", type=float, metavar="X", help="weight of the gradient penalty; default: 10")
-    group.add_argument("--tangent-weight", type=float, metavar="X", help="of the L1 distance to a real motion; default: 0; published: 10")
-    group.add_argument("--geodesic-weight", type=float, metavar="X", help="of the angle to a real motion; default: 0; published: 10")
-    group.add_argument("--averaging", type=float, metavar="X", help="decay of averaged weights, 0 = none; default: 0.999; published: 0")
-    group.add_argument("--steps-per-epoch", type=cli.positive_int, metavar="N", help="generator steps that count as an epoch; default: 100")
+    group.add_argument("--width", type=cli.positive_float, metavar="X", help="factor on the channels of convolutions")
+    group.add_argument("--noise-size", type=cli.positive_int, metavar="Z", help="random numbers per motion")
+    group.add_argument("--points", type=cli.positive_int, metavar="N", help="velocities per motion")
+    group.add_argument("--parameter", choices=("time", "arc-length"), help="what the points are equally spaced in")
+    group.add_argument("--critic-steps", type=cli.positive_int, metavar="N", help="per generator step")
+    group.add_argument("--critic-norm", choices=("layer", "batch", "none"), help="how the critic normalises")
+    group.add_argument("--penalty", type=float, metavar="X", help="weight of the gradient penalty")
+    group.add_argument("--tangent-weight", type=float, metavar="X", help="of the L1 distance to a real motion")
+    group.add_argument("--geodesic-weight", type=float, metavar="X", help="of the angle to a real motion")
+    group.add_argument("--averaging", type=float, metavar="X", help="decay of averaged weights, 0 = none")
+    group.add_argument("--steps-per-epoch", type=cli.positive_int, metavar="N", help="generator steps that count as an epoch")
 
 
 def require_own_flags(args: Namespace, presets: Mapping[str, object]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.datasets import flags
+from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.runtime import cli
 
 PREVIEWED, PREVIEW_SIZE = 8, 160  # faces; pixels a side of each picture
@@ -26,52 +27,41 @@ def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     data = parser.add_argument_group("faces")
     data.add_argument("--flame", default="demo", metavar="DIR", help="face model: demo, or a folder such as models/flame")
-    data.add_argument("--faces", type=cli.positive_int, metavar="N", help="rendered for training (default: {faces})")
-    data.add_argument("--held-out", type=cli.positive_int, metavar="N", help="rendered for the scores (default: {held_out})")
-    data.add_argument("--image-size", type=cli.positive_int, metavar="PIXELS", help="side of what the encoder sees (default: {image_size})")
+    data.add_argument("--faces", type=cli.positive_int, metavar="N", help="rendered for training")
+    data.add_argument("--held-out", type=cli.positive_int, metavar="N", help="rendered for the scores")
+    data.add_argument("--image-size", type=cli.positive_int, metavar="PIXELS", help="side of what the encoder sees")
     network = parser.add_argument_group("network")
-    network.add_argument("--backbone", choices=BACKBONES, help="resnet50 is DECA's (default: {backbone})")
-    network.add_argument("--hidden", type=cli.positive_int, metavar="H", help="numbers between the last two layers (default: {hidden})")
+    network.add_argument("--backbone", choices=BACKBONES, help="resnet50 is DECA's")
+    network.add_argument("--hidden", type=cli.positive_int, metavar="H", help="numbers between the last two layers")
     training = parser.add_argument_group("training")
-    training.add_argument("--lr", type=cli.positive_float, help="peak of the one-cycle schedule of AdamW (default: {lr:g})")
-    training.add_argument("--epochs", type=cli.positive_int, help="passes over the faces (default: {epochs})")
-    training.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="faces per step (default: {batch_size})")
+    training.add_argument("--lr", type=cli.positive_float, help="peak of the one-cycle schedule of AdamW")
+    training.add_argument("--epochs", type=cli.positive_int, help="passes over the faces")
+    training.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="faces per step")
     training.add_argument(
         "--precision",
         choices=("fp32", "tf32", "bf16"),
-        help="of the network's products; bf16 doubles the speed of CPUs with AMX (default: {precision})",
+        help="of the network's products; bf16 doubles the speed of CPUs with AMX",
     )
     for loss in ("code", "vertices", "landmarks", "points", "light", "photometric"):
-        training.add_argument(f"--weight-{loss}", type=float, metavar="X", help=f"weight of the loss on {loss} (default: {{weight_{loss}:g}})")
+        training.add_argument(f"--weight-{loss}", type=float, metavar="X", help=f"weight of the loss on {loss}")
     training.add_argument(
         "--disguised",
         type=float,
         metavar="SHARE",
-        help="of the pictures get other colours, shadows, things in front, in the first 60 %% of the steps (default: {disguised:g})",
+        help="of the pictures get other colours, shadows, things in front, in the first 60 %% of the steps",
     )
     training.add_argument(
-        "--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted (default: {photometric_faces})"
+        "--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted"
     )
     flags.add_output_flags(parser, run="deca_<face model>", checkpoint_seconds=60.0, grid=False)
-    tell_defaults(parser)
+    flags.tell_defaults(parser, {"default": EncoderConfig()})
     return parser
-
-
-def tell_defaults(parser: ArgumentParser) -> None:
-    """Fill the defaults of the configuration into the help texts."""
-    from face4d.reconstruction.encoder_config import EncoderConfig
-
-    defaults = EncoderConfig().as_dict()
-    for action in parser._actions:
-        if action.help and "default: {" in action.help:
-            action.help = action.help.format_map(defaults)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
     from face4d.reconstruction.deca_train import train
-    from face4d.reconstruction.encoder_config import EncoderConfig
     from face4d.reconstruction.face_model import load_face_model
     from face4d.runtime.device import describe, keep_freed_memory, limit_threads, resolve_device
     from face4d.runtime.words import compared

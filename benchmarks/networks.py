@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy, one_hot
 
 import data
 from face4d.classification.model import ExpressionClassifier
-from face4d.generation.config import PRESETS, build_network
+from face4d.generation.config import PRESETS
+from face4d.generation.lstm import build_network
 from face4d.generation.lstm import ThesisGenerator
 from face4d.generation.sample import Generator
 from face4d.generation.train import loss_from, make_loss

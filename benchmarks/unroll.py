@@ -44,7 +44,8 @@ def main(args: argparse.Namespace) -> None:
     import torch
     from torch.nn import functional
 
-    from face4d.generation.config import PRESETS, build_network
+    from face4d.generation.config import PRESETS
+    from face4d.generation.lstm import build_network
     from face4d.generation.train import make_loss, make_step, start_frames
     from face4d.runtime.device import describe, keep_freed_memory
     from face4d.runtime.distributed import WHOLE

@@ -7,6 +7,7 @@ import ast
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -177,6 +178,29 @@ def test_commands_of_run_sh_are_accepted():
     lines = "\n".join(f"    {line.strip()}" for line in text.splitlines() if line.strip().startswith("py "))
     assert lines.count("main.py --dataset") >= 3
     assert complaints_about(lines.replace('--dataset "$1"', "--dataset coma")) == []
+
+
+def test_help_loads_nothing_heavy_and_tells_the_presets_values():
+    code = """
+import contextlib, io, runpy, sys
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as told:
+        runpy.run_path(script, run_name="__main__")
+    print(script, told.getvalue(), [name for name in ("torch", "matplotlib", "scipy", "trimesh") if name in sys.modules])
+"""
+    programs = [path for path in SCRIPTS if path.parent.name not in ("benchmarks", "git_readme_img")]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, programs)], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    told = " ".join(done.stdout.split())
+    assert told.count("[]") == len(programs), re.findall(r"\[['a-z, ]+\]$", done.stdout, flags=re.MULTILINE)
+    for text in (
+        "(default: 128; thesis: 512; motion3dgan: 256; published: 1024)",
+        "(default: l2; thesis: l1)",
+        "(default: 60; thesis: 2000)",
+        "mixtures (default: yes; thesis: no)",
+        "landmarks (default: 1)",
+    ):
+        assert text in told, text
 
 
 def test_a_wrong_command_is_found():

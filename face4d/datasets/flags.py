@@ -81,6 +81,22 @@ def add_preset_flags(group: argparse._ArgumentGroup, *, thesis: str, others: Seq
     )
 
 
+def tell_defaults(parser: ArgumentParser, presets: Mapping[str, Config]) -> None:
+    """End the help of every flag that a preset decides with what it decides: the first preset's value, and those of others that differ."""
+    for action in parser._actions:
+        told = {name: _told(getattr(preset, action.dest)) for name, preset in presets.items() if hasattr(preset, action.dest)}
+        if told and action.default is None:
+            first = next(iter(told.values()))
+            differing = [f"{name}: {value}" for name, value in list(told.items())[1:] if value != first]
+            action.help = f"{action.help} ({'; '.join([f'default: {first}', *differing])})"
+
+
+def _told(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def add_training_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of :class:`face4d.runtime.config.TrainingConfig`; their defaults are the preset's."""
     group.add_argument("--lr", type=cli.positive_float, help="learning rate of Adam; peak of a one-cycle schedule")
@@ -91,11 +107,11 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--select",
         choices=("last", "validation", "test"),
-        help="weights kept, and in a grid (default there: validation) the run chosen; test = best on the test set, as in the thesis",
+        help="weights kept, and in a grid (there: validation, if not told) the run chosen; test = best on the test set, as in the thesis",
     )
     group.add_argument("--validate-every", type=cli.positive_int, metavar="EPOCHS", help="epochs between validations")
     group.add_argument(
-        "--precision", choices=("fp32", "tf32", "bf16"), help="of the products in training; tf32: on GPUs. Default: fp32; docs/performance.md"
+        "--precision", choices=("fp32", "tf32", "bf16"), help="of the products in training; tf32: on GPUs; docs/performance.md"
     )
     group.add_argument("--patience", type=int, metavar="N", help="stop after N validations without improvement, 0 = never")
 

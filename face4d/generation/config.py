@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from face4d.errors import InputError
-from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
 from face4d.runtime.config import TrainingConfig
 
 
@@ -66,10 +63,3 @@ PRESETS: dict[str, GeneratorConfig] = {
 # The author's forty runs: these twenty cells on each data set.
 _THESIS_GRID = {"loss": ("l1", "l2"), "lr": (1e-4, 1e-5), "hidden_size": (128, 256, 512, 1024, 2048)}
 THESIS_GRIDS = {"coma": _THESIS_GRID, "florence": _THESIS_GRID, "demo": _THESIS_GRID}
-
-
-def build_network(config: GeneratorConfig, num_labels: int, num_landmarks: int = 68) -> nn.Module:
-    """The network of a configuration, with fresh weights from torch's global generator."""
-    if config.network == "thesis":
-        return ThesisGenerator(num_labels, config.hidden_size, num_landmarks)
-    return CoefficientGenerator(num_labels, config.hidden_size, config.components, num_landmarks)

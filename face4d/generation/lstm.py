@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from face4d.generation.config import GeneratorConfig
 from face4d.generation.unroll import unroll
 
 
@@ -146,3 +147,10 @@ class CoefficientGenerator(nn.Module):
             self.fc_2.bias,
         )  # (B, T, K)
         return ((coefficients * self.scale) @ self.basis.T).unflatten(2, start.shape[1:])  # (B, T, L, 3)
+
+
+def build_network(config: GeneratorConfig, num_labels: int, num_landmarks: int = 68) -> nn.Module:
+    """The network of a configuration, with fresh weights from torch's global generator."""
+    if config.network == "thesis":
+        return ThesisGenerator(num_labels, config.hidden_size, num_landmarks)
+    return CoefficientGenerator(num_labels, config.hidden_size, config.components, num_landmarks)

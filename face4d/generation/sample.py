@@ -14,7 +14,8 @@ from torch import nn
 from face4d.constants import NUM_LANDMARKS, THESIS_SEED
 from face4d.datasets.layout import canonical_label, sequence_name
 from face4d.errors import InputError, nearest
-from face4d.generation.config import GeneratorConfig, build_network
+from face4d.generation.config import GeneratorConfig
+from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.model import Motion3DGAN
 from face4d.generation.train import CHECKPOINT_KIND

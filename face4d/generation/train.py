@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from face4d.constants import MM_PER_METRE
 from face4d.datasets.landmark_set import LandmarkSplit, tensors
 from face4d.generation.augment import apex_frames, warped_targets
-from face4d.generation.config import GeneratorConfig, build_network
+from face4d.generation.config import GeneratorConfig
+from face4d.generation.lstm import build_network
 from face4d.runtime import distributed
 from face4d.runtime.cuda_graphs import CudaGraphs, GraphedFunction
 from face4d.runtime.device import autocast, seed_everything

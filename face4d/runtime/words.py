@@ -29,7 +29,7 @@ def compared(own: float, other: float) -> str:
     >>> compared(1.0, 2.0), compared(2.0, 1.0), compared(1.0, 1.01)
     ('2.0 times better', '2.0 times worse', 'no better')
     """
-    if not (math.isfinite(own) and math.isfinite(other)) or max(own, other) < 1.05 * min(own, other):
+    if not (math.isfinite(own) and math.isfinite(other)) or max(own, other) <= 1.05 * min(own, other):
         return "no better"
     better, small, large = own < other, min(own, other), max(own, other)
     return f"{f'{large / small:.1f} times ' if small > 0 else 'far '}{'better' if better else 'worse'}"
