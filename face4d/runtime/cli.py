@@ -119,7 +119,7 @@ def add_run_flags(target: argparse.ArgumentParser, *names: str, seed: int = 27) 
             "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA when there is one"
         ),
         "threads": lambda: group.add_argument(
-            "--threads", type=positive_int, metavar="N", help="CPU threads of torch (default: 1 for small networks, else all cores)"
+            "--threads", type=positive_int, metavar="N", help="CPU threads (default: 1 for small networks, else all cores)"
         ),
         "workers": lambda: group.add_argument(
             "--workers", type=positive_int, metavar="N", help="parallel processes on this machine (default: one per core)"

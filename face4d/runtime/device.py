@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import random
 from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from face4d.errors import InputError
 from face4d.runtime.config import TrainingConfig
@@ -42,13 +44,28 @@ def seed_everything(seed: int) -> torch.Generator:
 
 
 def limit_threads(threads: int | None, *, small: bool) -> None:
-    """Set torch's CPU threads: as asked, else one where the work is ``small``.
+    """Set the CPU threads: as asked, those of numpy's and scipy's BLAS too; else torch's to one where the work is ``small``.
 
     Steps of tens of microseconds gain nothing from a second thread, and where other programs use the cores, waiting for one costs
     several times the step.
     """
     if threads is not None or small:
         torch.set_num_threads(threads or 1)
+    if threads is not None:
+        threadpool_limits(threads)  # of the libraries that are loaded, the environment of those that will be
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16 numbers; elsewhere each is converted first. True where it is not known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            words = set(file.read().split())
+    except OSError:
+        return True
+    return not words or bool(words & {"amx_bf16", "avx512_bf16", "bf16"})
 
 
 def autocast(config: TrainingConfig, device: torch.device) -> AbstractContextManager[None]:

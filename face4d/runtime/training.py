@@ -18,7 +18,7 @@ from face4d.errors import InputError
 from face4d.runtime import distributed
 from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
 from face4d.runtime.config import TrainingConfig
-from face4d.runtime.device import describe
+from face4d.runtime.device import describe, multiplies_bf16
 from face4d.runtime.interrupt import deferred_interrupt
 from face4d.runtime.progress import track
 from face4d.runtime.run_folder import RunFolder
@@ -135,6 +135,8 @@ def run_epochs(
     quiet = run.quiet or not is_main
     for key in ("config", "data_digest"):
         distributed.require_equal(folder.path, key, identity[key])
+    if config.precision == "bf16" and is_main and not multiplies_bf16(run.device):
+        log.warning("note: --precision bf16: %s has no instructions for it (AMX, AVX512-BF16), so fp32 will be faster", describe(run.device))
     distributed.broadcast_weights(model)
 
     def load_state() -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
