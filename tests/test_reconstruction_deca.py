@@ -1,8 +1,11 @@
 """Encoder files, faces of photos, the files written for them, videos and the data set for GAN inversion."""
 
 import json
+import logging
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +184,9 @@ def test_faces_are_found_by_box_or_landmarks(tmp_path):
     np.testing.assert_array_equal(found, points)
     assert landmark_nme(points + [3.0, 4.0, 9.0], truth) == pytest.approx(5 / np.linalg.norm(points[36] - points[45]))
     assert FaceFinder((1, 2, 3, 4)).find(photo, "a.jpg") == (FaceBox(1, 2, 3, 4), None)
+    np.save(tmp_path / "c.npy", points)
+    (tmp_path / "c.npy").rename(tmp_path / "c.NPY")
+    assert FaceFinder(None, tmp_path).file(Path("c.jpg")) == tmp_path / "c.NPY"
     with pytest.raises(InputError, match="its landmarks, b with .npy, .mat"):
         FaceFinder(None, tmp_path).find(photo, "b.jpg")
     for box in ((90, 0, 95, 5), (5, 0, 5, 9), (0, 9, 9, np.nan)):
@@ -195,14 +201,25 @@ def test_faces_are_found_by_box_or_landmarks(tmp_path):
         FaceFinder((1, 2, 3, 4), tmp_path)
 
 
-def test_photos_are_listed_and_named(tmp_path):
-    for name in ("b.JPG", "a.png", "note.txt"):
+def test_photos_are_listed_and_named(tmp_path, caplog):
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name in ("b.JPG", "a.png", "c.gif", "d.avif", "e.jp2", "._b.JPG", ".hidden.png", "f.HEIC", "note.txt", "a.NPY", "b.pts", "g.npy"):
         (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in photo_paths([tmp_path])] == ["a.png", "b.JPG"]
+    with caplog.at_level(logging.WARNING):
+        assert [path.name for path in photo_paths([tmp_path])] == ["a.png", "b.JPG", "c.gif", "d.avif", "e.jp2"]
+    assert "1 passed over, no photo that can be read here (convert it to JPEG first" in caplog.text and "f.HEIC" in caplog.text
+    assert "3 passed over, no photos" in caplog.text and "g.npy, note.txt, pipe.jpg" in caplog.text and "._b" not in caplog.text
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "a.heic").touch()
+    with pytest.raises(InputError, match="found 1 HEIC pictures .convert it to JPEG"):
+        photo_paths([tmp_path / "phone"])
     with pytest.raises(InputError, match="nothing of that name"):
         photo_paths([tmp_path / "no.jpg"])
     with pytest.raises(InputError, match="names differ"):
         name_results([tmp_path / "a.png", tmp_path / "other" / "a.jpg"])
+    with pytest.raises(InputError, match="a name before the suffix"):
+        name_results([tmp_path / "..jpg"])
 
 
 def test_neutral_from_photo(true_face, checkpoint, tmp_path, face):

@@ -1,6 +1,9 @@
 """Photos of all kinds of files, and crops against the published ones."""
 
+import logging
+import os
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -8,8 +11,10 @@ import pytest
 from PIL import Image
 
 from face4d.errors import InputError
-from face4d.reconstruction import photo
 from face4d.reconstruction.photo import Crop, FaceBox, crop_face, deca_crop, read_photo, vrn_crop
+from face4d.runtime import picture_files
+from face4d.runtime.picture_files import FORMATS
+from tests.conftest import SHARED
 
 # the published crops: left, top, right, bottom, how it is known, scale and shift
 CROPS = (
@@ -23,7 +28,7 @@ CROPS = (
 def stripes():
     """The picture of the published crops, (300, 280, 3)."""
     y, x = np.mgrid[:300, :280]
-    channels = 0.5 + 0.5 * np.sin(x / 7 + y / 11), 0.5 + 0.5 * np.cos(x / 5 - y / 13), ((x // 10 + y // 10) % 2).astype(float)
+    channels = (0.5 + 0.5 * np.sin(x / 7 + y / 11), 0.5 + 0.5 * np.cos(x / 5 - y / 13), ((x // 10 + y // 10) % 2).astype(float))
     return np.round(255 * np.stack(channels, axis=-1)) / 255
 
 
@@ -176,7 +181,14 @@ def test_damaged_missing_and_other_files(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.png").touch()
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "float.tiff")
-    wrong = {"cut.jpg": "damaged", "text.png": "no picture", "empty.png": "no picture", "none.png": "no such file", "": "a folder", "float.tiff": "floating"}
+    wrong = {
+        "cut.jpg": "damaged",
+        "text.png": "no picture",
+        "empty.png": "no picture",
+        "none.png": "no such file",
+        "": "a folder",
+        "float.tiff": "floating",
+    }
     for name, found in wrong.items():
         with pytest.raises(InputError, match=found):
             read_photo(tmp_path / name)
@@ -190,6 +202,149 @@ def test_huge_photos_are_refused_before_they_are_read(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=f"at most 64 megapixels, found {found}"):
             read_photo(tmp_path / "huge.png")
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    monkeypatch.setattr(photo, "MAX_PIXELS", 5)
+    monkeypatch.setattr(picture_files, "MAX_PIXELS", 5)
     with pytest.raises(InputError, match="3 x 2 pixels"):
         read_photo(tmp_path / "a.png")
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill showpage\n%%EOF\n"
+
+
+def test_no_decoder_that_runs_programs_or_that_nobody_photographs_in(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    def reached(*_, **__):
+        raise AssertionError("the file reached Ghostscript")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", reached)
+    monkeypatch.setattr(EpsImagePlugin.EpsImageFile, "_open", reached)
+    colours = Image.fromarray(PIXELS)
+    (tmp_path / "run.jpg").write_bytes(POSTSCRIPT)
+    for kind in ("EPS", "PCX", "TGA", "PPM", "ICO", "ICNS", "DDS", "SGI", "MSP", "XBM", "QOI", "PDF"):
+        image = colours.convert("1") if kind in ("MSP", "XBM") else colours.resize((16, 16))
+        image.save(tmp_path / f"{kind}.jpg", kind)
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(InputError, match="no picture of these formats: JPEG, PNG"):
+            read_photo(path)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_formats_of_photos_are_read_whatever_their_name(tmp_path, kind):
+    smooth = np.linspace(40, 200, 16 * 16 * 3).reshape(16, 16, 3).astype(np.uint8)
+    Image.fromarray(smooth).save(
+        tmp_path / "a.jpg", kind, **({} if kind in ("PNG", "BMP", "TIFF", "GIF") else {"quality": 95} if kind != "JPEG2000" else {})
+    )
+    np.testing.assert_allclose(read_photo(tmp_path / "a.jpg"), smooth / 255, atol=0.06)
+
+
+def _png(bits, colour, size, rows, chunks=b""):
+    """A PNG of rows of bytes, each with its filter byte; ``colour`` as in its header."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunks + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+
+
+def _chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def test_a_transparent_photo_takes_little_more_than_its_result(tmp_path):
+    side = 1500
+    palette = _chunk(b"PLTE", bytes(range(6))) + _chunk(b"tRNS", b"\x80\xff")
+    (tmp_path / "small.png").write_bytes(_png(1, 3, (side, side), bytes((side + 7) // 8 + 1) * side, palette))
+    assert (tmp_path / "small.png").stat().st_size < 2000
+    tracemalloc.start()
+    found = read_photo(tmp_path / "small.png")
+    peak = tracemalloc.get_traced_memory()[1]  # of what numpy allocates; Pillow has a byte, and four of a band, per pixel
+    tracemalloc.stop()
+    np.testing.assert_allclose(found[0, 0], (np.array([0, 1, 2]) * 128 + 255 * 127) / 255**2, atol=1e-6)
+    assert found.dtype == np.float32 and peak < 1.7 * found.nbytes + 40e6
+
+
+def test_bombs_of_other_kinds(tmp_path):
+    text = zlib.compress(bytes(20_000_000), 9)
+    for name, start in ((b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")):
+        (tmp_path / "text.png").write_bytes(_png(8, 2, (1, 1), bytes(4), _chunk(name, start + text)))
+        try:
+            assert read_photo(tmp_path / "text.png").shape == (1, 1, 3)
+        except InputError:
+            pass
+    Image.new("RGB", (2000, 2000)).save(tmp_path / "scans.jpg", progressive=True)
+    content = (tmp_path / "scans.jpg").read_bytes()
+    scan = content.rindex(b"\xff\xda")
+    (tmp_path / "scans.jpg").write_bytes(content[:-2] + content[scan:-2] * 600 + content[-2:])
+    with pytest.raises(InputError, match="scans of 2000 x 2000 pixels"):
+        read_photo(tmp_path / "scans.jpg")
+    tile = zlib.compress(bytes(100))
+    entries = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 65520, 323: 65520, 324: 8, 325: len(tile)}
+    (tmp_path / "tiles.tif").write_bytes(b"II*\0" + struct.pack("<I", 8 + len(tile)) + tile + _directory(entries))
+    with pytest.raises(InputError, match="tiles of 65520 x 65520"):
+        read_photo(tmp_path / "tiles.tif")
+
+
+def _directory(entries, kind=4):
+    """A TIFF directory of integers, or of two where ``kind`` is a rational's (its place stands in the entry)."""
+    rows = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, value in entries.items())
+    return struct.pack("<H", len(entries)) + rows + bytes(4)
+
+
+def test_orientation_that_is_none(tmp_path, caplog):
+    start = b"Exif\0\0II*\0\x08\0\0\0"
+    rational = start + _directory({274: 26}, kind=5) + struct.pack("<II", 6, 1)
+    others = [start + _directory({274: value}) for value in (0, 9, 2**32 - 1)]
+    for exif in (rational, *others, start + _directory({274: 26}, kind=12) + struct.pack("<d", 6.5), start + _directory({274: 6}, kind=2)):
+        for name in ("a.png", "a.jpg", "a.webp"):
+            Image.fromarray(PIXELS).save(tmp_path / name, exif=exif)
+            assert read_photo(tmp_path / name).shape == (2, 3, 3)
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=b"Exif\0\0XX*\xff\xff\xff\xff")
+    assert read_photo(tmp_path / "a.png").shape == (2, 3, 3) and "metadata that cannot be read" in caplog.text
+
+
+def test_twelve_bits_stored_in_sixteen(tmp_path, caplog):
+    values = np.array([[0, 1000, 2000], [3000, 4000, 4095]], np.uint16)
+    expected = (values / 4095)[..., None].repeat(3, axis=2)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_allclose(read_photo(tmp_path / "a.png"), expected, atol=1e-6)
+    assert "no value above 4095 of 65535: taken as 12 bits" in caplog.text
+    caplog.clear()
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    for bits, whole in ((12, 4095), (14, 16383), (16, 65535), (10, 4095)):  # 10 cannot be: the values do not fit
+        (tmp_path / "a.png").write_bytes(_png(16, 0, (3, 2), rows, _chunk(b"sBIT", bytes([bits]))))
+        np.testing.assert_allclose(read_photo(tmp_path / "a.png"), (values / whole)[..., None].repeat(3, axis=2), atol=1e-6)
+    Image.fromarray(values * 16).save(tmp_path / "spread.png")
+    np.testing.assert_allclose(read_photo(tmp_path / "spread.png"), (values * 16 / 65535)[..., None].repeat(3, axis=2), atol=1e-6)
+    colours = values[..., None].repeat(3, axis=2)
+    for factor in (16, 1):
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours * factor)
+        (tmp_path / "colours.png").write_bytes(_png(16, 2, (3, 2), rows))
+        if factor == 16:
+            np.testing.assert_allclose(read_photo(tmp_path / "colours.png"), colours / 4095, atol=0.005)
+        else:
+            with pytest.raises(InputError, match="12 bits in 16"):
+                read_photo(tmp_path / "colours.png")
+
+
+def test_what_is_no_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "nothing.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+    for name, found in (("pipe.jpg", "a pipe"), ("nothing.jpg", "a link to nothing"), ("circle.jpg", "links in a circle")):
+        with pytest.raises(InputError, match=found):
+            read_photo(tmp_path / name)
+
+
+def test_heic_says_what_to_do(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(InputError, match="a HEIC picture; convert it to JPEG first"):
+        read_photo(tmp_path / "a.heic")
+
+
+@pytest.mark.skipif(not (SHARED / "cases" / "photo_eps").is_dir(), reason="needs the cases beside the checkout")
+def test_postscript_of_others():
+    for path in (SHARED / "cases" / "photo_eps").glob("*.jpg"):
+        with pytest.raises(InputError, match="no picture of these formats"):
+            read_photo(path)

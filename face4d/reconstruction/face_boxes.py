@@ -12,11 +12,14 @@ from scipy.io import loadmat
 from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
 from face4d.reconstruction.photo import FaceBox
+from face4d.runtime.files import read_bytes
 from face4d.runtime.safe_pickle import load_npy
 
 logger = logging.getLogger(__name__)
 
 MAT_LANDMARKS = "pt3d_68"  # AFLW2000-3D and 300W-LP, (3, 68)
+_LONGEST_TEXT = 1 << 20  # bytes of a landmark file in text
+_FARTHEST = 1e6  # pixels: no landmark of a photo lies beyond
 _INSTALL = 'python -m pip install "opencv-python-headless<5"'
 _DETECTION_SIDE = 640  # pixels: photos are shrunk to it, which a face worth reconstructing survives
 _SMALLEST_FACE = 0.08  # of the shorter side of the photo
@@ -55,6 +58,8 @@ def read_landmarks(path: str | Path) -> np.ndarray:
         raise InputError(path, expected, f"{points.dtype} {points.shape}")
     if not np.isfinite(points).all():
         raise InputError(path, expected, "NaN or infinity")
+    if (farthest := float(np.abs(points.astype(np.float64)).max())) > _FARTHEST:
+        raise InputError(path, expected, f"a coordinate of {farthest:g} pixels")
     return points.astype(np.float64)
 
 
@@ -72,7 +77,7 @@ def _read_mat(path: Path, expected: str) -> np.ndarray:
 
 def _read_text(path: Path, expected: str) -> np.ndarray:
     try:
-        lines = path.read_text(encoding="utf-8").replace(",", " ").replace(";", " ").splitlines()
+        lines = read_bytes(path, expected, _LONGEST_TEXT).decode("utf-8-sig").replace(",", " ").replace(";", " ").splitlines()
     except UnicodeDecodeError:
         raise InputError(path, expected, "a file that is not text") from None
     rows = [line.split() for line in lines]

@@ -11,13 +11,15 @@ from face4d.constants import OUTER_EYES
 from face4d.errors import InputError
 from face4d.reconstruction.face_boxes import find_face, opencv, read_landmarks
 from face4d.reconstruction.photo import FaceBox, check_inside
+from face4d.runtime.files import beside, has_suffix, is_hidden, matching, report_passed_over
+from face4d.runtime.picture_files import HEIC_ADVICE, HEIC_SUFFIXES, SUFFIXES
 
 LANDMARK_SUFFIXES = (".npy", ".mat", ".pts", ".txt")
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def photo_paths(given: Iterable[str | Path]) -> list[Path]:
-    """The photos given, and those in the folders given, in the order of their names.
+    """The photos given, and those in the folders given, in the order of their names. Other files of a folder but landmarks of its photos are
+    counted and named in the log.
 
     Raises:
         InputError: nothing of that name, or a folder without photos.
@@ -25,27 +27,40 @@ def photo_paths(given: Iterable[str | Path]) -> list[Path]:
     paths: list[Path] = []
     for path in map(Path, given):
         if path.is_dir():
-            inside = sorted(child for child in path.iterdir() if child.suffix.lower() in PHOTO_SUFFIXES and child.is_file())
-            if not inside:
-                raise InputError(path, f"a folder with photos ({', '.join(PHOTO_SUFFIXES)})", "none")
-            paths += inside
-        elif path.is_file():
+            paths += _photos_inside(path)
+        elif path.exists():  # what it is shows when it is read
             paths.append(path)
         else:
             raise InputError(path, "a photo, or a folder of photos", "nothing of that name")
     return paths
 
 
+def _photos_inside(folder: Path) -> list[Path]:
+    visible = sorted(child.name for child in folder.iterdir() if not is_hidden(child.name) and not child.is_dir())
+    photos = [name for name in matching(visible, SUFFIXES) if (folder / name).is_file()]
+    phones = matching(visible, HEIC_SUFFIXES)
+    expected = f"photos ({', '.join(SUFFIXES)})"
+    if not photos:
+        raise InputError(folder, f"a folder with {expected}", f"{len(phones)} HEIC pictures ({HEIC_ADVICE})" if phones else "none")
+    report_passed_over(folder, phones, f"photo that can be read here ({HEIC_ADVICE})")
+    stems = {Path(name).stem for name in photos}
+    others = set(visible) - set(photos) - set(phones)
+    report_passed_over(folder, (name for name in others if not (has_suffix(name, LANDMARK_SUFFIXES) and Path(name).stem in stems)), expected)
+    return [folder / name for name in photos]
+
+
 def name_results(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     """(path, name): the file's name without its suffix.
 
     Raises:
-        InputError: two files would have one name.
+        InputError: two files would have one name, or one a name that is a folder's (``...jpg``).
     """
     names: dict[str, Path] = {}
     for path in paths:
         if path.stem in names:
             raise InputError(path, "photos whose names differ before the suffix, since results are named so", f"{names[path.stem]} too")
+        if path.stem.strip(".") == "":
+            raise InputError(path, "a file with a name before the suffix, since results are named so", repr(path.stem))
         names[path.stem] = path
     return [(path, name) for name, path in names.items()]
 
@@ -95,10 +110,8 @@ class FaceFinder:
         """The landmark file of a photo; raises :class:`InputError` where there is none."""
         if not self.landmarks.is_dir():
             return self.landmarks
-        for suffix in LANDMARK_SUFFIXES:
-            file = self.landmarks / f"{photo.stem}{suffix}"
-            if file.is_file():
-                return file
+        if (file := beside(self.landmarks, photo.stem, LANDMARK_SUFFIXES)) is not None:
+            return file
         raise InputError(photo, f"its landmarks, {photo.stem} with {', '.join(LANDMARK_SUFFIXES)}, in {self.landmarks}", "none")
 
 

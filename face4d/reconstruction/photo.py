@@ -6,67 +6,92 @@ pixel). A crop is a scale and a shift, so its warp is separable: columns and row
 
 from __future__ import annotations
 
-import warnings
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from face4d.errors import InputError
+from face4d.runtime.picture_files import read_picture
 
-MAX_PIXELS = 64_000_000  # 0.8 GB as float32; a 50 megapixel photo passes
+log = logging.getLogger(__name__)
+
 DECA_SIZE, DECA_MARGIN = 224, 1.25
 VRN_SIZE, VRN_FACE = 192, 90.0  # pixels: the crop, and the geometric mean of the face box's sides in it
 LANDMARK_MARGIN = 1.1  # the box of 68 landmarks is smaller than the face
 _DETECTOR_DROP = 0.12  # a detector's box sits higher than the face, by this share of its side
-_WHOLE_RANGE = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535, "I": 65535}
+_TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
+_BAND = 1 << 20  # pixels made floating at a time
 _KINDS = ("box", "landmarks", "detector")
 
 
 def read_photo(path: str | Path) -> np.ndarray:
-    """Read a photo: turned upright by its EXIF entry, grey as three equal channels, transparency over white, 16 bits kept.
+    """Read a photo: turned upright by its EXIF entry, grey as three equal channels, transparency over white, 16 bits kept of grey ones.
+
+    Takes little more memory than the result and the picture at one byte per channel: at most 1.1 GB at ``MAX_PIXELS``.
 
     Returns:
         (H, W, 3) float32 RGB in 0..1.
 
     Raises:
-        InputError: no such file, no picture, a damaged one, or more than ``MAX_PIXELS`` pixels (found before they are read).
+        InputError: see :func:`~face4d.runtime.picture_files.read_picture`; also floating-point pixels, or colours of fewer than 16 bits
+            stored in 16.
     """
-    expected = "a photo (JPEG, PNG, TIFF, WebP, ...)"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sizes, which are checked here, and about odd metadata
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise InputError(path, f"a photo of at most {MAX_PIXELS // 10**6} megapixels", f"{image.width} x {image.height} pixels")
-                return _rgb(path, ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise InputError(path, expected, "no such file") from None
-    except IsADirectoryError:
-        raise InputError(path, expected, "a folder") from None
-    except UnidentifiedImageError:
-        raise InputError(path, expected, "no picture that can be read") from None
-    except Image.DecompressionBombError:
-        raise InputError(path, f"a photo of at most {MAX_PIXELS // 10**6} megapixels", "many more") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # all of them are how decoders report damaged files
-        if isinstance(error, (InputError, PermissionError)):
-            raise
-        raise InputError(path, expected, f"a damaged one ({error})") from None
-
-
-def _rgb(path: str | Path, image: Image.Image) -> np.ndarray:
-    if image.mode in _WHOLE_RANGE:  # 16-bit grey
-        grey = np.asarray(image).astype(np.float32) / _WHOLE_RANGE[image.mode]
-        return np.repeat(grey.clip(0, 1)[:, :, None], 3, axis=2)
+    image, bits, deep = read_picture(path, "a photo (JPEG, PNG, TIFF, WebP, ...)")
     if image.mode == "F":
         raise InputError(path, "a photo of 8 or 16 bits per channel", "floating-point pixels, whose range is not known")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        pixels = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
-        alpha = pixels[:, :, 3:]
-        return pixels[:, :, :3] * alpha + (1 - alpha)
-    return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    if image.mode.startswith("I"):
+        return _grey(path, np.asarray(image), bits)
+    if (
+        deep and image.mode in ("RGB", "RGBA") and all(high < 16 for _, high in image.getextrema()[:3])
+    ):  # of which Pillow has kept four bits, or fewer
+        raise InputError(path, "a photo whose colours use their range of 16 bits", "values below 4096 only (12 bits in 16?); save it with 8 bits")
+    mode = "RGBA" if image.mode in _TRANSPARENT or "transparency" in image.info else "RGB"
+    photo = np.empty((image.height, image.width, 3), np.float32)
+    rows = max(_BAND // image.width, 1)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        photo[top : top + rows] = _over_white(_as_rgb(path, band, mode))
+    return photo
+
+
+def _as_rgb(path: str | Path, image: Image.Image, mode: str) -> np.ndarray:
+    """(H, W, 3 or 4) uint8."""
+    try:
+        return np.asarray(image.convert(mode))
+    except ValueError as error:  # LAB, for one
+        raise InputError(path, "a photo in colours or grey", f"one that is neither ({error})") from None
+
+
+def _over_white(pixels: np.ndarray) -> np.ndarray:
+    """Bytes (H, W, 3), or with transparency (H, W, 4), as float32 (H, W, 3) in 0..1 before white."""
+    colours = pixels[:, :, :3].astype(np.float32) / 255
+    if pixels.shape[2] == 3:
+        return colours
+    alpha = pixels[:, :, 3:].astype(np.float32) / 255
+    return colours * alpha + (1 - alpha)
+
+
+def _grey(path: str | Path, values: np.ndarray, bits: int | None) -> np.ndarray:
+    """Grey integers (H, W) as float32 (H, W, 3) in 0..1.
+
+    Cameras of 10 and 12 bits are often stored in files of 16, whose whole range then is not used: a picture without a value above 4095 (6 % of
+    the range) is taken for one of those. ``bits``, where the file says it, is believed if the values fit: PNG's standard asks for values
+    spread over the whole range, which some writers do not heed.
+    """
+    highest = int(values.max())
+    if values.min() < 0 or highest > 65535:
+        raise InputError(path, "a photo of 8 or 16 bits per channel", f"values from {values.min()} to {highest}, whose range is not known")
+    if bits is None or highest >= 1 << bits:
+        bits = next(known for known in (10, 12, 16) if highest < 1 << known)
+        if bits < 16:
+            log.warning("note: %s: no value above %d of 65535: taken as %d bits stored in 16", path, highest, bits)
+    grey = values.astype(np.float32)
+    grey /= (1 << bits) - 1
+    return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 class FaceBox(NamedTuple):

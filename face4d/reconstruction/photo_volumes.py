@@ -17,6 +17,7 @@ from face4d.reconstruction.inputs import FaceFinder
 from face4d.reconstruction.photo import FaceBox, check_inside, read_photo, vrn_crop
 from face4d.reconstruction.volume_set import VolumeSample, make_sample
 from face4d.reconstruction.voxels import VRN_GRID, VolumeGrid
+from face4d.runtime.files import beside
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +109,8 @@ class PhotoSamples:
     def _mesh(self, photo: Path, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.meshes is None:
             return fit_to_landmarks(self.layer, landmarks), self.layer.faces.cpu().numpy()
-        for suffix in _MESH_SUFFIXES:
-            if (file := self.meshes / f"{photo.stem}{suffix}").is_file():
-                return read_mesh(file)
+        if (file := beside(self.meshes, photo.stem, _MESH_SUFFIXES)) is not None:
+            return read_mesh(file)
         raise InputError(photo, f"its mesh, {photo.stem} with {', '.join(_MESH_SUFFIXES)}, in {self.meshes}", "none")
 
 

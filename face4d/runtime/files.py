@@ -51,15 +51,20 @@ def _why_not_open(path: str | Path, error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def read_bytes(path: str | Path, expected: str) -> bytes:
+def read_bytes(path: str | Path, expected: str, most: int | None = None) -> bytes:
     """Content of a regular file.
 
+    Args:
+        most: bytes that such a file may have at most.
+
     Raises:
-        InputError: see :func:`open_file`; also a file that cannot be read to its end.
+        InputError: see :func:`open_file`; also a file that cannot be read to its end, or a larger one.
     """
     descriptor = open_file(path, expected)
     try:
         size = os.fstat(descriptor).st_size
+        if most is not None and size > most:
+            raise InputError(path, f"{expected} of at most {most / 2**20:.0f} MB", f"{size / 2**20:.0f} MB")
         data = os.read(descriptor, size + 1)
         if len(data) == size:
             return data
@@ -86,6 +91,15 @@ def has_suffix(name: str | Path, suffixes: Collection[str]) -> bool:
 def matching(names: Iterable[str], suffixes: Collection[str]) -> list[str]:
     """Names, in their order, that are not hidden and end in one of ``suffixes``."""
     return [name for name in names if not is_hidden(name) and has_suffix(name, suffixes)]
+
+
+def beside(folder: str | Path, stem: str, suffixes: Iterable[str]) -> Path | None:
+    """The file ``<stem><suffix>`` of a folder, its suffix in small or capital letters; of several the one whose suffix comes first; or None."""
+    for suffix in suffixes:
+        for spelled in (suffix, suffix.upper()):
+            if (file := Path(folder, stem + spelled)).is_file():
+                return file
+    return None
 
 
 def report_passed_over(folder: str | Path, names: Iterable[str], expected: str) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from face4d.runtime.atomic import write_text
+from face4d.runtime.picture_files import read_picture
 
 SCREEN_SCALE = 0.6  # of the 200 dots per inch of print
 COLOURS = 128
@@ -91,9 +92,9 @@ def _figure(source: str, path: Path, caption: str) -> str:
 
 def smaller(path: Path) -> bytes:
     """A PNG in print resolution as one of screen resolution and few colours."""
-    with Image.open(path) as image:
-        size = [max(1, round(side * SCREEN_SCALE)) for side in image.size]
-        reduced = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    image = read_picture(path).image
+    size = [max(1, round(side * SCREEN_SCALE)) for side in image.size]
+    reduced = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     reduced.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
