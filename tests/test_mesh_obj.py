@@ -50,6 +50,101 @@ def test_colours_after_the_coordinates(tmp_path):
     np.testing.assert_array_equal(_read(tmp_path, lines + "f 1 2 3\n")[0], VERTICES)
 
 
+SIX = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.7, 0.8, 0.9], [0.15, 0.25, 0.35], [0.45, 0.55, 0.65], [0.75, 0.85, 0.95]]
+SIX_LINES = ["v " + " ".join(f"{x:.6f}" for x in row) for row in SIX]
+FOUR_FACES = ["f 1 2 3", "f 3 2 4", "f 3 4 5", "f 5 4 6"]
+FOUR = [[0, 1, 2], [2, 1, 3], [2, 3, 4], [4, 3, 5]]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace(" ", "\t"),
+        lambda line: " " + line,
+        lambda line: "\t" + line,
+        lambda line: line.replace(" ", "  "),
+        lambda line: line + " \t",
+        lambda line: line.replace(" ", "\x0b"),
+        lambda line: line.replace(" ", " \x0c"),
+        lambda line: line + " # v f",
+        lambda line: line.replace(" ", " \\\n", 2),
+    ],
+)
+def test_any_line_may_be_spaced_in_another_way_than_its_neighbours(tmp_path, change, mark, end):
+    lines = ["# by hand", *SIX_LINES, "vt 0.5 0.5", *FOUR_FACES]
+    for chosen in [{k} for k in range(1, len(lines))] + [set(range(len(lines))), {1, 6}, {8, 9}, {7, 11}, set(range(8, 12))]:
+        text = mark + end.join(change(line) if k in chosen else line for k, line in enumerate(lines)) + end
+        for _ in range(2):  # the second time, the faces of the last file may be known
+            vertices, faces = _read(tmp_path, text.replace("\n", end) if end != "\n" else text)
+            assert vertices.tolist() == SIX and faces.tolist() == FOUR, chosen
+
+
+@pytest.mark.parametrize("tab", [" ", "\t", "  ", " \\\n"])
+@pytest.mark.parametrize("between", ["", "o eyes\n", "s off\nusemtl a\n", "# more\n\n"])
+def test_several_objects_in_one_file(tmp_path, tab, between):
+    second = [line.replace(" ", tab, 1) for line in SIX_LINES[4:]]
+    text = "o head\n" + "\n".join(SIX_LINES[:4] + FOUR_FACES[:2]) + "\n" + between + "\n".join(second + FOUR_FACES[2:]) + "\n"
+    for faces_of in (text, text.replace("f 3 4 5", "f -4 -3 -2").replace("f 5 4 6", "f -2 -3 -1")):
+        vertices, faces = _read(tmp_path, faces_of)
+        assert vertices.tolist() == SIX and faces.tolist() == FOUR
+
+
+def test_vertices_behind_the_faces_that_name_them(tmp_path):
+    vertices, faces = _read(tmp_path, "\n".join(FOUR_FACES + SIX_LINES))
+    assert vertices.tolist() == SIX and faces.tolist() == FOUR
+    vertices, faces = _read(tmp_path, "\n".join(SIX_LINES[:4] + FOUR_FACES + SIX_LINES[4:]))
+    assert vertices.tolist() == SIX and faces.tolist() == FOUR
+
+
+def test_files_that_differ_outside_of_the_faces_they_share(tmp_path):
+    tail = "\n".join(FOUR_FACES) + "\n"
+    for begin, count in ((SIX_LINES, 6), (["f 1 2 3", *SIX_LINES], None), ([*SIX_LINES, "f\t1\t2\t3"], None), ([*SIX_LINES, "v 1 2 3"], 7),
+                         ([*SIX_LINES, "v\t1 2 3"], 7), ([*SIX_LINES, "# f 1 2 3"], 6), (["vt 0 0", *SIX_LINES, "vn 0 0 1"], 6),
+                         ([*SIX_LINES, " f 1 2 3"], None), ([*SIX_LINES, "usemtl a \\"], 0), ([*SIX_LINES[:5], "v 0.1 0.2 0.3 .\\"], 0)):  # fmt: skip
+        _read(tmp_path, "\n".join(SIX_LINES) + "\n" + tail)  # what may be kept
+        text = "\n".join(begin) + "\n" + tail
+        if count == 0:  # the first face line belongs to the line before it
+            assert _read(tmp_path, text)[1].tolist() == FOUR[1:]
+            continue
+        vertices, faces = _read(tmp_path, text)
+        assert len(vertices) == (count or 6) and len(faces) == (4 if count else 5), begin
+    with pytest.raises(InputError, match="up to 5, found 6"):
+        _read(tmp_path, "\n".join(SIX_LINES[1:]) + "\n" + tail)
+
+
+@pytest.mark.parametrize("corner", ["1/9999999999999999999", "1/-7/x", "1//", "1/", "1//5", "+1"])
+def test_texture_and_normal_indices_are_not_looked_at(tmp_path, corner):
+    assert _read(tmp_path, V_LINES + f"f {corner} 2/1 3/1\n")[1].tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("corner", ["1" + "0" * 30, "-1" + "0" * 30, "9" * 5000, "1_0", "2.0", "1e0", "/2", "/1/1", "0x1", "\u0663", "2147483649", "4294967298", "-6", "0"])
+def test_indices_that_are_no_vertex(tmp_path, corner):
+    for place in range(3):
+        words = ["1", "2", "3"]
+        words[place] = corner
+        with pytest.raises(InputError, match="a.obj:6: ") as error:
+            _read(tmp_path, V_LINES + f"f {' '.join(words)}\n")
+        assert len(str(error.value)) < 600
+    with pytest.raises(InputError, match="a.obj:6: "):  # as many words as a triangle has
+        _read(tmp_path, V_LINES + "f 1 /2 3 4\n")
+
+
+@pytest.mark.parametrize("number", ["1_0.5", "1e39", "-1e308", "1e400", "0x1", "1.0\x01", "\u0663.5", "1.0\x85"])
+def test_coordinates_that_are_no_numbers(tmp_path, number):
+    for place in range(3):
+        words = ["1.0", "2.0", "3.0"]
+        words[place] = number
+        with pytest.raises(InputError, match="a.obj:6: .*three finite numbers"):
+            _read(tmp_path, V_LINES + f"v {' '.join(words)}\nf 1 2 3\n")
+
+
+def test_control_characters_are_no_blanks(tmp_path):
+    with pytest.raises(InputError, match="a.obj:2"):
+        _read(tmp_path, "v 1.0 2.0 3.0\nv 1.0\x012.0 3.0\nv 1.0\x1c2.0 3.0\nf 1 2 3\n")
+
+
 def test_faces_of_one_file_do_not_leak_into_the_next(tmp_path):
     first = _read(tmp_path, V_LINES + "f 1 2 3\n")[1]
     first[:] = 99  # the caller's own copy

@@ -1,6 +1,7 @@
 """PLY: every encoding gives the same mesh in the same order; broken files give one clear error."""
 
 import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from face4d.errors import InputError
 from face4d.mesh import ply
+from face4d.mesh.points import PointReader
 
 VERTICES = np.array([[0, 0, 0], [1, 0, 0], [0, 1.5, 0], [0, 0, -2.25], [9, 9, 9]], np.float32)  # the last one is in no face
 FACES = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3]], np.int32)
@@ -97,6 +99,201 @@ def test_not_a_mesh(tmp_path, content, message):
     with pytest.raises(InputError, match=message) as error:
         ply.read_ply(tmp_path / "bad.ply")
     assert str(tmp_path / "bad.ply") in str(error.value)
+
+
+TEXT = "ply\nformat ascii 1.0\n{}element vertex 4\n" + XYZ + "element face 2\n" + INDICES + "end_header\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 2 3\n"
+
+
+def _is_the_text(path) -> bool:
+    vertices, faces = ply.read_ply(path)
+    np.testing.assert_array_equal(ply.read_ply_vertices(path), vertices)
+    return vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]] and faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [b"comment face \x85 01", "comment scanned by Åsa 全景".encode(), b"obj_info \x0b\x0c\x1c\x1d\x1e", "comment \u2028 \u2029".encode(),
+     b"comment end_header", b"comment keep end_header below", b"COMMENT element vertex 9", b""],
+)  # fmt: skip
+def test_comments_hold_any_bytes(tmp_path, comment):
+    (tmp_path / "a.ply").write_bytes(TEXT.encode().replace(b"{}", comment + b"\n"))
+    assert _is_the_text(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("change", [str, str.upper, lambda text: text.replace("end_header", "end_header \t"), lambda text: text.replace(" ", " \t ")])
+def test_line_ends_marks_and_capital_letters(tmp_path, end, mark, change):
+    (tmp_path / "a.ply").write_bytes(mark + change(TEXT.format("comment by hand\n")).replace("\n", end).encode())
+    assert _is_the_text(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("first", [b"\n", b"\r", b"\0"])
+def test_where_a_binary_body_begins(tmp_path, end, first):
+    vertices = np.frombuffer(first + VERTICES.astype("<f4").tobytes()[1:], "<f4").reshape(-1, 3)  # the first byte looks like a line end
+    header = HEADER.format("binary_little_endian 1.0", 5, XYZ, 3, INDICES).encode().replace(b"\n", end)
+    (tmp_path / "a.ply").write_bytes(header + vertices.tobytes() + _binary_body("<")[60:])
+    np.testing.assert_array_equal(ply.read_ply(tmp_path / "a.ply")[0], vertices)
+    np.testing.assert_array_equal(ply.read_ply(tmp_path / "a.ply")[1], FACES)
+
+
+def test_numbers_count_where_rows_are_broken_over_lines(tmp_path):
+    header, body = TEXT.format("").split("end_header\n")
+    (tmp_path / "a.ply").write_text(header + "end_header\n" + "\n".join(body.split()))
+    assert _is_the_text(tmp_path / "a.ply")
+    (tmp_path / "a.ply").write_text(header + "end_header\n" + " ".join(body.split()))
+    assert _is_the_text(tmp_path / "a.ply")
+    (tmp_path / "a.ply").write_text(header + "end_header\n\n" + body.replace("\n", " \n\n"))
+    assert _is_the_text(tmp_path / "a.ply")
+
+
+def test_columns_that_are_not_declared_are_refused(tmp_path):
+    cloud = "ply\nformat ascii 1.0\nelement vertex 4\n" + XYZ + "end_header\n" + "0.1 0.2 0.3 255 128 0\n" * 4
+    mesh = TEXT.format("").replace("0 0\n", "0 0 9\n").replace("1 0\n", "1 0 9\n").replace("0 1\n", "0 1 9\n")
+    lists = TEXT.format("").replace("3 0 1 2\n", "3 0 1 2 7\n")
+    for text, found in ((cloud, "3 numbers in row 0 of element vertex.* found 6"), (mesh, "3 numbers in row 0 of element vertex.* found 4"),
+                        (lists, "4 numbers in row 0 of element face.* found 5"), (TEXT.format("") + "3 0 1 3\n", "20 numbers.* found 24")):  # fmt: skip
+        (tmp_path / "a.ply").write_text(text)
+        for read in (ply.read_ply, ply.read_ply_vertices):
+            with pytest.raises(InputError, match=found):
+                read(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("properties", [XYZ, XYZ + "property uchar red\n"])
+def test_bytes_that_are_not_declared_are_refused(tmp_path, properties):
+    body = VERTICES.tobytes() if properties == XYZ else b"".join(row.tobytes() + b"\7" for row in VERTICES)
+    data = HEADER.format("binary_little_endian 1.0", 5, properties, 3, INDICES).encode() + body + _binary_body("<")[60:]
+    for more in (b"", b"\n", b"\r\n"):
+        (tmp_path / "a.ply").write_bytes(data + more)
+        np.testing.assert_array_equal(ply.read_ply(tmp_path / "a.ply")[1], FACES)
+    (tmp_path / "a.ply").write_bytes(data + b"\7")
+    for read in (ply.read_ply, ply.read_ply_vertices):
+        with pytest.raises(InputError, match=f"{len(data)} bytes, as the header declares, found {len(data) + 1}"):
+            read(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian", "binary_big_endian"])
+@pytest.mark.parametrize(
+    ("element", "count"), [("vertex", 10**12), ("face", 10**12), ("other", 10**12), ("vertex", 10**18 - 1), ("face", 10**18), ("vertex", 10**400)]
+)
+def test_a_header_that_claims_more_than_the_file_holds(tmp_path, encoding, element, count):
+    counts = {"vertex": 4, "other": 0, "face": 2, element: count}
+    header = f"ply\nformat {encoding} 1.0\nelement other {counts['other']}\nproperty list uchar int tags\nelement vertex {counts['vertex']}\n{XYZ}"
+    (tmp_path / "a.ply").write_text(header + f"element face {counts['face']}\n{INDICES}end_header\n" + "0 0 0\n" * 20)
+    for read in (ply.read_ply, ply.read_ply_vertices):
+        with pytest.raises(InputError, match="cut short|header line"):
+            read(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("count", [-1, 2**31 - 1, -(2**31), 1 << 20])
+@pytest.mark.parametrize("others", [0, 1])
+def test_lengths_of_lists_are_checked_against_the_file(tmp_path, count, others):
+    header = HEADER.format("binary_little_endian 1.0", 5, XYZ, 1 + others, INDICES.replace("uchar", "int")).encode()
+    triangle = np.array([3, 0, 1, 2], "<i4").tobytes()
+    (tmp_path / "a.ply").write_bytes(header + VERTICES.tobytes() + triangle * others + np.array([count, 0], "<i4").tobytes())
+    with pytest.raises(InputError, match="a list length|beyond the end"):
+        ply.read_ply(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("word", ["-1", "2.5", "nan", "inf", "1e400", "1_0", "three", "9" * 400, "3.0"])
+def test_lengths_of_lists_in_text(tmp_path, word):
+    (tmp_path / "a.ply").write_text(TEXT.format("").replace("3 0 1 2\n", f"{word} 0 1 2\n"))
+    if word == "3.0":
+        assert _is_the_text(tmp_path / "a.ply")
+        return
+    with pytest.raises(InputError, match="a list length in element face"):
+        ply.read_ply(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("word", ["1.5", "nan", "inf", "4294967297", "-1", "1e30", "1_0"])
+def test_vertex_numbers_are_whole_and_of_the_mesh(tmp_path, word):
+    (tmp_path / "a.ply").write_text(TEXT.format("").replace("3 0 1 2\n", f"3 0 {word} 2\n").replace("int vertex", "double vertex"))
+    with pytest.raises(InputError, match="face indices 0 to 3|numbers in element face"):
+        ply.read_ply(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf", "1e400", "1e39", "-1e308", "1_0", "0x10"])
+def test_coordinates_that_are_none(tmp_path, word):
+    (tmp_path / "a.ply").write_text(TEXT.format("").replace("1 0 0\n", f"1 {word} 0\n"))
+    for read in (ply.read_ply, ply.read_ply_vertices):
+        with pytest.raises(InputError, match="finite vertex coordinates|numbers in element vertex"):
+            read(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("element face", "element vertex", "two elements named vertex"),
+        ("element face", "element VERTEX", "two elements named vertex"),
+        ("format ascii", "format ascii 1.0\nformat binary_little_endian", "the header line 'format binary"),
+        ("list uchar", "list float", "the header line 'property list float"),
+        ("list uchar int", "int", "1 numbers in row 0 of element face"),
+        ("float x", "list uchar float x", "without x, y, z"),
+        ("float y", "float x", "named twice"),
+        ("element vertex 4", "property float w", "the header line"),
+        ("vertex 4", "vertex \u00b2", "the header line"),
+        ("vertex 4", "vertex +4", "the header line"),
+        ("vertex_indices", "corners", "only corners"),
+        ("end_header", "end_headers", "no end_header"),
+    ],
+)
+def test_headers_that_say_nothing_clear(tmp_path, old, new, found):
+    (tmp_path / "a.ply").write_text(TEXT.format("").replace(old, new, 1))
+    with pytest.raises(InputError, match=found):
+        ply.read_ply(tmp_path / "a.ply")
+
+
+def test_errors_are_printable_and_short_whatever_the_header_holds(tmp_path):
+    for line in (b"element \x1b[31mred 999999\nproperty int a", b"property float " + b"z" * 50000, b"\x1b]0;title\x07", b"element vertex " + b"1" * 20000):
+        (tmp_path / "a.ply").write_bytes(TEXT.encode().replace(b"{}", line + b"\n"))
+        with pytest.raises(InputError) as error:
+            ply.read_ply(tmp_path / "a.ply")
+        assert str(error.value).isprintable() and len(str(error.value)) < 600
+
+
+def test_vertices_may_come_last_and_have_lists(tmp_path):
+    header = (
+        "ply\nformat {} 1.0\nelement face 2\nproperty uchar flag\n" + INDICES + "element nothing 3\nelement vertex 4\n"
+        "property double z\nproperty list uchar short tags\nproperty double y\nproperty double x\nend_header\n"
+    )
+    rows = [(z, tags, y, x) for (x, y, z), tags in zip([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)], ([], [7], [8, 9], []))]
+    text = "1 3 0 1 2\n0 3 0 2 3\n" + "".join(f"{z} {len(tags)} {' '.join(map(str, tags))} {y} {x}\n" for z, tags, y, x in rows)
+    (tmp_path / "ascii.ply").write_text(header.format("ascii") + text)
+    for name, order in (("little", "<"), ("big", ">")):
+        body = b"".join(bytes([1, 3]) + np.array(face, order + "i4").tobytes() for face in ([0, 1, 2], [0, 2, 3]))
+        for z, tags, y, x in rows:
+            body += np.array(z, order + "f8").tobytes() + bytes([len(tags)]) + np.array(tags, order + "i2").tobytes() + np.array([y, x], order + "f8").tobytes()
+        (tmp_path / f"{name}.ply").write_bytes(header.format(f"binary_{name}_endian").encode() + body)
+    for name in ("ascii", "little", "big"):
+        assert _is_the_text(tmp_path / f"{name}.ply"), name
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary_big_endian"])
+def test_triangle_strips(tmp_path, encoding):
+    strips = [[0, 1, 2, 3, -1, 1, 3, 2], [4, 3, 2, 2, 1, 0, 4, -1, 0, 1]]
+    expected = [[0, 1, 2], [2, 1, 3], [1, 3, 2], [4, 3, 2], [1, 2, 0], [1, 0, 4]]  # every second one turned round, -1 begins anew
+    header = f"ply\nformat {encoding} 1.0\nelement tristrips 2\nproperty list int int vertex_indices\nelement vertex 5\n{XYZ}end_header\n"
+    if encoding == "ascii":
+        body = "".join(" ".join(map(str, [len(strip), *strip])) + "\n" for strip in strips) + "".join(f"{x} {y} {z}\n" for x, y, z in VERTICES)
+        (tmp_path / "a.ply").write_text(header + body)
+    else:
+        body = b"".join(np.array([len(strip), *strip], ">i4").tobytes() for strip in strips) + VERTICES.astype(">f4").tobytes()
+        (tmp_path / "a.ply").write_bytes(header.encode() + body)
+    vertices, faces = ply.read_ply(tmp_path / "a.ply")
+    np.testing.assert_array_equal(vertices, VERTICES)
+    assert faces.tolist() == expected
+    (tmp_path / "b.ply").write_bytes((tmp_path / "a.ply").read_bytes().replace(b"8 0 1 2 3", b"8 0 1 -2 3"))
+    if encoding == "ascii":
+        with pytest.raises(InputError, match="face indices -1 to 4, found -2"):
+            ply.read_ply(tmp_path / "b.ply")
+
+
+def test_a_pipe_is_no_mesh_and_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "a.ply")
+    for read in (ply.read_ply, ply.read_ply_vertices, PointReader(np.arange(3), 5).read, PointReader(np.arange(3), 5).check):
+        with pytest.raises(InputError, match="pipe"):
+            read(tmp_path / "a.ply")
 
 
 @pytest.mark.parametrize("read", [ply.read_ply, ply.read_ply_vertices])

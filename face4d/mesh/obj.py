@@ -2,22 +2,30 @@
 
 Texture and normal indices of faces are ignored, polygons become triangle fans, negative indices count back from the vertices read so
 far (Wavefront, "Advanced Visualizer manual", appendix B1).
+
+The usual file is one block of ``v`` lines in plain decimals, which is read at once, and ``f`` lines behind it. Any other is read line by line.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from face4d.errors import InputError
 from face4d.mesh.decimals import parse_lines
-from face4d.mesh.polygons import triangulate
+from face4d.mesh.polygons import Lists, triangulate
 from face4d.runtime.atomic import write_text
+from face4d.runtime.files import read_bytes
 
-# Text of the face lines, number of vertices and triangles of the last file: the frames of a sequence share them.
+_AN_OBJ = "an OBJ file"
+_MARK = b"\xef\xbb\xbf"  # UTF-8 byte order mark, put there by editors
+_LARGEST = float(np.finfo(np.float32).max)  # what meshes are kept in
+_LONGEST_INDEX = 18  # digits
+
+# Text from the first face line on, number of vertices and triangles of the last usual file: the frames of a sequence share them.
 _last_faces: tuple[bytes, int, np.ndarray] = (b"", 0, np.empty((0, 3), np.int32))
 
 
@@ -28,39 +36,60 @@ def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         vertices (V, 3) float64 and triangles (F, 3) int32, in file order.
 
     Raises:
-        InputError: no such file, no vertices or faces, a line cut short, NaN or infinity, an index of no vertex; names file and line.
+        InputError: no such file, no vertices or faces, a line cut short, NaN or infinity (also beyond float32), an index of no vertex; names file and
+            line.
     """
+    data = read_text(path)
+    return _read_usual(path, data) or _read_any(path, data)
+
+
+def read_text(path: str | Path) -> bytes:
+    """Content of an OBJ file with lines that end in ``\\n``; see :func:`face4d.runtime.files.read_bytes`."""
+    data = read_bytes(path, _AN_OBJ).removeprefix(_MARK)
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def _read_usual(path: str | Path, data: bytes) -> tuple[np.ndarray, np.ndarray] | None:
+    """The usual file, else None: outside of the block of ``v`` lines nothing else is one, and behind it nothing refers to later ones."""
     global _last_faces
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(path, "an OBJ file", "no such file") from None
-    except IsADirectoryError:
-        raise InputError(path, "an OBJ file", "a folder") from None
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    vertices, face_text, faces_at = _vertex_block(data)
+    text, num_vertices, faces = _last_faces
+    if not text or not data.endswith(text):
+        text = b""
+    stop = len(data) - len(text)
+    begin = 0 if data.startswith(b"v ") else data.find(b"\nv ", 0, stop) + 1
+    end = data.find(b"\n", data.rfind(b"\nv ", 0, stop) + 1) + 1  # of the last line that starts like this
+    if not data.startswith(b"v ", begin) or end <= begin or data.find(b"\\", begin, end) >= 0 or not _has_no_statement(data[:begin]):
+        return None
+    if not text:
+        first = data.find(b"\nf ", end - 1)
+        text = data[first:] if first >= 0 else b""
+        stop = len(data) - len(text)
+    vertices = parse_lines(data[begin:end], b"v", 3) if text and _has_no_statement(data[end:stop]) else None
     if vertices is None:
-        vertices, polygons = _read_lines(path, data.split(b"\n"), [])
-        if not len(vertices):
-            found = "none" if data.strip() else "an empty file"
-            raise InputError(path, "an OBJ file with vertices ('v x y z' lines)", found)
-        if not polygons:
-            raise InputError(path, "an OBJ file with faces ('f a b c' lines)", "none (file cut short?)")
-        return np.array(vertices, np.float64), triangulate(path, [np.array(polygon) for polygon in polygons])
-    if _last_faces[1] != len(vertices) or _last_faces[0] != face_text:
-        faces = _plain_triangles(face_text, len(vertices))
+        return None
+    if text != _last_faces[0] or len(vertices) != num_vertices:
+        faces = _plain_triangles(text[1:], len(vertices))
         if faces is None:
-            lines = face_text.split(b"\n")
-            _, polygons = _read_lines(path, lines, vertices, data.count(b"\n", 0, faces_at) + 1)
-            faces = triangulate(path, [np.array(polygon) for polygon in polygons])
-        _last_faces = (face_text, len(vertices), faces)
-    return vertices, _last_faces[2].copy()
+            faces = _other_triangles(path, text[1:], len(vertices))
+        if faces is None:
+            return None
+        _last_faces = (text, len(vertices), faces)
+    return vertices, faces.copy()
+
+
+def _has_no_statement(text: bytes) -> bool:
+    """Whether it is certain that none of these lines is, or begins, a ``v`` or ``f`` line."""
+    if not text:
+        return True
+    text = b"\n" + text
+    return not any(mark in text for mark in (b"\nv ", b"\nf ", b"\n ", b"\t", b"\\", b"\x0b", b"\x0c", b"\nv\n", b"\nf\n"))
 
 
 def _plain_triangles(text: bytes, num_vertices: int) -> np.ndarray | None:
     """Triangles (F, 3) int32 of lines ``f a b c``, texture and normal indices dropped; None when a line is another."""
-    words = re.sub(rb"/\S*", b"", text).split()
+    if b"_" in text:  # to Python, 1_0 is ten
+        return None
+    words = re.sub(rb"(?<=\d)/\S*", b"", text).split()
     lines = text.count(b"\n") + (not text.endswith(b"\n"))
     if len(words) != 4 * lines or text.count(b"\nf ") != lines - 1:
         return None
@@ -71,83 +100,100 @@ def _plain_triangles(text: bytes, num_vertices: int) -> np.ndarray | None:
     return (corners - 1).astype(np.int32) if corners.min() >= 1 and corners.max() <= num_vertices else None
 
 
-def _vertex_block(data: bytes) -> tuple[np.ndarray | None, bytes | None, int]:
-    """The usual file: all ``v`` lines in one block, all ``f`` lines behind it.
-
-    Returns:
-        vertices (V, 3) float64, the text from the first ``f`` line on and where it starts; vertices are None when the file is another.
-    """
-    begin = 0 if data.startswith(b"v ") else data.find(b"\nv ") + 1
-    faces = _find_line(data, b"f", begin)
-    if not data.startswith(b"v ", begin) or faces < 0 or b"\\" in data[:begin] or b"\nf" in data[:begin]:
-        return None, None, 0
-    last = data.rfind(b"\nv ", 0, faces) + 1
-    if _find_line(data, b"v", faces) >= 0:
-        return None, None, 0
-    end = data.find(b"\n", max(last, begin)) + 1
-    return parse_lines(data[begin:end], b"v", 3), data[faces:], faces
+def _other_triangles(path: str | Path, text: bytes, num_vertices: int) -> np.ndarray | None:
+    """Triangles (F, 3) int32 of all ``f`` lines of a text; None when there is a ``v`` line or something is wrong."""
+    polygons: list[list[int]] = []
+    try:
+        for number, words in statements(path, text):
+            if words[0] == b"v":
+                return None
+            if words[0] == b"f":
+                polygons.append(corner_indices(path, number, words, 0, num_vertices))
+        return triangulate(path, _lists(polygons), num_vertices)
+    except InputError:  # said again with the right line, by the reader of whole files
+        return None
 
 
-def _find_line(data: bytes, letter: bytes, begin: int) -> int:
-    """Where the first line after ``begin`` starts whose first word is ``letter``, or -1. One byte is searched far faster than two."""
-    place = data.find(letter, begin + 1)
-    if place < 0 or data[place - 1 : place + 2] == b"\n" + letter + b" ":
-        return place
-    place = data.find(b"\n" + letter + b" ", begin)
-    return place + 1 if place >= 0 else -1
-
-
-def _read_lines(
-    path: str | Path, lines: Sequence[bytes], vertices: list[list[float]] | np.ndarray, first_line: int = 1
-) -> tuple[list[list[float]] | np.ndarray, list[list[int]]]:
-    """Read line by line; ``vertices`` are those before the first line. Polygons hold indices from 0."""
+def _read_any(path: str | Path, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Any file, line by line."""
+    vertices: list[list[float]] = []
     polygons: list[list[int]] = []
     lines_of_polygons: list[int] = []
-    pending = b""
-    for number, line in enumerate(lines, first_line):
+    for number, words in statements(path, data):
+        if words[0] == b"v":
+            vertices.append(coordinates(path, number, words, 3))
+        elif words[0] == b"f":
+            polygons.append(corner_indices(path, number, words, 0, len(vertices)))
+            lines_of_polygons.append(number)
+    if not vertices:
+        raise InputError(path, f"{_AN_OBJ} with vertices ('v x y z' lines)", "none" if data.strip() else "an empty file")
+    if not polygons:
+        raise InputError(path, f"{_AN_OBJ} with faces ('f a b c' lines)", "none (file cut short?)")
+    for number, polygon in zip(lines_of_polygons, polygons):
+        if max(polygon) >= len(vertices):
+            raise InputError(f"{path}:{number}", f"vertex indices up to {len(vertices)}", f"{max(polygon) + 1}")
+    return np.array(vertices, np.float64), triangulate(path, _lists(polygons), len(vertices))
+
+
+def _lists(polygons: Sequence[Sequence[int]]) -> Lists:
+    return Lists(np.array([corner for polygon in polygons for corner in polygon], np.int64), np.array(list(map(len, polygons)), np.int64))
+
+
+def statements(path: str | Path, data: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """Number and words of every line (see :func:`read_text`) that has any; comments are left out, continued lines joined.
+
+    Raises:
+        InputError: the last line is to be continued.
+    """
+    pending, number = b"", 0
+    for number, line in enumerate(data.split(b"\n"), 1):
         line = pending + line.partition(b"#")[0]
         if line.rstrip().endswith(b"\\"):
             pending = line.rstrip()[:-1] + b" "
             continue
         pending = b""
-        words = line.split()
-        if not words:
-            continue
-        if words[0] == b"v":
-            vertices.append(_coordinates(path, number, words))
-        elif words[0] == b"f":
-            polygons.append(_corners(path, number, words, len(vertices)))
-            lines_of_polygons.append(number)
+        if words := line.split():
+            yield number, words
     if pending:
-        raise InputError(f"{path}:{first_line + len(lines) - 1}", "a line after the continuation mark", "the end of the file")
-    for number, polygon in zip(lines_of_polygons, polygons):
-        if max(polygon) >= len(vertices):
-            raise InputError(f"{path}:{number}", f"vertex indices up to {len(vertices)}", f"{max(polygon) + 1}")
-    return vertices, polygons
+        raise InputError(f"{path}:{number}", "a line after the continuation mark", "the end of the file")
 
 
-def _coordinates(path: str | Path, number: int, words: list[bytes]) -> list[float]:
-    """x, y, z of a ``v`` line; what follows (w, a colour) is ignored."""
+def coordinates(path: str | Path, number: int, words: list[bytes], count: int) -> list[float]:
+    """The first numbers of a ``v`` or ``vt`` line; what follows (w, a colour) is ignored.
+
+    Raises:
+        InputError: fewer than ``count``, or not finite.
+    """
     try:
-        values = [float(word) for word in words[1:4]]
+        values = [float(word) for word in words[1 : 1 + count]]
     except ValueError:
         values = []
-    if len(values) < 3 or not np.isfinite(values).all():
-        raise InputError(f"{path}:{number}", "'v x y z' with three finite numbers", repr(_text(words)))
+    if len(values) < count or not all(-_LARGEST <= value <= _LARGEST for value in values) or any(b"_" in word for word in words[1 : 1 + count]):
+        form = "'v x y z' with three" if count == 3 else "'vt u v' with two"
+        raise InputError(f"{path}:{number}", f"{form} finite numbers", repr(_text(words)))
     return values
 
 
-def _corners(path: str | Path, number: int, words: list[bytes], num_vertices: int) -> list[int]:
-    """Vertex indices, from 0, of an ``f`` line (``v``, ``v/vt``, ``v//vn``, ``v/vt/vn``; negative ones count back)."""
+def corner_indices(path: str | Path, number: int, words: list[bytes], place: int, count: int) -> list[int]:
+    """Indices, from 0, of an ``f`` line (``v``, ``v/vt``, ``v//vn``, ``v/vt/vn``; negative ones count back).
+
+    Args:
+        place: 0 for vertices, 1 for texture coordinates.
+        count: vertices or texture coordinates read so far.
+
+    Raises:
+        InputError: fewer than three corners, no whole number, 0, or further back than the first.
+    """
     try:
-        corners = [int(word.partition(b"/")[0]) for word in words[1:]]
-    except ValueError:
+        texts = [word.split(b"/")[place] for word in words[1:]]
+        corners = [int(text) for text in texts if len(text) <= _LONGEST_INDEX and b"_" not in text]
+    except (ValueError, IndexError):
         corners = []
-    if len(corners) < 3:
-        raise InputError(f"{path}:{number}", "'f a b c ...' with three vertex indices or more", repr(_text(words)))
-    resolved = [corner - 1 if corner > 0 else num_vertices + corner for corner in corners]
+    if len(corners) < max(3, len(words) - 1):
+        raise InputError(f"{path}:{number}", "'f a b c ...' with three indices or more", repr(_text(words)))
+    resolved = [corner - 1 if corner > 0 else count + corner for corner in corners]
     if 0 in corners or min(resolved) < 0:
-        raise InputError(f"{path}:{number}", f"vertex indices from 1 (or -1 to -{num_vertices})", repr(_text(words)))
+        raise InputError(f"{path}:{number}", f"indices from 1 (or -1 to -{count})", repr(_text(words)))
     return resolved
 
 

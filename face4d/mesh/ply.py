@@ -8,133 +8,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
+from struct import Struct
 
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.mesh.polygons import check_indices, triangulate
+from face4d.mesh.ply_header import A_PLY, BYTE_ORDER, PlyElement, PlyHeader, header_of
+from face4d.mesh.polygons import Lists, check_indices, triangulate, unroll_strips
 from face4d.runtime.atomic import write_bytes
-
-_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
-    "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
-    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
-    "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
-}  # fmt: skip
-_BYTE_ORDER = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
-_MAX_HEADER = 1 << 16
-_A_PLY = "a PLY file"
-
-
-@dataclass(frozen=True)
-class PlyProperty:
-    """One property; ``count_type`` is None for a scalar and the type of the length for a list. Types are numpy codes."""
-
-    name: str
-    type: str
-    count_type: str | None = None
-
-
-@dataclass(frozen=True)
-class PlyElement:
-    """One element (``vertex``, ``face``, ...) with its number of rows and its properties in file order."""
-
-    name: str
-    count: int
-    properties: tuple[PlyProperty, ...]
-
-    @cached_property
-    def row_dtype(self) -> np.dtype | None:
-        """Packed dtype of one binary row; None when a list makes rows of unknown size."""
-        if any(p.count_type for p in self.properties):
-            return None
-        return np.dtype([(p.name, p.type) for p in self.properties])
-
-
-@dataclass(frozen=True)
-class PlyHeader:
-    """A parsed header: encoding, elements, and its size in bytes (where the body starts)."""
-
-    encoding: str
-    elements: tuple[PlyElement, ...]
-    size: int
-
-    def element(self, name: str) -> PlyElement | None:
-        """The element of that name, or None."""
-        return next((e for e in self.elements if e.name == name), None)
-
-    @cached_property
-    def plain(self) -> tuple[int, int] | None:
-        """Numbers of vertices and faces if this is the plain layout (see the module's docstring), else None."""
-        if self.encoding != "binary_little_endian" or [e.name for e in self.elements] != ["vertex", "face"]:
-            return None
-        vertex, face = self.elements
-        if [(p.name, p.type, p.count_type) for p in vertex.properties] != [("x", "f4", None), ("y", "f4", None), ("z", "f4", None)]:
-            return None
-        if len(face.properties) != 1 or face.properties[0].count_type != "u1" or face.properties[0].type not in ("i4", "u4"):
-            return None
-        return vertex.count, face.count
-
-
-@lru_cache(maxsize=64)
-def parse_header(header: bytes) -> PlyHeader:
-    """Parse a header, from ``ply`` to the line end after ``end_header``.
-
-    Raises:
-        ValueError: its message says what was found in place of a header line.
-    """
-    encoding, elements = "", []
-    for line in header.decode("latin1").splitlines()[1:]:
-        words = line.split()
-        if not words or words[0] in ("comment", "obj_info", "end_header"):
-            continue
-        if words[0] == "format" and len(words) >= 2 and words[1] in _BYTE_ORDER:
-            encoding = words[1]
-        elif words[0] == "element" and len(words) == 3 and words[2].isdigit():
-            elements.append((words[1], int(words[2]), []))
-        elif words[0] == "property" and elements and len(words) == 3 and words[1] in _TYPES:
-            elements[-1][2].append(PlyProperty(words[2], _TYPES[words[1]]))
-        elif (
-            words[0] == "property" and elements and len(words) == 5 and words[1] == "list"
-            and words[2] in _TYPES and words[3] in _TYPES
-        ):  # fmt: skip
-            elements[-1][2].append(PlyProperty(words[4], _TYPES[words[3]], _TYPES[words[2]]))
-        else:
-            raise ValueError(f"the header line {line.strip()!r}")
-    if not encoding:
-        raise ValueError("a header without a format line")
-    vertex = next((e for e in elements if e[0] == "vertex"), None)
-    if vertex is None or vertex[1] == 0:
-        raise ValueError("no vertices")
-    if not {"x", "y", "z"} <= {p.name for p in vertex[2] if p.count_type is None}:
-        raise ValueError("vertices without x, y, z")
-    for name, _, properties in elements:
-        names = [p.name for p in properties]
-        if len(set(names)) < len(names):
-            raise ValueError(f"a property named twice in element {name}")
-    return PlyHeader(encoding, tuple(PlyElement(name, count, tuple(p)) for name, count, p in elements), len(header))
-
-
-def header_of(path: str | Path, data: bytes) -> PlyHeader:
-    """Header of a file's content; raises :class:`InputError` for anything but PLY."""
-    if data[:4] not in (b"ply\n", b"ply\r"):
-        found = "an empty file" if not data else f"a file that starts with {data[:8]!r}"
-        raise InputError(path, f"{_A_PLY} (first line 'ply')", found)
-    end = data.find(b"end_header", 0, _MAX_HEADER)
-    line_end = data.find(b"\n", end) if end >= 0 else -1
-    if end < 0 or line_end < 0:
-        raise InputError(path, f"{_A_PLY} with a whole header", "no end_header line (file cut short?)")
-    try:
-        return parse_header(data[: line_end + 1])
-    except ValueError as error:
-        raise InputError(path, _A_PLY, f"{error}") from None
-
-
-def _truncated(path: str | Path, expected: str, found: int) -> InputError:
-    return InputError(path, expected, f"{found} bytes (file cut short)")
+from face4d.runtime.files import open_sized, read_bytes
 
 
 def check_finite(path: str | Path, vertices: np.ndarray) -> None:
@@ -146,44 +29,34 @@ def check_finite(path: str | Path, vertices: np.ndarray) -> None:
 
 
 def read_ply(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a mesh; polygons become triangle fans.
+    """Read a mesh; polygons become triangle fans, triangle strips their triangles.
 
     Returns:
         vertices (V, 3) float32 and faces (F, 3) int32, in file order; F is 0 when the file has no faces.
 
     Raises:
-        InputError: no such file, not PLY, cut short, NaN or infinite coordinates, a face index outside 0..V-1.
+        InputError: no such file, not PLY, cut short, more in it than its header declares, NaN or infinite coordinates, a face index outside 0..V-1.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, A_PLY)
     header = header_of(path, data)
-    vertices, faces = _read_plain(data, header) or _read_any(path, data, header)
+    vertices, faces = _read_plain(path, data, header) or _read_any(path, data, header)
     check_finite(path, vertices)
-    check_indices(path, faces, len(vertices))
     return vertices, faces
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Content of a PLY file; raises :class:`InputError` where there is none."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(path, _A_PLY, "no such file") from None
-    except IsADirectoryError:
-        raise InputError(path, _A_PLY, "a folder") from None
-
-
-def _read_plain(data: bytes, header: PlyHeader) -> tuple[np.ndarray, np.ndarray] | None:
+def _read_plain(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndarray, np.ndarray] | None:
     """The plain layout with nothing but triangles, else None."""
     if header.plain is None:
         return None
     num_vertices, num_faces = header.plain
-    if len(data) < header.size + 12 * num_vertices + 13 * num_faces:
+    if len(data) != header.size + 12 * num_vertices + 13 * num_faces:
         return None
     body = np.frombuffer(data, np.uint8, 13 * num_faces, header.size + 12 * num_vertices).reshape(num_faces, 13)
     if not (body[:, 0] == 3).all():
         return None
     vertices = np.frombuffer(data, "<f4", 3 * num_vertices, header.size).reshape(num_vertices, 3)
     faces = np.ascontiguousarray(body[:, 1:]).view("<i4")
+    check_indices(path, faces, num_vertices)
     return vertices.astype(np.float32), faces.astype(np.int32)
 
 
@@ -206,15 +79,9 @@ def read_ply_vertices(path: str | Path, num_vertices: int | None = None, copy: b
         InputError: as :func:`read_ply`, and another number of vertices than ``num_vertices``.
     """
     global _first_read
+    descriptor, size = open_sized(path, A_PLY)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        raise InputError(path, _A_PLY, "no such file") from None
-    try:
-        size = os.fstat(descriptor).st_size
         data = os.read(descriptor, _first_read)
-    except IsADirectoryError:
-        raise InputError(path, _A_PLY, "a folder") from None
     finally:
         os.close(descriptor)
     header = header_of(path, data)
@@ -224,13 +91,13 @@ def read_ply_vertices(path: str | Path, num_vertices: int | None = None, copy: b
         end = header.size + 12 * count
         if size == end + 13 * num_faces:
             if len(data) < end:
-                data = read_bytes(path)
+                data = read_bytes(path, A_PLY)
                 _first_read = end
             # The slice moves the numbers to an aligned address: arithmetic on odd addresses costs more than the copy.
             vertices = np.frombuffer(data[header.size : end], "<f4").reshape(count, 3)
     if vertices is None:
-        data = read_bytes(path)
-        vertices, _ = _read_plain(data, header) or _read_any(path, data, header)
+        data = read_bytes(path, A_PLY)
+        vertices, _ = _read_plain(path, data, header) or _read_any(path, data, header)
     if num_vertices is not None and len(vertices) != num_vertices:
         raise InputError(path, f"{num_vertices} vertices", f"{len(vertices)}")
     check_finite(path, vertices)
@@ -240,113 +107,250 @@ def read_ply_vertices(path: str | Path, num_vertices: int | None = None, copy: b
 def _read_any(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndarray, np.ndarray]:
     """Any encoding and any properties; vertices float32 and triangles int32."""
     rows: _Rows = _AsciiRows(path, data, header) if header.encoding == "ascii" else _BinaryRows(path, data, header)
-    vertices, faces = np.empty((0, 3), np.float32), np.empty((0, 3), np.int32)
+    num_vertices, vertices, faces = header.element("vertex").count, None, [np.empty((0, 3), np.int32)]
     for element in header.elements:
         columns = rows.read(element)
         if element.name == "vertex":
-            vertices = np.stack([np.ravel(columns[axis]) for axis in "xyz"], axis=1).astype(np.float32)
-        elif element.name == "face":
-            lists = next((columns[name] for name in ("vertex_indices", "vertex_index") if name in columns), None)
-            if lists is None and element.count:
-                raise InputError(path, "faces with vertex_indices", f"only {', '.join(columns) or 'nothing'}")
-            if element.count:
-                faces = triangulate(path, lists)
-    return vertices, faces
+            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
+                vertices = np.stack([columns[axis] for axis in "xyz"], axis=1).astype(np.float32)
+        elif element.name in ("face", "tristrips") and element.count:
+            lists = next((columns[name] for name in ("vertex_indices", "vertex_index") if isinstance(columns.get(name), Lists)), None)
+            if lists is None:
+                raise InputError(path, f"element {element.name} with lists vertex_indices", f"only {', '.join(columns) or 'nothing'}")
+            faces.append((triangulate if element.name == "face" else unroll_strips)(path, lists, num_vertices))
+    rows.check_end()
+    return vertices, np.concatenate(faces)
 
 
 class _Rows(ABC):
-    """Reads elements one after the other; a list column is an (n, k) array or, with differing lengths, a list of arrays."""
+    """Reads elements one after the other.
+
+    Raises:
+        InputError: fewer bytes than the header's numbers of rows take at least; known before anything is reserved for them.
+    """
 
     def __init__(self, path: str | Path, data: bytes, header: PlyHeader) -> None:
         self.path, self.data, self.position = path, data, header.size
-        self.order = _BYTE_ORDER[header.encoding]
+        self.order = BYTE_ORDER[header.encoding]
+        room = len(data) - header.size + 1  # the last number of a text needs no blank behind it
+        for element in header.elements:
+            room -= element.count * self._least(element)
+            if room < 0:
+                raise self._cut(element)
 
     @abstractmethod
-    def read(self, element: PlyElement) -> dict[str, np.ndarray | list[np.ndarray]]:
-        """The next element's columns by property name."""
+    def _least(self, element: PlyElement) -> int:
+        """Bytes that a row takes at least."""
+
+    @abstractmethod
+    def read(self, element: PlyElement) -> dict[str, np.ndarray | Lists]:
+        """The next element's columns by property name: (rows,) numbers or lists of numbers."""
+
+    @abstractmethod
+    def check_end(self) -> None:
+        """Raise :class:`InputError` when more is left than blanks: rows then hold columns that the header does not declare."""
+
+    def _cut(self, element: PlyElement) -> InputError:
+        return InputError(self.path, f"{element.count} rows of element {element.name}", f"{len(self.data)} bytes (file cut short)")
 
 
 class _BinaryRows(_Rows):
-    def read(self, element: PlyElement) -> dict[str, np.ndarray | list[np.ndarray]]:
-        if element.count == 0:
-            return {p.name: np.empty(0, p.type) for p in element.properties}
-        dtype = self._uniform_dtype(element)
+    def _least(self, element: PlyElement) -> int:
+        return sum(np.dtype(p.count_type or p.type).itemsize for p in element.properties)
+
+    def read(self, element: PlyElement) -> dict[str, np.ndarray | Lists]:
+        if not element.count or not element.properties:
+            return _no_columns(element)
+        dtype, lengths = self._row_like_the_first(element)
         if self.position + element.count * dtype.itemsize <= len(self.data):
             table = np.frombuffer(self.data, dtype, element.count, self.position)
-            counts = [name for name in table.dtype.names if name.startswith("count ")]
-            if all((table[name] == table[name][0]).all() for name in counts):
+            if all((table[f"length {name}"] == length).all() for name, length in lengths.items()):
                 self.position += table.nbytes
-                return {p.name: table[p.name] for p in element.properties}
-        if element.row_dtype is not None:
+                return {
+                    p.name: Lists(table[p.name].reshape(-1), np.full(element.count, lengths[p.name])) if p.count_type else table[p.name]
+                    for p in element.properties
+                }
+        if not element.has_lists:
             raise self._cut(element)
         return self._row_by_row(element)
 
-    def _uniform_dtype(self, element: PlyElement) -> np.dtype:
-        """Row dtype if every list were as long as in the first row."""
-        fields, position = [], self.position
+    def _row_like_the_first(self, element: PlyElement) -> tuple[np.dtype, dict[str, int]]:
+        """Row dtype if every list were as long as in the first row, and these lengths."""
+        fields, lengths, position = [], {}, self.position
         for p in element.properties:
             kind = np.dtype(self.order + p.type)
             if p.count_type is None:
                 fields.append((p.name, kind))
                 position += kind.itemsize
                 continue
-            count_kind = np.dtype(self.order + p.count_type)
-            length = int(self._take(element, count_kind, 1, position)[0])
-            fields += [(f"count {p.name}", count_kind), (p.name, kind, (length,))]
-            position += count_kind.itemsize + length * kind.itemsize
-        return np.dtype(fields)
+            counter = np.dtype(self.order + p.count_type)
+            if position + counter.itemsize > len(self.data):
+                raise self._cut(element)
+            length = lengths[p.name] = int(np.frombuffer(self.data, counter, 1, position)[0])
+            position += counter.itemsize + length * kind.itemsize
+            self._check_length(element, length, position)
+            fields += [(f"length {p.name}", counter), (p.name, kind, (length,))]
+        return np.dtype(fields), lengths
 
-    def _row_by_row(self, element: PlyElement) -> dict[str, list[np.ndarray]]:
-        columns: dict[str, list[np.ndarray]] = {p.name: [] for p in element.properties}
+    def _check_length(self, element: PlyElement, length: int, end: int) -> None:
+        if length < 0:
+            raise InputError(self.path, f"a list length in element {element.name}", f"{length}")
+        if end > len(self.data):
+            raise InputError(self.path, f"{element.count} rows of element {element.name}", f"a list of {length} beyond the end (file cut short?)")
+
+    def _row_by_row(self, element: PlyElement) -> dict[str, np.ndarray | Lists]:
+        """Columns of rows that differ in size: where each row's numbers begin is found first."""
+        places: dict[str, list[int]] = {p.name: [] for p in element.properties}
+        lengths: dict[str, list[int]] = {p.name: [] for p in element.properties}
+        kinds = {p.name: np.dtype(self.order + p.type) for p in element.properties}
+        counters = {p.name: Struct(self.order + np.dtype(p.count_type).char) if p.count_type else None for p in element.properties}
+        plan = [(places[name].append, lengths[name].append, counters[name], kinds[name].itemsize) for name in kinds]
+        position, size = self.position, len(self.data)
         for _ in range(element.count):
-            for p in element.properties:
+            for add_place, add_length, counter, width in plan:
                 length = 1
-                if p.count_type is not None:
-                    count_kind = np.dtype(self.order + p.count_type)
-                    length = int(self._take(element, count_kind, 1, self.position)[0])
-                    self.position += count_kind.itemsize
-                kind = np.dtype(self.order + p.type)
-                columns[p.name].append(self._take(element, kind, length, self.position))
-                self.position += length * kind.itemsize
+                if counter is not None:
+                    if position + counter.size > size:
+                        raise self._cut(element)
+                    (length,) = counter.unpack_from(self.data, position)
+                    position += counter.size
+                    add_length(length)
+                add_place(position)
+                position += length * width
+                if length < 0 or position > size:
+                    self._check_length(element, length, position)
+        self.position = position
+        columns: dict[str, np.ndarray | Lists] = {}
+        for name, kind in kinds.items():
+            # All numbers of this type in the file, one at every byte.
+            everywhere = np.ndarray((max(0, size - kind.itemsize + 1),), kind, self.data, strides=(1,))
+            place = np.array(places[name])
+            if counters[name] is None:
+                columns[name] = everywhere[place]
+                continue
+            count = np.array(lengths[name])
+            before = np.cumsum(count) - count  # numbers of the rows before
+            columns[name] = Lists(everywhere[np.repeat(place - before * kind.itemsize, count) + kind.itemsize * np.arange(count.sum())], count)
         return columns
 
-    def _take(self, element: PlyElement, kind: np.dtype, length: int, position: int) -> np.ndarray:
-        if length < 0 or position + length * kind.itemsize > len(self.data):
-            raise self._cut(element)
-        return np.frombuffer(self.data, kind, length, position)
-
-    def _cut(self, element: PlyElement) -> InputError:
-        return _truncated(self.path, f"{element.count} rows of element {element.name}", len(self.data))
+    def check_end(self) -> None:
+        if self.data[self.position :].strip():
+            raise InputError(self.path, f"{self.position} bytes, as the header declares", f"{len(self.data)}")
 
 
 class _AsciiRows(_Rows):
+    """Numbers with blanks between them, a row on a line; where rows are broken over lines, the numbers alone count."""
+
     def __init__(self, path: str | Path, data: bytes, header: PlyHeader) -> None:
         super().__init__(path, data, header)
-        self.words, self.position = data[header.size :].split(), 0
+        body = data[header.size :]
+        self.words, self.position = body.split(), 0
+        ends = _ends_of_lines(body)
+        self._ends = ends if len(ends) == sum(e.count for e in header.elements if e.properties) else None  # in words
 
-    def read(self, element: PlyElement) -> dict[str, np.ndarray | list[np.ndarray]]:
-        if not any(p.count_type for p in element.properties):
-            width = len(element.properties)
-            table = self._take(element, element.count * width).reshape(element.count, width)
+    def _least(self, element: PlyElement) -> int:
+        return 2 * len(element.properties)
+
+    def read(self, element: PlyElement) -> dict[str, np.ndarray | Lists]:
+        if not element.count or not element.properties:
+            return _no_columns(element)
+        width, begin = len(element.properties), self.position
+        if not element.has_lists:
+            ends = begin + width * np.arange(1, element.count + 1)
+            self._check_lines(element, begin, ends)
+            table = self._numbers(element, self._words(element, begin, element.count * width)).reshape(element.count, width)
+            self.position = int(ends[-1])
             return {p.name: table[:, i] for i, p in enumerate(element.properties)}
-        columns: dict[str, list[np.ndarray]] = {p.name: [] for p in element.properties}
-        for _ in range(element.count):
-            for p in element.properties:
-                length = 1 if p.count_type is None else self._take(element, 1)[0]
-                if length != int(length) or length < 0:
-                    raise InputError(self.path, f"a list length in element {element.name}", f"{length:g}")
-                columns[p.name].append(self._take(element, int(length)))
-        return columns
-
-    def _take(self, element: PlyElement, length: int) -> np.ndarray:
-        words = self.words[self.position : self.position + length]
-        if len(words) < length:
-            raise _truncated(self.path, f"{element.count} rows of element {element.name}", len(self.data))
-        self.position += length
+        words: dict[str, list[bytes]] = {p.name: [] for p in element.properties}
+        lengths: dict[str, list[int]] = {p.name: [] for p in element.properties if p.count_type}
+        ends, position = [], begin
         try:
-            return np.array([float(word) for word in words])
-        except ValueError as error:
-            raise InputError(self.path, f"numbers in element {element.name}", f"{error}") from None
+            for _ in range(element.count):
+                for p in element.properties:
+                    length = 1
+                    if p.count_type is not None:
+                        length = self._length(element, *self._words(element, position, 1))
+                        lengths[p.name].append(length)
+                        position += 1
+                    words[p.name] += self._words(element, position, length)
+                    position += length
+                ends.append(position)
+        except InputError:  # perhaps because rows before this one were longer than they say
+            self._check_lines(element, begin, np.array(ends))
+            raise
+        self._check_lines(element, begin, np.array(ends))
+        self.position = position
+        columns = {name: self._numbers(element, found) for name, found in words.items()}
+        return {name: Lists(values, np.array(lengths[name])) if name in lengths else values for name, values in columns.items()}
+
+    def _words(self, element: PlyElement, begin: int, length: int) -> list[bytes]:
+        words = self.words[begin : begin + length]
+        if len(words) < length:
+            raise self._cut(element)
+        return words
+
+    def _length(self, element: PlyElement, word: bytes) -> int:
+        """The length of a list: a whole number, however it is written (``3``, ``3.0``)."""
+        try:
+            length = float(word)
+        except ValueError:
+            length = -1.0
+        if b"_" in word or not 0 <= length <= len(self.data) or length != int(length):
+            raise InputError(self.path, f"a list length in element {element.name}", f"{word.decode('latin1')!r}")
+        return int(length)
+
+    def _numbers(self, element: PlyElement, words: list[bytes]) -> np.ndarray:
+        try:
+            if b"_" in b"".join(words):
+                raise ValueError  # to Python, 1_0 is ten
+            return np.fromiter(map(float, words), np.float64, len(words))
+        except ValueError:
+            wrong = next(word for word in words if not _is_number(word))
+            raise InputError(self.path, f"numbers in element {element.name}", f"{wrong.decode('latin1')!r}") from None
+
+    def _check_lines(self, element: PlyElement, begin: int, ends: np.ndarray) -> None:
+        """Where there are as many lines as rows, every row has to fill its line."""
+        if self._ends is None:
+            return
+        row = int(np.searchsorted(self._ends, begin, side="right"))
+        lines = self._ends[row : row + len(ends)]
+        wrong = np.flatnonzero(lines != ends[: len(lines)])
+        if len(wrong):
+            first = int(wrong[0])
+            before = ends[first - 1] if first else begin
+            raise InputError(
+                self.path, f"{ends[first] - before} numbers in row {first} of element {element.name}, as the header declares", f"{lines[first] - before}"
+            )
+
+    def check_end(self) -> None:
+        if self.position < len(self.words):
+            raise InputError(self.path, f"{self.position} numbers, as the header declares", f"{len(self.words)}")
+
+
+_BLANK = np.zeros(256, bool)
+_BLANK[list(b" \t\n\r\x0b\x0c")] = True  # what bytes.split() takes away
+
+
+def _ends_of_lines(body: bytes) -> np.ndarray:
+    """(lines that are not blank,) how many words there are up to the end of each."""
+    blank = _BLANK[np.frombuffer(b"\n" + body + b"\n", np.uint8)]
+    starts = np.flatnonzero(blank[:-1] & ~blank[1:])  # of words
+    text = np.frombuffer(body + b"\n", np.uint8)
+    ends = np.searchsorted(starts, np.flatnonzero((text == 10) | (text == 13)))
+    return ends[np.diff(ends, prepend=0) > 0]
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return b"_" not in word
+
+
+def _no_columns(element: PlyElement) -> dict[str, np.ndarray | Lists]:
+    """Columns of an element of no rows."""
+    return {p.name: Lists(np.empty(0), np.empty(0, int)) if p.count_type else np.empty(0) for p in element.properties}
 
 
 # Triangles of the last file written, as PLY rows: the frames of a sequence share them.

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from face4d.mesh.ply import check_finite, header_of, read_bytes, read_ply_vertices
+from face4d.mesh.ply import check_finite, read_ply_vertices
+from face4d.mesh.ply_header import A_PLY, header_of
+from face4d.runtime.files import open_sized, read_bytes
 
 
 class PointReader:
@@ -50,18 +52,15 @@ class PointReader:
 
     def _beginning(self, path: str | Path, length: int) -> bytes | None:
         """The first bytes of a whole file with the header of the last plain one, else None."""
+        descriptor, size = open_sized(path, A_PLY)
         try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except OSError:
-            return None  # to be explained by the reader of whole files
-        try:
-            data = os.read(descriptor, length) if os.fstat(descriptor).st_size == self._size else b""
+            data = os.read(descriptor, length) if size == self._size else b""
         finally:
             os.close(descriptor)
         return data if self._header and data.startswith(self._header) and len(data) == length else None
 
     def _learn(self, path: str | Path) -> None:
-        data = read_bytes(path)
+        data = read_bytes(path, A_PLY)
         header = header_of(path, data)
         if header.plain is not None and len(data) == header.size + 12 * header.plain[0] + 13 * header.plain[1]:
             self._header, self._size = data[: header.size], len(data)

@@ -1,8 +1,8 @@
-"""Polygons to triangles, and the check that faces name existing vertices."""
+"""Polygons and strips to triangles, and the check that faces name existing vertices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,35 +10,87 @@ import numpy as np
 from face4d.errors import InputError
 
 
-def triangulate(path: str | Path, polygons: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+@dataclass(frozen=True)
+class Lists:
+    """Lists of numbers of differing lengths.
+
+    Attributes:
+        values: (sum of lengths,) of all lists, one after the other.
+        lengths: (N,) int64.
+    """
+
+    values: np.ndarray
+    lengths: np.ndarray
+
+
+def triangulate(path: str | Path, polygons: Lists, num_vertices: int) -> np.ndarray:
     """Split polygons into fans: corners (0, k, k + 1) for k = 1..n-2, polygon after polygon.
 
     Args:
         path: file named in errors.
-        polygons: (F, n) array, or one array of vertex indices per polygon.
+        polygons: vertex indices.
 
     Returns:
-        (F', 3) int32; triangles keep their corner order.
+        (F, 3) int32; triangles keep their corner order.
 
     Raises:
-        InputError: a polygon with fewer than three corners.
+        InputError: a polygon with fewer than three corners, or a corner that is no vertex.
     """
-    if isinstance(polygons, np.ndarray) and polygons.ndim == 2:
-        table = polygons.astype(np.int64)
-    elif len({len(polygon) for polygon in polygons}) == 1:
-        table = np.asarray(polygons).astype(np.int64)
+    corners, lengths = _indices(path, polygons.values, num_vertices), polygons.lengths
+    if not len(lengths):
+        return np.empty((0, 3), np.int32)
+    if lengths.min() < 3:
+        raise InputError(path, "faces with three corners or more", f"one with {lengths.min()}")
+    if lengths.max() == 3:
+        return corners.reshape(-1, 3)
+    first = np.repeat(np.cumsum(lengths) - lengths, lengths - 2)
+    second = first + _counted(lengths - 2) + 1
+    return np.stack([corners[first], corners[second], corners[second + 1]], axis=1)
+
+
+def unroll_strips(path: str | Path, strips: Lists, num_vertices: int) -> np.ndarray:
+    """Triangles of strips: corners (k, k + 1, k + 2), every second one turned round; -1 begins another strip.
+
+    Triangles with a corner twice, which writers put in to get from one strip to the next, are left out.
+
+    Returns:
+        (F, 3) int32.
+
+    Raises:
+        InputError: a corner that is neither a vertex nor -1.
+    """
+    corners = _indices(path, strips.values, num_vertices, lowest=-1)
+    begins = np.zeros(len(corners) + 1, bool)
+    begins[np.cumsum(strips.lengths)] = True
+    begins[1:] |= corners == -1
+    place = np.arange(len(corners))
+    start = np.maximum.accumulate(np.where(begins[:-1], place, 0)) if len(corners) else place  # of each corner's strip
+    triangles = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1) if len(corners) > 2 else np.empty((0, 3), np.int32)
+    odd = (place - start)[: len(triangles)] % 2 == 1
+    triangles[odd] = triangles[odd][:, [1, 0, 2]]
+    a, b, c = triangles.T
+    return triangles[(start[:-2] == start[2:]) & (c != -1) & (a != b) & (b != c) & (a != c)] if len(triangles) else triangles
+
+
+def _counted(lengths: np.ndarray) -> np.ndarray:
+    """0, 1, ..., n - 1 for every length n, one after the other."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def _indices(path: str | Path, values: np.ndarray, num_vertices: int, lowest: int = 0) -> np.ndarray:
+    """Values of any type as int32 numbers of vertices, checked before anything is cut off."""
+    if values.dtype.kind == "f":
+        whole = values == np.floor(values)  # false for NaN
+        if not whole.all():
+            raise InputError(path, f"face indices {lowest} to {num_vertices - 1}", f"{values[np.argmin(whole)]}")
     else:
-        fans = [triangulate(path, np.asarray(polygon)[None]) for polygon in polygons]
-        return np.concatenate(fans) if fans else np.empty((0, 3), np.int32)
-    corners = table.shape[1]
-    if corners < 3:
-        raise InputError(path, "faces with three corners or more", f"one with {corners}")
-    fan = np.stack([np.zeros(corners - 2, int), np.arange(1, corners - 1), np.arange(2, corners)], axis=1)
-    return table[:, fan].reshape(-1, 3).astype(np.int32)
+        values = values.astype(np.int64)
+    check_indices(path, values, num_vertices, lowest)
+    return values.astype(np.int32)
 
 
-def check_indices(path: str | Path, faces: np.ndarray, num_vertices: int) -> None:
-    """Raise :class:`InputError` when a face (F, 3) names a vertex outside 0..num_vertices-1."""
-    if len(faces) and (faces.min() < 0 or faces.max() >= num_vertices):
-        bad = int(faces.min() if faces.min() < 0 else faces.max())
-        raise InputError(path, f"face indices 0 to {num_vertices - 1}", f"{bad}")
+def check_indices(path: str | Path, faces: np.ndarray, num_vertices: int, lowest: int = 0) -> None:
+    """Raise :class:`InputError` when one of the faces' corners, in an array of any shape, is outside lowest..num_vertices-1."""
+    if len(faces) and (faces.min() < lowest or faces.max() >= num_vertices):
+        bad = faces.min() if faces.min() < lowest else faces.max()
+        raise InputError(path, f"face indices {lowest} to {num_vertices - 1}", f"{bad:g}" if faces.dtype.kind == "f" else f"{bad}")

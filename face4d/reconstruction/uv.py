@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from face4d.errors import InputError
-from face4d.mesh.obj import read_obj
+from face4d.mesh.obj import coordinates, corner_indices, read_obj, read_text, statements
 from face4d.mesh.rasterizer import rasterize
 
 LAYOUT_FILES = ("head_template.obj", "head_template_mesh.obj", "template.obj")  # of DECA, of the FLAME site, of CoMA
@@ -63,26 +63,22 @@ def read_layout(path: str | Path) -> UvLayout | None:
     """Texture coordinates (``vt`` and ``f v/vt`` lines) of an OBJ file of triangles; None when it has none.
 
     Raises:
-        InputError: not an OBJ file, or texture coordinates that are cut short.
+        InputError: not an OBJ file, texture coordinates that are cut short or not finite, a texture index of none.
     """
     _, mesh_faces = read_obj(path)
-    points, corners = [], []
-    for line in Path(path).read_bytes().split(b"\n"):
-        words = line.split()
-        if words[:1] == [b"vt"]:
-            points.append(words[1:3])
-        elif words[:1] == [b"f"] and len(words) == 4:
-            corners.append([word.split(b"/")[1] if b"/" in word else b"" for word in words[1:]])
+    points, corners, lines = [], [], []
+    for number, words in statements(path, read_text(path)):
+        if words[0] == b"vt":
+            points.append(coordinates(path, number, words, 2))
+        elif words[0] == b"f" and len(words) == 4 and all(word.partition(b"/")[2].partition(b"/")[0] for word in words[1:]):
+            corners.append(corner_indices(path, number, words, 1, len(points)))
+            lines.append(number)
     if not points or len(corners) != len(mesh_faces):
         return None
-    try:
-        points = np.array(points, dtype=np.float64).reshape(-1, 2)
-        corners = np.array([[int(corner) - 1 for corner in row] for row in corners], dtype=np.int64)
-    except ValueError:
-        raise InputError(path, "texture coordinates ('vt u v') and faces 'f v/vt v/vt v/vt'", "a line cut short") from None
-    if corners.min() < 0 or corners.max() >= len(points):
-        raise InputError(path, f"texture indices 1 to {len(points)}", f"{corners.min() + 1} to {corners.max() + 1}")
-    return UvLayout(points, corners, mesh_faces.astype(np.int64), is_published=True)
+    for number, corner in zip(lines, corners):
+        if max(corner) >= len(points):
+            raise InputError(f"{path}:{number}", f"texture indices 1 to {len(points)}", f"{max(corner) + 1}")
+    return UvLayout(np.array(points), np.array(corners, np.int64), mesh_faces.astype(np.int64), is_published=True)
 
 
 def unwrap(template: np.ndarray, faces: np.ndarray) -> UvLayout:

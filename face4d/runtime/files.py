@@ -28,17 +28,22 @@ def open_file(path: str | Path, expected: str) -> int:
     Raises:
         InputError: nothing of that name, a broken link or links in a circle, a folder, a FIFO, socket or device, no permission.
     """
+    return open_sized(path, expected)[0]
+
+
+def open_sized(path: str | Path, expected: str) -> tuple[int, int]:
+    """:func:`open_file`, and the file's size in bytes, which is then known already."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise InputError(path, expected, _why_not_open(path, error)) from None
     except ValueError:
         raise InputError(repr(str(path)), expected, "a name with a zero byte") from None
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise InputError(path, expected, "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device")
-    return descriptor
+        raise InputError(path, expected, "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device")
+    return descriptor, status.st_size
 
 
 def _why_not_open(path: str | Path, error: OSError) -> str:
@@ -60,9 +65,8 @@ def read_bytes(path: str | Path, expected: str, most: int | None = None) -> byte
     Raises:
         InputError: see :func:`open_file`; also a file that cannot be read to its end, or a larger one.
     """
-    descriptor = open_file(path, expected)
+    descriptor, size = open_sized(path, expected)
     try:
-        size = os.fstat(descriptor).st_size
         if most is not None and size > most:
             raise InputError(path, f"{expected} of at most {most / 2**20:.0f} MB", f"{size / 2**20:.0f} MB")
         data = os.read(descriptor, size + 1)

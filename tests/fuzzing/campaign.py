@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import signal
 import tempfile
@@ -35,7 +36,7 @@ def kind_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     inside = [frame for frame in frames if "/face4d/" in frame.filename] or [frame for frame in frames if "/fuzzing/" in frame.filename] or frames
     place = f"{os.path.basename(inside[-1].filename)}:{inside[-1].lineno} {inside[-1].name}"
-    said = str(error).split(":")[0][:60] if isinstance(error, AssertionError) else ""
+    said = re.sub(r"\d+", "N", str(error).split(":")[0][:60]) if isinstance(error, AssertionError) else ""
     return " ".join(f"{type(error).__name__} {said} at {place}".split())
 
 

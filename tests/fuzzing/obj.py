@@ -12,7 +12,7 @@ from tests.fuzzing import Reader
 from tests.fuzzing.mutations import mutated
 from tests.fuzzing.ply import sane_mesh
 
-_WORDS = (b"v", b"f", b"vt", b"vn", b"o", b"g", b"s", b"l", b"usemtl", b"\\\n", b"\n", b"\nv\t", b"\nf\t", b"\n v ", b"\n f ", b"# f ", b"-1", b"1//1", b"1/1", b"1/")
+WORDS = (b"v", b"f", b"vt", b"vn", b"o", b"g", b"s", b"l", b"usemtl", b"\\\n", b"\n", b"\nv\t", b"\nf\t", b"\n v ", b"\n f ", b"# f ", b"-1", b"1//1", b"1/1", b"1/")
 _OTHERS = ("# by hand", "mtllib a.mtl", "o face", "g skin", "s off", "usemtl skin", "vt 0 0.5", "vn 0 0 1", "", "l 1 2", "p 1", "vp 0 0")
 
 
@@ -43,4 +43,4 @@ def _read(path: Path) -> None:
     assert len(faces)
 
 
-READERS = (Reader("obj", ".obj", mutated(files(), _WORDS), _read),)
+READERS = (Reader("obj", ".obj", mutated(files(), WORDS), _read),)
