@@ -147,7 +147,7 @@ def test_the_wrong_companion_is_refused_before_anything_is_read(elsewhere):
     photo = ("--photo", "me.png", "--box", 0, 0, 9, 9, "--label", "mouth-open", "--quiet")
     with pytest.raises(InputError) as caught:
         script("test.py", "--checkpoint", elsewhere / "models/florence.pt", *photo)
-    words = ["models/florence.pt", "FLAME (5023 vertices)", "models/deca_demo.pt", "demo head (871", "--encoder FILE of FLAME", "generator of the demo"]
+    words = ["models/florence.pt", "FLAME (5023 vertices)", "deca_demo.pt", "demo head (871", "--encoder FILE of FLAME", "generator of the demo"]
     assert all(word in str(caught.value) for word in words), caught.value
     with pytest.raises(InputError, match="me.png"):  # the demo's generator takes that encoder, from the folder above its own
         script("test.py", "--checkpoint", elsewhere / "demo/models/demo.pt", *photo)

@@ -1,4 +1,4 @@
-from face4d.evaluation.tables import Column, csv_table, filled, latex_table, markdown_table, text_table, write_table
+from face4d.evaluation.tables import Column, csv_table, filled, html_table, latex_table, markdown_table, text_table, write_table
 
 COLUMNS = (Column("name", "name"), Column("error", "error (mm)", ".1f", best="min"), Column("share", "share", ".0%", best="max"))
 ROWS = [
@@ -56,7 +56,19 @@ def test_columns_that_compete_within_a_row():
     columns = [Column("label", "label"), Column("n", "n"), Column("a", "a", ".1f"), Column("b", "b", ".1f")]
     rows = [{"label": "Happy", "n": 0, "a": 1.0, "b": 2.0}, {"label": "Rage", "n": 0, "a": 3.04, "b": 3.0}, {"label": "Cool", "n": 0, "b": 5.0}]
     lines = markdown_table(columns, rows, across=("a", "b")).splitlines()[2:]
-    assert lines == ["| Happy | 0 | **1.0** | 2.0 |", "| Rage | 0 | **3.0** | **3.0** |", "| Cool | 0 |  | **5.0** |"]
+    assert lines == ["| Happy | 0 | **1.0** | 2.0 |", "| Rage | 0 | **3.0** | **3.0** |", "| Cool | 0 |  | 5.0 |"]
+    largest = [Column("label", "label"), *(Column(key, key, ".1f", best="max") for key in "ab")]
+    assert markdown_table(largest, rows[:1], across=("a", "b")).splitlines()[2] == "| Happy | 1.0 | **2.0** |"
+
+
+def test_only_what_can_be_compared_competes():
+    errors = {"coma a": 3.0, "coma b": 4.0, "florence a": 1.0, "florence b": 2.0, "demo": 0.1, "real": 0.0}
+    rows = [{"name": name, "error": error} for name, error in errors.items()]
+    contest = ["coma", "coma", "florence", "florence", "demo", None]
+    for table, opened in ((markdown_table, "**{}**"), (html_table, "<strong>{}</strong>"), (latex_table, r"\textbf{{{}}}")):
+        text = table(COLUMNS[:2], rows, contest=contest)
+        assert [opened.format(value) in text for value in ("3.0", "4.0", "1.0", "2.0", "0.1", "0.0")] == [True, False, True, False, False, False]
+        assert opened.format("0.1") not in table(COLUMNS[:2], rows[4:5])
 
 
 def test_filled_leaves_out_columns_without_a_value():

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from face4d.view.contact_sheet import chosen_frames, face_framing_points, mesh_sheet, write_mesh_sheet
+from face4d.view.contact_sheet import chosen_frames, face_framing_points, head_points, mesh_sheet, write_mesh_sheet
 from tests.test_view_render import ball
 
 
@@ -37,3 +37,21 @@ def test_framing_holds_landmarks_and_forehead():
     points = face_framing_points(landmarks[None])
     np.testing.assert_allclose(points[:3], landmarks)
     assert points[3, 1] == 0.06
+
+
+def test_a_head_is_whole_in_all_views_under_one_scale():
+    vertices, faces = growing(10)
+    vertices = 0.12 * vertices * [0.6, 1, 1]  # a head, higher than wide and deeper than wide
+    landmarks = 0.9 * vertices[:, :68]
+    body = np.concatenate([vertices, np.broadcast_to([0, -1.5, 0], (21, 1, 3))], axis=1)  # and something far below
+    assert len(head_points(body, landmarks)) == vertices.shape[0] * vertices.shape[1]
+    sheet = mesh_sheet({"a": body}, faces, columns=3, size=64, yaws=(0, 90), landmarks=landmarks)
+    cells = [[sheet[68 * row : 68 * row + 64, 68 * column : 68 * column + 64] < 250 for column in range(3)] for row in range(2)]
+    spans = []
+    for row in cells:
+        for cell in row:
+            seen = cell.any(axis=2)[22:]  # below the caption
+            assert not seen[-1].any() and not seen[:, 0].any() and not seen[:, -1].any()  # nothing touches the rim
+        rows = np.flatnonzero(row[1].any(axis=(1, 2))[22:])
+        spans.append(rows[-1])
+    assert abs(spans[0] - spans[1]) <= 1  # one height in all views

@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,8 +15,12 @@ import pytest
 from PIL import Image
 
 from face4d.errors import InputError
+from face4d.evaluation.comparison import runs_table
 from face4d.evaluation.run_records import RunRecord
+from face4d.evaluation.scored import Scored
+from face4d.view import figure_set
 from face4d.view.curves import curve_panels, score_by_size, spans_decades
+from face4d.view.figure_set import all_score_rows
 from face4d.view.gallery import Tile, contact_sheet, write_contact_sheet
 from face4d.view.landmark_view import PALETTE
 from face4d.view.report import Section, embedded, page
@@ -228,19 +233,53 @@ def test_everything_from_one_command(workplace):
         figures()
 
 
-def test_only_the_newest_scoring_is_held_in_the_page(workplace):
+def test_every_scoring_is_held_in_the_page_the_newest_first_while_there_is_room(workplace, monkeypatch):
     older, newer = workplace / "results" / "mine", workplace / "results" / "new run"
     shutil.copytree(older, newer)
     os.utime(older / "evaluate.json", (1, 1))
     figures("--only", "galleries", "strips", "report")
     page = workplace / "figures" / "report.html"
-    pictures = {"gallery.gif", "strips/Happy_CH01.png", "strips/Rage_CH01.png"}
-    linked = re.findall(r'<img src="([^":]+)"', page.read_text())
-    assert set(linked) == {f"mine/{name}" for name in pictures} and page.read_text().count("data:image/") == len(pictures)
-    assert all((page.parent / source).is_file() for source in linked)
-    os.utime(newer / "evaluate.json", (0, 0))
-    figures("--only", "galleries", "report", "--overwrite")
-    assert re.findall(r'<img src="([^":]+)"', page.read_text()) == ["new%20run/gallery.gif"]
+    text = page.read_text()
+    check_self_contained(text)
+    assert text.count("data:image/") == 6 and text.index(">new run<") < text.index(">mine<") and "too large" not in text
+    monkeypatch.setattr(figure_set.FigureSet, "_room", sum(map(len, re.findall("<figure>.*</figure>\n", text))) // 2 + 200)
+    figures("--only", "galleries", "strips", "report", "--overwrite")
+    text = page.read_text()
+    check_self_contained(text)
+    assert text.count("data:image/") == 3 and "3 pictures of this scoring are not in this page" in text.partition('id="part1"')[2]
+
+
+def scoring(folder, name, classifier, static, generated):
+    """A scoring with an error of the static neutral, which the test set decides, and one of what was generated."""
+    rows = [{"method": "real", "accuracy": 1.0}, {"method": "generated", "accuracy": 1.0, "mm_mean": generated}]
+    rows.append({"method": "static neutral", "accuracy": 0.1, "mm_mean": static})
+    return Scored(name, folder / name, {"scores": rows, "labels": ["a"], "classifier": classifier, "sequences": 2, "frames": 9})
+
+
+def test_scores_compete_on_one_test_set_only(tmp_path):
+    others = [scoring(tmp_path, "florence", "f.pt", 3.0, 0.7), scoring(tmp_path, "judge", "g.pt", 2.0, 0.1)]
+    rows = all_score_rows([scoring(tmp_path, "one", "c.pt", 2.0, 0.5), scoring(tmp_path, "two", "c.pt", 2.0, 0.6), *others])
+    contest = {(row["result"], row["method"]): row["test_set"] for row in rows}
+    assert contest["one", "generated"] == contest["two", "generated"] == contest["one, two", "static neutral"]
+    assert len({contest[name, "generated"] for name in ("one", "florence", "judge")}) == 3
+
+
+def test_one_run_alone_is_not_the_best_and_runs_of_other_test_sets_do_not_compete():
+    own = RunRecord("a", "ours", "generator", "coma", "default", 0.004, 128, "l2", curves={"test/mse": ([1], [3e-7])}, test_set="x")
+    others = [replace(own, name="b", test_set="y"), replace(own, name="c", origin="author", test_set=None)]
+    group = ("generator", "coma", "l2")
+    assert [row["test_set"] for row in runs_table([own, others[1]], group)[1]] == ["x", "x"]
+    assert [row["test_set"] for row in runs_table([own, *others], group)[1]] == ["x", "y", None]
+
+
+def test_a_figure_of_one_size_tells_names_and_numbers():
+    own = RunRecord("a", "ours", "generator", "demo", "default", 0.004, 128, "l2", curves={"test/mse": ([1], [3e-7])})
+    figure = score_by_size([own], references={"static neutral": 6e-6}, title="t", quantity="test MSE (m²)")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["ours, default, lr 0.004, H 128", "static neutral"]
+    assert {text.get_text() for text in axes.texts} == {"3e-07", "6e-06"} and not figure.legends
+    (axes,) = curve_panels([own]).axes  # a run of one epoch
+    assert axes.get_xlim() == (0, 2)
 
 
 def test_records_of_earlier_versions_and_lost_folders_are_enough(workplace):

@@ -26,7 +26,8 @@ def groups(records: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
 def runs_table(records: Sequence[RunRecord], group: tuple[str, str, str]) -> tuple[list[Column], list[dict[str, Any]]]:
     """All runs of a group, the best first.
 
-    ``kept`` is the score of the weights kept, ``best`` the best of all validations on the test set, which is what the thesis reports.
+    ``kept`` is the score of the weights kept, ``best`` the best of all validations on the test set, which is what the thesis reports. ``test_set``
+    of a row, no column, tells which rows may be compared; others' runs, of which it is not known, may be where one's own have a single one.
     """
     kind, _, loss = group
     chosen = [record for record in records if (record.kind, record.dataset, record.loss) == group]
@@ -46,6 +47,7 @@ def runs_table(records: Sequence[RunRecord], group: tuple[str, str, str]) -> tup
                 "mm_std": record.metrics.get("mm_std"),
                 "epochs": max((epochs[-1] for epochs, _ in record.curves.values() if epochs), default=None),
                 "seconds": record.metrics.get("seconds"),
+                "test_set": record.test_set,
             }
         )
     sign = -1 if kind == "classifier" else 1
@@ -69,6 +71,10 @@ def runs_table(records: Sequence[RunRecord], group: tuple[str, str, str]) -> tup
         Column("seconds", "time (s)", ".0f"),
     ]
     rows.sort(key=order)
+    own = {record.test_set for record in chosen if record.origin == OURS}
+    if len(own) <= 1:
+        for row in rows:
+            row["test_set"] = next(iter(own), None) or "one"
     return [column for column in columns if any(row[column.key] is not None for row in rows)], rows
 
 

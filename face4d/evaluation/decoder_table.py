@@ -34,6 +34,5 @@ def average(rows: Sequence[Row]) -> list[Row]:
 
 
 def write_decoder_tables(folder: str | Path, rows: Sequence[Row]) -> list[Path]:
-    """Write ``decoders.csv``, ``.md`` and ``.tex`` into ``folder``; averages compete with averages, or single folds where there are none."""
-    averages = [str(row["fold"]).startswith("mean") for row in rows]
-    return write_table(Path(folder) / "decoders", DECODER_COLUMNS, rows, contest=averages if any(averages) else None)
+    """Write ``decoders.csv``, ``.md`` and ``.tex`` into ``folder``; decoders compete on the same test fold, and averages over as many folds."""
+    return write_table(Path(folder) / "decoders", DECODER_COLUMNS, rows, contest=[row["fold"] for row in rows])

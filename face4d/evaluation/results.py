@@ -12,6 +12,7 @@ from face4d.evaluation.scores import (
     REALISM_COLUMNS,
     SCORE_COLUMNS,
     Scores,
+    competes,
     error_keys,
     per_group_columns,
     per_label_columns,
@@ -42,7 +43,7 @@ def write_results(
         The paths written.
     """
     output = Path(output)
-    contest = [row["method"] in scores.methods for row in scores.rows]  # neither the truth nor what was chosen with it
+    contest = [competes(row["method"]) for row in scores.rows]
     across = error_keys(scores.methods)
     paths = write_table(output / "scores", SCORE_COLUMNS, scores.rows, contest=contest)
     paths += write_table(output / "realism", filled(REALISM_COLUMNS, scores.rows), scores.rows, contest=contest)

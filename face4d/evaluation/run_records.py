@@ -37,6 +37,7 @@ class RunRecord:
             ``accuracy/test`` (0..1).
         metrics: what metrics.json holds; empty for a run that is not finished, and for other people's.
         config: the whole configuration, where it is known.
+        test_set: what it was tested on, where that is known.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RunRecord:
     curves: dict[str, Curve] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    test_set: str | None = None
 
     @property
     def score_tag(self) -> str:
@@ -98,6 +100,7 @@ def read_runs(folder: str | Path) -> list[RunRecord]:
             "curves": run.read_curves(),
             "metrics": read_json(run.metrics_path) if run.metrics_path.is_file() else {},
             "config": config,
+            "test_set": _test_set(content),
         }
         if "loss" in config and "network" in config:
             preset = "thesis" if config["network"] == "thesis" else "default"
@@ -106,6 +109,13 @@ def read_runs(folder: str | Path) -> list[RunRecord]:
             preset = "default" if config.get("augment") or config.get("scale_input") else "thesis"
             records.append(RunRecord(kind="classifier", preset=preset, layers=config["layers"], **common))
     return records
+
+
+def _test_set(content: dict[str, Any]) -> str | None:
+    """What a run was tested on, as far as its config.json tells: frames and sequences; None where it does not."""
+    sets = content.get("sets")
+    test = sets.get("test") if isinstance(sets, dict) else None
+    return f"{content.get('frames')} frames of {', '.join(sorted(map(str, test)))}" if isinstance(test, list) and test else None
 
 
 _DATASETS = {"COMA": "coma", "COMA_Florence": "florence"}

@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(text_table(columns, [*rows, total]))
     if args.output:
-        written = write_table(args.output / "scan_to_mesh", columns, [*rows, total], contest=[True] * len(rows) + [False])
+        written = write_table(args.output / "scan_to_mesh", columns, [*rows, total], contest=[*(row["scan"] for row in rows), None])
         write_json(args.output / "scan_to_mesh.json", {"unit": "mm", "meshes": rows, "all": pooled(results)})
         cli.report_written([*written, args.output / "scan_to_mesh.json"])
 

@@ -52,6 +52,17 @@ class Scored:
         return self.content.get(key) or {}
 
 
+def test_set(scored: Scored) -> tuple:
+    """What tells whether two scorings may be compared: the classifier, and the test set.
+
+    Any two scorings of the same test set find the same error of the static neutral, whatever was generated.
+    """
+    neutral = next((row for row in scored.rows("scores") if row["method"] == "static neutral"), {})
+    errors = [f"{neutral[key]:.4g}" for key in ("mm_mean", "mse") if neutral.get(key) is not None]
+    content = scored.content
+    return (content.get("classifier"), content.get("sequences"), content.get("frames"), *(errors or [content.get("landmarks")]))
+
+
 def sequence_files(folder: str | Path) -> dict[Key, Path]:
     """Landmark files below a folder by label and subject; names that are none and dot files are passed over."""
     found = {}

@@ -224,6 +224,11 @@ def per_group_columns(methods: Sequence[str]) -> list[Column]:
     return [Column("group", "landmarks"), Column("landmarks", "points"), *_error_columns(methods)]
 
 
+def competes(method: str) -> bool:
+    """Whether a row of the scores is an answer that may be called the best: not the truth, nor what was chosen with it."""
+    return method != "real" and not method.startswith("best of ")
+
+
 def error_keys(methods: Sequence[str]) -> list[str]:
     """Keys of the mean errors in the tables per label, subject and group: they compete within a row."""
     return [f"{method} mm_mean" for method in methods]

@@ -6,7 +6,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ class Column:
         key: key in a row; a missing key or None is an empty cell.
         title: heading, with the unit.
         form: format specification of numbers, e.g. ``.2f``; empty = as they are.
-        best: ``min`` or ``max``: which value is set bold in Markdown and LaTeX; None = no value is.
+        best: ``min`` or ``max``: which value is set bold in Markdown, LaTeX and HTML; None = no value is.
     """
 
     key: str
@@ -40,13 +40,14 @@ def filled(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
 
 
 def write_table(
-    base: str | Path, columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None, across: Sequence[str] = ()
+    base: str | Path, columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[Hashable] | None = None, across: Sequence[str] = ()
 ) -> list[Path]:
     """Write ``<base>.csv``, ``<base>.md`` and ``<base>.tex``.
 
     Args:
-        contest: which rows compete for the best value of a column (default: all).
-        across: keys of columns that compete within each row; the smallest is best.
+        contest: what each row competes in for the best value of a column: rows of equal values with each other, those of None or False not at
+            all (default: all with all). The best of a contest is bold, unless it was alone in it.
+        across: keys of columns that compete within each row instead; the smallest is best, unless they say otherwise.
 
     Returns:
         The three paths.
@@ -73,7 +74,7 @@ def csv_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def markdown_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None, across: Sequence[str] = ()) -> str:
+def markdown_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[Hashable] | None = None, across: Sequence[str] = ()) -> str:
     """Markdown, numbers right-aligned; values equal to the best one as printed are bold."""
     best = _best(columns, rows, contest, across)
     cells = [[_markdown_cell(_cell(column, row), best[i][j]) for j, column in enumerate(columns)] for i, row in enumerate(rows)]
@@ -82,7 +83,7 @@ def markdown_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: S
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def latex_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None, across: Sequence[str] = ()) -> str:
+def latex_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[Hashable] | None = None, across: Sequence[str] = ()) -> str:
     """A LaTeX ``tabular`` with the rules of the booktabs package, to ``\\input`` into a table; best values as in :func:`markdown_table`."""
     best = _best(columns, rows, contest, across)
     cells = [[_latex_cell(_cell(column, row), best[i][j]) for j, column in enumerate(columns)] for i, row in enumerate(rows)]
@@ -93,7 +94,7 @@ def latex_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequ
     return begin + body + "\\bottomrule\n\\end{tabular}\n"
 
 
-def html_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[bool] | None = None, across: Sequence[str] = ()) -> str:
+def html_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[Hashable] | None = None, across: Sequence[str] = ()) -> str:
     """An HTML ``<table>``, numbers in cells of class ``number``; best values as in :func:`markdown_table`."""
     best = _best(columns, rows, contest, across)
     kinds = [' class="number"' if _numeric(column, rows) else "" for column in columns]
@@ -116,22 +117,27 @@ def text_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in aligned) + "\n"
 
 
-def _best(columns: Sequence[Column], rows: Sequence[Row], contest: Sequence[bool] | None, across: Sequence[str]) -> list[list[bool]]:
-    """Which cells (rows x columns) are as good as the best one, as printed."""
+def _best(columns: Sequence[Column], rows: Sequence[Row], contest: Sequence[Hashable] | None, across: Sequence[str]) -> list[list[bool]]:
+    """Which cells (rows x columns) are as good as the best one of their contest, as printed; see :func:`write_table`."""
     contest = [True] * len(rows) if contest is None else contest
     marks = [[False] * len(columns) for _ in rows]
+
+    def mark(places: Iterable[tuple[int, int]], best: str) -> None:
+        values = {(i, j): rows[i][columns[j].key] for i, j in places if rows[i].get(columns[j].key) is not None}
+        if len(values) < 2:
+            return
+        i, j = (max if best == "max" else min)(values, key=values.__getitem__)
+        won = _cell(columns[j], rows[i])
+        for i, j in values:
+            marks[i][j] = _cell(columns[j], rows[i]) == won
+
     for j, column in enumerate(columns):
-        values = [row[column.key] for row, competes in zip(rows, contest) if competes and row.get(column.key) is not None]
-        if column.best is None or not values:
-            continue
-        best = _format(column, min(values) if column.best == "min" else max(values))
-        for i, row in enumerate(rows):
-            marks[i][j] = contest[i] and _cell(column, row) == best
-    for i, row in enumerate(rows):
-        values = {j: row[column.key] for j, column in enumerate(columns) if column.key in across and row.get(column.key) is not None}
-        for j in values:
-            smallest = min(values, key=values.__getitem__)
-            marks[i][j] |= _cell(columns[j], row) == _cell(columns[smallest], row)
+        if column.best and column.key not in across:
+            for name in set(contest) - {None, False}:
+                mark([(i, j) for i, own in enumerate(contest) if own == name], column.best)
+    inside = [j for j, column in enumerate(columns) if column.key in across]
+    for i in range(len(rows)):
+        mark([(i, j) for j in inside], next((columns[j].best for j in inside if columns[j].best), "min"))
     return marks
 
 

@@ -85,7 +85,9 @@ class Reconstructor:
             )
 
     @classmethod
-    def load(cls, checkpoint: str | Path | LoadedEncoder | None = None, face_model: str | Path | None = None, device: torch.device | str = "cpu") -> Reconstructor:
+    def load(
+        cls, checkpoint: str | Path | LoadedEncoder | None = None, face_model: str | Path | None = None, device: torch.device | str = "cpu"
+    ) -> Reconstructor:
         """Read both; the default face model is the one the encoder was trained for, found from where the encoder lies.
 
         Raises:

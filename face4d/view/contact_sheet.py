@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from PIL import Image
 from face4d.runtime.atomic import replacing
 from face4d.view.render import contact_sheet, frame_view, render_sequence
 
-__all__ = ["chosen_frames", "face_framing_points", "mesh_sheet", "write_mesh_sheet"]
+__all__ = ["chosen_frames", "face_framing_points", "head_points", "mesh_sheet", "write_mesh_sheet"]
+
+_HEAD_REACH = 2.5  # a head with its neck ends within so many times the distance of its farthest landmark from their middle
+_MARGIN = 0.16  # around all that is shown; the captions stand in it
 
 
 def chosen_frames(vertices: np.ndarray, columns: int) -> np.ndarray:
@@ -36,11 +40,19 @@ def face_framing_points(landmarks: np.ndarray) -> np.ndarray:
     return np.concatenate([points, [top]])
 
 
+def head_points(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Those of the points (..., 3) that belong to the head that landmarks (..., 68, 3) lie on, with its neck: of a whole body not the rest."""
+    points, marks = np.asarray(vertices).reshape(-1, 3), np.asarray(landmarks, np.float64).reshape(-1, 3)
+    middle = marks.mean(axis=0)
+    reach = _HEAD_REACH * np.linalg.norm(marks - middle, axis=1).max()
+    return points[np.linalg.norm(points - middle, axis=1) <= reach]
+
+
 def mesh_sheet(
     sequences: Mapping[str, np.ndarray], faces: np.ndarray, *, columns: int = 6, size: int = 256, yaws: Sequence[float] = (0.0,),
     landmarks: np.ndarray | None = None,
 ) -> np.ndarray:
-    """One picture (H, W, 3) uint8 of several moving meshes of one topology.
+    """One picture (H, W, 3) uint8 of several moving meshes of one topology, all in one scale.
 
     Args:
         sequences: (T, V, 3) metres by caption.
@@ -48,20 +60,23 @@ def mesh_sheet(
         columns: frames per row, see :func:`chosen_frames`.
         size: side of each picture, pixels.
         yaws: views, degrees; each has a row per sequence.
-        landmarks: (..., 68, 3) metres; the pictures show the face they span, else the whole mesh.
+        landmarks: (..., 68, 3) metres; the pictures show the head they lie on, in all frames shown, else the whole mesh.
 
     Raises:
         ValueError: no sequences, or wrong shapes.
     """
     if not sequences:
         raise ValueError("sequences: expected at least one, found none")
+    frames = {caption: chosen_frames(vertices, columns) for caption, vertices in sequences.items()}
+    shown = np.concatenate([vertices[frames[caption]] for caption, vertices in sequences.items()])
+    held = shown if landmarks is None else head_points(shown, landmarks)
+    framings = {yaw: frame_view(held, yaw=yaw, margin=_MARGIN) for yaw in yaws}
+    half_side = max(framing.half_side for framing in framings.values())
     pictures, captions = [], []
     for caption, vertices in sequences.items():
-        chosen = chosen_frames(vertices, columns)
+        chosen = frames[caption]
         for yaw in yaws:
-            held = np.concatenate(list(sequences.values())) if landmarks is None else face_framing_points(landmarks)
-            framing = frame_view(held, yaw=yaw, margin=0.06 if landmarks is None else 0.25)
-            row = render_sequence(vertices[chosen], faces, size=size, yaw=yaw, framing=framing)
+            row = render_sequence(vertices[chosen], faces, size=size, yaw=yaw, framing=replace(framings[yaw], half_side=half_side))
             missing = columns - len(row)
             pictures += [*row, *[np.full_like(row[0], 255)] * missing]
             captions += [f"{caption}  {chosen[0]}", *map(str, chosen[1:]), *[""] * missing]

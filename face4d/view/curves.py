@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.lines import Line2D
 
 from face4d.evaluation.run_records import OURS, RunRecord
@@ -78,6 +78,7 @@ def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = ""
                 beside = [r for r in records if (r.loss, r.layers) == (loss, layers)] if sharing else chosen
                 shown = tag or next((r.score_tag for r in beside), "")
                 _scale(axes, shown.startswith("accuracy"), [value for r in beside for value in r.curves[tag or r.score_tag][1]])
+                _count_epochs(axes, chosen, tag)
                 if not chosen:
                     axes.text(0.5, 0.5, "no run", transform=axes.transAxes, ha="center", va="center", color="#777777")
                     axes.set_xticks([])
@@ -101,6 +102,14 @@ def _scale(axes: Axes, is_share: bool, values: Sequence[float]) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     elif spans_decades(values):
         axes.set_yscale("log")
+
+
+def _count_epochs(axes: Axes, chosen: Sequence[RunRecord], tag: str) -> None:
+    """Whole epochs on the horizontal axis, with room around a single one."""
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
+    epochs = {epoch for record in chosen for epoch in record.curves[tag or record.score_tag][0]}
+    if len(epochs) == 1:
+        axes.set_xlim(min(epochs) - 1, min(epochs) + 1)
 
 
 def _draw(axes: Axes, record: RunRecord, tag: str, number: int, smoothing: float) -> None:
@@ -146,7 +155,7 @@ def _legend(figure: Figure, records: Sequence[RunRecord], sizes: Sequence[int]) 
 def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] | None = None, title: str = "", quantity: str = "") -> Figure | None:
     """Best score of each run over the hidden size: a line per origin, preset, learning rate and number of layers.
 
-    One's own runs count with the weights kept, those of others with the best of all validations.
+    Runs of a single size are drawn one below the other, since lines over the size would be dots. One's own runs count with the weights kept, those of others with the best of all validations.
 
     Args:
         records: runs of one kind, data set and loss.
@@ -163,6 +172,8 @@ def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] 
             series.setdefault(key, []).append((record.hidden_size, value))
     if not series:
         return None
+    if len({size for points in series.values() for size, _ in points}) == 1:
+        return _scores_by_name(series, references or {}, title, quantity)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2, 3.4), layout="constrained")
         axes = figure.add_subplot()
@@ -178,7 +189,7 @@ def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] 
                 markersize=6 if own else 4.5,
                 linewidth=1.8 if own else 1.0,
                 markerfacecolor=COLOURS[number % len(COLOURS)] if own else "white",
-                label=f"{origin}, {preset}, lr {-lr:g}" + (f", {layers} layer{'s' if layers > 1 else ''}" if layers else ""),
+                label=_told(origin, preset, layers, lr),
             )
         for name, value in (references or {}).items():
             axes.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (1, 1)))
@@ -194,4 +205,38 @@ def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] 
         axes.set_ylabel(quantity)
         axes.set_title(title)
         figure.legend(loc="outside right upper", handlelength=3)
+    return figure
+
+
+def _told(origin: str, preset: str, layers: int, lr: float) -> str:
+    """A key of :func:`score_by_size`'s series in words; the rate with the sign that sorts it."""
+    return f"{origin}, {preset}, lr {-lr:g}" + (f", {layers} layer{'s' if layers > 1 else ''}" if layers else "")
+
+
+def _scores_by_name(
+    series: Mapping[tuple, Sequence[tuple[int, float]]], references: Mapping[str, float], title: str, quantity: str
+) -> Figure:
+    """Scores of runs of one hidden size, and references below them, as dots with their values."""
+    rows = [(f"{_told(*key[1:])}, H {size}", value, key[1]) for key, points in sorted(series.items()) for size, value in sorted(points)]
+    rows += [(name, value, "") for name, value in references.items()]
+    is_share = "accuracy" in quantity
+    limit = 1.0 if is_share else max((value for _, value, _ in rows if np.isfinite(value)), default=0.0) or 1.0
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.2, 0.9 + 0.32 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        for line, (_, value, origin) in enumerate(rows):
+            own = origin == OURS
+            looks = {"color": COLOURS[0], "markersize": 6} if own else {"color": "#555555", "markersize": 7, "markerfacecolor": "white"}
+            axes.plot(value, line, "o" if origin else "|", **looks)
+            told = f"{value:.1%}" if is_share else f"{value:.3g}"
+            side = 1 if value < 0.8 * limit else -1  # of the dot, so that the number stays inside
+            place = {"xytext": (8 * side, 0), "textcoords": "offset points", "ha": "left" if side == 1 else "right", "va": "center"}
+            axes.annotate(told, (value, line), fontsize=7, **place)
+        axes.set_xlim(-0.03 * limit, 1.03 * limit)
+        if is_share:
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.7)
+        axes.set_xlabel(quantity)
+        axes.set_title(title)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,30 @@ from face4d.datasets.landmark_set import read_landmarks
 from face4d.evaluation.comparison import comparison_table, groups, runs_table, score_title
 from face4d.evaluation.results import RECORD
 from face4d.evaluation.run_records import OURS, RunRecord
-from face4d.evaluation.scored import Key, Scored
-from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS
+from face4d.evaluation.scored import Key, Scored, test_set
+from face4d.evaluation.scores import (
+    REALISM_COLUMNS,
+    SCORE_COLUMNS,
+    competes,
+    error_keys,
+    per_group_columns,
+    per_label_columns,
+    per_subject_columns,
+)
 from face4d.evaluation.tables import Column, Row, filled, html_table, write_table
 from face4d.runtime.words import counted
 from face4d.view import curves, score_plots
 from face4d.view.gallery import Tile, write_contact_sheet
 from face4d.view.plots import confusion_matrix_figure, save_figure
-from face4d.view.report import Section, embedded, linked, write_page
+from face4d.view.report import Section, embedded, write_page
 from face4d.view.strips import strip
 
 TRIVIAL = ("static neutral", "class mean")
 _JUDGED = ("real", "generated")
 _ON_FACE = ("generated", "class mean")
+_ERROR = " mm_mean"  # ends the keys of errors by method
 GALLERY_FPS = 25
+PAGE_BYTES = 16_000_000  # of scorings' pictures in the page: below it, a page still fits into a mail
 
 
 @dataclass
@@ -51,35 +61,43 @@ class FigureSet:
     every_subject: bool = False
     written: list[Path] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
-    _beside: bool = field(default=False, init=False)  # pictures are linked, not held in the page
+    _room: int = field(default=PAGE_BYTES, init=False)  # what is left of it
+    _left_out: int = field(default=0, init=False)  # pictures of the section at hand that there was no room for
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Name and work of every step, in the order of the page."""
         if "tables" in self.families and self.scored:
             yield "scores", self._all_scores
-        for scored, truth in self.scored:  # the page would grow with every scoring, so it holds the pictures of the newest alone
+        newest_first = sorted(self.scored, key=lambda pair: -(pair[0].folder / RECORD).stat().st_mtime_ns)  # the room in the page is theirs first
+        for scored, truth in newest_first:
             yield scored.name, lambda scored=scored, truth=truth: self._scoring(scored, truth)
         for kind, dataset in dict.fromkeys((kind, dataset) for kind, dataset, _ in groups(self.records)):
             yield f"{kind}s, {dataset}", lambda kind=kind, dataset=dataset: self._training(kind, dataset)
         if "report" in self.families:
             yield "report", self._report
 
-    def _save(self, name: str, figure: Figure, caption: str) -> str:
-        """Write a figure; returns it as HTML."""
+    def _save(self, name: str, figure: Figure, caption: str, *, limited: bool = False) -> str:
+        """Write a figure; returns it as HTML, see :meth:`_shown`."""
         png, pdf = save_figure(figure, self.output / name)
         self.written += [png, pdf]
-        return self._shown(png, caption)
+        return self._shown(png, caption, limited=limited)
 
-    def _shown(self, picture: Path, caption: str) -> str:
-        """A picture as HTML, "" where no page is made."""
+    def _shown(self, picture: Path, caption: str, *, limited: bool = False) -> str:
+        """A picture as HTML, "" where no page is made or, of a kind that is limited, where the page has no room for it."""
         if "report" not in self.families:
             return ""
-        return linked(picture, self.output, caption) if self._beside else embedded(picture, caption)
+        shown = embedded(picture, caption)
+        if limited:
+            if len(shown) > self._room:
+                self._left_out, self._room = self._left_out + 1, 0
+                return ""
+            self._room -= len(shown)
+        return shown
 
-    def _add(self, section: Section, name: str, figure: Figure | None, caption: str) -> None:
+    def _add(self, section: Section, name: str, figure: Figure | None, caption: str, *, limited: bool = False) -> None:
         """Write a figure and show it in a section."""
         if figure is not None:
-            section.blocks.append(self._save(name, figure, caption))
+            section.blocks.append(self._save(name, figure, caption, limited=limited))
 
     def _table(
         self,
@@ -88,7 +106,7 @@ class FigureSet:
         name: str,
         columns: Sequence[Column],
         rows: Sequence[Row],
-        contest: Sequence[bool] | None = None,
+        contest: Sequence[Hashable] | None = None,
         across: Sequence[str] = (),
     ) -> None:
         """Write a table and show it in a section."""
@@ -101,8 +119,9 @@ class FigureSet:
         """One table over all scorings."""
         section = Section("Scores")
         rows = all_score_rows([scored for scored, _ in self.scored])
-        contest = [row["method"] == "generated" for row in rows]
-        section.text("Errors over frames 1 to T of the test sequences. The best generated value of a column is bold.")
+        contest = [row["test_set"] if competes(row["method"]) else None for row in rows]
+        told = "Errors over frames 1 to T of the test sequences. Bold is the best of the answers to one test set, judged by one classifier"
+        section.text(f"{told}: not the real sequences, nor what was chosen with them.")
         for name, columns in (("scores", SCORE_COLUMNS), ("realism", REALISM_COLUMNS)):
             columns = filled(columns, rows)
             if len(columns) > 1:
@@ -112,32 +131,23 @@ class FigureSet:
 
     def _scoring(self, scored: Scored, truth: dict[Key, Path]) -> None:
         """Figures and tables of one scored folder."""
-        section = Section(scored.name)
-        newest = self.newest()
-        self._beside = scored is not newest
-        if self._beside:
-            place = f"The pictures of this scoring are shown from {scored.name}/ beside the page"
-            section.text(f"{place}; those of the newest, {newest.name}, are inside it.")
-        before = len(section.blocks)
+        section, self._left_out = Section(scored.name), 0
         if "galleries" in self.families:
             self._gallery(section, scored, truth)
         if "scores" in self.families:
             self._score_figures(section, scored, truth)
-        for key, first in (("per_label", "label"), ("per_subject", "subject"), ("per_group", "group")):
+        for key, columns_of in (("per_label", per_label_columns), ("per_subject", per_subject_columns), ("per_group", per_group_columns)):
             rows = scored.rows(key)
-            columns = method_columns(first, rows)
-            errors = [column.key for column in columns if column.key.endswith(" mm_mean")]
-            if len(columns) > 1:
-                self._table(section, f"Per {first}", f"{scored.name}_{key}", columns, rows, across=errors)
+            methods = [name.removesuffix(_ERROR) for name in dict.fromkeys(name for row in rows for name in row) if name.endswith(_ERROR)]
+            if methods:
+                columns = filled(columns_of(methods), rows)
+                self._table(section, key.replace("_", " ").capitalize(), f"{scored.name}_{key}", columns, rows, across=error_keys(methods))
         if "strips" in self.families:
             self._strips(section, scored, truth)
-        self._beside = False
-        if len(section.blocks) > before:
+        if self._left_out:
+            section.text(f"{self._left_out} pictures of this scoring are not in this page, which would be too large with them; see {scored.name}/.")
+        if section.blocks:
             self.sections.append(section)
-
-    def newest(self) -> Scored:
-        """The scoring that was written last."""
-        return max((scored for scored, _ in self.scored), key=lambda scored: (scored.folder / RECORD).stat().st_mtime_ns)
 
     def _gallery(self, section: Section, scored: Scored, truth: dict[Key, Path]) -> None:
         keys = first_subjects(scored.generated)
@@ -147,7 +157,7 @@ class FigureSet:
         path = self.output / scored.name / "gallery.gif"
         write_contact_sheet(path, tiles, fps=GALLERY_FPS, columns=3)
         self.written.append(path)
-        section.blocks.append(self._shown(path, f"{scored.name}: every label, the first test subject of each"))
+        section.blocks.append(self._shown(path, f"{scored.name}: every label, the first test subject of each", limited=True))
 
     def _score_figures(self, section: Section, scored: Scored, truth: dict[Key, Path]) -> None:
         base = f"{scored.name}/"
@@ -155,23 +165,23 @@ class FigureSet:
         over_time = {method: values for method, values in scored.by_method("over_time").items() if method != "real"}
         if over_time:
             figure = score_plots.error_over_time(over_time, title=scored.name)
-            self._add(section, base + "error_over_time", figure, "Mean landmark error of each frame.")
+            self._add(section, base + "error_over_time", figure, "Mean landmark error of each frame.", limited=True)
         face = mean_start(truth, scored.generated)
         on_face = {method: values for method, values in scored.by_method("per_landmark").items() if method in _ON_FACE}
         if on_face and face is not None:
             figure = score_plots.landmark_errors(face, on_face, title=scored.name)
-            self._add(section, base + "landmark_errors", figure, "Mean error of each landmark over the test set, one scale.")
+            self._add(section, base + "landmark_errors", figure, "Mean error of each landmark over the test set, one scale.", limited=True)
         for method, matrix in scored.by_method("confusion").items():
             if method in _JUDGED:
                 figure = confusion_matrix_figure(np.asarray(matrix), scored.labels, title=f"{scored.name}: {method} test sequences")
-                self._add(section, f"{base}confusion_{method}", figure, f"Confusion matrix of the {method} test sequences.")
+                self._add(section, f"{base}confusion_{method}", figure, f"Confusion matrix of the {method} test sequences.", limited=True)
         features = {name: scored.features[name] for name in _JUDGED if name in scored.features}
         if features and len(scored.features["labels"]) >= 3:
             figure = score_plots.feature_plane(features, scored.features["labels"], scored.labels, title=scored.name)
             caption = "The classifier's time-mean features: the two first principal components (PCA) of real and generated test sequences."
-            self._add(section, base + "features", figure, caption)
+            self._add(section, base + "features", figure, caption, limited=True)
         figures, section.blocks[begin:] = section.blocks[begin:], []
-        if figures:
+        if any(figures):
             section.grid(figures)
 
     def _strips(self, section: Section, scored: Scored, truth: dict[Key, Path]) -> None:
@@ -183,8 +193,8 @@ class FigureSet:
             if real is None or real.shape != generated.shape:
                 continue
             figure = strip(real, generated, title=f"{label}, {subject}")
-            shown.append(self._save(f"{scored.name}/strips/{label}_{subject}", figure, ""))
-        if shown:
+            shown.append(self._save(f"{scored.name}/strips/{label}_{subject}", figure, "", limited=True))
+        if any(shown):
             section.heading("Ground truth above, generated below; mean error of the frame")
             section.grid(shown)
 
@@ -203,9 +213,9 @@ class FigureSet:
                 caption = "Ours: of the weights kept; others: the best of all their validations."
                 self._add(section, f"curves/{suffix}_by_size", figure, caption)
             comparison, rows = comparison_table(records, group)
-            self._table(section, f"Cell by cell: {title}", f"{suffix}_comparison", comparison, rows)
+            self._table(section, f"Cell by cell: {title}", f"{suffix}_comparison", comparison, rows, across=("ours", "theirs"))
             columns, rows = runs_table(records, group)
-            self._table(section, f"All runs: {title}", f"{suffix}_runs", columns, rows)
+            self._table(section, f"All runs: {title}", f"{suffix}_runs", columns, rows, [row["test_set"] for row in rows])
         if "curves" in self.families:
             title = f"{kind}s, {dataset}"
             figure = curves.curve_panels(records, title=f"{title}: scores on the test set")
@@ -253,15 +263,6 @@ def mean_start(truth: dict[Key, Path], generated: dict[Key, Path]) -> np.ndarray
     return np.mean([read_landmarks(path)[0] for path in paths], axis=0) if paths else None
 
 
-def method_columns(first: str, rows: Sequence[Row]) -> list[Column]:
-    """Columns of a table by label, subject or group: what it is about, accuracies of real and generated sequences, mean errors of all methods."""
-    keys = dict.fromkeys(key for row in rows for key in row)
-    columns = [Column(first, first)] if first in keys else []
-    columns += [Column(f"{method} accuracy", f"{method}: accuracy", ".1%") for method in _JUDGED if f"{method} accuracy" in keys]
-    suffix = " mm_mean"
-    return columns + [Column(key, f"{key.removesuffix(suffix)}: mean (mm)", ".3f") for key in keys if key.endswith(suffix)]
-
-
 def dataset_of(scored: Scored, records: Sequence[RunRecord]) -> str | None:
     """Data set of a scoring: that of the run it was generated with, or of its classifier; None where neither run is there."""
     names = (Path(scored.content.get(key) or "").stem for key in ("generated", "classifier"))
@@ -270,16 +271,18 @@ def dataset_of(scored: Scored, records: Sequence[RunRecord]) -> str | None:
 
 
 def all_score_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
-    """Rows of all scorings: what was generated first; real and trivial rows that are equal in several scorings once."""
-    rows: list[dict[str, Any]] = [{"result": one.name, **row} for one in scored for row in one.rows("scores") if row["method"] == "generated"]
-    others: list[tuple[dict[str, Any], list[str]]] = []
+    """Rows of all scorings: what was generated first; real and trivial rows that are equal in several scorings once.
+
+    ``test_set`` of a row, no column of the table, is the one it may be compared on.
+    """
+    rows, others = [], []
     for one in scored:
-        for row in one.rows("scores"):
-            if row["method"] == "generated":
-                continue
+        own = [{**row, "test_set": test_set(one)} for row in one.rows("scores")]
+        rows += [{"result": one.name, **row} for row in own if row["method"] == "generated"]
+        for row in (row for row in own if row["method"] != "generated"):
             names = next((names for known, names in others if known == row), None)
             if names is None:
-                others.append((dict(row), [one.name]))
+                others.append((row, [one.name]))
             else:
                 names.append(one.name)
     for row, names in others:

@@ -1,4 +1,4 @@
-"""One page with everything: figures inside it or linked beside it, tables, configurations; no network."""
+"""One page with everything: figures, tables, configurations, all inside it; no network, no other files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from PIL import Image
 
@@ -29,7 +28,7 @@ img { max-width: 100%; height: auto; }
 .table { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .22rem .7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid #e4e4e4; }
-thead th { border-bottom: 1.5px solid #888; } .number { text-align: right; } tbody tr:hover { background: #f3f7fa; }
+thead th { border-bottom: 1.5px solid #888; white-space: normal; vertical-align: bottom; } .number { text-align: right; } tbody tr:hover { background: #f3f7fa; }
 details { margin: .3rem 0; } summary { cursor: pointer; color: #0072B2; }
 pre { overflow-x: auto; font-size: .8rem; background: #f6f6f6; padding: .6rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: .4rem 1rem; }
@@ -59,7 +58,7 @@ class Section:
         self.blocks.append(f'<div class="table">{table}</div>\n')
 
     def grid(self, pictures: Sequence[str]) -> None:
-        """Add pictures (of :func:`embedded`) side by side where there is room."""
+        """Add pictures (of :func:`embedded`, or "") side by side where there is room."""
         self.blocks.append(f'<div class="grid">{"".join(pictures)}</div>\n')
 
     def details(self, title: str, text: str) -> None:
@@ -76,12 +75,6 @@ def embedded(path: str | Path, caption: str) -> str:
     path = Path(path)
     content = smaller(path) if path.suffix == ".png" else path.read_bytes()
     return _figure(data_uri(content, f"image/{path.suffix[1:]}"), path, caption)
-
-
-def linked(path: str | Path, folder: str | Path, caption: str) -> str:
-    """A picture file as a ``<figure>`` that shows it from where it lies, below the page's folder."""
-    path = Path(path)
-    return _figure(quote(path.relative_to(folder).as_posix()), path, caption)
 
 
 def _figure(source: str, path: Path, caption: str) -> str:
