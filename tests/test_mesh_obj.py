@@ -1,5 +1,7 @@
 """OBJ: v and f lines in all their spellings, vertex order and count kept; broken lines named."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -209,6 +211,13 @@ def test_block_parser_declines_what_it_does_not_know(line):
 def test_broken_files_name_the_line(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         _read(tmp_path, text)
+
+
+def test_a_line_continued_many_times_takes_no_longer_than_its_length(tmp_path):
+    text = V_LINES + "f 1 2 3\nusemtl " + "a \\\n" * 300_000 + "a\n"
+    begun = time.process_time()
+    assert len(_read(tmp_path, text)[1]) == 1
+    assert time.process_time() - begun < 5
 
 
 def test_missing_file(tmp_path):

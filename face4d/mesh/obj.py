@@ -145,13 +145,16 @@ def statements(path: str | Path, data: bytes) -> Iterator[tuple[int, list[bytes]
     Raises:
         InputError: the last line is to be continued.
     """
-    pending, number = b"", 0
+    pending: list[bytes] = []
+    number = 0
     for number, line in enumerate(data.split(b"\n"), 1):
-        line = pending + line.partition(b"#")[0]
+        line = line.partition(b"#")[0]
         if line.rstrip().endswith(b"\\"):
-            pending = line.rstrip()[:-1] + b" "
+            pending.append(line.rstrip()[:-1])
             continue
-        pending = b""
+        if pending:
+            line = b" ".join([*pending, line])
+            pending = []
         if words := line.split():
             yield number, words
     if pending:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from array import array
 from pathlib import Path
 from struct import Struct
 
@@ -200,8 +201,7 @@ class _BinaryRows(_Rows):
 
     def _row_by_row(self, element: PlyElement) -> dict[str, np.ndarray | Lists]:
         """Columns of rows that differ in size: where each row's numbers begin is found first."""
-        places: dict[str, list[int]] = {p.name: [] for p in element.properties}
-        lengths: dict[str, list[int]] = {p.name: [] for p in element.properties}
+        places, lengths = ({p.name: array("q") for p in element.properties} for _ in range(2))
         kinds = {p.name: np.dtype(self.order + p.type) for p in element.properties}
         counters = {p.name: Struct(self.order + np.dtype(p.count_type).char) if p.count_type else None for p in element.properties}
         plan = [(places[name].append, lengths[name].append, counters[name], kinds[name].itemsize) for name in kinds]

@@ -26,7 +26,8 @@ def files(draw: DrawFn) -> bytes:
     corner = draw(st.sampled_from(("{0}", "{0}", "{0}/1", "{0}//1", "{0}/1/1", "{1}")))
     corners = [[(row + k) % vertices + 1 for k in range(draw(st.sampled_from((3, 3, 3, 4, 6))))] for row in range(draw(st.integers(1, 5)))]
     faces = ["f " + " ".join(corner.format(k, k - 1 - vertices) for k in row) for row in corners]
-    lines = [*places, *faces]
+    textures = ["vt 0 0.5", "vt 1 0.25"] * (draw(st.booleans()) and "/" in corner)
+    lines = [*places, *textures, *faces]
     if draw(st.booleans()):
         for _ in range(draw(st.integers(1, 4))):
             lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(_OTHERS)))
@@ -43,4 +44,18 @@ def _read(path: Path) -> None:
     assert len(faces)
 
 
-READERS = (Reader("obj", ".obj", mutated(files(), WORDS), _read),)
+def _read_layout(path: Path) -> None:
+    from face4d.reconstruction.uv import read_layout
+
+    layout = read_layout(path)
+    if layout is not None:
+        assert np.isfinite(layout.points).all() and layout.points.shape[1] == 2
+        assert layout.faces.shape == layout.mesh_faces.shape
+        assert 0 <= layout.faces.min() <= layout.faces.max() < len(layout.points)
+        layout.vertex_of_point()
+
+
+READERS = (
+    Reader("obj", ".obj", mutated(files(), WORDS), _read),
+    Reader("texture_layout", ".obj", mutated(files(), WORDS), _read_layout),
+)
