@@ -47,18 +47,18 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
+    from face4d.evaluation.run_records import read_imported, read_runs
+    from face4d.evaluation.scored import find_scored, require_truth, truth_files
     from face4d.runtime.progress import track
     from face4d.runtime.words import counted
-
-    from face4d.evaluation.run_records import read_imported, read_runs
-    from face4d.evaluation.scored import find_scored, truth_files
     from face4d.view.figure_set import FigureSet
 
     defaults = DATASETS[args.dataset or "florence"]
     runs, generated = args.runs or defaults.runs, args.generated or defaults.generated
     root = defaults.runs.parent
     results, output = args.results or root / "results", args.output or root / "figures"
-    for flag, folder in (("--runs", args.runs), ("--results", args.results), ("--generated", args.generated)):
+    given = [("--runs", args.runs), ("--results", args.results), ("--generated", args.generated)]
+    for flag, folder in [*given, *(("--landmarks", folder) for folder in args.landmarks or [])]:
         if folder is not None and not folder.is_dir():
             raise InputError(folder, f"a folder for {flag}", "no such folder")
     cli.refuse_overwrite(output, args.overwrite or args.dry_run)
@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scored = find_scored(results, generated)
     if not records and not scored:
         raise InputError(runs, f"runs, or scorings in {results}", "none")
+    require_truth(scored, args.landmarks or [])
     folders = args.landmarks or [DATASETS[name].landmarks for name in ([args.dataset] if args.dataset else DATASETS)]
     figures = FigureSet(output, records, [(one, truth_files(one, folders)) for one in scored], args.only or FAMILIES, args.every_subject)
     if args.dry_run:

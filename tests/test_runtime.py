@@ -233,6 +233,16 @@ def test_wrong_flags_are_one_line_with_the_nearest_right_one(words, line, capsys
     assert complaint(capsys, *words).startswith(f"error: {line} (")
 
 
+def test_under_torchrun_the_line_tells_of_its_dashes_once(capsys, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert "torchrun ... -- SCRIPT FLAGS" in complaint(capsys, "--label", "Rage", "florence")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as left:
+        cli.parser("A script.").parse_args(["florence"])
+    assert left.value.code == 2 and capsys.readouterr().err == ""
+
+
 def test_interruption_and_defects(capsys):
     assert exit_of(KeyboardInterrupt(), capsys)[0] == 130
     with pytest.raises(ZeroDivisionError):

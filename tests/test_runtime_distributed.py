@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.distributed.run import get_args_parser
 
 from face4d.classification import train as classification
 from face4d.classification.augment import vary
@@ -298,3 +299,18 @@ def test_bad_input_of_one_process_is_one_line_of_rank_0_and_ends_both(landmarks,
     assert (first, second) == (2, 2)
     assert said.startswith("error: landmarks: expected a folder") and said.count("\n") == 1
     assert others == ["", ""] and sorted(path.name for path in tmp_path.rglob("*") if path.suffix != ".npy") == ["0", "1", "landmarks"]
+
+
+@pytest.mark.parametrize("script", ["main.py", "Classification/main.py"])
+def test_only_run_is_taken_for_a_flag_of_torchrun(script, capsys):
+    """What docs/scaling.md says of commands without ``--``: torchrun stops at ``--run``, and every other flag passes it."""
+    own = runpy.run_path(str(REPOSITORY / script))["build_parser"]()._option_string_actions
+    taken = []
+    for flag in own:
+        try:
+            passed = get_args_parser().parse_args(["--nproc-per-node", "2", script, "--dataset", "demo", flag]).training_script_args
+        except SystemExit:
+            passed = None
+        if passed != ["--dataset", "demo", flag]:
+            taken.append(flag)
+    assert taken == ["--run"] and "ambiguous option: --run" in capsys.readouterr().err

@@ -233,6 +233,13 @@ def test_everything_from_one_command(workplace):
         figures()
 
 
+@pytest.mark.parametrize(("folder", "words"), [("nowhere", "nowhere: expected a folder for --landmarks"), ("runs", "runs: expected landmarks of sequences")])
+def test_ground_truth_that_is_none_is_named(workplace, folder, words):
+    with pytest.raises(InputError, match=words):
+        figures("--landmarks", "Landmark_dataset_flame_aligned", folder)
+    assert not (workplace / "figures").exists()
+
+
 def test_every_scoring_is_held_in_the_page_the_newest_first_while_there_is_room(workplace, monkeypatch):
     older, newer = workplace / "results" / "mine", workplace / "results" / "new run"
     shutil.copytree(older, newer)

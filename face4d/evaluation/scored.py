@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,3 +144,15 @@ def truth_files(scored: Scored, others: Iterable[Path]) -> dict[Key, Path]:
             if any(key in files for key in scored.generated):
                 return files
     return {}
+
+
+def require_truth(scored: Sequence[Scored], folders: Iterable[Path]) -> None:
+    """Refuse a landmark folder that holds none of the sequences that were generated.
+
+    Raises:
+        InputError: naming it.
+    """
+    generated = {key for one in scored for key in one.generated}
+    for folder in folders:
+        if generated and generated.isdisjoint(sequence_files(folder)):
+            raise InputError(folder, "landmarks of sequences that were scored", "none of them")

@@ -67,7 +67,12 @@ class Parser(argparse.ArgumentParser):
         message = re.sub(r"^the following arguments are required: (.*)", r"\1: expected a value, found none", message)
         message = re.sub(r"expected one argument$", "expected a value after it, found none", message)
         message = re.sub(r"^unrecognized arguments: (.*)", r"\1: expected a flag before it, found none", message)
-        self.exit(2, f"error: {printable(message)} ({self.prog} --help lists all flags)\n")
+        more = f"{self.prog} --help lists all flags"
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            more += "; torchrun takes flags for its own that no -- stands before: torchrun ... -- SCRIPT FLAGS"
+            if os.environ.get("RANK", "0") != "0":
+                self.exit(2)  # said by rank 0
+        self.exit(2, f"error: {printable(message)} ({more})\n")
 
 
 _TYPES = {int: "a whole number", float: "a number"}
