@@ -2,15 +2,17 @@
 # The whole program in one command.
 #
 #   bash run.sh demo       install, make the demo data, run steps 1 to 7 and 9 on it (no download of data)
-#   bash run.sh coma       steps 2 to 7 and 9 on Dataset_FLAME_Aligned_COMA/
-#   bash run.sh florence   steps 1, 3 to 7 and 9 on Dataset_FLAME_Aligned/
+#   bash run.sh coma       steps 2 to 7 and 9 on Dataset_FLAME_Aligned_COMA/, from where the data begins (landmarks alone: from step 4)
+#   bash run.sh florence   steps 1, 3 to 7 and 9 on Dataset_FLAME_Aligned/, likewise
+#   bash run.sh install    install only
 #   bash run.sh test       install and run the tests
 #
 # Needs Python 3.10 or newer; PYTHON=python3.12 bash run.sh ... picks one. Run again, it reuses what exists and goes on where it stopped.
+# Without an NVIDIA GPU torch is installed from TORCH_INDEX, PyTorch's builds without CUDA; TORCH_INDEX= bash run.sh ... takes the usual one.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,9p' "$0" | cut -c3-; }
+usage() { sed -n '2,11p' "$0" | cut -c3-; }
 
 find_python() {
     local candidate
@@ -24,6 +26,12 @@ find_python() {
     exit 2
 }
 
+TORCH_INDEX=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
+
+has_gpu() { [ "$(uname -s)" != Linux ] || [ -e /proc/driver/nvidia ] || command -v nvidia-smi >/dev/null; }
+
+pip_install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
+
 # Installs when .venv is new, or when what is to be installed has changed; the stamp is written last.
 install() {
     local python wanted
@@ -34,8 +42,12 @@ install() {
     fi
     wanted=$(cat requirements.txt pyproject.toml | cksum)
     if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
-        echo "== installing requirements.txt into .venv; the first time this takes minutes"
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+        echo "== installing requirements.txt into .venv; the first time this takes minutes (1.5 GB, with CUDA 5.3 GB)"
+        if [ -n "$TORCH_INDEX" ] && ! has_gpu; then
+            pip_install --retries 1 --timeout 15 --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements.txt)" 2>/dev/null ||
+                echo "note: $TORCH_INDEX: no answer, so torch may bring CUDA, which this machine does not need"
+        fi
+        pip_install -r requirements.txt
         echo "$wanted" >.venv/installed
     fi
 }
@@ -44,8 +56,15 @@ step() { printf '\n== %s\n' "$*"; }
 
 py() { .venv/bin/python "$@"; }
 
+holds() { [ -n "$(find -L "$1" -iname "*.$2" ! -name '.*' -print -quit 2>/dev/null)" ]; } # folder, suffix
+
+no_data() { # data set, places
+    echo "error: $1: expected data, found none in $2 (README.md, Data, says where it goes; bash run.sh demo needs none)" >&2
+    exit 2
+}
+
 # Steps 4 to 7 and 9: train, generate, train the classifier, score, train the dense decoder, draw the figures.
-learn() { # data set, folder that its outputs lie in (with /, or nothing), a neutral face to move, a label to move it with, a face to try next
+learn() { # data set, folder that its outputs lie in (with /, or nothing), a neutral face to move, a label to move it with, a face to try next, meshes
     local generator=${2}models/$1.pt classifier=${2}models/$1_classifier.pt generated=${2}Generated_Animation/$1 results=${2}results/$1
     local decoder=${2}models/dense_$1_regional.pt own=${2}Generated_Animation/$1_own report=${2}figures/report.html
     step "4  train the generator"
@@ -64,8 +83,12 @@ learn() { # data set, folder that its outputs lie in (with /, or nothing), a neu
         py Classification/test.py --checkpoint "$classifier" --generated "$generated" --output "$results" --overwrite
     fi
     step "7  train the decoder from landmarks to meshes"
-    py Sparse2Dense/main.py --dataset "$1" --resume
-    if [ ! -f "$3" ]; then
+    if holds "$6" ply || holds "$6" obj; then
+        py Sparse2Dense/main.py --dataset "$1" --resume
+    fi
+    if [ ! -f "$decoder" ]; then
+        echo "note: no meshes in $6, so there is no decoder and no mesh is moved"
+    elif [ ! -f "$3" ]; then
         echo "note: no $3, so no mesh is moved; put a neutral face there (the first frame of a sequence will do) and run again"
     elif [ -d "$own" ]; then
         echo "$own: already there"
@@ -99,27 +122,42 @@ demo)
     step "3  68 landmarks per frame"
     py get_landmark_coma.py --dataset demo
     py get_animation_landmark_ply.py --dataset demo
-    learn demo demo/ demo/actors/Demo06.ply mouth_open demo/actors/Demo05.ply
+    learn demo demo/ demo/actors/Demo06.ply mouth_open demo/actors/Demo05.ply demo/Dataset_FLAME_Aligned_COMA
     ;;
 coma)
+    meshes=Dataset_FLAME_Aligned_COMA sampled=sampling landmarks=Landmark_dataset_flame_aligned_coma
+    holds $meshes ply || holds $sampled ply || holds $landmarks npy || no_data coma "$meshes/, $sampled/, $landmarks/"
     install
-    step "2  41 frames per sequence"
-    py sampling_coma.py --dataset coma
-    step "3  68 landmarks per frame"
-    py get_landmark_coma.py --dataset coma
-    learn coma "" neutral.ply mouth_open my_neutral.ply
+    if holds $meshes ply; then
+        step "2  41 frames per sequence"
+        py sampling_coma.py --dataset coma
+    fi
+    if holds $sampled ply; then
+        step "3  68 landmarks per frame"
+        py get_landmark_coma.py --dataset coma
+    fi
+    learn coma "" neutral.ply mouth_open my_neutral.ply $meshes
     ;;
 florence)
+    meshes=Dataset_FLAME_Aligned landmarks=Landmark_dataset_flame_aligned
+    holds $meshes obj || holds $meshes ply || holds $landmarks npy || no_data florence "$meshes/, $landmarks/"
     install
-    step "1  OBJ to PLY"
-    py convert_obj_to_ply.py --dataset florence
-    step "3  68 landmarks per frame"
-    py get_animation_landmark_ply.py --dataset florence
-    learn florence "" neutral.ply Happy my_neutral.ply
+    if holds $meshes obj; then
+        step "1  OBJ to PLY"
+        py convert_obj_to_ply.py --dataset florence
+    fi
+    if holds $meshes ply; then
+        step "3  68 landmarks per frame"
+        py get_animation_landmark_ply.py --dataset florence
+    fi
+    learn florence "" neutral.ply Happy my_neutral.ply $meshes
+    ;;
+install)
+    install
     ;;
 test)
     install
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+    pip_install -e '.[test]'
     shift
     py -m pytest -n auto --maxprocesses 4 "$@"
     ;;

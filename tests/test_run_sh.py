@@ -1,0 +1,89 @@
+"""run.sh: what is installed, and where it begins with the data that is there. A stand-in for Python writes down what it is asked to do."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A folder with run.sh and a .venv whose python writes its arguments to ``calls``; everything is installed."""
+    for name in ("run.sh", "requirements.txt", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@" >>calls\n')
+    python.chmod(0o755)
+    command = "cat requirements.txt pyproject.toml | cksum >.venv/installed"
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def run(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", str(checkout / "run.sh"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, cwd="/")
+
+
+def calls(checkout: Path) -> list[str]:
+    """First words of what Python was asked to do."""
+    path = checkout / "calls"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def place(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.touch()
+
+
+LANDMARKS_ALONE = ["main.py", "test.py", "Classification/main.py", "Classification/test.py", "figures.py"]
+WITH_MESHES = [*LANDMARKS_ALONE[:-1], "Sparse2Dense/main.py", "figures.py"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "steps"),
+    [
+        ("coma", "Dataset_FLAME_Aligned_COMA/S1/mouth_open/mouth_open.000001.ply", ["sampling_coma.py", *WITH_MESHES]),
+        ("coma", "sampling/S1/mouth_open/mouth_open.000001.PLY", ["get_landmark_coma.py", *LANDMARKS_ALONE]),
+        ("coma", "Landmark_dataset_flame_aligned_coma/dataset_training/mouth-open_S1.npy", LANDMARKS_ALONE),
+        ("florence", "Dataset_FLAME_Aligned/CH01/Happy/Happy_01.obj", ["convert_obj_to_ply.py", *WITH_MESHES]),
+        ("florence", "Dataset_FLAME_Aligned/CH01/Happy/Happy_01.ply", ["get_animation_landmark_ply.py", *WITH_MESHES]),
+        ("florence", "Landmark_dataset_flame_aligned/Happy_CH01.npy", LANDMARKS_ALONE),
+    ],
+)
+def test_it_begins_where_the_data_begins(checkout, dataset, file, steps):
+    place(checkout / file)
+    result = run(checkout, dataset)
+    assert result.returncode == 0, result.stderr
+    assert calls(checkout) == steps
+
+
+@pytest.mark.parametrize("dataset", ["coma", "florence"])
+def test_without_data_it_says_where_data_goes_and_installs_nothing(checkout, dataset):
+    place(checkout / "Dataset_FLAME_Aligned" / "CH01" / "._Happy_01.ply")
+    (checkout / ".venv" / "installed").unlink()
+    result = run(checkout, dataset)
+    assert result.returncode == 2 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"error: {dataset}: expected data, found none in Dataset_FLAME_Aligned")
+    assert calls(checkout) == []
+
+
+def test_torch_without_cuda_where_there_is_no_gpu(checkout, tmp_path):
+    def installed(**environment: str) -> list[str]:
+        (checkout / ".venv" / "installed").unlink(missing_ok=True)
+        (checkout / "calls").unlink(missing_ok=True)
+        assert run(checkout, "install", **environment).returncode == 0
+        return (checkout / "calls").read_text().splitlines()
+
+    if Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi"):
+        pytest.skip("there is a GPU")
+    first, *rest = installed()
+    assert "--index-url https://download.pytorch.org/whl/cpu torch==" in first and len(rest) == 1 and rest[0].endswith("-r requirements.txt")
+    assert len(installed(TORCH_INDEX="")) == 1
+    place(tmp_path / "bin" / "nvidia-smi")
+    (tmp_path / "bin" / "nvidia-smi").chmod(0o755)
+    assert len(installed(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")) == 1
