@@ -123,10 +123,15 @@ def _table(path: Path, content: object, shape: tuple[int, ...], num_faces: int) 
         face_idx, bary = np.asarray(content["lmk_face_idx"]), np.asarray(content["lmk_b_coords"])  # type: ignore[index]
     except (TypeError, KeyError, IndexError, ValueError):
         raise InputError(path, "a landmark embedding (lmk_face_idx, lmk_b_coords)", f"{type(content).__name__} without them") from None
-    return _checked(path, face_idx, bary, shape, num_faces)
+    return check_embedding(path, face_idx, bary, shape, num_faces)
 
 
-def _checked(path: Path, face_idx: np.ndarray, bary: np.ndarray, shape: tuple[int, ...], num_faces: int) -> tuple[np.ndarray, np.ndarray]:
+def check_embedding(path: str | Path, face_idx: np.ndarray, bary: np.ndarray, shape: tuple[int, ...], num_faces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Face indices ``shape`` and barycentric weights ``shape + (3,)`` of an embedding, as int64 and float64, once they are such.
+
+    Raises:
+        InputError: other shapes or types, a face that is not there, weights that do not sum to 1.
+    """
     if face_idx.shape != shape or bary.shape != (*shape, 3) or face_idx.dtype.kind not in "iu" or bary.dtype.kind != "f":
         raise InputError(
             path,
@@ -165,14 +170,14 @@ def load_embedding(path: str | Path) -> LandmarkEmbedding:
     faces = arrays["faces"]
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu" or not len(faces) or faces.min() < 0:
         raise InputError(path, "faces (F, 3) of vertex indices", f"{faces.dtype} {faces.shape}")
-    face_idx, bary = _checked(path, arrays["face_idx"], arrays["bary"], (NUM_LANDMARKS,), len(faces))
+    face_idx, bary = check_embedding(path, arrays["face_idx"], arrays["bary"], (NUM_LANDMARKS,), len(faces))
     num_vertices = int(arrays.get("num_vertices", faces.max() + 1))
     if num_vertices <= faces.max():
         raise InputError(path, f"num_vertices above {faces.max()}", f"{num_vertices}")
     contour: tuple[np.ndarray, np.ndarray] | tuple[None, None] = (None, None)
     if "contour_face_idx" in arrays and "contour_bary" in arrays:
         shape = (CONTOUR_ROWS, NUM_CONTOUR)
-        contour = _checked(path, arrays["contour_face_idx"], arrays["contour_bary"], shape, len(faces))
+        contour = check_embedding(path, arrays["contour_face_idx"], arrays["contour_bary"], shape, len(faces))
     return LandmarkEmbedding(face_idx, bary, faces.astype(np.int32), num_vertices, *contour)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from face4d.runtime.config import TrainingConfig
+from face4d.runtime.config import Count, Positive, Size, TrainingConfig
+from face4d.runtime.fields import integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +20,14 @@ class ClassifierConfig(TrainingConfig):
         augment: train on random variants (:mod:`face4d.classification.augment`).
     """
 
-    hidden_size: int = 64
-    layers: int = 1
+    hidden_size: Size = 64
+    layers: Annotated[int, integer(1, 100)] = 1
     scale_input: bool = True
     augment: bool = True
-    lr: float = 1e-2
-    epochs: int = 60
-    batch_size: int = 25
-    validate_every: int = 10
+    lr: Positive = 1e-2
+    epochs: Count = 60
+    batch_size: Count = 25
+    validate_every: Count = 10
 
 
 PRESETS: dict[str, ClassifierConfig] = {

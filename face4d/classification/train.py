@@ -15,14 +15,32 @@ from face4d.classification.augment import vary
 from face4d.classification.config import ClassifierConfig
 from face4d.classification.model import ExpressionClassifier, logits_of
 from face4d.constants import NUM_LANDMARKS
+from face4d.datasets.flags import SOURCE
 from face4d.datasets.landmark_set import LandmarkSplit, tensors
-from face4d.errors import InputError
 from face4d.runtime import distributed
-from face4d.runtime.checkpoint import load_checkpoint
+from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights
 from face4d.runtime.device import autocast, seed_everything
+from face4d.runtime.fields import FRAMES, LABELS, METRICS, configuration, integer, number, record, unknown
 from face4d.runtime.training import Run, run_epochs, set_learning_rate
 
 CHECKPOINT_KIND = "classifier"
+CHECKPOINT_FIELDS = {
+    "config": configuration(ClassifierConfig),
+    "labels": LABELS,
+    "network": record(
+        {
+            "hidden_size": integer(1, 2**16),
+            "layers": integer(1, 100),
+            "input_scale": number(0, above=True),
+            "num_landmarks": integer(NUM_LANDMARKS, NUM_LANDMARKS),
+        },
+        others=unknown,
+    ),
+    "frames": FRAMES,
+    "source": SOURCE,
+    "model": weights,
+    "metrics": METRICS,
+}
 
 
 @torch.no_grad()
@@ -150,13 +168,9 @@ def load_classifier(path: str | Path, *, device: torch.device | str = "cpu") -> 
     Raises:
         InputError: it is missing, damaged, of another program or does not fit its own configuration.
     """
-    record = load_checkpoint(path, CHECKPOINT_KIND, device=device)
-    if record["network"]["num_landmarks"] != NUM_LANDMARKS:
-        raise InputError(path, f"a classifier of {NUM_LANDMARKS} landmarks", f"one of {record['network']['num_landmarks']}")
-    model = ExpressionClassifier(len(record["labels"]), **record["network"])
-    try:
-        model.load_state_dict(record["model"])
-    except RuntimeError as error:
-        raise InputError(path, "weights of its own configuration", str(error).splitlines()[-1].strip()) from None
+    content = load_checkpoint(path, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
+    with torch.device("meta"):  # weights follow at once
+        model = ExpressionClassifier(len(content["labels"]), **content["network"])
+    load_weights(model, content["model"], path)
     model.to(device).eval()
-    return Classifier(Path(path), model, tuple(record["labels"]), record["frames"], record["source"], record["metrics"])
+    return Classifier(Path(path), model, tuple(content["labels"]), content["frames"], content["source"], content["metrics"])

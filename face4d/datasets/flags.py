@@ -13,6 +13,9 @@ from face4d.datasets import companions
 from face4d.datasets.layout import DATASETS, choose
 from face4d.errors import InputError
 from face4d.runtime import cli
+from face4d.runtime import fields as field
+from face4d.runtime.fields import NAMES, list_of, one_of, optional, record, text
+from face4d.runtime.names import require_name
 
 if TYPE_CHECKING:  # these load torch, and parsing flags must not
     import numpy as np
@@ -141,6 +144,20 @@ def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, checkp
     )
     grid_flags = ("workers", "backend") if grid else ()
     cli.add_run_flags(parser, "seed", "device", "threads", *grid_flags, "overwrite", "dry-run", "quiet", seed=seed)
+
+
+SOURCE = record(
+    {
+        "dataset": optional(one_of(*DATASETS)),
+        "landmarks": optional(text),
+        "test_subjects": optional(NAMES),
+        "labels": optional(list_of(field.name, 1)),
+        "actors": optional(text),
+        "flame": optional(text),
+        "landmark_embedding": optional(text),
+    }
+)
+"""What files say of a :class:`DataSource`; checkpoints of models that were trained on other data say less."""
 
 
 @dataclass(frozen=True)
@@ -353,6 +370,7 @@ def training_run(args: Namespace, name: str, device: torch.device, dataset: str 
     """The run of a name that the flags of :func:`add_output_flags` describe; folders that they leave open are those of the data set."""
     from face4d.runtime.training import Run
 
+    require_name("--run", "the name of a run", name)
     defaults = DATASETS[dataset]
     how = {flag: getattr(args, flag) for flag in ("resume", "checkpoint_seconds", "quiet")}
     return Run(name, args.models or defaults.models, args.runs or defaults.runs, device, **how)

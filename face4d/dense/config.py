@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from face4d.runtime.config import TrainingConfig
+from face4d.runtime.config import Count, CountOrNone, Positive, Seed, Size, TrainingConfig, Weight
+from face4d.runtime.fields import number, one_of
 
 DECODERS = ("neutral", "ridge", "rbf", "pca", "regional", "s2d")
 DEFAULT_DECODER = "regional"
@@ -29,25 +31,25 @@ class DenseConfig(TrainingConfig):
         noise_landmarks_mm, noise_vertices_mm: standard deviation per coordinate of noise on all landmarks and on training vertices.
     """
 
-    decoder: str = DEFAULT_DECODER
-    strength: float = 0.0
-    reach_mm: float = 10.0
+    decoder: Annotated[str, one_of(*DECODERS)] = DEFAULT_DECODER
+    strength: Weight = 0.0
+    reach_mm: Positive = 10.0
     size_aware: bool = True
     denoise: bool = True
-    components: int = 204
-    lr: float = 1e-3
-    lr_schedule: str = "constant"
-    lr_decay: float = 0.99
-    weight_decay: float = 5e-5
-    epochs: int = 300
-    batch_size: int = 16
-    grad_clip: float = 0.0
-    validate_every: int = 10
-    seed: int = 2
-    split: str = "identity"
-    fold: int = 0
-    frame_step: int = 1
-    test_frame_step: int = 1
-    subjects_fraction: float = 1.0
-    noise_landmarks_mm: float = 0.0
-    noise_vertices_mm: float = 0.0
+    components: Size = 204
+    lr: Positive = 1e-3
+    lr_schedule: Annotated[str, one_of("constant", "one-cycle")] = "constant"
+    lr_decay: Positive = 0.99
+    weight_decay: Weight = 5e-5
+    epochs: Count = 300
+    batch_size: Count = 16
+    grad_clip: Weight = 0.0
+    validate_every: Count = 10
+    seed: Seed = 2
+    split: Annotated[str, one_of("identity", "expression")] = "identity"
+    fold: CountOrNone = 0
+    frame_step: Count = 1
+    test_frame_step: Count = 1
+    subjects_fraction: Annotated[float, number(0, 1, above=True)] = 1.0
+    noise_landmarks_mm: Weight = 0.0
+    noise_vertices_mm: Weight = 0.0

@@ -19,10 +19,27 @@ from face4d.dense.frames import DenseFrames
 from face4d.dense.hierarchy import Hierarchy, read_downsampling_matrices
 from face4d.dense.s2d import S2DDecoder, load_published
 from face4d.errors import InputError
-from face4d.landmarks import LandmarkEmbedding, extract
-from face4d.runtime.checkpoint import load_checkpoint
+from face4d.landmarks import LandmarkEmbedding, check_embedding, extract
+from face4d.runtime.checkpoint import array, load_checkpoint, load_weights, tensor, weights
+from face4d.runtime.fields import METRICS, configuration, integer, mapping, optional, record, text
 
 CHECKPOINT_KIND = "dense decoder"
+CHECKPOINT_FIELDS = {
+    "config": configuration(DenseConfig),
+    "topology": record({"vertices": integer(4, 10**7), "faces_digest": text}),
+    "template": array(None, 3),
+    "embedding": record(
+        {
+            "face_idx": array(NUM_LANDMARKS, kind=torch.int64, low=0),
+            "bary": array(NUM_LANDMARKS, 3, kind=torch.float64),
+            "faces": array(None, 3, kind=torch.int32, low=0),
+        }
+    ),
+    "hierarchy": optional(mapping(tensor)),
+    "source": record({}),
+    "model": weights,
+    "metrics": METRICS,
+}
 FRAMES_AT_ONCE = 64
 
 
@@ -93,18 +110,19 @@ def load_decoder(path: str | Path, *, device: torch.device | str = "cpu") -> Den
     Raises:
         InputError: it is missing, damaged, of another program or kind, or does not fit its own configuration.
     """
-    record = load_checkpoint(path, CHECKPOINT_KIND)
-    config, arrays = DenseConfig(**record["config"]), {name: value.numpy() for name, value in record["embedding"].items()}
-    embedding = LandmarkEmbedding(arrays["face_idx"], arrays["bary"], arrays["faces"], len(record["template"]))
-    if faces_digest(embedding.faces) != record["topology"]["faces_digest"]:
+    content = load_checkpoint(path, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
+    config, arrays = DenseConfig(**content["config"]), {name: value.numpy() for name, value in content["embedding"].items()}
+    template, faces = content["template"].numpy(), arrays["faces"]
+    if faces.max() >= len(template) or len(template) != content["topology"]["vertices"]:
+        raise InputError(path, f"triangles and a template of {content['topology']['vertices']} vertices", f"{len(template)}, and vertex {faces.max()}")
+    if faces_digest(faces) != content["topology"]["faces_digest"]:
         raise InputError(path, "the triangles it was trained with", "others")
-    module, weights = _build(config, record)
-    try:
-        weights.load_state_dict(record["model"])
-    except RuntimeError as error:
-        raise InputError(path, "weights of its own configuration", str(error).splitlines()[-1].strip()) from None
+    face_idx, bary = check_embedding(path, arrays["face_idx"], arrays["bary"], (NUM_LANDMARKS,), len(faces))
+    module, part = _build(path, config, content)
+    load_weights(part, content["model"], path)
     module.to(device).eval()
-    return DenseDecoder(Path(path), config.decoder, module, embedding, record["template"].numpy(), record["source"], record["metrics"])
+    embedding = LandmarkEmbedding(face_idx, bary, faces, len(template))
+    return DenseDecoder(Path(path), config.decoder, module, embedding, template, content["source"], content["metrics"])
 
 
 def load_published_decoder(
@@ -127,17 +145,22 @@ def load_published_decoder(
     return DenseDecoder(Path(path), "s2d", module, embedding, template, {}, {})
 
 
-def _build(config: DenseConfig, record: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """The decoder of a checkpoint, and the part of it that the checkpoint holds the weights of."""
+def _build(path: str | Path, config: DenseConfig, content: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+    """The decoder of a checkpoint, and the part of it that the checkpoint holds the weights of; no memory for the weights yet."""
     if config.decoder == "s2d":
-        network = S2DDecoder(Hierarchy.from_arrays({name: value.numpy() for name, value in record["hierarchy"].items()}))
+        hierarchy = Hierarchy.from_arrays({name: value.numpy() for name, value in (content.get("hierarchy") or {}).items()}, path)
+        if hierarchy.sizes[0] != len(content["template"]):
+            raise InputError(path, f"a hierarchy of {len(content['template'])} vertices", f"{hierarchy.sizes[0]}")
+        with torch.device("meta"):
+            network = S2DDecoder(hierarchy)
         return SpiralDecoder(network), network
-    if config.decoder == "neutral":
-        module: nn.Module = NeutralDecoder()
-    elif config.decoder == "rbf":
-        module = RbfDecoder()
-    else:
-        module = linear_decoder(config, len(record["template"]))
+    with torch.device("meta"):
+        if config.decoder == "neutral":
+            module: nn.Module = NeutralDecoder()
+        elif config.decoder == "rbf":
+            module = RbfDecoder()
+        else:
+            module = linear_decoder(config, len(content["template"]))
     return module, module
 
 

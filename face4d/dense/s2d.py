@@ -20,9 +20,11 @@ from face4d.dense.hierarchy import Hierarchy, Step
 from face4d.dense.spiral_convolution import SpiralConvolution, mixing_matrix
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding
-from face4d.runtime.checkpoint import read_torch_file
+from face4d.runtime.checkpoint import PARALLEL, load_weights
+from face4d.runtime.torch_file import read_torch_file
 from face4d.runtime.safe_pickle import load_numbers
 
+_FIRST = "fc_latent_dec.weight"
 FILTERS = (128, 64, 32, 32, 16)  # coarsest level first
 DISPLACEMENT_WEIGHT = 0.1  # of the unweighted part of the loss
 
@@ -105,7 +107,7 @@ def upsampling_matrix(step: Step, coarse: int) -> sparse.csr_matrix:
 def load_published(path: str | Path, hierarchy: Hierarchy) -> S2DDecoder:
     """The decoder with the weights in the authors' ``checkpoint.pth.tar``.
 
-    The file is read with ``weights_only=True``; the weights may lie at its top or in one of its dictionaries (``autoencoder_state_dict``).
+    The weights may lie at its top or in one of its dictionaries (``autoencoder_state_dict``).
 
     Raises:
         InputError: missing, unreadable, without these weights, or of another topology.
@@ -115,16 +117,12 @@ def load_published(path: str | Path, hierarchy: Hierarchy) -> S2DDecoder:
         raise InputError(path, "a Sparse2Dense checkpoint", "no such file")
     content = read_torch_file(path, "a Sparse2Dense checkpoint")
     places = [content, *content.values()] if isinstance(content, dict) else []
-    decoder = S2DDecoder(hierarchy)
-    wanted = decoder.state_dict()
-    state = next((place for place in places if isinstance(place, dict) and "fc_latent_dec.weight" in place), None)
+    state = next((place for place in places if isinstance(place, dict) and {_FIRST, PARALLEL + _FIRST} & place.keys()), None)
     if state is None:
-        raise InputError(path, "a Sparse2Dense checkpoint", "no fc_latent_dec.weight in it")
-    for name, value in wanted.items():
-        if name not in state or state[name].shape != value.shape:
-            found = f"{tuple(state[name].shape)}" if name in state else "none"
-            raise InputError(path, f"{name} {tuple(value.shape)} for a template of {hierarchy.sizes[0]} vertices", found)
-    decoder.load_state_dict({name: state[name] for name in wanted})
+        raise InputError(path, "a Sparse2Dense checkpoint", f"no {_FIRST} in it")
+    with torch.device("meta"):  # weights follow at once; what is known of the mesh is made
+        decoder = S2DDecoder(hierarchy)
+    load_weights(decoder, state, path, f"weights for a template of {hierarchy.sizes[0]} vertices", others=True)
     return decoder.eval()
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from face4d.dense.config import DenseConfig
-from face4d.dense.decode import CHECKPOINT_KIND, faces_digest, template_record
+from face4d.dense.decode import CHECKPOINT_FIELDS, CHECKPOINT_KIND, faces_digest, template_record
 from face4d.dense.decoders import SpiralDecoder
 from face4d.dense.fit import fit, mean_face
 from face4d.dense.frames import DenseFrames
@@ -83,7 +83,7 @@ def _closed_form(
 ) -> dict[str, Any]:
     identity = {"config": config.as_dict(), **identity}
     if run.resume and run.checkpoint.is_file():
-        saved = load_checkpoint(run.checkpoint, CHECKPOINT_KIND)
+        saved = load_checkpoint(run.checkpoint, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
         require_same_run(run.checkpoint, saved, identity)
         log.info("%s: finished already", run.checkpoint)
         return saved["metrics"]

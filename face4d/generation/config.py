@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from face4d.errors import InputError
-from face4d.runtime.config import TrainingConfig
+from face4d.runtime.config import Count, CountOrNone, Positive, Size, SizeOrNone, TrainingConfig
+from face4d.runtime.fields import one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +24,17 @@ class GeneratorConfig(TrainingConfig):
         normalise_loss: divide displacements by their root mean square in the loss.
     """
 
-    network: str = "coefficients"
-    hidden_size: int = 128
-    components: int = 16
-    loss: str = "l2"
-    lr: float = 4e-3
-    epochs: int = 150
-    batch_size: int = 50
-    start_frames: str = "first"
-    warps: int = 8
+    network: Annotated[str, one_of("thesis", "coefficients")] = "coefficients"
+    hidden_size: Size = 128
+    components: SizeOrNone = 16
+    loss: Annotated[str, one_of("l1", "l2")] = "l2"
+    lr: Positive = 4e-3
+    epochs: Count = 150
+    batch_size: Count = 50
+    start_frames: Annotated[str, one_of("every", "first")] = "first"
+    warps: CountOrNone = 8
     normalise_loss: bool = True
-    validate_every: int = 25
+    validate_every: Count = 25
 
     def __post_init__(self) -> None:
         super().__post_init__()

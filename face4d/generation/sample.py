@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from face4d.constants import NUM_LANDMARKS, THESIS_SEED
+from face4d.datasets.flags import SOURCE
 from face4d.datasets.layout import canonical_label, sequence_name
 from face4d.errors import InputError, nearest
 from face4d.generation.config import GeneratorConfig
@@ -21,7 +22,18 @@ from face4d.generation.motion3dgan.model import Motion3DGAN
 from face4d.generation.train import CHECKPOINT_KIND
 from face4d.resample import resample_linear
 from face4d.runtime.atomic import save_npy
-from face4d.runtime.checkpoint import load_checkpoint
+from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights
+from face4d.runtime.fields import FRAMES, LABELS, METRICS, configuration, integer
+
+CHECKPOINT_FIELDS = {
+    "config": configuration(lambda settings: MotionGANConfig if settings.get("model") == MotionGANConfig.model else GeneratorConfig),
+    "labels": LABELS,
+    "num_landmarks": integer(NUM_LANDMARKS, NUM_LANDMARKS),
+    "frames": FRAMES,
+    "source": SOURCE,
+    "model": weights,
+    "metrics": METRICS,
+}
 
 
 @dataclass(frozen=True)
@@ -114,11 +126,12 @@ def write_sequence(folder: Path, label: str, subject: str, landmarks: np.ndarray
 
 
 def network_of(record: dict[str, Any]) -> nn.Module:
-    """The network of a generator checkpoint, not yet its weights."""
+    """The network of a generator checkpoint, without its weights and so without memory for them."""
     shape = len(record["labels"]), record["num_landmarks"]
-    if record["config"].get("model") == MotionGANConfig.model:
-        return Motion3DGAN(MotionGANConfig(**record["config"]), *shape)
-    return build_network(GeneratorConfig(**record["config"]), *shape)
+    with torch.device("meta"):
+        if record["config"].get("model") == MotionGANConfig.model:
+            return Motion3DGAN(MotionGANConfig(**record["config"]), *shape)
+        return build_network(GeneratorConfig(**record["config"]), *shape)
 
 
 def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> Generator:
@@ -127,14 +140,9 @@ def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> G
     Raises:
         InputError: it is missing, damaged, of another program, of another set of landmarks or does not fit its own configuration.
     """
-    record = load_checkpoint(path, CHECKPOINT_KIND, device=device)
-    if record["num_landmarks"] != NUM_LANDMARKS:
-        raise InputError(path, f"a generator of {NUM_LANDMARKS} landmarks", f"one of {record['num_landmarks']}")
+    record = load_checkpoint(path, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
     network = network_of(record)
-    try:
-        network.load_state_dict(record["model"])
-    except RuntimeError as error:
-        raise InputError(path, "weights of its own configuration", str(error).splitlines()[-1].strip()) from None
+    load_weights(network, record["model"], path)
     network.to(device).eval()
     labels = tuple(record["labels"])
     return Generator(Path(path), network, labels, record["frames"], record["num_landmarks"], record["source"], record["metrics"])

@@ -19,8 +19,8 @@ from face4d.runtime.cuda_graphs import CudaGraphs, GraphedFunction
 from face4d.runtime.device import autocast, seed_everything
 from face4d.runtime.training import Run, run_epochs, set_learning_rate
 
+CHECKPOINT_KIND = "generator"  # of all networks
 Loss = Callable[[Tensor, Tensor], Tensor]
-CHECKPOINT_KIND = "generator"
 VALIDATION_BATCH = 512  # sequences generated at a time, which bounds the memory of a large test set
 
 

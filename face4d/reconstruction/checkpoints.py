@@ -8,17 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from face4d.datasets.companions import FLAME_VERTICES
 from face4d.errors import InputError
-from face4d.reconstruction.encoder import IMAGE_SIZE, NUM_DETAIL, CodeLayout, DetailGenerator, Encoder, load_weights
+from face4d.reconstruction.encoder import IMAGE_SIZE, NUM_DETAIL, CodeLayout, DetailGenerator, Encoder
+from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.reconstruction.point_encoder import PointEncoder
-from face4d.runtime.checkpoint import load_checkpoint, read_torch_file
+from face4d.runtime.checkpoint import checked_record, is_checkpoint, load_weights, weights
+from face4d.runtime.fields import METRICS, configuration, list_of, number, record, text
+from face4d.runtime.torch_file import read_torch_file
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_KIND = "face encoder"
+CHECKPOINT_FIELDS = {
+    "config": configuration(EncoderConfig),
+    "layout": configuration(CodeLayout),
+    "face_fingerprint": list_of(number(), 1, 10_000),
+    "source": record({"face_model": text}),
+    "model": weights,
+    "metrics": METRICS,
+}
 PUBLISHED_FILE = "models/deca_model.tar"
 OWN_FILE = "models/deca_demo.pt"
 PUBLISHED_MODEL = "models/flame"
@@ -82,9 +93,9 @@ def load_encoder(path: str | Path | None = None) -> LoadedEncoder:
     """
     path = find_checkpoint(path)
     content = read_torch_file(path, "encoder weights (deca_model.tar or a checkpoint of deca_train.py)")
-    if isinstance(content, dict) and "E_flame" in content:
+    if isinstance(content, dict) and "E_flame" in content and not is_checkpoint(content):
         return _published(path, content)
-    return _own(path)
+    return _own(path, content)
 
 
 def _published(path: Path, content: dict[str, Any]) -> LoadedEncoder:
@@ -94,39 +105,41 @@ def _published(path: Path, content: dict[str, Any]) -> LoadedEncoder:
     layout = CodeLayout()
     with torch.device("meta"):  # weights follow at once, so none are drawn
         coarse, fine, generator = Encoder(layout.total), Encoder(NUM_DETAIL), DetailGenerator()
-    load_weights(coarse, content["E_flame"], path, "E_flame")
+    load_weights(coarse, content["E_flame"], path, "E_flame", others=True)
     detail_encoder = detail_generator = None
     if missing:
         log.warning("%s: no %s, so there will be no fine displacement", path, " and ".join(missing))
     else:
         detail_encoder, detail_generator = fine, generator
-        load_weights(detail_encoder, content["E_detail"], path, "E_detail")
-        load_weights(detail_generator, content["D_detail"], path, "D_detail")
+        load_weights(detail_encoder, content["E_detail"], path, "E_detail", others=True)
+        load_weights(detail_generator, content["D_detail"], path, "D_detail", others=True)
     unused = [name for name, value in content.items() if name not in _GROUPS and isinstance(value, dict) and value]
     if unused:
         log.info("%s: %s not used", path, ", ".join(unused))
     return LoadedEncoder(path, coarse, layout, IMAGE_SIZE, PUBLISHED_MODEL, None, detail_encoder, detail_generator)
 
 
-def _own(path: Path) -> LoadedEncoder:
-    record = load_checkpoint(path, CHECKPOINT_KIND)
-    try:
-        config, layout = record["config"], CodeLayout(**record["layout"])
-        with torch.device("meta"):  # weights follow at once, so none are drawn
-            small = config["backbone"] == "small"
-            encoder = PointEncoder(layout, config["hidden"]) if small else Encoder(layout.total, config["backbone"], config["hidden"])
-        weights = record["model"] if small else fold_scale(record["model"])
-        face, image_size, fingerprint = record["source"]["face_model"], int(config["image_size"]), tuple(record["face_fingerprint"])
-    except (KeyError, TypeError) as error:
-        raise InputError(path, f"a {CHECKPOINT_KIND} with its configuration", f"none that fits ({error})") from None
-    load_weights(encoder, weights, path, "model")
-    return LoadedEncoder(path, encoder, layout, image_size, face, fingerprint, metrics=record.get("metrics", {}))
+def _own(path: Path, content: Any) -> LoadedEncoder:
+    content = checked_record(path, content, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
+    config, layout = EncoderConfig(**content["config"]), CodeLayout(**content["layout"])
+    with torch.device("meta"):  # weights follow at once, so none are drawn
+        if config.backbone == "small":
+            encoder: nn.Module = PointEncoder(layout, config.hidden)
+        else:
+            encoder = Encoder(layout.total, config.backbone, config.hidden)
+            encoder.register_buffer("code_mean", torch.zeros(layout.total))
+            encoder.register_buffer("code_scale", torch.ones(layout.total))
+    load_weights(encoder, content["model"], path)
+    if isinstance(encoder, Encoder):
+        fold_scale(encoder)
+    face, fingerprint = content["source"]["face_model"], tuple(content["face_fingerprint"])
+    return LoadedEncoder(path, encoder, layout, config.image_size, face, fingerprint, metrics=content["metrics"])
 
 
-def fold_scale(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a plain :class:`Encoder` from those of one whose output is multiplied by ``code_scale`` and moved by ``code_mean``."""
-    weights = dict(weights)
-    mean, scale = weights.pop("code_mean"), weights.pop("code_scale")
-    weights["layers.2.weight"] = weights["layers.2.weight"] * scale[:, None]
-    weights["layers.2.bias"] = weights["layers.2.bias"] * scale + mean
-    return weights
+@torch.no_grad()
+def fold_scale(encoder: Encoder) -> None:
+    """Make a plain :class:`Encoder` of one whose output is multiplied by ``code_scale`` and moved by ``code_mean``, two buffers."""
+    last = encoder.layers[2]
+    last.weight = nn.Parameter(last.weight * encoder.code_scale[:, None])
+    last.bias = nn.Parameter(last.bias * encoder.code_scale + encoder.code_mean)
+    del encoder.code_mean, encoder.code_scale

@@ -6,19 +6,21 @@ of the groups ``E_flame``, ``E_detail`` and ``D_detail`` of the published ``deca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from face4d.errors import InputError
 from face4d.reconstruction.resnet import build_backbone
+from face4d.runtime.fields import integer
 
 IMAGE_SIZE = 224  # pixels a side of what the encoders see
 NUM_DETAIL = 128  # length of the detail code
 DETAIL_SIZE = 256  # pixels a side of the displacement map
 MAX_DISPLACEMENT = 0.01  # metres
+Coefficients = Annotated[int, integer(0, 1000)]
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,12 @@ class FaceCode:
 class CodeLayout:
     """How many of the encoder's numbers mean what, in their order. The defaults are DECA's, 236 in all."""
 
-    shape: int = 100
-    texture: int = 50
-    expression: int = 50
-    pose: int = 6
-    camera: int = 3
-    light: int = 27
+    shape: Coefficients = 100
+    texture: Coefficients = 50
+    expression: Coefficients = 50
+    pose: Annotated[int, integer(6, 6)] = 6
+    camera: Annotated[int, integer(3, 3)] = 3
+    light: Annotated[int, integer(27, 27)] = 27
 
     @property
     def total(self) -> int:
@@ -116,27 +118,3 @@ class DetailGenerator(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         x = self.l1(codes).unflatten(1, (128, 8, 8))
         return self.conv_blocks(x) * MAX_DISPLACEMENT
-
-
-def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: object, group: str) -> None:
-    """Fill a network, which may be on the meta device; an absent or mis-shaped entry, which the published program skips without a word, is refused.
-
-    Raises:
-        InputError: names the first entries that are missing or of another shape.
-    """
-    own = network.state_dict()
-    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
-    if missing:
-        raise InputError(f"{path}, {group}", f"{len(own)} entries", f"none named {_first(missing)}")
-    shapes = {name: (tuple(weights[name].shape), tuple(own[name].shape)) for name in own if name in weights}
-    other = [f"{name} {found} for {wanted}" for name, (found, wanted) in shapes.items() if found != wanted]
-    if other:
-        raise InputError(f"{path}, {group}", "entries of this network's shapes", _first(other))
-    if not all(torch.isfinite(weights[name]).all() for name in own if name in weights and own[name].is_floating_point()):
-        raise InputError(f"{path}, {group}", "finite weights", "NaN or infinity")
-    counters = {name: torch.zeros((), dtype=torch.int64) for name in own if name not in weights}  # read by nothing
-    network.load_state_dict({name: weights[name] for name in own if name in weights} | counters, assign=True)
-
-
-def _first(names: list[str], count: int = 3) -> str:
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

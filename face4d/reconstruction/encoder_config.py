@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from face4d.errors import InputError
-from face4d.runtime.config import TrainingConfig
-
+from face4d.runtime.config import AtLeastTwo, Count, CountOrNone, Positive, Share, Size, TrainingConfig, Weight
+from face4d.runtime.fields import integer, one_of
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(TrainingConfig):
@@ -25,30 +25,22 @@ class EncoderConfig(TrainingConfig):
         noise: standard deviation of the noise added to pictures, of 0..1.
     """
 
-    lr: float = 3e-3
-    epochs: int = 30
-    batch_size: int = 32
-    validate_every: int = 1
-    backbone: str = "small"
-    hidden: int = 512
-    image_size: int = 112
-    faces: int = 8_000
-    held_out: int = 256
-    photometric_faces: int = 1
-    undrawn_faces: int = 256
-    weight_code: float = 0.5
-    weight_vertices: float = 3.0
-    weight_landmarks: float = 1.0
-    weight_points: float = 1.0
-    weight_light: float = 0.2
-    weight_photometric: float = 0.2
-    disguised: float = 0.5
-    noise: float = 0.02
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.image_size < 32 or self.faces < 2 or self.held_out < 1 or self.batch_size < 2:
-            wanted = "pictures of at least 32 pixels, batches and training sets of at least 2 faces, 1 held out"
-            raise InputError("encoder training", wanted, f"{self}")
-        if not 0 <= self.disguised <= 1:
-            raise InputError("--disguised", "a share, 0 to 1", f"{self.disguised:g}")
+    lr: Positive = 3e-3
+    epochs: Count = 30
+    batch_size: AtLeastTwo = 32
+    validate_every: Count = 1
+    backbone: Annotated[str, one_of("small", "resnet18", "resnet50")] = "small"
+    hidden: Size = 512
+    image_size: Annotated[int, integer(32, 2048)] = 112
+    faces: AtLeastTwo = 8_000
+    held_out: Count = 256
+    photometric_faces: CountOrNone = 1
+    undrawn_faces: CountOrNone = 256
+    weight_code: Weight = 0.5
+    weight_vertices: Weight = 3.0
+    weight_landmarks: Weight = 1.0
+    weight_points: Weight = 1.0
+    weight_light: Weight = 0.2
+    weight_photometric: Weight = 0.2
+    disguised: Share = 0.5
+    noise: Weight = 0.02

@@ -17,12 +17,21 @@ from face4d.reconstruction.photo import Crop, FaceBox, check_inside, vrn_crop
 from face4d.reconstruction.pictures import clay, draw, textured
 from face4d.reconstruction.results import save_arrays, save_picture
 from face4d.reconstruction.texture import sample
-from face4d.reconstruction.voxels import VolumeGrid, first_layers, largest_part, nme, pack, surface, visible
+from face4d.reconstruction.voxels import VRN_GRID, VolumeGrid, first_layers, largest_part, nme, pack, surface, visible
 from face4d.reconstruction.vrn import IMAGE_SIZE, VolumeNetwork, for_inference
-from face4d.reconstruction.vrn_config import CHECKPOINT_KIND
-from face4d.runtime.checkpoint import load_checkpoint, read_torch_file
+from face4d.reconstruction.vrn_config import CHECKPOINT_KIND, VolumeConfig
+from face4d.runtime.checkpoint import PARALLEL, checked_record, is_checkpoint, load_weights, weights
+from face4d.runtime.fields import METRICS, configuration, record
+from face4d.runtime.torch_file import read_torch_file
 
 OWN_FILE = "models/vrn_demo.pt"
+CHECKPOINT_FIELDS = {
+    "config": configuration(VolumeConfig),
+    "grid": configuration(VolumeGrid),
+    "source": record({}),
+    "model": weights,
+    "metrics": METRICS,
+}
 _PUBLISHED_GRID = VolumeGrid(step=0.5, center=100.0)
 _PUBLISHED_LEVEL = 10 / 255
 _RIM = 3  # pixels along the outline whose colours may be the background's
@@ -70,28 +79,25 @@ def load_volume_network(path: str | Path = OWN_FILE, *, device: torch.device | s
     if not path.is_file():
         raise InputError(path, "weights of a volume network ('python Reconstruction/vrn_train.py' writes models/vrn_demo.pt)", "no such file")
     content = read_torch_file(path, "weights of a volume network")
-    if isinstance(content, dict) and content.get("format") == "face4d":
-        record = load_checkpoint(path, CHECKPOINT_KIND)
-        network = _filled(path, VolumeNetwork(record["config"]["width"]), record["model"])
-        return LoadedVolumeNetwork(path, for_inference(network).to(device), VolumeGrid(**record["grid"]), 0.5, metrics=record["metrics"])
-    weights = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not isinstance(weights.get("0.weight"), Tensor):
+    if is_checkpoint(content):
+        content = checked_record(path, content, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
+        grid = VolumeGrid(**content["grid"])
+        if grid.shape != VRN_GRID.shape:
+            raise InputError(path, f"a volume of {VRN_GRID.shape} voxels", f"{grid.shape}")
+        network = _filled(path, content["config"]["width"], content["model"], "model")
+        return LoadedVolumeNetwork(path, network.to(device), grid, 0.5, metrics=content["metrics"])
+    values = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(values, dict) or not {"0.weight", f"{PARALLEL}0.weight"} & values.keys():
         raise InputError(path, "weights of a volume network: a checkpoint of face4d, or the published state dict", "another file")
-    network = _filled(path, VolumeNetwork(), weights)
-    return LoadedVolumeNetwork(path, for_inference(network).to(device), _PUBLISHED_GRID, _PUBLISHED_LEVEL, published=True)
+    network = _filled(path, 1.0, values, "the published state dict")
+    return LoadedVolumeNetwork(path, network.to(device), _PUBLISHED_GRID, _PUBLISHED_LEVEL, published=True)
 
 
-def _filled(path: Path, network: VolumeNetwork, weights: dict[str, Tensor]) -> VolumeNetwork:
-    own = network.state_dict()
-    wanted = {name: tuple(value.shape) for name, value in own.items() if not name.endswith("num_batches_tracked")}
-    missing = [name for name in wanted if name not in weights]
-    if missing:
-        raise InputError(path, f"the {len(own)} entries of a volume network", f"no {missing[0]} (and {len(missing) - 1} more)")
-    for name, shape in wanted.items():
-        if tuple(weights[name].shape) != shape:
-            raise InputError(path, f"{name} of shape {shape}", f"{tuple(weights[name].shape)}")
-    network.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
-    return network
+def _filled(path: Path, width: float, values: dict[str, Tensor], group: str) -> VolumeNetwork:
+    with torch.device("meta"):  # weights follow at once
+        network = VolumeNetwork(width)
+    load_weights(network, values, path, group)
+    return for_inference(network)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ does not tell how far away a face is).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from scipy import ndimage
@@ -16,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from face4d.constants import OUTER_EYES
+from face4d.runtime.fields import integer, number
 
 _PAIRS = 1 << 20  # of triangles and pixels at a time
 _OFFSET = (np.pi * 1e-6, np.e * 1e-6)  # pixels: rays are shifted so much, lest they meet corners that lie at whole pixels
@@ -31,11 +33,11 @@ class VolumeGrid:
         center: layer of the landmarks' mean depth; the head's back is further from it than the nose.
     """
 
-    depth: int = 200
-    height: int = 192
-    width: int = 192
-    step: float = 1.0
-    center: float = 64.0
+    depth: Annotated[int, integer(1, 1024)] = 200
+    height: Annotated[int, integer(1, 1024)] = 192
+    width: Annotated[int, integer(1, 1024)] = 192
+    step: Annotated[float, number(0, 1000, above=True)] = 1.0
+    center: Annotated[float, number(-1000, 1000)] = 64.0
 
     @property
     def shape(self) -> tuple[int, int, int]:

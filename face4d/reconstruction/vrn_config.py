@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from face4d.errors import InputError
-from face4d.runtime.config import TrainingConfig
+from face4d.runtime.config import AtLeastTwo, Count, Positive, Share, TrainingConfig
+from face4d.runtime.fields import integer, number
 
 CHECKPOINT_KIND = "volume network"
 
@@ -22,22 +23,11 @@ class VolumeConfig(TrainingConfig):
         disguised: share of each batch's pictures that :func:`~face4d.reconstruction.disguise.disguise` changes.
     """
 
-    lr: float = 1e-3
-    epochs: int = 10
-    batch_size: int = 4
-    validate_every: int = 1
-    width: float = 0.125
-    phases: int = 1
+    lr: Positive = 1e-3
+    epochs: Count = 10
+    batch_size: AtLeastTwo = 4  # for the statistics of the normalisations
+    validate_every: Count = 1
+    width: Annotated[float, number(0, 1, above=True)] = 0.125
+    phases: Annotated[int, integer(1, 16)] = 1
     mirror: bool = True
-    disguised: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.width <= 1:
-            raise InputError("--width", "a share of the published network's channels, above 0 and at most 1", f"{self.width:g}")
-        if not 1 <= self.phases <= 16:
-            raise InputError("--phases", "1 to 16", f"{self.phases}")
-        if self.batch_size < 2:
-            raise InputError("--batch-size", "at least 2, for the statistics of the normalisations", f"{self.batch_size}")
-        if not 0 <= self.disguised <= 1:
-            raise InputError("--disguised", "a share, 0 to 1", f"{self.disguised:g}")
+    disguised: Share = 0.5

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from face4d.errors import InputError
+from face4d.runtime.fields import check_config, integer, number, one_of
 
 Config = TypeVar("Config", bound="TrainingConfig")
+
+Count = Annotated[int, integer(1, 10**9)]
+AtLeastTwo = Annotated[int, integer(2, 10**9)]
+CountOrNone = Annotated[int, integer(0, 10**9)]
+Size = Annotated[int, integer(1, 2**16)]  # of a layer
+SizeOrNone = Annotated[int, integer(0, 2**16)]
+Seed = Annotated[int, integer(-(2**63), 2**63 - 1)]
+Positive = Annotated[float, number(0, above=True)]
+Weight = Annotated[float, number(0)]
+Share = Annotated[float, number(0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """What fixes the training of any model; saved inside its checkpoint.
+    """What fixes the training of any model; saved inside its checkpoint. The annotations are what flags and files are checked by.
 
     Attributes:
         lr: learning rate of Adam; the peak of a one-cycle schedule.
@@ -29,18 +40,19 @@ class TrainingConfig:
         seed: seed of weights, shuffling and augmentation.
     """
 
-    lr: float
-    lr_schedule: str = "one-cycle"
-    epochs: int
-    batch_size: int
-    grad_clip: float = 1.0
-    select: str = "last"
-    validate_every: int
-    patience: int = 0
-    precision: str = "fp32"
-    seed: int = 27
+    lr: Positive
+    lr_schedule: Annotated[str, one_of("constant", "one-cycle")] = "one-cycle"
+    epochs: Count
+    batch_size: Count
+    grad_clip: Weight = 1.0
+    select: Annotated[str, one_of("last", "validation", "test")] = "last"
+    validate_every: Count
+    patience: CountOrNone = 0
+    precision: Annotated[str, one_of("fp32", "tf32", "bf16")] = "fp32"
+    seed: Seed = 27
 
     def __post_init__(self) -> None:
+        check_config(self)
         if self.patience and self.select == "last":
             raise InputError("--patience", "--select validation or test", "--select last, which scores nothing")
 

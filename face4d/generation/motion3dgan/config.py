@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from face4d.errors import InputError
-from face4d.runtime.config import TrainingConfig
+from face4d.runtime.config import Count, CountOrNone, Positive, Share, Size, SizeOrNone, TrainingConfig, Weight
+from face4d.runtime.fields import integer, one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +35,28 @@ class MotionGANConfig(TrainingConfig):
         steps_per_epoch: generator steps that count as an epoch.
     """
 
-    model: str = "motion3dgan"
-    network: str = "coefficients"
-    hidden_size: int = 256
-    components: int = 64
-    width: float = 1.0
-    noise_size: int = 8
-    points: int = 30
-    parameter: str = "time"
-    warps: int = 20
-    critic_steps: int = 2
-    critic_norm: str = "layer"
-    penalty: float = 10.0
-    tangent_weight: float = 0.0
-    geodesic_weight: float = 0.0
-    clip: float = 0.0
-    averaging: float = 0.999
-    steps_per_epoch: int = 100
-    lr: float = 2e-3
-    epochs: int = 30
-    batch_size: int = 64
-    grad_clip: float = 0.0
-    validate_every: int = 10
+    model: Annotated[str, one_of("motion3dgan")] = "motion3dgan"
+    network: Annotated[str, one_of("coefficients", "convolution")] = "coefficients"
+    hidden_size: Size = 256
+    components: SizeOrNone = 64
+    width: Positive = 1.0
+    noise_size: Size = 8
+    points: Annotated[int, integer(4, 10_000)] = 30
+    parameter: Annotated[str, one_of("time", "arc-length")] = "time"
+    warps: CountOrNone = 20
+    critic_steps: Count = 2
+    critic_norm: Annotated[str, one_of("layer", "batch", "none")] = "layer"
+    penalty: Weight = 10.0
+    tangent_weight: Weight = 0.0
+    geodesic_weight: Weight = 0.0
+    clip: Share = 0.0
+    averaging: Share = 0.999
+    steps_per_epoch: Count = 100
+    lr: Positive = 2e-3
+    epochs: Count = 30
+    batch_size: Count = 64
+    grad_clip: Weight = 0.0
+    validate_every: Count = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,8 +64,6 @@ class MotionGANConfig(TrainingConfig):
             raise InputError("--precision", "fp32 with --model motion3dgan (the penalty differentiates twice)", self.precision)
         if not 0 <= self.averaging < 1:
             raise InputError("--averaging", "a number from 0 to below 1", str(self.averaging))
-        if self.points < 4:
-            raise InputError("--points", "4 or more", str(self.points))
 
 
 PRESETS: dict[str, MotionGANConfig] = {

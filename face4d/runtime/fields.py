@@ -1,0 +1,288 @@
+"""What a record from a file must hold, written down field by field, and the one function that checks it.
+
+A description is a function of a value and the place it stands at (``config.lr``): it returns the value, or raises :class:`FieldError`. The functions
+below make descriptions; :func:`check` applies one and turns what is wrong into the one line that names file and field. Configurations are
+dataclasses whose annotations are such descriptions (``Annotated[int, integer(1, 64)]``), so that flags and files meet the same ranges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, fields
+from functools import cache
+from typing import Any, get_type_hints
+
+from face4d.errors import InputError
+from face4d.runtime.names import is_name
+
+Check = Callable[[Any, str], Any]
+Fields = Mapping[str, Check]
+
+MOST_TEXT = 4096  # characters, as of a path
+MOST_DEPTH = 32  # containers in containers
+_LARGEST = 2**63  # of integers
+
+
+class FieldError(Exception):
+    """A field that is not what it has to be.
+
+    Args:
+        place: of the field in its record.
+        expected: what belongs there.
+        found: what is there.
+    """
+
+    def __init__(self, place: str, expected: str, found: str) -> None:
+        super().__init__(place, expected, found)
+        self.place, self.expected, self.found = place, expected, found
+
+
+def check(path: object, value: Any, description: Check, place: str = "") -> Any:
+    """A value from a file, once it is what the description says.
+
+    Args:
+        path: the file, for the error.
+        place: of the value in the file; "" = all of it.
+
+    Raises:
+        InputError: names the file and the first field that is wrong.
+    """
+    try:
+        return description(value, place)
+    except FieldError as error:
+        raise InputError(path, f"{error.place} to be {error.expected}" if error.place else error.expected, error.found) from None
+
+
+def told(value: Any) -> str:
+    """A value in a few words, for errors."""
+    if value is None or isinstance(value, (bool, float)):
+        return str(value).lower() if isinstance(value, bool) else "none" if value is None else f"{value:g}"
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**20 else f"a number of {value.bit_length()} bits"
+    if isinstance(value, str):
+        return ascii(value[:60])
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    if isinstance(value, Mapping):
+        return "a dictionary"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return type(value).__name__
+
+
+def integer(low: int, high: int) -> Check:
+    """A whole number in ``low..high``."""
+
+    def verify(value: Any, place: str) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise FieldError(place, f"{low}" if low == high else f"an integer from {low} to {high}", told(value))
+        return value
+
+    return verify
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, above: bool = False, finite: bool = True) -> Check:
+    """A number in ``low..high``, an integer too.
+
+    Args:
+        above: ``low`` itself is not among them.
+        finite: no infinity, no NaN.
+    """
+    bounds = [f"{'above' if above else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
+    expected = ("a finite number" if finite else "a number") + (f", {' and '.join(bounds)}" if bounds else "")
+
+    def verify(value: Any, place: str) -> float:
+        if type(value) not in (int, float) or (type(value) is int and abs(value) >= _LARGEST):
+            raise FieldError(place, expected, told(value))
+        if finite and not (math.isfinite(value) and low <= value <= high and not (above and value == low)):
+            raise FieldError(place, expected, told(value))
+        return value
+
+    return verify
+
+
+def flag(value: Any, place: str) -> bool:
+    """True or false."""
+    if type(value) is not bool:
+        raise FieldError(place, "true or false", told(value))
+    return value
+
+
+def text(value: Any, place: str) -> str:
+    """One line of text, a path for instance."""
+    if not isinstance(value, str) or len(value) > MOST_TEXT or not value.isprintable():
+        raise FieldError(place, f"text of at most {MOST_TEXT} printable characters", told(value))
+    return value
+
+
+def name(value: Any, place: str) -> str:
+    """A name that may become part of a path (:mod:`face4d.runtime.names`)."""
+    if not is_name(value):
+        raise FieldError(place, "a name of letters, digits, - _ . and spaces", told(value))
+    return value
+
+
+def one_of(*values: Any) -> Check:
+    """One of a few values."""
+
+    def verify(value: Any, place: str) -> Any:
+        if not any(type(value) is type(known) and value == known for known in values):
+            raise FieldError(place, " or ".join(str(known) for known in values), told(value))
+        return value
+
+    return verify
+
+
+def optional(description: Check) -> Check:
+    """What the description says, or none; a field that may be absent."""
+
+    def verify(value: Any, place: str) -> Any:
+        return None if value is None else description(value, place)
+
+    verify.optional = True  # type: ignore[attr-defined]
+    return verify
+
+
+def list_of(description: Check, low: int = 0, high: int = 10**6, *, unique: bool = False) -> Check:
+    """A list of ``low..high`` entries, ``unique`` ones all different."""
+
+    def verify(value: Any, place: str) -> list[Any]:
+        if not isinstance(value, (list, tuple)) or not low <= len(value) <= high:
+            raise FieldError(place, f"a list of {low}" if low == high else f"a list of {low} to {high}", told(value))
+        entries = [description(entry, f"{place}[{number}]") for number, entry in enumerate(value)]
+        if unique and len(set(entries)) < len(entries):
+            raise FieldError(place, "a list without repetitions", f"{told(next(e for e in entries if entries.count(e) > 1))} twice")
+        return entries
+
+    return verify
+
+
+def mapping(description: Check, most: int = 10**6) -> Check:
+    """A dictionary with text as keys and such values."""
+
+    def verify(value: Any, place: str) -> dict[str, Any]:
+        if not isinstance(value, Mapping) or len(value) > most:
+            raise FieldError(place, "a dictionary", told(value))
+        for key in value:
+            text(key, f"a key of {place}")
+        return {key: description(entry, f"{place}.{key}" if place else key) for key, entry in value.items()}
+
+    return verify
+
+
+def record(known: Fields, what: str = "a dictionary", others: Check | None = None) -> Check:
+    """A dictionary with these fields; those that are :func:`optional` may be absent.
+
+    Args:
+        what: it is, for the error.
+        others: description of all further fields; default: :func:`plain`.
+    """
+
+    def verify(value: Any, place: str) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise FieldError(place, what, told(value))
+        prefix = f"{place}." if place else ""
+        found = {}
+        for key, description in known.items():
+            if key in value:
+                found[key] = description(value[key], f"{prefix}{key}")
+            elif not hasattr(description, "optional"):
+                raise FieldError(f"{prefix}{key}", "there", "nothing of that name")
+        for key, entry in value.items():
+            if key not in known:
+                text(key, f"a key of {place}" if place else "a key")
+                found[key] = (others or plain)(entry, f"{prefix}{key}")
+        return found
+
+    return verify
+
+
+def plain(value: Any, place: str, depth: int = 0) -> Any:
+    """Numbers, text, true, false, none, arrays, and lists and dictionaries of such."""
+    if depth > MOST_DEPTH:
+        raise FieldError(place.split(".")[0].split("[")[0], f"nested at most {MOST_DEPTH} times", "more")
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) not in (str, int):
+                raise FieldError(place, "a dictionary with keys of text", told(key))
+        return {key: plain(entry, f"{place}.{key}", depth + 1) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry, f"{place}[{number}]", depth + 1) for number, entry in enumerate(value)]
+    if value is None or type(value) in (bool, float, str) or (type(value) is int and abs(value) < _LARGEST):
+        return value
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return value
+    raise FieldError(place, "numbers, text, lists and dictionaries", told(value))
+
+
+def unknown(value: Any, place: str) -> Any:
+    """In place of fields that this version does not know."""
+    raise FieldError(place, "no field of that name", "one made by a later version of face4d, which knows it")
+
+
+@cache
+def described(config: type) -> dict[str, Check]:
+    """Descriptions of a dataclass' fields, from its annotations: ``bool``, or ``Annotated`` with a description."""
+    hints = get_type_hints(config, include_extras=True)
+    checks = {key.name: next((m for m in getattr(hints[key.name], "__metadata__", ()) if callable(m)), None) for key in fields(config)}
+    checks = {key: flag if hints[key] is bool else found for key, found in checks.items()}
+    missing = [key for key, found in checks.items() if found is None]
+    if missing:
+        raise TypeError(f"{config.__name__}: no description of {', '.join(missing)}")
+    return checks
+
+
+def configuration(kind: type | Callable[[Mapping[str, Any]], type]) -> Check:
+    """A dictionary of the fields of a dataclass, which is built of it and so checks how they fit each other.
+
+    Fields that are absent have their defaults: earlier versions did not know them. Fields that the dataclass does not know are refused.
+
+    Args:
+        kind: the dataclass, or a function that says by the dictionary which of several it is.
+    """
+
+    def verify(value: Any, place: str) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise FieldError(place, "a dictionary of settings", told(value))
+        config = kind if isinstance(kind, type) else kind(value)
+        checks = described(config)
+        for key in value:
+            if key not in checks:
+                text(key, f"a key of {place}")
+                unknown(value[key], f"{place}.{key}")
+        found = {key: checks[key](entry, f"{place}.{key}") for key, entry in value.items()}
+        missing = [key.name for key in fields(config) if key.name not in found and key.default is MISSING]
+        if missing:
+            raise FieldError(f"{place}.{missing[0]}", "there", "nothing of that name")
+        try:
+            return asdict(config(**found))
+        except InputError as error:
+            raise FieldError(place, f"settings that fit each other ({error.path} {error.expected})", error.found) from None
+
+    return verify
+
+
+def check_config(config: Any) -> None:
+    """Check the fields of a configuration by their annotations.
+
+    Raises:
+        InputError: names the flag of the first field that is wrong.
+    """
+    for key, description in described(type(config)).items():
+        try:
+            description(getattr(config, key), "")
+        except FieldError as error:
+            raise InputError(f"--{key.replace('_', '-')}", error.expected, error.found) from None
+
+
+def score(value: Any, place: str) -> Any:
+    """A value in a table of metrics: a number, perhaps not finite, text, true, false, or none."""
+    if value is None or type(value) is bool:
+        return value
+    return text(value, place) if isinstance(value, str) else number(finite=False)(value, place)
+
+
+LABELS = list_of(name, 1, 1000, unique=True)
+FRAMES = integer(2, 10_000)  # of a sequence, the neutral one included
+METRICS = mapping(score)
