@@ -129,10 +129,10 @@ def test_checkpoint_of_other_landmarks_is_refused(workplace):
 
     record = torch.load(workplace / "models" / "x.pt", weights_only=True)
     torch.save({**record, "num_landmarks": 51}, workplace / "models" / "x.pt")
-    with pytest.raises(InputError, match="68 landmarks, found one of 51"):
+    with pytest.raises(InputError, match="num_landmarks to be 68, found 51"):
         load_generator(workplace / "models" / "x.pt")
     torch.save({**record, "model": {}}, workplace / "models" / "x.pt")
-    with pytest.raises(InputError, match="its own configuration"):
+    with pytest.raises(InputError, match="none named"):
         load_generator(workplace / "models" / "x.pt")
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from face4d.reconstruction.resnet import build_backbone
+from face4d.runtime.checkpoint import load_weights as load_weights  # of state dicts whose names are those of the networks here
 from face4d.runtime.fields import integer
 
 IMAGE_SIZE = 224  # pixels a side of what the encoders see

@@ -218,7 +218,7 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:
 
 def unknown(value: Any, place: str) -> Any:
     """In place of fields that this version does not know."""
-    raise FieldError(place, "no field of that name", "one made by a later version of face4d, which knows it")
+    raise FieldError(place, "no field of this name", "one made by a later version of face4d, which knows it")
 
 
 @cache
@@ -285,4 +285,5 @@ def score(value: Any, place: str) -> Any:
 
 LABELS = list_of(name, 1, 1000, unique=True)
 FRAMES = integer(2, 10_000)  # of a sequence, the neutral one included
+NAMES = list_of(name, 0, 10**6)
 METRICS = mapping(score)

@@ -43,12 +43,12 @@ _TYPES = {
     "BoolStorage": torch.bool,
 }
 _NUMBERS = {f"{kind}{size}" for kind in "fiu" for size in (1, 2, 4, 8)} - {"f1"} | {"b1"}  # numpy's names
-# What pickles of protocol 2 are made of, without opcodes that call what the file names in other ways than REDUCE.
+# What torch.save writes. NEWOBJ, of a saved module, finds no class to make: those are all stand-ins.
 _OPCODES = frozenset(
     "PROTO STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT "
     "STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES "
     "EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS "
-    "PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET MEMOIZE FRAME GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID".split()
+    "PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET MEMOIZE FRAME GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD BINPERSID".split()
 )
 
 
@@ -210,7 +210,7 @@ def read_torch_file(path: str | Path, expected: str) -> Any:
         try:
             return _read(file)
         except _Refused as error:
-            raise InputError(path, expected, str(error)) from None
+            raise InputError(path, expected, f"an unreadable file ({error})") from None
         except OSError as error:
             raise InputError(path, expected, f"an unreadable file ({error.strerror or error})") from None
 
@@ -224,9 +224,9 @@ def _read(file: IO[bytes]) -> Any:
     if head == _MAGIC:
         return _read_old(file, size)
     if not head:
-        raise _Refused("an empty file")
+        raise _Refused("it is empty")
     file.seek(257)
-    raise _Refused("a tar archive of another program" if file.read(5) == b"ustar" else "a file that torch did not write, or a damaged one")
+    raise _Refused("a tar archive of another program" if file.read(5) == b"ustar" else "not from torch.save, or damaged")
 
 
 def _read_archive(file: IO[bytes], size: int) -> Any:
@@ -234,7 +234,7 @@ def _read_archive(file: IO[bytes], size: int) -> Any:
         archive = zipfile.ZipFile(file)
         members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
     except Exception as error:  # damaged archives raise nearly anything
-        raise _Refused(f"a damaged or cut file ({error or type(error).__name__})") from None
+        raise _Refused(f"damaged or cut: {str(error)[:60] or type(error).__name__}") from None
     if "constants.pkl" in members or any(name.startswith("code/") for name in members):
         raise _Refused("a TorchScript program (its state_dict, saved with torch.save, is wanted)")
     if "data.pkl" not in members:
@@ -269,18 +269,18 @@ def _member(file: IO[bytes], info: zipfile.ZipInfo) -> Tensor:
     file.seek(info.header_offset)
     header = file.read(30)
     if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise _Refused("a damaged file")
+        raise _Refused("damaged")
     file.seek(sum(struct.unpack("<HH", header[26:30])), os.SEEK_CUR)
     data = torch.empty(info.file_size, dtype=torch.uint8)
     _fill(file, data)
     if zlib.crc32(data.numpy()) != info.CRC:
-        raise _Refused(f"a damaged file (the checksum of {info.filename[:60]} does not agree)")
+        raise _Refused(f"damaged: the checksum of {info.filename[:60]} does not agree")
     return data
 
 
 def _fill(file: IO[bytes], data: Tensor) -> None:
     if len(data) and file.readinto(memoryview(data.numpy())) != len(data):  # type: ignore[attr-defined]
-        raise _Refused("a file that ends early")
+        raise _Refused("it ends early")
 
 
 def _read_old(file: IO[bytes], size: int) -> Any:
@@ -294,7 +294,7 @@ def _read_old(file: IO[bytes], size: int) -> Any:
     pickles = io.BytesIO(file.read(_MOST_PICKLE))
     _, version, system = (_unpickled(_next_pickle(pickles), storage_of) for _ in range(3))
     if version != 1001 or not isinstance(system, dict) or not system.get("little_endian"):
-        raise _Refused("a file of another protocol than torch's 1001")
+        raise _Refused("another protocol than torch's 1001")
     content = _unpickled(_next_pickle(pickles), storage_of)
     keys = _unpickled(_next_pickle(pickles), storage_of)
     file.seek(pickles.tell())
@@ -305,7 +305,7 @@ def _read_old(file: IO[bytes], size: int) -> Any:
     for key in keys:
         storage = storages[key]
         if file.read(8) != struct.pack("<q", storage.count):
-            raise _Refused("a damaged file, or one that ends early")
+            raise _Refused("damaged, or it ends early")
         data = torch.empty(storage.num_bytes, dtype=torch.uint8)
         _fill(file, data)
         storage.values = data.view(storage.kind)
@@ -344,7 +344,7 @@ def _check_opcodes(file: io.BytesIO) -> None:
             if count > _MOST_OPCODES or (opcode.name.endswith("PUT") and int(argument) > count):
                 raise _Refused("more entries than any checkpoint has")
     except (ValueError, IndexError, struct.error, AttributeError) as error:
-        raise _Refused(f"a damaged file ({str(error)[:60] or type(error).__name__})") from None
+        raise _Refused(f"damaged: {str(error)[:60] or type(error).__name__}") from None
 
 
 def _unpickled(data: bytes, storage_of: Callable[[Any], _Storage]) -> Any:
@@ -354,7 +354,7 @@ def _unpickled(data: bytes, storage_of: Callable[[Any], _Storage]) -> Any:
     except (_Refused, OSError):
         raise
     except Exception as error:  # a damaged pickle may raise nearly anything
-        raise _Refused(f"a damaged file ({str(error)[:60] or type(error).__name__})") from None
+        raise _Refused(f"damaged: {str(error)[:60] or type(error).__name__}") from None
 
 
 def _plain(content: Any) -> Any:
