@@ -172,3 +172,27 @@ def test_the_khronos_validator_finds_nothing(moving, tmp_path):
             pytest.skip("needs npm's gltf-validator")
         issues = json.loads(result.stdout)
         assert issues["numErrors"] == issues["numWarnings"] == issues["numInfos"] == 0, issues
+
+
+def test_the_inside_of_the_mouth_is_dark_and_the_skin_is_not(tmp_path):
+    from face4d.datasets.demo.head import POCKET, SKIN, demo_head
+    from face4d.datasets.demo.write import demo_sequence
+
+    head = demo_head(0)
+    vertices = demo_sequence(head, 27, 1, "mouth-open", 12)
+    write_glb(tmp_path / "a.glb", vertices, head.faces)
+    viewer = Viewer(tmp_path / "a.glb")
+    surface = viewer.file.materials[viewer.primitive.material].pbrMetallicRoughness.baseColorFactor[:3]
+    shown = viewer.array(viewer.primitive.attributes.COLOR_0) * np.float32(surface)  # (V, 3) linear, as viewers multiply them
+    assert shown[head.kind == POCKET].max() < 0.3 * max(surface) and shown[head.kind == POCKET].mean() < 0.12
+    skin = shown[head.kind == SKIN] / np.float32(surface)
+    assert np.median(skin) == 1 and (skin.min(axis=1) > 0.9).mean() > 0.85
+    lips = landmark_vertices(head)  # open and close: no dark rim where they touched
+    assert (shown[lips] / np.float32(surface)).mean() > 0.5
+
+
+def landmark_vertices(head):
+    """Vertices of the faces that the outer lip's landmarks lie on."""
+    from face4d.datasets.demo.embedding import static_embedding
+
+    return np.unique(head.faces[static_embedding(head)[0][31:43]])

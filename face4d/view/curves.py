@@ -155,7 +155,8 @@ def _legend(figure: Figure, records: Sequence[RunRecord], sizes: Sequence[int]) 
 def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] | None = None, title: str = "", quantity: str = "") -> Figure | None:
     """Best score of each run over the hidden size: a line per origin, preset, learning rate and number of layers.
 
-    Runs of a single size are drawn one below the other, since lines over the size would be dots. One's own runs count with the weights kept, those of others with the best of all validations.
+    Runs of a single size are drawn one below the other, since lines over the size would be dots. One's own runs count with the weights kept,
+    those of others with the best of all validations.
 
     Args:
         records: runs of one kind, data set and loss.

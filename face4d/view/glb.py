@@ -17,6 +17,7 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.runtime.atomic import write_bytes
+from face4d.view.ambient_occlusion import hollow_tint
 from face4d.view.render import SKIN, vertex_normals
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def write_glb(
         neutral: (V, 3) base mesh; default frame 0.
         fps: frames per second; between frames viewers interpolate linearly.
         tolerance_mm: see :func:`morph_targets`; the error reached is in the summary and in the mesh's ``extras``.
-        colors: (V, 3) linear RGB in 0..1, else one skin-like colour.
+        colors: (V, 3) linear RGB in 0..1, else one skin-like colour, dark where no light comes, as in the mouth.
         name: of the mesh and of the animation.
 
     Raises:
@@ -138,7 +139,10 @@ def write_glb(
     normals = _target_normals(vertices, faces, base_normals, motion.weights) if with_normals else None
     said = {"frames": len(vertices), "fps": fps, "components": len(motion.targets), "max_error_mm": round(motion.max_error_mm, 6)}
     writer = _Writer(name)
-    writer.meshes(base, base_normals, faces, colors, motion.targets, normals, {**said, "tolerance_mm": tolerance_mm})
+    skin = (1.0, 1.0, 1.0) if colors is not None else SKIN
+    if colors is None:
+        colors = hollow_tint(vertices, faces, tuple(dark / own for dark, own in zip(_INSIDE, SKIN)))
+    writer.meshes(base, base_normals, faces, skin, colors, motion.targets, normals, {**said, "tolerance_mm": tolerance_mm})
     writer.animation(np.arange(len(vertices), dtype=np.float32) / np.float32(fps), motion.weights)
     data = writer.bytes()
     write_bytes(path, data)
@@ -194,10 +198,13 @@ class _Writer:
         return len(self.document.accessors) - 1
 
     def meshes(
-        self, base: np.ndarray, base_normals: np.ndarray, faces: np.ndarray, colors: np.ndarray | None,
+        self, base: np.ndarray, base_normals: np.ndarray, faces: np.ndarray, skin: tuple[float, float, float], colors: np.ndarray,
         targets: np.ndarray, normals: Sequence[np.ndarray] | None, said: dict[str, Any],
     ) -> None:  # fmt: skip
-        """The skin and what is seen behind it through mouth and nostrils, with their morph targets, and the scene that shows both."""
+        """The skin and what is seen behind it through mouth and nostrils, with their morph targets, and the scene that shows both.
+
+        The skin's colour is ``skin`` times ``colors`` (V, 3).
+        """
         lib, vertex_data = self.format, self.format.ARRAY_BUFFER
         small = len(base) < 65535  # that index means "start again" to some graphics cards
         shared_normals = self._accessor(base_normals, "VEC3", vertex_data)
@@ -211,11 +218,10 @@ class _Writer:
             if normals is not None:
                 morphs[-1]["NORMAL"] = self._accessor(normals[number], "VEC3", vertex_data)
         names = [f"component {number + 1}" for number in range(len(morphs))]
-        skin = SKIN if colors is None else (1.0, 1.0, 1.0)
         layers = (("", skin, base), (" inside", _INSIDE, base - np.float32(_INSIDE_DEPTH) * base_normals.astype(np.float32)))
         for suffix, material, positions in layers:
             attributes = lib.Attributes(POSITION=self._accessor(positions, "VEC3", vertex_data, bounds=True), NORMAL=shared_normals)
-            if colors is not None and not suffix:
+            if not suffix:
                 attributes.COLOR_0 = self._accessor(np.clip(np.asarray(colors, np.float32), 0, 1), "VEC3", vertex_data)
             number = len(self.document.meshes)
             surface = lib.PbrMetallicRoughness(baseColorFactor=[*material, 1.0], metallicFactor=0.0, roughnessFactor=0.9 if suffix else 0.6)

@@ -28,7 +28,8 @@ img { max-width: 100%; height: auto; }
 .table { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .22rem .7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid #e4e4e4; }
-thead th { border-bottom: 1.5px solid #888; white-space: normal; vertical-align: bottom; } .number { text-align: right; } tbody tr:hover { background: #f3f7fa; }
+thead th { border-bottom: 1.5px solid #888; white-space: normal; vertical-align: bottom; }
+.number { text-align: right; } tbody tr:hover { background: #f3f7fa; }
 details { margin: .3rem 0; } summary { cursor: pointer; color: #0072B2; }
 pre { overflow-x: auto; font-size: .8rem; background: #f6f6f6; padding: .6rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: .4rem 1rem; }
