@@ -100,13 +100,13 @@ def _check_size(path: str | Path, image: Image.Image, content: bytes) -> None:
 def _depth(image: Image.Image, content: bytes) -> tuple[int | None, bool]:
     """Significant bits where the file tells them, and whether it has 16 per channel; of an image not loaded yet."""
     deep = any(";16" in str(tile.args) for tile in image.tile)
+    bits = None
     if image.format == "TIFF":
-        bits = image.tag_v2.get(_TIFF_BITS)
-        return (bits[0] if isinstance(bits, tuple) and bits and bits[0] < 16 else None), deep
-    if image.format == "PNG" and image.mode.startswith("I"):
-        place = content.find(b"sBIT", 0, content.find(b"IDAT"))  # its content is one byte for grey pictures
-        return (content[place + 4] if place >= 0 else None), deep
-    return None, deep
+        bits = (image.tag_v2.get(_TIFF_BITS) or (None,))[0]
+        bits = None if bits == 16 else bits  # the room, not what is used of it
+    elif image.format == "PNG" and image.mode.startswith("I") and (place := content.find(b"sBIT", 0, content.find(b"IDAT"))) >= 0:
+        bits = content[place + 4]  # grey pictures have one such byte
+    return (bits if isinstance(bits, int) and 1 <= bits <= 16 else None), deep
 
 
 def _upright(path: str | Path, image: Image.Image) -> Image.Image:

@@ -12,10 +12,10 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.runtime.atomic import replacing
+from face4d.runtime.ffmpeg import INSTALL, executable
 
 __all__ = ["write_mp4"]
 
-_INSTALL = "the program ffmpeg (pip install imageio-ffmpeg brings it, or name one in the variable IMAGEIO_FFMPEG_EXE)"
 _BT709 = "colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 
 
@@ -41,16 +41,16 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 25
     first = next(pictures)
     height, width, _ = first.shape
     command = [
-        _ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
+        executable(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
         "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", f"{fps:g}", "-i", "pipe:0",
         "-an", "-c:v", "libx264", "-crf", str(quality), "-vf", f"scale=out_color_matrix=bt709:out_range=tv,setparams={_BT709}", "-pix_fmt", "yuv420p",
         "-movflags", "+faststart", "-f", "mp4",
     ]  # fmt: skip
     with replacing(path) as temporary, tempfile.TemporaryFile() as complaints:
         try:
-            process = subprocess.Popen([*command, str(temporary)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints)
+            process = subprocess.Popen([*command, f"file:{temporary}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints)
         except OSError as error:
-            raise InputError(command[0], _INSTALL, error.strerror or "one that does not start") from None
+            raise InputError(command[0], INSTALL, error.strerror or "one that does not start") from None
         try:
             with process.stdin:
                 for picture in chain([first], pictures):
@@ -66,15 +66,6 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 25
             complaints.seek(0)
             lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
             raise InputError(path, "a video written by ffmpeg", lines[-1] if lines else f"its exit code {code}")
-
-
-def _ffmpeg() -> str:
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        return get_ffmpeg_exe()
-    except (ImportError, RuntimeError):
-        raise InputError("ffmpeg", _INSTALL, "none") from None
 
 
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
