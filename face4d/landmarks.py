@@ -16,7 +16,9 @@ from face4d.constants import NUM_CONTOUR, NUM_LANDMARKS, NUM_STATIC
 from face4d.errors import InputError
 from face4d.mesh.obj import read_obj
 from face4d.mesh.ply import read_ply_vertices
-from face4d.mesh.sequence import iterate_vertices
+from face4d.mesh.plausibility import Remark, check_face, face_remarks, face_size, report
+from face4d.mesh.sequence import iterate_vertices, read_mesh
+from face4d.mesh.topology import check_topology
 from face4d.runtime.atomic import replacing
 from face4d.runtime.safe_pickle import load_npy, load_pickle
 
@@ -226,6 +228,57 @@ def combine(embedding: LandmarkEmbedding, corners: np.ndarray) -> np.ndarray:
     a += b
     a += c
     return a.astype(kind, copy=False)
+
+
+NO_TRIANGLES = "no triangles, so that nothing but the number of vertices tells whether this is the topology of the landmarks"
+
+
+def check_mesh(path: str | Path, vertices: np.ndarray, faces: np.ndarray, embedding: LandmarkEmbedding) -> np.ndarray:
+    """Landmarks of a mesh that enters, after everything that can be checked of it.
+
+    Args:
+        path: named in errors.
+        vertices, faces: (V, 3) and (F, 3), F = 0 for a mesh without triangles.
+
+    Returns:
+        (68, 3) of the vertices' floating type, metres.
+
+    Raises:
+        InputError: another topology or order of the vertices, not in metres, or mirrored.
+    """
+    check_topology(path, len(vertices), faces, embedding.num_vertices, embedding.faces, "the topology of the landmarks")
+    corners = vertices[embedding.corners]  # (68, 3, 3)
+    landmarks = combine(embedding, corners)
+    sides = np.linalg.norm(corners - corners[:, [1, 2, 0]], axis=-1).max(axis=1)  # a triangle of a face is small beside the face
+    if np.median(sides) > face_size(landmarks) > 0:
+        expected = "vertices in the order of the landmarks' topology (triangles small beside the face)"
+        raise InputError(path, expected, f"triangles {np.median(sides) / face_size(landmarks):.1f} times as large as the face")
+    check_face(path, landmarks)
+    return landmarks
+
+
+def mesh_remarks(name: str, faces: np.ndarray, landmarks: np.ndarray) -> list[Remark]:
+    """What is odd about a mesh that :func:`check_mesh` let in."""
+    return ([] if len(faces) else [Remark(NO_TRIANGLES, name)]) + face_remarks(name, landmarks)
+
+
+def read_head(path: str | Path, embedding: LandmarkEmbedding, remarks: list[Remark] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Read one neutral face of the embedding's topology; what is odd about it is logged, or added to ``remarks``.
+
+    Returns:
+        vertices (V, 3) and landmarks (68, 3), float32, metres.
+
+    Raises:
+        InputError: unreadable, or see :func:`check_mesh`.
+    """
+    vertices, faces = read_mesh(path)
+    landmarks = check_mesh(path, vertices, faces, embedding)
+    found = mesh_remarks(str(path), faces, landmarks)
+    if remarks is None:
+        report(path, found)
+    else:
+        remarks += found
+    return vertices, landmarks
 
 
 def extract_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> np.ndarray:

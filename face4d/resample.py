@@ -6,7 +6,7 @@ made of, so a mesh sequence can be resampled while it is read (:func:`stream`) w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +77,23 @@ def _check(length: int, frames: int) -> None:
 
 
 METHODS: dict[str, Callable[[int, int], Plan]] = {"linear": linear_plan, "thesis": thesis_plan}
+
+
+def fill_plan(numbers: Sequence[int]) -> Plan:
+    """Frames whose ``numbers`` (T,), rising, have holes to one frame for every number, linear in time between the two frames around a hole."""
+    given = np.asarray(numbers)
+    times = np.arange(given[0], given[-1] + 1)
+    left = np.searchsorted(given, times, side="right") - 1
+    right = np.minimum(left + 1, len(given) - 1)
+    fraction = (times - given[left]) / np.maximum(given[right] - given[left], 1)
+    return Plan(np.stack([left, right], axis=1), np.stack([1 - fraction, fraction], axis=1))
+
+
+def compose(plan: Plan, filled: Plan) -> Plan:
+    """The plan that makes of a plan's input at once what ``filled`` and then ``plan`` make of it."""
+    indices = filled.indices[plan.indices].reshape(len(plan.indices), -1)  # (frames, J * 2)
+    weights = (plan.weights[:, :, None] * filled.weights[plan.indices]).reshape(indices.shape)
+    return Plan(indices, weights)
 
 
 def resample_linear(sequence: np.ndarray, frames: int) -> np.ndarray:

@@ -13,9 +13,14 @@ import torch
 from torch import Tensor
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name, sequence_name
+from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name, require_one_spelling, sequence_name
 from face4d.errors import InputError
+from face4d.mesh.plausibility import JUMP, Remark, check_face, check_frames, face_remarks, is_still, motion_remarks, report
+from face4d.runtime.files import has_suffix, is_hidden, report_passed_over
 from face4d.runtime.safe_pickle import load_numbers
+
+# What steps write beside landmarks: pictures, moving meshes, tables, records.
+_BESIDE = (".gif", ".png", ".jpg", ".mp4", ".glb", ".ply", ".obj", ".json", ".npz", ".csv", ".md", ".tex", ".txt")
 
 
 @dataclass(frozen=True)
@@ -90,16 +95,27 @@ def read_landmarks(path: str | Path) -> np.ndarray:
         (T, 68, 3) float32, metres, T >= 2.
 
     Raises:
-        InputError: not a finite numeric array of that shape.
+        InputError: not a finite numeric array of that shape, or no face in metres, in any frame.
     """
     expected = f"a (frames, {NUM_LANDMARKS}, 3) array of finite numbers"
     array = load_numbers(path, expected)
     if array.ndim != 3 or array.shape[1:] != (NUM_LANDMARKS, 3) or len(array) < 2:
         raise InputError(path, expected + ", 2 frames or more", f"shape {array.shape}")
-    finite = np.isfinite(array).all(axis=(1, 2))
+    with np.errstate(over="ignore"):
+        landmarks = array.astype(np.float32)
+    finite = np.isfinite(landmarks).all(axis=(1, 2))
     if not finite.all():
-        raise InputError(path, expected, f"NaN or infinity in frame {int(np.argmin(finite))}")
-    return array.astype(np.float32)
+        frame = int(np.argmin(finite))
+        found = "NaN or infinity" if not np.isfinite(array[frame]).all() else f"{np.abs(array[frame]).max():.3g}, more than single precision holds,"
+        raise InputError(path, expected, f"{found} in frame {frame}")
+    check_face(path, landmarks)
+    check_frames(path, landmarks)
+    return landmarks
+
+
+def sequence_remarks(name: str, landmarks: np.ndarray) -> list[Remark]:
+    """What is odd about landmarks (T, 68, 3): no face, lying or looking away; still, or with a jump."""
+    return face_remarks(name, landmarks[0]) + motion_remarks(name, landmarks)
 
 
 def load_folder(
@@ -111,23 +127,31 @@ def load_folder(
     """All landmark sequences below ``folder``, at any depth, sorted by label and subject.
 
     Args:
-        folder: holds ``<label>_<subject>.npy`` files; dot files are ignored.
+        folder: holds ``<label>_<subject>.npy`` files, in small or capital letters; hidden files are ignored, and one line names what else is
+            no landmark file nor written beside one by a step.
         labels: only these; ``None`` = all.
         neutrals: (68, 3) neutral landmarks by subject, metres; without it frame 0 of each sequence is its neutral.
 
     Raises:
-        InputError: missing or empty folder, a bad file, two files of one label and subject, a subject without neutral.
+        InputError: missing or empty folder, a bad file, two files of one label and subject (or that differ in capitals alone), a subject
+            without neutral.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, "a folder of <label>_<subject>.npy landmark files", "no such folder")
-    paths = [p for p in folder.rglob("*.npy") if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    visible = [path for path in folder.rglob("*.*") if not any(is_hidden(part) for part in path.relative_to(folder).parts)]
+    paths = [path for path in visible if has_suffix(path, (".npy",))]
+    others = [path for path in visible if not has_suffix(path, (".npy", *_BESIDE)) and path.is_file()]
+    report_passed_over(folder, (path.relative_to(folder).as_posix() for path in others), "landmark files (.npy)")
     if not paths:
         raise InputError(folder, "<label>_<subject>.npy landmark files", "none")
+    named = {path: parse_sequence_name(path) for path in sorted(paths)}
+    require_one_spelling(folder, (label for label, _ in named.values()), "a label")
+    require_one_spelling(folder, (subject for _, subject in named.values()), "a subject")
     wanted = None if labels is None else {canonical_label(label) for label in labels}
     sequences: dict[tuple[str, str], LandmarkSequence] = {}
-    for path in sorted(paths):
-        label, subject = parse_sequence_name(path)
+    remarks: list[Remark] = []
+    for path, (label, subject) in named.items():
         if wanted is not None and label not in wanted:
             continue
         if (label, subject) in sequences:
@@ -137,8 +161,12 @@ def load_folder(
             raise InputError(path, f"a neutral mesh of {subject} among the actors", f"only {', '.join(sorted(neutrals))}")
         neutral = landmarks[0] if neutrals is None else np.asarray(neutrals[subject], np.float32)
         sequences[label, subject] = LandmarkSequence(path, label, subject, landmarks, neutral)
+        remarks += sequence_remarks(path.name, landmarks)
+        if neutrals is not None and (away := float(np.linalg.norm(neutral - landmarks[0], axis=1).max())) > JUMP:
+            remarks.append(Remark("far from the neutral face of its actor", f"{path.name} ({1e3 * away:.0f} mm)"))
+    report(folder, remarks)
     if not sequences:
-        found = sorted({parse_sequence_name(p)[0] for p in paths})
+        found = sorted({label for label, _ in named.values()})
         raise InputError(folder, f"sequences of {', '.join(sorted(wanted or ()))}", f"only {', '.join(found)}")
     return tuple(sequences[key] for key in sorted(sequences))
 
@@ -160,7 +188,7 @@ def load_split(
 
     Raises:
         InputError: also for a wanted label that is missing, a label seen only in the test set, an empty half,
-            and sequences of different lengths.
+            sequences of different lengths, and training sequences of which none moves.
     """
     root = Path(root)
     wanted = None if labels is None or list(labels) == ["all"] else [canonical_label(label) for label in labels]
@@ -186,6 +214,8 @@ def load_split(
         if sequence.label not in names:
             raise InputError(sequence.path, "a label of the training set", f"{sequence.label}, which is only in the test set")
     require_equal_lengths((*train, *test))
+    if all(is_still(sequence.landmarks) for sequence in train):
+        raise InputError(root, "training sequences that move", f"{len(train)} in which nothing does")
     return LandmarkSplit(train, test, names)
 
 

@@ -99,6 +99,18 @@ def parse_sequence_name(path: str | Path) -> tuple[str, str]:
     return label, subject
 
 
+def require_one_spelling(root: str | Path, names: Iterable[str], what: str) -> None:
+    """Refuse names that differ in capital letters alone: they would be two classes, or two people, and one file on other systems.
+
+    Raises:
+        InputError: naming both.
+    """
+    known: dict[str, str] = {}
+    for name in sorted(set(names)):
+        if known.setdefault(name.casefold(), name) != name:
+            raise InputError(root, f"one spelling of {what}", f"{known[name.casefold()]} and {name}")
+
+
 def sample_name(number: int) -> str:
     """Folder of one of several answers of a stochastic generator, ``sample_00``, ``sample_01``, ...; each holds a whole generated set."""
     return f"{SAMPLE_PREFIX}{number:02d}"

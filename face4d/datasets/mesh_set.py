@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from face4d.datasets.layout import canonical_label, choose, sequence_name
+from face4d.datasets.layout import canonical_label, choose, require_one_spelling, sequence_name
 from face4d.errors import InputError
 from face4d.mesh.sequence import find_sequences
 
@@ -48,7 +48,11 @@ def find_mesh_sequences(
     Raises:
         InputError: no such folder, no sequences, two of one label and subject, a wanted label that is missing.
     """
-    root = Path(root)
+    return choose_labels(find_all(root, suffix=suffix), labels, root, strict=strict)
+
+
+def find_all(root: str | Path, *, suffix: str = ".ply") -> list[MeshSequence]:
+    """:func:`find_mesh_sequences` of all labels."""
     found: dict[tuple[str, str], MeshSequence] = {}
     for folder in find_sequences(root, suffix):
         place = Path(os.path.abspath(folder))  # names also of "." and of what lies above it
@@ -57,15 +61,24 @@ def find_mesh_sequences(
         if key in found:
             raise InputError(folder, f"one sequence of {sequence.label}, {sequence.subject}", f"also {found[key].folder}")
         found[key] = sequence
+    require_one_spelling(root, (label for label, _ in found), "a label")
+    require_one_spelling(root, (subject for _, subject in found), "a subject")
+    return [found[key] for key in sorted(found)]
+
+
+def choose_labels(
+    sequences: Sequence[MeshSequence], labels: Sequence[str] | None, root: str | Path, *, strict: bool = True
+) -> list[MeshSequence]:
+    """Those of some labels, see :func:`find_mesh_sequences`."""
     wanted = ["all"] if labels is None else [label if label == "all" else canonical_label(label) for label in labels]
-    known = {label for label, _ in found}
+    known = {sequence.label for sequence in sequences}
     if not strict and wanted != ["all"] and known & set(wanted):
         absent = [label for label in wanted if label not in known]
         if absent:
             logger.warning("note: no sequences of %s in %s", ", ".join(absent), root)
         wanted = [label for label in wanted if label in known]
     chosen = set(choose(wanted, known, "sequences of", root))
-    return [found[key] for key in sorted(found) if key[0] in chosen]
+    return [sequence for sequence in sequences if sequence.label in chosen]
 
 
 def split_by_subject(

@@ -11,9 +11,12 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.mesh.obj import read_obj
+from face4d.mesh.plausibility import as_float32
 from face4d.mesh.ply import read_ply, read_ply_vertices
+from face4d.runtime.files import is_hidden, matching, report_passed_over
 
 _LAST_DIGITS = re.compile(r"(\d+)\D*$")
+_OTHER_MESHES = (".stl", ".off", ".glb", ".gltf", ".fbx", ".dae", ".ply.gz", ".obj.gz")  # of which no step reads any
 
 
 def frame_number(path: str | Path) -> int | None:
@@ -29,8 +32,7 @@ def _number_in(name: str) -> int | None:
 
 def _numbered(names: Iterable[str], suffix: str) -> list[tuple[int, str]]:
     """Numbers and names of the frames among the names of one folder; hidden files and files without a number are none."""
-    candidates = (name for name in names if name.lower().endswith(suffix) and not name.startswith("."))
-    return [(number, name) for name in candidates if (number := _number_in(name)) is not None]
+    return [(number, name) for name in matching(names, (suffix,)) if (number := _number_in(name)) is not None]
 
 
 def frame_paths(folder: str | Path, suffix: str = ".ply") -> list[Path]:
@@ -44,6 +46,18 @@ def frame_paths(folder: str | Path, suffix: str = ".ply") -> list[Path]:
 
 def frame_names(folder: str | Path, suffix: str = ".ply") -> list[str]:
     """File names of :func:`frame_paths`."""
+    return [name for _, name in numbered_frames(folder, suffix)]
+
+
+def numbered_frames(folder: str | Path, suffix: str = ".ply", *, skip_gaps: bool = False) -> list[tuple[int, str]]:
+    """Numbers and file names of one sequence in numerical order.
+
+    Args:
+        skip_gaps: numbers may be missing, though not more than are there.
+
+    Raises:
+        InputError: see :func:`frame_paths`.
+    """
     folder, suffix = Path(folder), suffix.lower()
     if not folder.is_dir():
         raise InputError(folder, f"a folder of numbered {suffix} frames", "no such folder")
@@ -54,15 +68,20 @@ def frame_names(folder: str | Path, suffix: str = ".ply") -> list[str]:
         if number == previous:
             raise InputError(folder, f"one frame {number}", f"{name} and {next_name}")
         if number != previous + 1:
-            raise InputError(folder, f"frame {previous + 1} after {name}", f"{next_name} (a gap in the frame numbers)")
-    return [name for _, name in frames]
+            if skip_gaps:
+                continue
+            raise InputError(folder, f"frame {previous + 1} after {name}", f"{next_name} (a gap in the frame numbers; --skip-gaps reads on)")
+    missing = frames[-1][0] - frames[0][0] + 1 - len(frames)
+    if missing > len(frames):
+        raise InputError(folder, "more frames than gaps in their numbers", f"{len(frames)} frames and {missing} numbers without one")
+    return frames
 
 
 def find_sequences(root: str | Path, suffix: str = ".ply") -> list[Path]:
     """Folders below ``root`` (or ``root`` itself), at any depth, that directly hold frames; sorted.
 
     Hidden folders are left out, links to folders are followed. A folder with a single mesh beside folders with frames is no sequence
-    (a subject's neutral mesh beside the subject's expressions).
+    (a subject's neutral mesh beside the subject's expressions). One line names meshes in a sequence's folder that are no frames of it.
 
     Raises:
         InputError: no such folder, or no sequence in it.
@@ -71,17 +90,22 @@ def find_sequences(root: str | Path, suffix: str = ".ply") -> list[Path]:
     if not root.is_dir():
         raise InputError(root, f"a folder with sequences of {suffix} frames", "no such folder")
     counts: dict[Path, int] = {}
+    beside: dict[Path, list[str]] = {}
     seen: set[str] = set()
     for place, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [] if real in seen else sorted(name for name in folders if not is_hidden(name))
         if real not in seen and (frames := len(_numbered(names, suffix))):
             counts[Path(place)] = frames
+            unnumbered = [name for name in matching(names, (suffix,)) if _number_in(name) is None] if frames < len(names) else []
+            beside[Path(place)] = [*unnumbered, *matching(names, _OTHER_MESHES)]
         seen.add(real)
     above = {parent for folder in counts for parent in folder.parents}
     found = sorted(folder for folder, frames in counts.items() if frames > 1 or folder not in above)
     if not found:
         raise InputError(root, f"sequences of numbered {suffix} frames at any depth", "none")
+    passed_over = [Path(folder, name).relative_to(root).as_posix() for folder in found for name in beside.get(folder, ())]
+    report_passed_over(root, passed_over, f"numbered {suffix} frames")
     return found
 
 
@@ -97,7 +121,7 @@ def iterate_vertices(paths: Iterable[str | Path], num_vertices: int | None = Non
     """
     for path in paths:
         if str(path).lower().endswith(".obj"):
-            vertices = read_obj(path)[0].astype(np.float32)
+            vertices = as_float32(path, read_obj(path)[0])
             if num_vertices is not None and len(vertices) != num_vertices:
                 raise InputError(path, f"{num_vertices} vertices", f"{len(vertices)}")
         else:
@@ -116,7 +140,7 @@ def read_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if suffix not in (".ply", ".obj"):
         raise InputError(path, "a .ply or .obj mesh", f"the suffix {suffix or 'none'!r}")
     vertices, faces = read_obj(path) if suffix == ".obj" else read_ply(path)
-    return vertices.astype(np.float32), faces
+    return as_float32(path, vertices), faces
 
 
 def read_sequence(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:

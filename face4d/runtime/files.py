@@ -89,7 +89,7 @@ def is_hidden(name: str) -> bool:
 
 def has_suffix(name: str | Path, suffixes: Collection[str]) -> bool:
     """Whether a file's name ends in one of ``suffixes`` (lower case, with the dot), in small or capital letters."""
-    return os.path.splitext(os.fspath(name))[1].lower() in suffixes
+    return os.fspath(name).lower().endswith(tuple(suffixes))
 
 
 def matching(names: Iterable[str], suffixes: Collection[str]) -> list[str]:
