@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     embedding = choose_embedding(arguments.flame or defaults.flame, arguments.landmark_embedding, arguments.contour_angle)
     with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
         run = {"overwrite": arguments.overwrite, "workers": workers, "quiet": arguments.quiet}
-        summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, **run)
+        summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, skip_gaps=arguments.skip_gaps, **run)
         previews = 0
         if arguments.plot and not arguments.dry_run:
             from face4d.view.previews import write_previews

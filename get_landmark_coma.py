@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     embedding = choose_embedding(arguments.flame or defaults.flame, arguments.landmark_embedding, arguments.contour_angle)
     with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
         run = {"overwrite": arguments.overwrite, "workers": workers, "quiet": arguments.quiet}
-        sampling = {"frames": arguments.frames, "method": arguments.method}
+        sampling = {"frames": arguments.frames, "method": arguments.method, "skip_gaps": arguments.skip_gaps}
         summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, **sampling, **run)
         previews = 0
         if arguments.plot and not arguments.dry_run:

@@ -16,6 +16,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from face4d.datasets import flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
@@ -31,6 +32,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     sampling = parser.add_argument_group("resampling")
     sampling.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames per sequence, the neutral one included (default: 41)")
     sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="linear: equally spaced over the whole duration")
+    flags.add_gap_flag(sampling)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     arguments = parser.parse_args(argv)
     defaults = DATASETS[arguments.dataset]
@@ -52,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             frames=arguments.frames,
             method=arguments.method,
             labels=arguments.labels,
+            skip_gaps=arguments.skip_gaps,
             overwrite=arguments.overwrite,
             dry_run=arguments.dry_run,
             workers=workers,

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for place in places:
         cli.refuse_overwrite(place, args.overwrite or args.dry_run)
     neutrals = {subject: read_neutral(args, decoder, subject) for subject in dict.fromkeys(subject for _, subject, _ in sequences)}
-    real = real_frames(args, sequences)
+    real = real_frames(args, decoder, sequences)
     if args.dry_run:
         print(f"would decode {sum(len(landmarks) for _, _, landmarks in sequences)} frames of {len(sequences)} sequences to {output}")
         return
@@ -83,11 +83,12 @@ def load(args: Namespace, device):
 
 def landmark_sequences(args: Namespace) -> list[tuple]:
     """(label, subject, landmarks (T, 68, 3)) of every sequence; of one file with a name of its own the subject is the actor."""
-    from face4d.datasets.landmark_set import load_folder, read_landmarks
+    from face4d.datasets.landmark_set import load_folder, read_landmarks, sequence_remarks
     from face4d.datasets.layout import parse_sequence_name
     from face4d.errors import InputError
+    from face4d.mesh.plausibility import report
 
-    if args.landmarks.suffix != ".npy":
+    if args.landmarks.suffix.lower() != ".npy":
         return [(sequence.label, sequence.subject, sequence.landmarks) for sequence in load_folder(args.landmarks)]
     try:
         label, subject = parse_sequence_name(args.landmarks)
@@ -95,27 +96,24 @@ def landmark_sequences(args: Namespace) -> list[tuple]:
         if args.actors is not None:
             raise
         label, subject = args.landmarks.stem, args.actor.stem
-    return [(label, subject, read_landmarks(args.landmarks))]
+    landmarks = read_landmarks(args.landmarks)
+    report(args.landmarks, sequence_remarks(str(args.landmarks), landmarks))
+    return [(label, subject, landmarks)]
 
 
 def read_neutral(args: Namespace, decoder, subject: str):
     """(V, 3) neutral vertices of a subject, in the decoder's topology."""
     from face4d.datasets.actors import actor_path
-    from face4d.errors import InputError
-    from face4d.mesh.sequence import read_mesh
+    from face4d.landmarks import read_head
 
-    path = args.actor or actor_path(args.actors, subject)
-    vertices, faces = read_mesh(path)
-    if len(vertices) != len(decoder.template):
-        raise InputError(path, f"{len(decoder.template)} vertices, the topology of {args.checkpoint}", f"{len(vertices)}")
-    decoder.check_faces(path, faces)
-    return vertices
+    return read_head(args.actor or actor_path(args.actors, subject), decoder.embedding)[0]
 
 
-def real_frames(args: Namespace, sequences: Sequence[tuple]) -> list[list[Path]]:
-    """Mesh files of the ground truth of each sequence; empty lists without ``--real``."""
+def real_frames(args: Namespace, decoder, sequences: Sequence[tuple]) -> list[list[Path]]:
+    """Mesh files of the ground truth of each sequence, whose first is looked at; empty lists without ``--real``."""
     from face4d.datasets.mesh_set import find_mesh_sequences
     from face4d.errors import InputError
+    from face4d.landmarks import read_head
     from face4d.mesh.sequence import frame_paths
 
     if args.real is None:
@@ -129,6 +127,7 @@ def real_frames(args: Namespace, sequences: Sequence[tuple]) -> list[list[Path]]
         paths.append(frame_paths(folder))
         if len(paths[-1]) != len(landmarks):
             raise InputError(folder, f"{len(landmarks)} frames as in the landmarks", f"{len(paths[-1])}")
+        read_head(paths[-1][0], decoder.embedding)
     return paths
 
 

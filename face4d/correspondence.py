@@ -19,14 +19,14 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from face4d.errors import InputError
-from face4d.landmarks import LandmarkEmbedding, extract, load_embedding, load_flame_embedding, save_embedding
+from face4d.landmarks import LandmarkEmbedding, check_mesh, extract, load_embedding, load_flame_embedding, mesh_remarks, save_embedding
 from face4d.mesh.closest import check_surface, closest_points
+from face4d.mesh.plausibility import check_face, check_head, report
 from face4d.mesh.sequence import read_mesh
 from face4d.runtime import cli
 from face4d.runtime.atomic import replacing
 
 REACH = 0.006  # metres: what lies farther from the copy is not covered by it
-_FACE_SIZE = (0.05, 0.5)  # metres: the landmarks' height, far beyond what faces have
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,10 @@ def fit_embedding(
     """
     registered, target = np.asarray(registered, np.float64), np.asarray(target, np.float64)
     points = extract(source, registered)
-    height = float(np.ptp(points[:, 1]))
-    if not _FACE_SIZE[0] < height < _FACE_SIZE[1]:
-        raise InputError("registered copy", "a face in metres (landmarks about 0.12 high)", f"landmarks {height:.4g} high")
+    check_face("registered copy", points)
+    larger = np.ptp(target, axis=0).max() / np.ptp(registered, axis=0).max()
+    if not 0.1 < larger < 10:  # a body may hang on a copy of its head; no other unit is nearer
+        check_head(name, target)
     check_surface(name, target_faces)
     out_of_copy, out_of_target = _vertex_normals(registered, source.faces), _vertex_normals(target, target_faces)
     at = (out_of_copy[source.corners] * source.bary[..., None]).sum(axis=1)
@@ -148,38 +149,22 @@ def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def check_copy(path: str | Path, vertices: np.ndarray, faces: np.ndarray, source: LandmarkEmbedding) -> None:
-    """Refuse a registered copy of another topology than the source's, or with triangles turned over.
+    """Refuse a registered copy of another topology than the source's, with triangles turned over, or that is no face in metres.
 
     Raises:
         InputError: says which.
     """
-    _check_topology(path, vertices, faces, source, "the topology of the landmarks")
+    report(path, mesh_remarks(str(path), faces, check_mesh(path, vertices, faces, source)))
 
 
 def check_target(path: str | Path, vertices: np.ndarray, faces: np.ndarray, correspondence: Correspondence) -> None:
-    """Refuse a target mesh of another topology than the one that was fitted.
+    """Refuse a target mesh of another topology than the one that was fitted, or that is no face in metres.
 
     Raises:
         InputError: says how it differs.
     """
-    _check_topology(path, vertices, faces, correspondence.embedding, "the mesh the embedding was fitted to")
-
-
-def _check_topology(path: str | Path, vertices: np.ndarray, faces: np.ndarray, own: LandmarkEmbedding, name: str) -> None:
-    expected = f"{name} ({own.num_vertices} vertices, {len(own.faces)} faces)"
-    if len(vertices) != own.num_vertices or len(faces) != len(own.faces):
-        raise InputError(path, expected, f"{len(vertices)} vertices, {len(faces)} faces")
-    if not np.array_equal(_canonical(faces), _canonical(own.faces)):
-        turned = np.array_equal(_canonical(faces[:, ::-1]), _canonical(own.faces))
-        raise InputError(path, expected, "its triangles flipped" if turned else "other triangles")
-
-
-def _canonical(faces: np.ndarray) -> np.ndarray:
-    """The triangles, each from its smallest vertex on, sorted."""
-    faces = np.asarray(faces, np.int64)
-    first = faces.argmin(axis=1)[:, None]
-    turned = np.take_along_axis(faces, (first + np.arange(3)) % 3, axis=1)
-    return turned[np.lexsort(turned.T[::-1])]
+    landmarks = check_mesh(path, vertices, faces, correspondence.embedding, "the mesh the embedding was fitted to")
+    report(path, mesh_remarks(str(path), faces, landmarks))
 
 
 _ARRAYS = ("registered", "registered_faces", "neutral", "closest_face", "closest_bary")

@@ -233,12 +233,15 @@ def combine(embedding: LandmarkEmbedding, corners: np.ndarray) -> np.ndarray:
 NO_TRIANGLES = "no triangles, so that nothing but the number of vertices tells whether this is the topology of the landmarks"
 
 
-def check_mesh(path: str | Path, vertices: np.ndarray, faces: np.ndarray, embedding: LandmarkEmbedding) -> np.ndarray:
+def check_mesh(
+    path: str | Path, vertices: np.ndarray, faces: np.ndarray, embedding: LandmarkEmbedding, name: str = "the topology of the landmarks"
+) -> np.ndarray:
     """Landmarks of a mesh that enters, after everything that can be checked of it.
 
     Args:
         path: named in errors.
         vertices, faces: (V, 3) and (F, 3), F = 0 for a mesh without triangles.
+        name: of the embedding's topology, for errors.
 
     Returns:
         (68, 3) of the vertices' floating type, metres.
@@ -246,7 +249,7 @@ def check_mesh(path: str | Path, vertices: np.ndarray, faces: np.ndarray, embedd
     Raises:
         InputError: another topology or order of the vertices, not in metres, or mirrored.
     """
-    check_topology(path, len(vertices), faces, embedding.num_vertices, embedding.faces, "the topology of the landmarks")
+    check_topology(path, len(vertices), faces, embedding.num_vertices, embedding.faces, name)
     corners = vertices[embedding.corners]  # (68, 3, 3)
     landmarks = combine(embedding, corners)
     sides = np.linalg.norm(corners - corners[:, [1, 2, 0]], axis=-1).max(axis=1)  # a triangle of a face is small beside the face

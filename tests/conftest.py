@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from face4d.mesh.plausibility import FACE_SIZE, MEAN_FACE
+
 torch.set_num_threads(1)  # small work; two threads that wait for busy cores take many times longer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -70,9 +72,16 @@ def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return run
 
 
+def toy_head() -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (204, 3) metres and triangles (68, 3): a small triangle around each of the 68 landmarks of a face."""
+    corners = np.random.default_rng(99).normal(0, 0.002, (68, 3, 3))
+    points = FACE_SIZE * MEAN_FACE[:, None] + corners - corners.mean(axis=1, keepdims=True)
+    return points.reshape(204, 3).round(6), np.arange(204, dtype=np.int32).reshape(68, 3)
+
+
 def toy_sequence(label: int, subject: int, frames: int) -> np.ndarray:
     """(T, 68, 3) metres: a subject's face moving along its label's direction, up to a subject's own apex and back."""
-    face = np.random.default_rng(100).normal(0, 0.03, (68, 3)) + np.random.default_rng(200 + subject).normal(0, 0.002, (68, 3))
+    face = FACE_SIZE * MEAN_FACE + np.random.default_rng(200 + subject).normal(0, 0.002, (68, 3))
     direction = np.random.default_rng(300 + label).normal(0, 0.004, (68, 3))
     apex = (0.3 + 0.4 * ((7 * subject + 3 * label) % 10) / 9) * (frames - 1)
     time = np.arange(frames)

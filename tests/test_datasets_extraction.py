@@ -13,22 +13,22 @@ from face4d.mesh.ply import read_ply_vertices, write_ply
 from face4d.mesh.points import PointReader
 from face4d.mesh.sequence import frame_paths
 from face4d.resample import METHODS, apply_plan, stream
+from tests.conftest import toy_head
 
-V, LENGTH = 90, 30
+V, LENGTH = 204, 30
 
 
 @pytest.fixture
 def embedding():
     rng = np.random.default_rng(1)
-    faces = np.stack([rng.permutation(V)[:3] for _ in range(120)]).astype(np.int32)
-    return LandmarkEmbedding(rng.integers(0, 120, 68), rng.dirichlet([1, 1, 1], 68), faces, V)
+    return LandmarkEmbedding(np.arange(68), rng.dirichlet([1, 1, 1], 68), toy_head()[1], V)
 
 
 @pytest.fixture
 def sequence(tmp_path, embedding) -> Path:
     folder = tmp_path / "raw" / "S01" / "mouth_open"
     folder.mkdir(parents=True)
-    frames = np.random.default_rng(2).normal(0, 0.1, (LENGTH, V, 3)).astype(np.float32)
+    frames = (toy_head()[0] + np.random.default_rng(2).normal(0, 0.002, (LENGTH, V, 3))).astype(np.float32)
     for number, vertices in enumerate(frames):
         write_ply(folder / f"mouth_open.{number + 3:06d}.ply", vertices, embedding.faces)
     return folder

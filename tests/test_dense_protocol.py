@@ -20,7 +20,7 @@ SUBJECTS, LABELS = ("A", "B", "C", "D", "E"), ("left", "open", "side", "up")
 def sheet():
     """A 6 x 6 grid of vertices and an embedding on it."""
     grid = np.stack(np.meshgrid(np.arange(6), np.arange(6), indexing="ij"), axis=-1).reshape(-1, 2)
-    vertices = np.concatenate([grid * 0.01, np.zeros((36, 1))], axis=1).astype(np.float32)
+    vertices = np.concatenate([grid * 0.03, np.zeros((36, 1))], axis=1).astype(np.float32)
     corner = (np.arange(5)[:, None] * 6 + np.arange(5)).ravel()
     faces = np.concatenate([np.stack([corner, corner + 6, corner + 1], 1), np.stack([corner + 1, corner + 6, corner + 7], 1)]).astype(np.int32)
     bary = np.random.default_rng(0).dirichlet(np.ones(3), 68)
@@ -150,7 +150,7 @@ def test_noise_has_the_size_asked_for_and_comes_again(frames):
 def test_another_topology_is_refused(meshes, sheet, tmp_path):
     vertices, embedding = sheet
     flipped = LandmarkEmbedding(embedding.face_idx, embedding.bary, embedding.faces[:, [0, 2, 1]], 36)
-    with pytest.raises(InputError, match="topology of the landmark embedding"):
+    with pytest.raises(InputError, match="its triangles flipped"):
         load_frames(meshes, flipped)
     copy = tmp_path / "A" / "open"
     write_ply(copy / "open.000001.ply", vertices, embedding.faces)

@@ -17,10 +17,11 @@ from face4d.landmarks import DYNAMIC_FILE, STATIC_FILE, TEMPLATE_FILE, extract, 
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import read_ply, read_ply_vertices, write_ply
 from face4d.resample import resample_linear, resample_thesis
+from tests.conftest import toy_head
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT / ".." / "shared"
-V = 30
+V = 204
 
 
 def run(script: str, *arguments, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess:
@@ -41,14 +42,13 @@ def call(script: str, *arguments) -> None:
 
 @pytest.fixture
 def faces():
-    rng = np.random.default_rng(5)
-    return np.stack([rng.permutation(V)[:3] for _ in range(50)]).astype(np.int32)
+    return toy_head()[1]
 
 
 @pytest.fixture
 def motion():
     """(T, V, 3): frame t is a neutral shape plus t millimetres in x."""
-    neutral = np.random.default_rng(6).normal(0, 0.1, (V, 3)).round(6)
+    neutral = toy_head()[0]
     return lambda length: neutral + 1e-3 * np.arange(length)[:, None, None] * np.array([1.0, 0, 0])
 
 
@@ -58,8 +58,8 @@ def flame(tmp_path, faces, motion):
     folder = tmp_path / "models" / "flame"
     folder.mkdir(parents=True)
     write_obj(folder / TEMPLATE_FILE, motion(1)[0], faces)
-    static = {"lmk_face_idx": rng.integers(0, 50, 51), "lmk_b_coords": rng.dirichlet(np.ones(3), 51)}
-    dynamic = {"lmk_face_idx": rng.integers(0, 50, (79, 17)), "lmk_b_coords": rng.dirichlet(np.ones(3), (79, 17))}
+    static = {"lmk_face_idx": np.arange(17, 68), "lmk_b_coords": rng.dirichlet(np.ones(3), 51)}
+    dynamic = {"lmk_face_idx": np.tile(np.arange(17), (79, 1)), "lmk_b_coords": rng.dirichlet(np.ones(3), (79, 17))}
     (folder / STATIC_FILE).write_bytes(pickle.dumps(static, protocol=2))
     np.save(folder / DYNAMIC_FILE, np.array(dynamic, dtype=object), allow_pickle=True)
     return folder

@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER
-from face4d.datasets.mesh_set import find_mesh_sequences, split_by_subject
-from face4d.datasets.sampling import plan_of
+from face4d.datasets.mesh_set import MeshSequence, choose_labels, find_all, split_by_subject
+from face4d.datasets.sampling import GAPS, plan_of
 from face4d.errors import InputError
-from face4d.landmarks import LandmarkEmbedding, combine, extract_files, load_embedding, load_flame_embedding
+from face4d.landmarks import LandmarkEmbedding, check_mesh, combine, extract_files, load_embedding, load_flame_embedding, mesh_remarks
+from face4d.mesh.plausibility import Remark, check_jumps, motion_remarks, report
+from face4d.mesh.ply import read_ply
 from face4d.mesh.points import PointReader
-from face4d.mesh.sequence import find_sequences, frame_names, frame_paths
-from face4d.resample import apply_plan
+from face4d.mesh.sequence import find_sequences, numbered_frames
+from face4d.resample import apply_plan, compose, fill_plan
+from face4d.runtime.files import matching
 from face4d.runtime.atomic import save_npy
 from face4d.runtime.resume import State, Summary, write_missing
 
@@ -62,17 +65,27 @@ def plan_landmarks(
         InputError: see those two; also OBJ sequences without PLY ones.
     """
     try:
-        sequences = find_mesh_sequences(source, labels=labels, strict=strict_labels)
+        found = find_all(source)
     except InputError:
         _explain_obj(source)
         raise
+    sequences = choose_labels(found, labels, source, strict=strict_labels)
     halves = split_by_subject(sequences, test_subjects, source, strict=strict_subjects)
     folders = Path(target, TRAIN_FOLDER), Path(target, TEST_FOLDER)
     train, test = (
         [LandmarkFile(str(s.folder), str(own / f"{s.name}.npy"), str(other / f"{s.name}.npy")) for s in half]
         for half, own, other in zip(halves, folders, folders[::-1])
     )
+    report(target, _unexplained(found, folders, source))
     return train, test
+
+
+def _unexplained(sequences: Sequence[MeshSequence], folders: Sequence[Path], source: str | Path) -> list[Remark]:
+    """Landmark files of an earlier run whose meshes are gone or have another name: they would be trained on all the same."""
+    names = {sequence.name for sequence in sequences}
+    there = (path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()) if matching([path.name], (".npy",)))
+    what = f"landmark files that no mesh sequence in {source} explains (renamed, or from other meshes); they stay"
+    return [Remark(what, f"{path.parent.name}/{path.name}") for path in there if path.stem not in names]
 
 
 def _explain_obj(source: str | Path) -> None:
@@ -93,35 +106,45 @@ def write_landmarks(
     *,
     frames: int | None = None,
     method: str = "linear",
+    skip_gaps: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     workers: int = 1,
     quiet: bool = False,
 ) -> Summary:
-    """Extract and write landmark files, (T, 68, 3) float32 in the unit of the meshes.
+    """Extract and write landmark files, (T, 68, 3) float32 in metres.
 
-    Existing files are compared with what the meshes give now; equal ones are kept.
+    Existing files are compared with what the meshes give now; equal ones are kept. One line names what is odd, of all files together.
 
     Args:
         frames, method: resample on the way, see :func:`resampled_landmarks`; None = the frames as they are.
+        skip_gaps: frame numbers may have holes; they are the time, and what is missing is interpolated.
 
     Raises:
-        InputError: an unreadable frame, a gap in the frame numbers, another topology; a file of other content, or of the same name in the
+        InputError: an unreadable frame, a gap in the frame numbers; meshes that are no faces in metres of the embedding's topology
+            (:func:`face4d.landmarks.check_mesh`), or jump; a file of other content, or of the same name in the
             other half of the split, without ``overwrite`` (which replaces the first and removes the second).
     """
-    return write_missing(
+    how = {"embedding": embedding, "frames": frames, "method": method, "skip_gaps": skip_gaps}
+    remarks: list[Remark] = []
+    summary = write_missing(
         files,
-        partial(_inspect, embedding=embedding, frames=frames, method=method),
-        partial(_write, embedding=embedding, frames=frames, method=method),
+        partial(_inspect, **how),
+        partial(_write, **how),
         overwrite=overwrite,
         dry_run=dry_run,
         workers=workers,
         description="landmarks",
         quiet=quiet,
+        remarks=remarks,
     )
+    report(os.path.commonpath([os.path.dirname(os.path.dirname(file.source)) for file in files]) if files else "", remarks)
+    return summary
 
 
-def resampled_landmarks(embedding: LandmarkEmbedding, folder: str | Path, frames: int, method: str = "linear") -> np.ndarray:
+def resampled_landmarks(
+    embedding: LandmarkEmbedding, folder: str | Path, frames: int, method: str = "linear", *, skip_gaps: bool = False
+) -> np.ndarray:
     """Landmarks of a PLY sequence at another number of frames, the same to the bit as those of :func:`sample_tree`'s meshes.
 
     Only the landmarks' corners are resampled, and read only of the frames that the result is made of; of the others header and size
@@ -130,15 +153,16 @@ def resampled_landmarks(embedding: LandmarkEmbedding, folder: str | Path, frames
     Args:
         folder: holds the frames.
         frames, method: see :mod:`face4d.resample`.
+        skip_gaps: see :func:`write_landmarks`.
 
     Returns:
         (frames, 68, 3) float32, metres as in the files.
 
     Raises:
-        InputError: see :func:`frame_paths` and :class:`PointReader`; a sequence too short for the method.
+        InputError: see :func:`frame_paths` and :class:`PointReader`; a sequence too short for the method, or that jumps.
     """
-    names = frame_names(folder)
-    plan = plan_of(folder, len(names), frames, method)
+    numbers, names = zip(*numbered_frames(folder, skip_gaps=skip_gaps))
+    plan = plan_of(folder, numbers, frames, method)
     used = np.zeros(len(names), bool)
     used[plan.indices[plan.weights != 0]] = True
     reader = PointReader(embedding.corners.ravel(), embedding.num_vertices)
@@ -149,23 +173,39 @@ def resampled_landmarks(embedding: LandmarkEmbedding, folder: str | Path, frames
             place[:] = reader.read(path)
         else:
             reader.check(path)
+    check_jumps([os.path.join(folder, name) for name, needed in zip(names, used.tolist()) if needed], corners[used, :, 0])
     return combine(embedding, apply_plan(corners, plan))
 
 
-def _landmarks(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str) -> np.ndarray:
+def _landmarks(
+    file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str, skip_gaps: bool
+) -> tuple[np.ndarray, tuple[Remark, ...]]:
+    """Landmarks (T, 68, 3) of one sequence, and what is odd about it."""
+    numbers, names = zip(*numbered_frames(file.source, skip_gaps=skip_gaps))
+    paths = [os.path.join(file.source, name) for name in names]
+    vertices, faces = read_ply(paths[0])
+    first = check_mesh(paths[0], vertices, faces, embedding)
     if frames is None:
-        return extract_files(embedding, frame_paths(file.source))
-    return resampled_landmarks(embedding, file.source, frames, method)
+        landmarks = extract_files(embedding, paths)
+        check_jumps(paths, landmarks)
+        if len(names) <= numbers[-1] - numbers[0]:
+            landmarks = apply_plan(landmarks, fill_plan(numbers))
+    else:
+        landmarks = resampled_landmarks(embedding, file.source, frames, method, skip_gaps=skip_gaps)
+    name = "/".join(Path(file.source).parts[-2:])
+    missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+    gaps = [Remark(GAPS, f"{name} ({missing} of {missing + len(names)})")] if missing else []
+    return landmarks, (*mesh_remarks(name, faces, first), *motion_remarks(name, landmarks), *gaps)
 
 
-def _inspect(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str) -> State:
-    frame_names(file.source)  # a gap in the frames is found before anything is written
+def _inspect(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str, skip_gaps: bool) -> State:
+    numbered_frames(file.source, skip_gaps=skip_gaps)  # a gap in the frames is found before anything is written
     if Path(file.other).exists():
         return State(0, 0, (file.other,))
     if not Path(file.target).exists():
         return State(1, 0)
-    found = _landmarks(file, embedding, frames, method)
-    return State(0, 1) if _is_equal(file, found) else State(0, 0, (file.target,))
+    found, remarks = _landmarks(file, embedding, frames, method, skip_gaps)
+    return State(0, 1, (), remarks) if _is_equal(file, found) else State(0, 0, (file.target,), remarks)
 
 
 def _is_equal(file: LandmarkFile, landmarks: np.ndarray) -> bool:
@@ -175,10 +215,13 @@ def _is_equal(file: LandmarkFile, landmarks: np.ndarray) -> bool:
         return False
 
 
-def _write(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str) -> int:
-    save_npy(file.target, _landmarks(file, embedding, frames, method))
+def _write(
+    file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str, skip_gaps: bool
+) -> tuple[int, tuple[Remark, ...]]:
+    landmarks, remarks = _landmarks(file, embedding, frames, method, skip_gaps)
+    save_npy(file.target, landmarks)
     Path(file.other).unlink(missing_ok=True)
-    return 1
+    return 1, remarks
 
 
 def preview_path(file: LandmarkFile) -> Path:

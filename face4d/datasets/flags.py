@@ -69,6 +69,12 @@ def add_extraction_flags(parser: ArgumentParser) -> None:
         "--contour-angle", type=float, default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
     )
     cli.add_switch(group, "plot", False, "also write preview GIFs")
+    add_gap_flag(group)
+
+
+def add_gap_flag(group: argparse._ArgumentGroup) -> None:
+    """Add ``--skip-gaps`` of steps 2 and 3."""
+    cli.add_switch(group, "skip-gaps", False, "read sequences whose frame numbers have holes: the numbers are the time, missing frames are interpolated")
 
 
 def add_preset_flags(group: argparse._ArgumentGroup, *, thesis: str, others: Sequence[str] = ()) -> None:

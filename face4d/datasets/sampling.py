@@ -6,23 +6,27 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from face4d.datasets.mesh_set import find_mesh_sequences
 from face4d.errors import InputError
+from face4d.mesh.plausibility import Remark, check_head, check_jumps, is_still, report
 from face4d.mesh.ply import ply_bytes, read_ply, read_ply_vertices
-from face4d.mesh.sequence import frame_names, iterate_vertices
-from face4d.resample import METHODS, Plan, stream
+from face4d.mesh.sequence import iterate_vertices, numbered_frames
+from face4d.mesh.topology import check_topology
+from face4d.resample import METHODS, Plan, compose, fill_plan, stream
 from face4d.runtime.atomic import replacing_folder, write_json
 from face4d.runtime.resume import State, Summary, write_missing
 
+GAPS = "frame numbers with holes, taken as the time; what is missing is interpolated"  # remark
 RECORD = "sampling.json"  # beside the frames: how they were made, and that they were made here
 _FORMAT_VERSION = 1
+_WATCHED = 300  # vertices of a frame that are looked at for jumps
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class _Job:
     target: str
     frames: int
     method: str
+    skip_gaps: bool
+    reference: str  # the first frame of the first sequence, whose topology all have
 
 
 def sample_tree(
@@ -40,6 +46,7 @@ def sample_tree(
     frames: int,
     method: str = "linear",
     labels: list[str] | None = None,
+    skip_gaps: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     workers: int = 1,
@@ -54,22 +61,26 @@ def sample_tree(
         frames: output frames per sequence, the neutral one included.
         method: ``linear`` or ``thesis``, see :mod:`face4d.resample`.
         labels: only these; None = all.
+        skip_gaps: frame numbers may have holes; they are the time, and what is missing is interpolated.
 
     Returns:
         Numbers of frames.
 
     Raises:
-        InputError: see :func:`find_mesh_sequences` and :func:`frame_names`; an unreadable frame, a frame with another number of vertices, a
-            sequence too short for the method; different outputs without ``overwrite``; outputs in a folder with other files.
+        InputError: see :func:`find_mesh_sequences` and :func:`numbered_frames`; an unreadable frame, a frame or sequence of another topology, no
+            heads in metres, a jump; a sequence too short for the method; different outputs without ``overwrite``; outputs in a folder with other files.
     """
     sequences = find_mesh_sequences(source, labels=labels)
     if Path(source).resolve() == Path(target).resolve():
         raise InputError(target, "an output folder other than the input", "the same")
+    first = sequences[0].folder
+    reference = str(first / numbered_frames(first, skip_gaps=skip_gaps)[0][1])
     jobs = [
-        _Job(str(sequence.folder), str(Path(target, sequence.subject, sequence.folder.name)), frames, method)
+        _Job(str(sequence.folder), str(Path(target, sequence.subject, sequence.folder.name)), frames, method, skip_gaps, reference)
         for sequence in sequences
     ]
-    return write_missing(
+    remarks: list[Remark] = []
+    summary = write_missing(
         jobs,
         partial(_inspect, overwrite=overwrite),
         _write,
@@ -78,7 +89,10 @@ def sample_tree(
         workers=workers,
         description=f"{frames} frames",
         quiet=quiet,
+        remarks=remarks,
     )
+    report(source, remarks)
+    return summary
 
 
 def _names(job: _Job) -> list[str]:
@@ -86,9 +100,10 @@ def _names(job: _Job) -> list[str]:
     return [f"{label}.{index:06d}.ply" for index in range(job.frames)]
 
 
-def _frame_files(job: _Job) -> list[str]:
-    """Paths of the input's frames in order; strings, of which there may be a million."""
-    return [os.path.join(job.source, name) for name in frame_names(job.source)]
+def _frame_files(job: _Job) -> tuple[list[int], list[str]]:
+    """Numbers and paths of the input's frames in order; strings, of which there may be a million."""
+    numbers, names = zip(*numbered_frames(job.source, skip_gaps=job.skip_gaps))
+    return list(numbers), [os.path.join(job.source, name) for name in names]
 
 
 def _record(job: _Job, paths: list[str]) -> dict[str, object]:
@@ -117,13 +132,13 @@ def _read_record(folder: Path) -> dict[str, object] | None:
 
 def _inspect(job: _Job, overwrite: bool) -> State:
     target = Path(job.target)
-    paths = _frame_files(job)
+    numbers, paths = _frame_files(job)
     if not target.exists() or not any(target.iterdir()):
         return State(job.frames, 0)
     names = _names(job)
     present = {path.name for path in target.iterdir()}
     if present == {*names, RECORD}:
-        if _read_record(target) == _record(job, paths) or all(_compare(job, paths)):
+        if _read_record(target) == _record(job, paths) or all(_compare(job, numbers, paths)):
             return State(0, job.frames)
     if overwrite:
         foreign = sorted(present - _made(target))
@@ -132,42 +147,89 @@ def _inspect(job: _Job, overwrite: bool) -> State:
     return State(0, 0, (job.target,))
 
 
-def plan_of(source: str | Path, length: int, frames: int, method: str) -> Plan:
-    """How a sequence of ``length`` frames becomes one of ``frames``.
+def plan_of(source: str | Path, numbers: Sequence[int], frames: int, method: str) -> Plan:
+    """How a sequence with frames of these numbers becomes one of ``frames``; where numbers are missing they are the time.
 
     Raises:
         InputError: naming ``source``, where the sequence is too short for the method.
     """
+    length = numbers[-1] - numbers[0] + 1
     try:
-        return METHODS[method](length, frames)
+        plan = METHODS[method](length, frames)
+        return plan if length == len(numbers) else compose(plan, fill_plan(numbers))
     except ValueError as error:
         raise InputError(source, "a longer sequence (or --method linear)", f"{length} frames: {error}") from None
 
 
-def _frames(job: _Job, paths: list[str]) -> Iterator[np.ndarray]:
-    return stream(iterate_vertices(paths), plan_of(job.source, len(paths), job.frames, job.method))
+def _frames(job: _Job, numbers: list[int], vertices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    return stream(vertices, plan_of(job.source, numbers, job.frames, job.method))
 
 
-def _compare(job: _Job, paths: list[str]) -> Iterator[bool]:
-    for name, vertices in zip(_names(job), _frames(job, paths)):
+def _compare(job: _Job, numbers: list[int], paths: list[str]) -> Iterator[bool]:
+    for name, vertices in zip(_names(job), _frames(job, numbers, iterate_vertices(paths))):
         yield bool(np.array_equal(read_ply_vertices(Path(job.target, name)), vertices))
 
 
-def _write(job: _Job) -> int:
-    target, paths = Path(job.target), _frame_files(job)
+class _Watch:
+    """Frames of one sequence as they are read; refuses jumps, and knows at the end whether anything moved."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths, self.moves = paths, False
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        first = before = None
+        for index, vertices in enumerate(iterate_vertices(self.paths)):
+            some = vertices[:: max(len(vertices) // _WATCHED, 1)]
+            if first is None:
+                first = vertices
+            else:
+                check_jumps(self.paths[index - 1 : index + 1], np.stack([before, some]))
+                self.moves = self.moves or not is_still(np.stack([first, vertices]))
+            before = some
+            yield vertices
+
+
+@lru_cache(maxsize=1)
+def _topology(path: str) -> tuple[int, np.ndarray]:
+    vertices, faces = read_ply(path)
+    return len(vertices), faces
+
+
+def _check_meshes(job: _Job, paths: list[str]) -> np.ndarray:
+    """Triangles (F, 3) of a sequence, whose first and last frame are looked at.
+
+    Raises:
+        InputError: they differ, or from those of the other sequences; no head in metres.
+    """
+    vertices, faces = read_ply(paths[0])
+    check_head(paths[0], vertices)
+    if paths[0] != job.reference:
+        check_topology(paths[0], len(vertices), faces, *_topology(job.reference), f"the topology of {job.reference}")
+    if len(paths) > 1:
+        last = read_ply(paths[-1])
+        check_topology(paths[-1], len(last[0]), last[1], len(vertices), faces, f"the topology of {Path(paths[0]).name}")
+    return faces
+
+
+def _write(job: _Job) -> tuple[int, tuple[Remark, ...]]:
+    target, (numbers, paths) = Path(job.target), _frame_files(job)
     occupied = target.exists() and any(target.iterdir())
     if target.exists() and not occupied:
         target.rmdir()  # an empty folder gives way to the whole one
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.new") if occupied else target
     record = _record(job, paths)
-    _, faces = read_ply(paths[0])
+    faces, watched = _check_meshes(job, paths), _Watch(paths)
     with replacing_folder(fresh) as folder:
-        for name, vertices in zip(_names(job), _frames(job, paths)):
+        for name, vertices in zip(_names(job), _frames(job, numbers, watched)):
             (folder / name).write_bytes(ply_bytes(vertices, faces))
         write_json(folder / RECORD, record)
     if occupied:
         _replace(target, fresh)
-    return job.frames
+    name, missing = "/".join(Path(job.source).parts[-2:]), numbers[-1] - numbers[0] + 1 - len(numbers)
+    remarks = [] if watched.moves else [Remark("nothing moves", f"{name} ({len(paths)} frame{'s' * (len(paths) > 1)})")]
+    remarks += [] if len(faces) else [Remark("no triangles, so that nothing but the number of vertices tells the topology", name)]
+    remarks += [Remark(GAPS, f"{name} ({missing} of {missing + len(paths)})")] if missing else []
+    return job.frames, tuple(remarks)
 
 
 def _replace(target: Path, fresh: Path) -> None:

@@ -94,15 +94,6 @@ class DenseDecoder:
             result[part] = (moved + vertices).cpu().numpy()
         return result
 
-    def check_faces(self, path: str | Path, faces: np.ndarray) -> None:
-        """Refuse a mesh with other triangles than the decoder's topology has.
-
-        Raises:
-            InputError: naming ``path``.
-        """
-        if not np.array_equal(faces, self.embedding.faces):
-            raise InputError(path, f"the {len(self.embedding.faces)} triangles of {self.path}", f"{len(faces)} others")
-
 
 def load_decoder(path: str | Path, *, device: torch.device | str = "cpu") -> DenseDecoder:
     """Load a decoder of ``Sparse2Dense/main.py``.

@@ -14,8 +14,9 @@ from face4d.constants import MM_PER_METRE
 from face4d.datasets.actors import actor_path
 from face4d.datasets.mesh_set import find_mesh_sequences
 from face4d.errors import InputError
-from face4d.landmarks import LandmarkEmbedding, extract
+from face4d.landmarks import LandmarkEmbedding, check_mesh, extract, mesh_remarks, read_head
 from face4d.mesh.obj import read_obj
+from face4d.mesh.plausibility import JUMP, Remark, as_float32, check_jumps, is_still, motion_remarks, report
 from face4d.mesh.ply import read_ply_vertices
 from face4d.mesh.sequence import frame_paths, read_mesh
 from face4d.runtime.progress import track
@@ -136,7 +137,7 @@ def read_vertices(path: Path, num_vertices: int) -> np.ndarray:
     """
     if path.suffix.lower() != ".obj":
         return read_ply_vertices(path, num_vertices)
-    vertices = read_obj(path)[0].astype(np.float32)
+    vertices = as_float32(path, read_obj(path)[0])
     if len(vertices) != num_vertices:
         raise InputError(path, f"{num_vertices} vertices", f"{len(vertices)}")
     return vertices
@@ -159,24 +160,36 @@ def load_frames(
         quiet: show no progress.
 
     Raises:
-        InputError: no sequences, an unreadable frame, another topology than the embedding's, a subject without actor.
+        InputError: no sequences, an unreadable frame, a subject without actor; meshes that are no faces in metres of the embedding's topology
+            (:func:`face4d.landmarks.check_mesh`; of every sequence the first frame), that jump, or none of which moves.
     """
     sequences, suffix = _find(root, labels)
     paths = [frame_paths(sequence.folder, suffix) for sequence in sequences]
-    _, faces = read_mesh(paths[0][0])
-    if not np.array_equal(faces, embedding.faces):
-        raise InputError(paths[0][0], f"the topology of the landmark embedding ({len(embedding.faces)} faces)", f"{len(faces)} other faces")
     neutrals = np.empty((len(sequences), embedding.num_vertices, 3), np.float32)
     landmarks = np.empty((sum(map(len, paths)), len(embedding.face_idx), 3), np.float32)
-    row = 0
+    remarks: list[Remark] = []
+    row, moves = 0, False
     with track("landmarks", total=len(landmarks), unit="frame", quiet=quiet, leave=False) as bar:
         for index, (sequence, frames) in enumerate(zip(sequences, paths)):
-            neutrals[index] = read_vertices(frames[0] if actors is None else actor_path(actors, sequence.subject), embedding.num_vertices)
-            still = extract(embedding, neutrals[index])
-            for path in frames:
-                landmarks[row] = extract(embedding, read_vertices(path, embedding.num_vertices)) - still
-                row += 1
+            vertices, faces = read_mesh(frames[0])
+            first = still = check_mesh(frames[0], vertices, faces, embedding)
+            neutrals[index] = vertices
+            remarks += mesh_remarks(sequence.name, faces, first)
+            if actors is not None:
+                neutrals[index], still = read_head(actor_path(actors, sequence.subject), embedding, remarks)
+                if (away := float(np.linalg.norm(still - first, axis=1).max())) > JUMP:
+                    remarks.append(Remark("far from the neutral face of its actor", f"{sequence.name} ({MM_PER_METRE * away:.0f} mm)"))
+            own = landmarks[row : row + len(frames)]
+            for path, place in zip(frames, own):
+                np.subtract(extract(embedding, read_vertices(path, embedding.num_vertices)), still, out=place)
+            check_jumps(frames, own + still)
+            remarks += motion_remarks(sequence.name, own)
+            moves = moves or not is_still(own)
+            row += len(frames)
             bar.update(len(frames))
+    report(root, remarks)
+    if not moves:
+        raise InputError(root, "sequences that move", f"{len(sequences)} in which nothing does")
     return DenseFrames(
         paths=tuple(path for frames in paths for path in frames),
         sequence=np.repeat(np.arange(len(paths)), [len(frames) for frames in paths]),

@@ -11,6 +11,7 @@ Prints the table; with --output writes scan_to_mesh.csv, .md, .tex and .json.
 
 from __future__ import annotations
 
+import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import TYPE_CHECKING
 
 from face4d.errors import InputError
 from face4d.runtime import cli
+from face4d.runtime.files import has_suffix, is_hidden
 
 if TYPE_CHECKING:
     import numpy as np
 
+log = logging.getLogger(__name__)
+
 _SUFFIXES = (".ply", ".obj")
-_UNITS = {"m": 1.0, "mm": 1e-3}
+_UNITS = {"m": "metres", "mm": "millimetres", "cm": "centimetres", "in": "inches"}
 
 
 def build_parser() -> ArgumentParser:
@@ -35,7 +39,9 @@ def build_parser() -> ArgumentParser:
     data.add_argument("--mesh-landmarks", type=Path, metavar="DIR", help="landmarks of the meshes (default: beside the meshes), or")
     data.add_argument("--flame", type=Path, metavar="DIR", help="landmark embedding of FLAME, to read them off meshes of its topology, or")
     data.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of another topology (face_idx, bary, faces)")
-    data.add_argument("--unit", choices=tuple(_UNITS), default="m", help="of the scans and their landmarks")
+    data.add_argument(
+        "--unit", choices=("auto", *_UNITS), default="auto", help="of the scans and their landmarks; auto: told by the distance of the eyes"
+    )
     how = parser.add_argument_group("measure")
     how.add_argument(
         "--radius", type=cli.positive_float, default=1.4, metavar="X", help="of the measured ball around the face's middle, in sizes of the face"
@@ -61,25 +67,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         for suffix in ("csv", "md", "tex", "json"):
             cli.refuse_overwrite(args.output / f"scan_to_mesh.{suffix}", args.overwrite)
 
-    from face4d.runtime.progress import track
+    import numpy as np
 
     from face4d.evaluation.scan_distance import pooled, scan_to_mesh, seven_landmarks
     from face4d.evaluation.tables import Column, text_table, write_table
+    from face4d.mesh.plausibility import HEAD_SIZE, HEAD_SIZES, check_size
     from face4d.mesh.ply import read_ply_vertices
     from face4d.mesh.sequence import read_mesh
     from face4d.runtime.atomic import write_json
+    from face4d.runtime.progress import track
 
     scans = {path.stem: path for path in _files(args.scans, "scans")}
     pairs = [(path, _scan_of(path, args.meshes, scans)) for path in _files(args.meshes, "meshes")]
     mesh_landmarks = _mesh_landmarks(args)
-    unit = _UNITS[args.unit]
+    unit = scan_unit(args.unit, _beside(next(iter(scans.values())), args.scans, args.landmarks))
     mesh_unit = 1.0 if args.scaled else unit
     rows, results = [], []
     for path, scan in track("meshes", pairs, unit="pair", quiet=args.quiet):
         points = (read_ply_vertices(scan) if scan.suffix.lower() == ".ply" else read_mesh(scan)[0]) * unit
-        marks = seven_landmarks(read_points(_beside(scan, args.scans, args.landmarks))) * unit
+        marks = seven_landmarks(read_points(file := _beside(scan, args.scans, args.landmarks))) * unit
+        check_eyes(file, marks)
+        check_size(scan, float(np.ptp(points, axis=0).max()), HEAD_SIZE, (HEAD_SIZES[0], 3.0), "longest side of a scan, in the unit of its landmarks,")
         vertices, faces = read_mesh(path)
-        own_marks = seven_landmarks(mesh_landmarks(path, vertices))
+        own_marks = seven_landmarks(mesh_landmarks(path, vertices, faces))
+        if not args.scaled:
+            check_eyes(path, own_marks * mesh_unit)
         try:
             result = scan_to_mesh(
                 points, marks, vertices * mesh_unit, faces, own_marks * mesh_unit,
@@ -108,6 +120,42 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.report_written([*written, args.output / "scan_to_mesh.json"])
 
 
+def scan_unit(choice: str, landmarks: Path) -> float:
+    """Metres of the unit of the scans: the chosen one, or the one in which the eyes of the first scan are as far apart as eyes are, which is said.
+
+    Raises:
+        InputError: no unit makes a face of the landmarks.
+    """
+    from face4d.evaluation.scan_distance import seven_landmarks
+    from face4d.mesh.plausibility import EYES_APART, EYES_RANGE, UNITS, unit_of
+
+    metres = {"metres": 1.0, **UNITS}
+    if choice != "auto":
+        return metres[_UNITS[choice]]
+    marks = seven_landmarks(read_points(landmarks))
+    apart = _eyes_apart(marks)
+    unit = unit_of(apart, EYES_APART, EYES_RANGE) if apart > 0 else None
+    if unit is None:
+        check_eyes(landmarks, marks)
+    log.warning("note: %s: outer eye corners %.4g apart: taken for %s (--unit says otherwise)", landmarks, apart, unit[0])
+    return unit[1]
+
+
+def check_eyes(path: Path, marks: np.ndarray) -> None:
+    """Refuse seven landmarks (7, 3) whose outer eye corners are not as far apart as those of a face in metres.
+
+    Raises:
+        InputError: names the unit that they seem to be in.
+    """
+    from face4d.mesh.plausibility import EYES_APART, EYES_RANGE, check_size
+
+    check_size(path, _eyes_apart(marks), EYES_APART, EYES_RANGE, "outer eye corners")
+
+
+def _eyes_apart(marks: np.ndarray) -> float:
+    return float(((marks[0] - marks[3]) ** 2).sum() ** 0.5)
+
+
 def read_points(path: str | Path) -> np.ndarray:
     """Seven or 68 landmarks (7 or 68, 3) of an npy or text file.
 
@@ -116,6 +164,7 @@ def read_points(path: str | Path) -> np.ndarray:
     """
     import numpy as np
 
+    from face4d.mesh.plausibility import as_float32
     from face4d.runtime.safe_pickle import load_npy
 
     path = Path(path)
@@ -132,15 +181,15 @@ def read_points(path: str | Path) -> np.ndarray:
             raise InputError(path, expected, str(error)) from None
     if points.dtype.kind not in "iuf" or points.shape not in ((7, 3), (68, 3)):
         raise InputError(path, expected, f"{points.dtype} {points.shape}")
-    if not np.isfinite(points).all():
-        raise InputError(path, expected, "NaN or infinity")
+    as_float32(path, points)
     return points.astype(np.float64)
 
 
 def _files(root: Path, what: str) -> list[Path]:
     if root.is_file():
         return [root]
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()) if root.is_dir() else []
+    visible = [path for path in root.rglob("*") if not any(is_hidden(part) for part in path.relative_to(root).parts)] if root.is_dir() else []
+    found = sorted(path for path in visible if has_suffix(path, _SUFFIXES) and path.is_file())
     if not found:
         raise InputError(root, f"{what}, .ply or .obj", "none" if root.is_dir() else "no such folder")
     return found
@@ -170,20 +219,20 @@ def _beside(path: Path, root: Path, folder: Path | None) -> Path:
     raise InputError(places[-1] / f"{path.stem}.npy", f"seven or 68 landmarks of {path.name} (.npy or .txt)", "no such file")
 
 
-def _mesh_landmarks(args: Namespace) -> Callable[[Path, np.ndarray], np.ndarray]:
-    """How to get the landmarks of a mesh (path, vertices)."""
+def _mesh_landmarks(args: Namespace) -> Callable[[Path, np.ndarray, np.ndarray], np.ndarray]:
+    """How to get the landmarks of a mesh (path, vertices, faces)."""
     if sum(value is not None for value in (args.mesh_landmarks, args.flame, args.landmark_embedding)) > 1:
         raise InputError("--mesh-landmarks, --flame, --landmark-embedding", "at most one of them", "several")
     if args.flame is None and args.landmark_embedding is None:
-        return lambda path, vertices: read_points(_beside(path, args.meshes, args.mesh_landmarks))
+        return lambda path, vertices, faces: read_points(_beside(path, args.meshes, args.mesh_landmarks))
 
     from face4d.landmarks import extract, load_embedding, load_flame_embedding
+    from face4d.mesh.topology import check_topology
 
     embedding = load_flame_embedding(args.flame) if args.flame is not None else load_embedding(args.landmark_embedding)
 
-    def read_off(path: Path, vertices: np.ndarray) -> np.ndarray:
-        if len(vertices) != embedding.num_vertices:
-            raise InputError(path, f"a mesh of the embedding's {embedding.num_vertices} vertices", f"{len(vertices)}")
+    def read_off(path: Path, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        check_topology(path, len(vertices), faces, embedding.num_vertices, embedding.faces, "the topology of the landmarks")
         return extract(embedding, vertices)
 
     return read_off

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             bar.set_postfix_str(f"{distance:.3f} mm", refresh=False)
             bar.update(done - bar.n)
 
-        fit = fit_flame(layer, target, noise=args.noise, smoothness=args.smoothness, iterations=args.iterations, progress=show)
+        fit = fit_flame(layer, target, name=args.mesh or args.landmarks, noise=args.noise, smoothness=args.smoothness, iterations=args.iterations, progress=show)
         bar.total = fit.iterations  # converged, or at the limit
         bar.update(fit.iterations - bar.n)
     per_frame = fit.residuals.mean(axis=1)
@@ -140,13 +140,13 @@ def load_parameters(path: str | Path) -> dict[str, np.ndarray]:
 
 def _load(args: Namespace) -> tuple[FlameLayer, np.ndarray]:
     """The layer and the points (T, N, 3) to fit: vertices if the mesh has the model's topology, else landmarks."""
-    import numpy as np
-
     from face4d.errors import InputError
     from face4d.flame.layer import FlameLayer
     from face4d.flame.model import find_model, load_flame_model
-    from face4d.landmarks import extract, load_embedding, load_flame_embedding
+    from face4d.landmarks import DYNAMIC_FILE, STATIC_FILE, TEMPLATE_FILE, check_mesh, extract, load_embedding, load_flame_embedding, mesh_remarks
+    from face4d.mesh.plausibility import check_jumps, report
     from face4d.mesh.sequence import frame_paths, read_sequence
+    from face4d.mesh.topology import check_topology
     from face4d.runtime.device import resolve_device
 
     if args.landmark_embedding is not None and args.mesh is None:
@@ -162,12 +162,18 @@ def _load(args: Namespace) -> tuple[FlameLayer, np.ndarray]:
             has_ply = any(path.suffix.lower() == ".ply" for path in args.mesh.iterdir())
             paths = frame_paths(args.mesh, ".ply" if has_ply else ".obj")
         target, faces = read_sequence(paths)
-        same = target.shape[1] == model.num_vertices and np.array_equal(np.sort(faces, axis=1), np.sort(model.faces, axis=1))
         if args.landmark_embedding is not None:
-            target = extract(load_embedding(args.landmark_embedding), target)
-        elif not same:
-            wanted = f"the model's topology ({model.num_vertices} vertices, {len(model.faces)} faces) or --landmark-embedding"
-            raise InputError(args.mesh, wanted, f"another topology ({target.shape[1]} vertices, {len(faces)} faces)")
+            own = load_embedding(args.landmark_embedding)
+            report(args.mesh, mesh_remarks(str(args.mesh), faces, check_mesh(paths[0], target[0], faces, own)))
+            target = extract(own, target)
+        else:
+            try:
+                check_topology(paths[0], target.shape[1], faces, model.num_vertices, model.faces, "the model's topology")
+            except InputError as error:
+                raise InputError(error.path, f"{error.expected} or --landmark-embedding", error.found) from None
+            if all((file.parent / name).is_file() for name in (STATIC_FILE, DYNAMIC_FILE, TEMPLATE_FILE)):
+                check_mesh(paths[0], target[0], faces, load_flame_embedding(file.parent))  # sees more, a mirrored head for one
+        check_jumps(paths, target[:, :: max(target.shape[1] // 300, 1)])
     if target.shape[1] != model.num_vertices:
         embedding = load_flame_embedding(file.parent)
     layer = FlameLayer(model, embedding, num_shape=args.num_shape, num_expression=args.num_expression, contour=args.contour)
@@ -178,13 +184,17 @@ def _landmark_file(path: Path) -> np.ndarray:
     """Landmarks (T, 68, 3) of an npy file."""
     from face4d.constants import NUM_LANDMARKS
     from face4d.errors import InputError
+    from face4d.mesh.plausibility import as_float32, check_face, face_remarks, report
     from face4d.runtime.safe_pickle import load_numbers
 
     expected = f"landmarks (T, {NUM_LANDMARKS}, 3) or ({NUM_LANDMARKS}, 3) in metres (.npy)"
     landmarks = load_numbers(path, expected)
-    if landmarks.shape[-2:] != (NUM_LANDMARKS, 3) or landmarks.ndim not in (2, 3) or landmarks.dtype.kind != "f":
+    if landmarks.shape[-2:] != (NUM_LANDMARKS, 3) or landmarks.ndim not in (2, 3) or landmarks.dtype.kind != "f" or not landmarks.size:
         raise InputError(path, expected, f"{landmarks.dtype} {landmarks.shape}")
-    return landmarks.reshape(-1, NUM_LANDMARKS, 3)
+    landmarks = landmarks.reshape(-1, NUM_LANDMARKS, 3)
+    check_face(path, as_float32(path, landmarks))
+    report(path, face_remarks(str(path), landmarks[0]))
+    return landmarks
 
 
 if __name__ == "__main__":

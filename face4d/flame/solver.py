@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
 from face4d.flame.layer import FlameLayer
+from face4d.mesh.plausibility import check_face, check_head
 
 # Standard deviations of the priors, radians; coefficients have standard deviation 1 by their meaning.
 _POSE_DEVIATION = {"neck_pose": 0.3, "jaw_pose": 0.2, "eye_pose": 0.2}
@@ -47,6 +49,7 @@ def fit_flame(
     layer: FlameLayer,
     target: np.ndarray,
     *,
+    name: str | Path = "target",
     noise: float | None = None,
     smoothness: float = 0.0,
     free: tuple[str, ...] | None = None,
@@ -63,6 +66,7 @@ def fit_flame(
     Args:
         layer: one with the contour that the landmarks were made with (``fixed`` for the files of step 3).
         target: metres, (T, V, 3) vertices in the layer's topology or (T, 68, 3) landmarks, contour first.
+        name: of the target, for errors.
         noise: millimetres per coordinate that a point may be expected to miss the model by; larger trusts the priors more. Default:
             estimated, at least 0.1 for vertices and 0.5 for landmarks.
         smoothness: 0 fits every frame by itself but for the shape.
@@ -72,7 +76,7 @@ def fit_flame(
         progress: called with (iterations done, iterations at most, root mean square distance in mm).
 
     Raises:
-        InputError: a target of another shape, not finite, or not in metres.
+        InputError: a target of another shape, not finite, or no face in metres (:mod:`face4d.mesh.plausibility`).
 
     Example:
         >>> fit = fit_flame(load_flame_layer("models/flame", contour="fixed"), np.load("Happy_CH01.npy"))
@@ -83,9 +87,11 @@ def fit_flame(
     on_landmarks = target.ndim == 3 and target.shape[1] == NUM_LANDMARKS != layer.num_vertices
     wanted = (layer.num_vertices, 3)
     if target.ndim != 3 or not len(target) or (target.shape[1:] != wanted and not on_landmarks) or target.shape[2] != 3:
-        raise InputError("target", f"(T, {wanted[0]}, 3) vertices of the model or (T, {NUM_LANDMARKS}, 3) landmarks", f"{target.shape}")
+        raise InputError(name, f"(T, {wanted[0]}, 3) vertices of the model or (T, {NUM_LANDMARKS}, 3) landmarks", f"{target.shape}")
     if not np.isfinite(target).all():
-        raise InputError("target", "finite coordinates", "NaN or infinity")
+        raise InputError(name, "finite coordinates", "NaN or infinity")
+    for points in target:
+        check_face(name, points) if on_landmarks else check_head(name, points)
     evaluate = layer.landmarks if on_landmarks else lambda **parameters: layer(**parameters).vertices
     free = free if free is not None else (("jaw_pose",) if on_landmarks else tuple(_POSE_DEVIATION))
 
@@ -167,9 +173,6 @@ def _start(layer: FlameLayer, evaluate: Callable[..., Tensor], target: np.ndarra
     turns, shifts = np.zeros((len(target), 3)), np.zeros((len(target), 3))
     for frame, points in enumerate(target.astype(np.float64)):
         from_points, to_points = rest - rest.mean(axis=0), points - points.mean(axis=0)
-        scale = np.linalg.norm(to_points) / np.linalg.norm(from_points)
-        if not 0.5 < scale < 2:
-            raise InputError("target", "metres, a face about as large as the model's", f"one {scale:.3g} times as large")
         rotation, _ = Rotation.align_vectors(to_points, from_points)
         turns[frame] = rotation.as_rotvec()
         shifts[frame] = points.mean(axis=0) - rotation.apply(rest.mean(axis=0) - root) - root

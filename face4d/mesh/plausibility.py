@@ -6,7 +6,7 @@ What cannot be right is an error. What is merely odd is a remark: one line names
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,7 +112,7 @@ def check_size(path: str | Path, size: float, typical: float, sizes: tuple[float
     """
     if sizes[0] <= size <= sizes[1]:
         return
-    expected = f"metres, {what} about {typical:g}"
+    expected = f"a face in metres ({what} about {typical:g})"
     if not size > 0:
         raise InputError(path, expected, f"{where}all points in one place")
     unit = unit_of(size, typical, sizes)
@@ -196,6 +196,28 @@ def first_jump(points: np.ndarray) -> tuple[int, float] | None:
     return frame + 1, float(steps[frame])
 
 
+def check_jumps(paths: Sequence[str | Path], points: np.ndarray) -> None:
+    """Refuse frames (T, N, 3) of which one is far from the one before.
+
+    Args:
+        paths: of the frames.
+        points: metres, the same in every frame (landmarks, some vertices).
+
+    Raises:
+        InputError: names the first such frame.
+    """
+    if (jump := first_jump(points)) is None:
+        return
+    frame, away = jump
+    before, size = face_size(points[frame - 1 : frame + 1].astype(np.float64))
+    found = f"one {MM_PER_METRE * away:.0f} mm off"
+    if not size > 0:
+        found = "all of them in one place"
+    elif not 1 / _OTHER_UNIT < size / before < _OTHER_UNIT:
+        found += f", the whole {size / before:.3g} times as large (another unit?)"
+    raise InputError(paths[frame], f"points near those of {Path(paths[frame - 1]).name}", found)
+
+
 def motion_remarks(name: str, points: np.ndarray) -> list[Remark]:
     """What is odd about the motion of (T, N, 3), metres."""
     if is_still(points):
@@ -211,4 +233,4 @@ def check_head(path: str | Path, vertices: np.ndarray) -> None:
     Raises:
         InputError: another unit, or all in one place.
     """
-    check_size(path, float(np.ptp(vertices, axis=0).max()), HEAD_SIZE, HEAD_SIZES, "a head")
+    check_size(path, float(np.ptp(vertices, axis=0).max()), HEAD_SIZE, HEAD_SIZES, "a head's longest side")

@@ -23,7 +23,7 @@ def same_topology(faces: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def check_topology(path: str | Path, num_vertices: int, faces: np.ndarray, expected_vertices: int, expected: np.ndarray, name: str) -> None:
-    """Refuse a mesh of another topology. Of a mesh without triangles only the number of vertices can be compared.
+    """Refuse a mesh of another topology. Where either has no triangles only the numbers of vertices can be compared.
 
     Args:
         path: of the mesh.
@@ -34,7 +34,7 @@ def check_topology(path: str | Path, num_vertices: int, faces: np.ndarray, expec
     Raises:
         InputError: says how the mesh differs.
     """
-    if num_vertices == expected_vertices and (not len(faces) or same_topology(faces, expected)):
+    if num_vertices == expected_vertices and (not len(faces) or not len(expected) or same_topology(faces, expected)):
         return
     wanted = f"{name} ({expected_vertices} vertices, {len(expected)} triangles)"
     if num_vertices != expected_vertices:

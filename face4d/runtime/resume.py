@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from face4d.errors import InputError
 from face4d.runtime.parallel import map_files
@@ -12,11 +12,12 @@ Job = TypeVar("Job")
 
 
 class State(NamedTuple):
-    """What stands at the outputs of one job: how many are still missing, how many are right, and the paths of those that differ."""
+    """What stands at the outputs of one job: how many are still missing, how many are right, the paths of those that differ; what is odd."""
 
     missing: int
     unchanged: int
     different: tuple[str, ...] = ()
+    remarks: tuple[Any, ...] = ()
 
 
 class Summary(NamedTuple):
@@ -37,13 +38,14 @@ class Summary(NamedTuple):
 def write_missing(
     jobs: Sequence[Job],
     inspect: Callable[[Job], State],
-    write: Callable[[Job], int],
+    write: Callable[[Job], int | tuple[int, tuple[Any, ...]]],
     *,
     overwrite: bool,
     dry_run: bool,
     workers: int,
     description: str,
     quiet: bool,
+    remarks: list[Any] | None = None,
 ) -> Summary:
     """Look at all outputs first; refuse before anything is written; then write what is missing (with ``overwrite`` also what differs).
 
@@ -52,12 +54,15 @@ def write_missing(
     Args:
         jobs: independent pieces of work.
         inspect: state of a job's outputs.
-        write: does a job, leaves right outputs alone, returns how many files it wrote.
+        write: does a job, leaves right outputs alone, returns how many files it wrote, or that number and what is odd about them.
+        remarks: gets what is odd about the jobs, from this process or another.
 
     Raises:
         InputError: outputs of other content exist and ``overwrite`` is false; names the first.
     """
     states = list(map_files(inspect, jobs, workers=workers, description=f"{description}, checking", quiet=quiet))
+    if remarks is not None:
+        remarks += [remark for state in states for remark in state.remarks]
     different = [path for state in states for path in state.different]
     unchanged = sum(state.unchanged for state in states)
     if different and not overwrite and not dry_run:
@@ -68,4 +73,10 @@ def write_missing(
     todo = [job for job, state in zip(jobs, states) if state.missing or state.different]
     if not todo:
         return Summary(0, unchanged)
-    return Summary(sum(map_files(write, todo, workers=workers, description=description, quiet=quiet)), unchanged)
+    written = 0
+    for result in map_files(write, todo, workers=workers, description=description, quiet=quiet):
+        count, odd = result if isinstance(result, tuple) else (result, ())
+        written += count
+        if remarks is not None:
+            remarks += odd
+    return Summary(written, unchanged)

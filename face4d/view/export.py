@@ -100,20 +100,19 @@ def load_dense_face(
         target_embedding: npz of ``python -m face4d.landmarks --fit-embedding`` for the target.
 
     Raises:
-        InputError: a mesh of another topology or with flipped faces, an embedding that was made by hand or for another mesh.
+        InputError: a mesh of another topology, not in metres or mirrored (:func:`face4d.landmarks.check_mesh`), an embedding that was made by hand or for another mesh.
     """
     from face4d.correspondence import check_copy, check_target, load_correspondence
-    from face4d.landmarks import extract
+    from face4d.landmarks import extract, read_head
     from face4d.mesh.sequence import read_mesh
 
     neutral = None
     if actor is not None:
         if actor.suffix.lower() == ".npy":
             raise InputError(actor, "a neutral mesh (PLY, OBJ), since landmarks have no surface", "landmarks")
-        neutral, faces = read_mesh(actor)
-        check_copy(actor, neutral, faces if len(faces) else embedding.faces, embedding)
+        neutral, landmarks = read_head(actor, embedding)
     if target is None:
-        return DenseFace(decoder, neutral, embedding.faces, extract(embedding, neutral))
+        return DenseFace(decoder, neutral, embedding.faces, landmarks)
     if target_embedding is None:
         raise InputError(target, "--target-embedding FILE (python -m face4d.landmarks --fit-embedding makes it)", "none")
     correspondence = load_correspondence(target_embedding)
@@ -123,6 +122,7 @@ def load_dense_face(
     check_target(target, head, head_faces, correspondence)
     neutral = copy if neutral is None else neutral
     scale = _size(extract(embedding, copy)) / _size(extract(embedding, neutral))
+    head_faces = head_faces if len(head_faces) else correspondence.embedding.faces
     return DenseFace(decoder, neutral, head_faces, extract(correspondence.embedding, head), head, correspondence, scale)
 
 
