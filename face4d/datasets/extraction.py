@@ -15,7 +15,7 @@ from face4d.datasets.mesh_set import MeshSequence, choose_labels, find_all, spli
 from face4d.datasets.sampling import GAPS, plan_of
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_mesh, combine, extract_files, load_embedding, load_flame_embedding, mesh_remarks
-from face4d.mesh.plausibility import Remark, check_jumps, motion_remarks, report
+from face4d.mesh.plausibility import Remark, check_jumps, is_still, report, stillness
 from face4d.mesh.ply import read_ply
 from face4d.mesh.points import PointReader
 from face4d.mesh.sequence import find_sequences, numbered_frames
@@ -194,8 +194,10 @@ def _landmarks(
         landmarks = resampled_landmarks(embedding, file.source, frames, method, skip_gaps=skip_gaps)
     name = "/".join(Path(file.source).parts[-2:])
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
-    gaps = [Remark(GAPS, f"{name} ({missing} of {missing + len(names)})")] if missing else []
-    return landmarks, (*mesh_remarks(name, faces, first), *motion_remarks(name, landmarks), *gaps)
+    remarks = mesh_remarks(name, faces, first)
+    remarks += [stillness(name, len(names))] if is_still(landmarks) else []
+    remarks += [Remark(GAPS, f"{name} ({missing} of {missing + len(names)})")] if missing else []
+    return landmarks, tuple(remarks)
 
 
 def _inspect(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str, skip_gaps: bool) -> State:

@@ -15,7 +15,7 @@ import numpy as np
 
 from face4d.datasets.mesh_set import find_mesh_sequences
 from face4d.errors import InputError
-from face4d.mesh.plausibility import Remark, check_head, check_jumps, is_still, report
+from face4d.mesh.plausibility import Remark, check_head, check_jumps, is_still, report, stillness
 from face4d.mesh.ply import ply_bytes, read_ply, read_ply_vertices
 from face4d.mesh.sequence import iterate_vertices, numbered_frames
 from face4d.mesh.topology import check_topology
@@ -226,7 +226,7 @@ def _write(job: _Job) -> tuple[int, tuple[Remark, ...]]:
     if occupied:
         _replace(target, fresh)
     name, missing = "/".join(Path(job.source).parts[-2:]), numbers[-1] - numbers[0] + 1 - len(numbers)
-    remarks = [] if watched.moves else [Remark("nothing moves", f"{name} ({len(paths)} frame{'s' * (len(paths) > 1)})")]
+    remarks = [] if watched.moves else [stillness(name, len(paths))]
     remarks += [] if len(faces) else [Remark("no triangles, so that nothing but the number of vertices tells the topology", name)]
     remarks += [Remark(GAPS, f"{name} ({missing} of {missing + len(paths)})")] if missing else []
     return job.frames, tuple(remarks)

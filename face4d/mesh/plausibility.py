@@ -24,7 +24,7 @@ FACE_SIZE, FACE_SIZES = 0.058, (0.025, 0.115)
 HEAD_SIZE, HEAD_SIZES = 0.3, (0.08, 0.8)
 EYES_APART, EYES_RANGE = 0.095, (0.045, 0.2)  # between the outer corners, metres
 
-UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "feet": 0.3048, "micrometres": 1e-6, "kilometres": 1e3}  # in metres
+UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "micrometres": 1e-6, "kilometres": 1e3}  # in metres
 
 STILL = 1e-5  # metres: less is rounding, no motion
 JUMP = 0.05  # metres between neighbouring frames: more than from the neutral face to the widest open mouth
@@ -218,10 +218,15 @@ def check_jumps(paths: Sequence[str | Path], points: np.ndarray) -> None:
     raise InputError(paths[frame], f"points near those of {Path(paths[frame - 1]).name}", found)
 
 
+def stillness(name: str, frames: int) -> Remark:
+    """A sequence of so many frames in which nothing moves."""
+    return Remark("nothing moves", f"{name} ({frames} frame{'s' * (frames > 1)})")
+
+
 def motion_remarks(name: str, points: np.ndarray) -> list[Remark]:
     """What is odd about the motion of (T, N, 3), metres."""
     if is_still(points):
-        return [Remark("nothing moves", f"{name} ({len(points)} frame{'s' * (len(points) > 1)})")]
+        return [stillness(name, len(points))]
     if jump := first_jump(points):
         return [Remark("jumps", f"{name} (at frame {jump[0]} by {MM_PER_METRE * jump[1]:.0f} mm)")]
     return []

@@ -47,7 +47,7 @@ def difference(faces: np.ndarray, expected: np.ndarray) -> str:
     own, wanted = ({tuple(row) for row in canonical(triangles).tolist()} for triangles in (faces, expected))
     flipped = {tuple(row) for row in canonical(np.asarray(faces)[:, ::-1]).tolist()}
     if len(faces) != len(expected):
-        return f"{len(faces)} triangles, {len(own & wanted)} of them as there"
+        return f"{len(faces)} triangles, {len(own & wanted)} in common"
     if flipped == wanted:
         return "its triangles flipped: all run the other way round (a mirrored or inside-out mesh)"
     turned = flipped & wanted
@@ -55,7 +55,7 @@ def difference(faces: np.ndarray, expected: np.ndarray) -> str:
         return f"{len(turned - own)} of its triangles flipped"
     if _other_diagonals(own - wanted, wanted - own):
         return f"the same quads cut along other diagonals ({len(own - wanted)} triangles): it has to be exported as triangles, not as quads"
-    return f"other triangles ({len(own & wanted)} are as there): its vertices are in another order, or it is another mesh"
+    return f"other triangles ({len(own & wanted)} in common): vertices in another order, or another mesh"
 
 
 def _other_diagonals(own: set[tuple[int, ...]], wanted: set[tuple[int, ...]]) -> bool:
