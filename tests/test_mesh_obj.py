@@ -129,6 +129,8 @@ def test_indices_that_are_no_vertex(tmp_path, corner):
         with pytest.raises(InputError, match="a.obj:6: ") as error:
             _read(tmp_path, V_LINES + f"f {' '.join(words)}\n")
         assert len(str(error.value)) < 600
+        with pytest.raises(InputError, match="a.obj:7: "):
+            _read(tmp_path, V_LINES + f"f 1 2 3 4\nf {' '.join(words)}\n")
     with pytest.raises(InputError, match="a.obj:6: "):  # as many words as a triangle has
         _read(tmp_path, V_LINES + "f 1 /2 3 4\n")
 

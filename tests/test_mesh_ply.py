@@ -202,14 +202,14 @@ def test_lengths_of_lists_in_text(tmp_path, word):
     if word == "3.0":
         assert _is_the_text(tmp_path / "a.ply")
         return
-    with pytest.raises(InputError, match="a list length in element face"):
+    with pytest.raises(InputError, match="a list length in element face|numbers behind the header"):
         ply.read_ply(tmp_path / "a.ply")
 
 
 @pytest.mark.parametrize("word", ["1.5", "nan", "inf", "4294967297", "-1", "1e30", "1_0"])
 def test_vertex_numbers_are_whole_and_of_the_mesh(tmp_path, word):
     (tmp_path / "a.ply").write_text(TEXT.format("").replace("3 0 1 2\n", f"3 0 {word} 2\n").replace("int vertex", "double vertex"))
-    with pytest.raises(InputError, match="face indices 0 to 3|numbers in element face"):
+    with pytest.raises(InputError, match="face indices 0 to 3|numbers behind the header"):
         ply.read_ply(tmp_path / "a.ply")
 
 
@@ -217,7 +217,7 @@ def test_vertex_numbers_are_whole_and_of_the_mesh(tmp_path, word):
 def test_coordinates_that_are_none(tmp_path, word):
     (tmp_path / "a.ply").write_text(TEXT.format("").replace("1 0 0\n", f"1 {word} 0\n"))
     for read in (ply.read_ply, ply.read_ply_vertices):
-        with pytest.raises(InputError, match="finite vertex coordinates|numbers in element vertex"):
+        with pytest.raises(InputError, match="finite vertex coordinates|numbers behind the header"):
             read(tmp_path / "a.ply")
 
 

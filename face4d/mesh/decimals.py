@@ -53,11 +53,13 @@ def _parse_piece(block: bytes, prefix: bytes, numbers: int) -> np.ndarray | None
     text = np.frombuffer(padded, np.uint8)
     spaces = np.flatnonzero(text[: 8 + len(block)] <= 32)[8:]
     words = block[: block.find(b"\n") + 1].count(b" ") + 1
-    if words <= numbers or len(spaces) % words or len(spaces) != block.count(b" ") + block.count(b"\n") or not len(spaces):
+    if words <= numbers or len(spaces) % words or not len(spaces):
         return None
     spaces = spaces.reshape(-1, words)
     starts = np.concatenate([[8], spaces[:-1, -1] + 1])
     if (text[spaces[:, -1]] != _NEWLINE).any() or (text[starts] != prefix[0]).any() or (spaces[:, 0] != starts + 1).any():
+        return None
+    if np.count_nonzero(text < 32) != len(spaces):  # control characters besides the line ends are no blanks
         return None
     first, end = spaces[:, :-1] + 1, spaces[:, 1:]  # of each number
     dots = _points(text, block, end)

@@ -22,8 +22,7 @@ from face4d.runtime.files import read_bytes
 
 _AN_OBJ = "an OBJ file"
 _MARK = b"\xef\xbb\xbf"  # UTF-8 byte order mark, put there by editors
-_LARGEST = float(np.finfo(np.float32).max)  # what meshes are kept in
-_LONGEST_INDEX = 18  # digits
+_LARGEST = float(np.finfo(np.float32).max)  # what meshes are kept in; to Python, 1_0 is ten: looked for wherever numbers are read
 
 # Text from the first face line on, number of vertices and triangles of the last usual file: the frames of a sequence share them.
 _last_faces: tuple[bytes, int, np.ndarray] = (b"", 0, np.empty((0, 3), np.int32))
@@ -58,13 +57,15 @@ def _read_usual(path: str | Path, data: bytes) -> tuple[np.ndarray, np.ndarray] 
     stop = len(data) - len(text)
     begin = 0 if data.startswith(b"v ") else data.find(b"\nv ", 0, stop) + 1
     end = data.find(b"\n", data.rfind(b"\nv ", 0, stop) + 1) + 1  # of the last line that starts like this
-    if not data.startswith(b"v ", begin) or end <= begin or data.find(b"\\", begin, end) >= 0 or not _has_no_statement(data[:begin]):
+    if not data.startswith(b"v ", begin) or end <= begin or data.find(b"\\", 0, stop) >= 0:
         return None
     if not text:
         first = data.find(b"\nf ", end - 1)
         text = data[first:] if first >= 0 else b""
         stop = len(data) - len(text)
-    vertices = parse_lines(data[begin:end], b"v", 3) if text and _has_no_statement(data[end:stop]) else None
+    if not text or not _has_no_statement(data, 0, begin) or not _has_no_statement(data, end, stop):
+        return None
+    vertices = parse_lines(data[begin:end], b"v", 3)
     if vertices is None:
         return None
     if text != _last_faces[0] or len(vertices) != num_vertices:
@@ -77,17 +78,20 @@ def _read_usual(path: str | Path, data: bytes) -> tuple[np.ndarray, np.ndarray] 
     return vertices, faces.copy()
 
 
-def _has_no_statement(text: bytes) -> bool:
-    """Whether it is certain that none of these lines is, or begins, a ``v`` or ``f`` line."""
-    if not text:
+def _has_no_statement(data: bytes, begin: int, end: int) -> bool:
+    """Whether it is certain that none of the lines in ``data[begin:end]``, without continuation marks, is a ``v`` or ``f`` line."""
+    if end <= begin:
         return True
-    text = b"\n" + text
-    return not any(mark in text for mark in (b"\nv ", b"\nf ", b"\n ", b"\t", b"\\", b"\x0b", b"\x0c", b"\nv\n", b"\nf\n"))
+    text = np.frombuffer(b"\n" + data[begin:end] + b"\n\n", np.uint8)
+    first, second = text[1:-1], text[2:]  # of each line, seen from the line end before it
+    named = (first & 0xEF == 0x66) & (second <= 32)  # v and f differ in one bit
+    found = np.flatnonzero((text[:-2] == 10) & ((first <= 32) | named))
+    return bool((first[found] == 10).all())  # empty lines
 
 
 def _plain_triangles(text: bytes, num_vertices: int) -> np.ndarray | None:
     """Triangles (F, 3) int32 of lines ``f a b c``, texture and normal indices dropped; None when a line is another."""
-    if b"_" in text:  # to Python, 1_0 is ten
+    if b"_" in text:
         return None
     words = re.sub(rb"(?<=\d)/\S*", b"", text).split()
     lines = text.count(b"\n") + (not text.endswith(b"\n"))
@@ -109,6 +113,8 @@ def _other_triangles(path: str | Path, text: bytes, num_vertices: int) -> np.nda
                 return None
             if words[0] == b"f":
                 polygons.append(corner_indices(path, number, words, 0, num_vertices))
+                if max(polygons[-1]) >= num_vertices:
+                    return None
         return triangulate(path, _lists(polygons), num_vertices)
     except InputError:  # said again with the right line, by the reader of whole files
         return None
@@ -171,7 +177,7 @@ def coordinates(path: str | Path, number: int, words: list[bytes], count: int) -
         values = [float(word) for word in words[1 : 1 + count]]
     except ValueError:
         values = []
-    if len(values) < count or not all(-_LARGEST <= value <= _LARGEST for value in values) or any(b"_" in word for word in words[1 : 1 + count]):
+    if len(values) < count or not sum(map(abs, values)) <= _LARGEST or b"_" in b"".join(words[: 1 + count]):
         form = "'v x y z' with three" if count == 3 else "'vt u v' with two"
         raise InputError(f"{path}:{number}", f"{form} finite numbers", repr(_text(words)))
     return values
@@ -187,13 +193,15 @@ def corner_indices(path: str | Path, number: int, words: list[bytes], place: int
     Raises:
         InputError: fewer than three corners, no whole number, 0, or further back than the first.
     """
+    text = b" ".join(words)
     try:
-        texts = [word.split(b"/")[place] for word in words[1:]]
-        corners = [int(text) for text in texts if len(text) <= _LONGEST_INDEX and b"_" not in text]
+        corners = list(map(int, [word.split(b"/")[place] for word in words[1:]] if place or b"/" in text else words[1:]))
     except (ValueError, IndexError):
         corners = []
-    if len(corners) < max(3, len(words) - 1):
+    if len(corners) < 3 or b"_" in text:
         raise InputError(f"{path}:{number}", "'f a b c ...' with three indices or more", repr(_text(words)))
+    if min(corners) > 0:
+        return [corner - 1 for corner in corners]
     resolved = [corner - 1 if corner > 0 else count + corner for corner in corners]
     if 0 in corners or min(resolved) < 0:
         raise InputError(f"{path}:{number}", f"indices from 1 (or -1 to -{count})", repr(_text(words)))

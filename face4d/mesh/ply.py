@@ -244,9 +244,12 @@ class _AsciiRows(_Rows):
     def __init__(self, path: str | Path, data: bytes, header: PlyHeader) -> None:
         super().__init__(path, data, header)
         body = data[header.size :]
-        self.words, self.position = body.split(), 0
-        ends = _ends_of_lines(body)
+        counts = np.array([len(line.split()) for line in body.splitlines()])
+        ends = np.cumsum(counts[counts > 0])
         self._ends = ends if len(ends) == sum(e.count for e in header.elements if e.properties) else None  # in words
+        self.words, self.position = body.split(), 0
+        if b"_" in body:  # to Python, 1_0 is ten
+            raise self._no_number(next(word for word in self.words if b"_" in word))
 
     def _least(self, element: PlyElement) -> int:
         return 2 * len(element.properties)
@@ -258,12 +261,12 @@ class _AsciiRows(_Rows):
         if not element.has_lists:
             ends = begin + width * np.arange(1, element.count + 1)
             self._check_lines(element, begin, ends)
-            table = self._numbers(element, self._words(element, begin, element.count * width)).reshape(element.count, width)
+            table = self._numbers(self._words(element, begin, element.count * width)).reshape(element.count, width)
             self.position = int(ends[-1])
             return {p.name: table[:, i] for i, p in enumerate(element.properties)}
         words: dict[str, list[bytes]] = {p.name: [] for p in element.properties}
-        lengths: dict[str, list[int]] = {p.name: [] for p in element.properties if p.count_type}
-        ends, position = [], begin
+        lengths = {p.name: array("q") for p in element.properties if p.count_type}
+        ends, position = array("q"), begin
         try:
             for _ in range(element.count):
                 for p in element.properties:
@@ -280,7 +283,7 @@ class _AsciiRows(_Rows):
             raise
         self._check_lines(element, begin, np.array(ends))
         self.position = position
-        columns = {name: self._numbers(element, found) for name, found in words.items()}
+        columns = {name: self._numbers(found) for name, found in words.items()}
         return {name: Lists(values, np.array(lengths[name])) if name in lengths else values for name, values in columns.items()}
 
     def _words(self, element: PlyElement, begin: int, length: int) -> list[bytes]:
@@ -295,18 +298,18 @@ class _AsciiRows(_Rows):
             length = float(word)
         except ValueError:
             length = -1.0
-        if b"_" in word or not 0 <= length <= len(self.data) or length != int(length):
+        if not 0 <= length <= len(self.data) or length != int(length):
             raise InputError(self.path, f"a list length in element {element.name}", f"{word.decode('latin1')!r}")
         return int(length)
 
-    def _numbers(self, element: PlyElement, words: list[bytes]) -> np.ndarray:
+    def _numbers(self, words: list[bytes]) -> np.ndarray:
         try:
-            if b"_" in b"".join(words):
-                raise ValueError  # to Python, 1_0 is ten
             return np.fromiter(map(float, words), np.float64, len(words))
         except ValueError:
-            wrong = next(word for word in words if not _is_number(word))
-            raise InputError(self.path, f"numbers in element {element.name}", f"{wrong.decode('latin1')!r}") from None
+            raise self._no_number(next(word for word in words if not _is_number(word))) from None
+
+    def _no_number(self, word: bytes) -> InputError:
+        return InputError(self.path, "numbers behind the header", f"{word.decode('latin1')!r}")
 
     def _check_lines(self, element: PlyElement, begin: int, ends: np.ndarray) -> None:
         """Where there are as many lines as rows, every row has to fill its line."""
@@ -327,25 +330,12 @@ class _AsciiRows(_Rows):
             raise InputError(self.path, f"{self.position} numbers, as the header declares", f"{len(self.words)}")
 
 
-_BLANK = np.zeros(256, bool)
-_BLANK[list(b" \t\n\r\x0b\x0c")] = True  # what bytes.split() takes away
-
-
-def _ends_of_lines(body: bytes) -> np.ndarray:
-    """(lines that are not blank,) how many words there are up to the end of each."""
-    blank = _BLANK[np.frombuffer(b"\n" + body + b"\n", np.uint8)]
-    starts = np.flatnonzero(blank[:-1] & ~blank[1:])  # of words
-    text = np.frombuffer(body + b"\n", np.uint8)
-    ends = np.searchsorted(starts, np.flatnonzero((text == 10) | (text == 13)))
-    return ends[np.diff(ends, prepend=0) > 0]
-
-
 def _is_number(word: bytes) -> bool:
     try:
         float(word)
     except ValueError:
         return False
-    return b"_" not in word
+    return True
 
 
 def _no_columns(element: PlyElement) -> dict[str, np.ndarray | Lists]:

@@ -13,6 +13,7 @@ from face4d.errors import InputError
 
 log = logging.getLogger(__name__)
 
+_READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _NAMED = 3  # of the files passed over
 
 
@@ -34,7 +35,7 @@ def open_file(path: str | Path, expected: str) -> int:
 def open_sized(path: str | Path, expected: str) -> tuple[int, int]:
     """:func:`open_file`, and the file's size in bytes, which is then known already."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, _READING)
     except OSError as error:
         raise InputError(path, expected, _why_not_open(path, error)) from None
     except ValueError:
