@@ -155,7 +155,7 @@ def animate_actor(args: Namespace, generator, source: flags.DataSource) -> list[
     if decoder is not None:
         face = load_dense_face(decoder, decoder.embedding, args.actor, target=args.target, target_embedding=args.target_embedding)
         neutral = face.landmarks
-    elif args.actor.suffix == ".npy":
+    elif args.actor.suffix.lower() == ".npy":
         neutral = read_points(args.actor)
     else:
         neutral = neutral_landmarks(args.actor, source.embedding())  # (68, 3)

@@ -15,8 +15,8 @@ import numpy as np
 from face4d.constants import NUM_CONTOUR, NUM_LANDMARKS, NUM_STATIC
 from face4d.errors import InputError
 from face4d.mesh.obj import read_obj
-from face4d.mesh.ply import read_ply_vertices
 from face4d.mesh.plausibility import Remark, check_face, face_remarks, face_size, report
+from face4d.mesh.ply import read_ply_vertices
 from face4d.mesh.sequence import iterate_vertices, read_mesh
 from face4d.mesh.topology import check_topology
 from face4d.runtime.atomic import replacing

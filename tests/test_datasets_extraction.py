@@ -1,11 +1,13 @@
 """Landmarks straight from raw sequences: the numbers of the two steps, and every file still looked at."""
 
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from face4d.datasets.extraction import resampled_landmarks
+from face4d.datasets.extraction import LandmarkFile, plan_landmarks, resampled_landmarks, write_landmarks
 from face4d.datasets.sampling import sample_tree
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract_files
@@ -93,3 +95,66 @@ def test_a_plan_applied_at_once_gives_the_streamed_frames(method):
     sequence = np.random.default_rng(3).normal(size=(57, 11, 3)).astype(np.float32)
     plan = METHODS[method](57, 41)
     np.testing.assert_array_equal(apply_plan(sequence, plan), np.stack(list(stream(sequence, plan))))
+
+
+@pytest.fixture
+def with_holes(sequence, embedding) -> tuple[Path, np.ndarray]:
+    """The sequence without some of its frames, and the landmarks of all frames with those interpolated in time."""
+    landmarks = extract_files(embedding, frame_paths(sequence)).astype(np.float64)
+    for missing in ((4,), (11, 12), (20, 21, 22)):
+        for number in missing:
+            (sequence / f"mouth_open.{number + 3:06d}.ply").unlink()
+        before, after = missing[0] - 1, missing[-1] + 1
+        for number in missing:
+            part = (number - before) / (after - before)
+            landmarks[number] = (1 - part) * landmarks[before] + part * landmarks[after]
+    return sequence, landmarks
+
+
+@pytest.mark.parametrize(("frames", "method"), [(None, "linear"), (41, "linear"), (7, "linear"), (30, "linear"), (10, "thesis")])
+def test_frame_numbers_with_holes_are_the_time(tmp_path, with_holes, embedding, frames, method, caplog):
+    folder, filled = with_holes
+    file = LandmarkFile(str(folder), str(tmp_path / "a.npy"), str(tmp_path / "b.npy"))
+    write = partial(write_landmarks, [file], embedding, frames=frames, method=method, quiet=True)
+    with pytest.raises(InputError, match="mouth_open: expected frame 7 after mouth_open.000006.ply, found mouth_open.000008.ply .*--skip-gaps"):
+        write()
+    assert not (tmp_path / "a.npy").exists()
+    write(skip_gaps=True)
+    expected = filled if frames is None else apply_plan(filled, METHODS[method](LENGTH, frames))
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-7)
+    assert "S01/mouth_open (6 of 30)" in caplog.text and "holes" in caplog.text
+    assert write(skip_gaps=True).unchanged == 1
+
+
+def test_both_ways_to_resampled_landmarks_agree_over_holes(tmp_path, with_holes, embedding, caplog):
+    folder, _ = with_holes
+    with pytest.raises(InputError, match="--skip-gaps"):
+        sample_tree(tmp_path / "raw", tmp_path / "sampling", frames=41, quiet=True)
+    sample_tree(tmp_path / "raw", tmp_path / "sampling", frames=41, skip_gaps=True, quiet=True)
+    assert "S01/mouth_open (6 of 30)" in caplog.text
+    expected = extract_files(embedding, frame_paths(tmp_path / "sampling" / "S01" / "mouth_open"))
+    np.testing.assert_allclose(resampled_landmarks(embedding, folder, 41, skip_gaps=True), expected, atol=1e-7)
+    assert sample_tree(tmp_path / "raw", tmp_path / "sampling", frames=41, skip_gaps=True, quiet=True).unchanged == 41
+
+
+def test_more_holes_than_frames_are_no_sequence(sequence, embedding):
+    (sequence / "mouth_open.000003.ply").rename(sequence / "mouth_open.900003.ply")
+    with pytest.raises(InputError, match="expected more frames than gaps in their numbers, found 30 frames and"):
+        resampled_landmarks(embedding, sequence, 41, skip_gaps=True)
+
+
+def test_landmark_files_that_no_meshes_explain_are_named(tmp_path, sequence, embedding, caplog):
+    def run(**how):
+        caplog.clear()
+        train, test = plan_landmarks(tmp_path / "raw", tmp_path / "out", test_subjects=["S02"], **how)
+        write_landmarks(train + test, embedding, quiet=True)
+        return caplog.text
+
+    shutil.copytree(sequence, tmp_path / "raw" / "S02" / "mouth_open")
+    shutil.copytree(sequence, tmp_path / "raw" / "S01" / "smile")
+    assert run() == "" and run(labels=["smile", "mouth_open"]) == ""
+    assert run(labels=["mouth_open"]) == ""  # the smile is explained, though not asked for
+    (tmp_path / "raw" / "S01" / "smile").rename(tmp_path / "raw" / "S01" / "grin")
+    (note,) = run().splitlines()
+    assert "landmark files that no mesh sequence in" in note and note.endswith("dataset_training/smile_S01.npy")
+    assert (tmp_path / "out" / "dataset_training" / "smile_S01.npy").exists()

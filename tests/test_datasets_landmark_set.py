@@ -134,3 +134,50 @@ def test_real_landmarks(shared_data):
     split = load_split(shared_data / "landmarks_florence", labels=("Happy", "Rage"))
     assert (len(split.train), len(split.test)) == (20, 4)
     assert split.train[0].landmarks.shape == (61, 68, 3)
+
+
+def test_suffixes_in_capitals_count_and_what_is_left_out_is_named(tmp_path, caplog):
+    folder = write_landmarks(tmp_path / "x", ["Happy", "Rage"], ["CH01", "CH03"], 5)
+    (folder / "Rage_CH01.npy").rename(folder / "Rage_CH01.NPY")
+    for name in ("._Happy_CH01.npy", ".DS_Store", "Happy_CH01.gif", "evaluate.json", "scores.csv", "sampling.json"):
+        (folder / name).write_bytes(b"not landmarks")
+    assert len(load_folder(folder)) == 4 and not caplog.records
+    for name in ("Zen_CH01.npy.gz", "Zen_CH01.mat"):
+        (folder / name).touch()
+    load_folder(folder)
+    expected = f"note: {folder}: 2 passed over, no landmark files (.npy): Zen_CH01.mat, Zen_CH01.npy.gz"
+    assert [record.getMessage() for record in caplog.records] == [expected]
+
+
+def test_one_spelling_and_one_file_of_each_name(tmp_path):
+    folder = write_landmarks(tmp_path / "x", ["Happy", "Rage"], ["CH01", "CH03"], 5)
+    for name, message in (
+        ("happy_CH01.npy", "expected one spelling of a label, found Happy and happy"),
+        ("Zen_ch01.npy", "expected one spelling of a subject, found CH01 and ch01"),
+        ("Happy_CH01.NPY", "expected one file of Happy, CH01"),
+    ):
+        np.save(tmp_path / "a.npy", toy_sequence(0, 0, 5))
+        (tmp_path / "a.npy").rename(folder / name)
+        with pytest.raises(InputError, match=message):
+            load_folder(folder, labels=["Happy"])
+        (folder / name).unlink()
+
+
+def test_metres_for_training_and_millimetres_for_the_test_set(tmp_path):
+    write_landmarks(tmp_path / "x" / "dataset_training", ["Happy"], ["CH03", "CH04"], 5)
+    write_landmarks(tmp_path / "x" / "dataset_testing", ["Happy"], ["CH01"], 5)
+    path = tmp_path / "x" / "dataset_testing" / "Happy_CH01.npy"
+    np.save(path, 1000 * np.load(path))
+    with pytest.raises(InputError, match=r"Happy_CH01.npy: .*frame 0 .*millimetres \(times 0.001 gives metres\)"):
+        load_split(tmp_path / "x")
+
+
+def test_some_sequences_may_stand_still_but_not_all(tmp_path, caplog):
+    folder = write_landmarks(tmp_path / "x", ["Happy", "Rage"], ["CH01", "CH03"], 5)
+    still = np.repeat(toy_sequence(0, 1, 5)[:1], 5, axis=0)
+    np.save(folder / "Rage_CH03.npy", still)
+    load_split(folder, test_subjects=["CH01"])
+    assert [record.getMessage() for record in caplog.records] == [f"note: {folder}: nothing moves: Rage_CH03.npy (5 frames)"]
+    np.save(folder / "Happy_CH03.npy", still)
+    with pytest.raises(InputError, match="expected training sequences that move, found 2 in which nothing does"):
+        load_split(folder, test_subjects=["CH01"])

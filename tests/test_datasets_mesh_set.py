@@ -62,3 +62,9 @@ def test_split(root, caplog):
         split_by_subject(sequences, ["A", "B"], root, strict=False)
     with pytest.raises(InputError, match="training subjects beside"):
         split_by_subject(sequences, ["FaceTalk_170912_03278_TA", "FaceTalk_170725_00137_TA"], root)
+
+
+def test_names_that_differ_in_capitals_alone_are_refused(root):
+    _sequence(root, "FaceTalk_170725_00137_TA", "Mouth_Open")
+    with pytest.raises(InputError, match="one spelling of a label, found Mouth-Open and mouth-open"):
+        find_mesh_sequences(root)

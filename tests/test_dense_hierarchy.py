@@ -142,7 +142,7 @@ def test_published_matrices_of_another_template_or_content_are_refused(tmp_path)
     with pytest.raises(InputError, match="vertex 4597"):
         read_downsampling_matrices(path)
     with pytest.raises(InputError, match="the template of mine.obj"):
-        template_hierarchy(OCTAHEDRON, OCTAHEDRON_FACES[::-1], matrices=path, references=(0,), cache=tmp_path / "cache", source="mine.obj")
+        template_hierarchy(OCTAHEDRON, OCTAHEDRON_FACES[:, ::-1], matrices=path, references=(0,), cache=tmp_path / "cache", source="mine.obj")
     assert not (tmp_path / "cache").exists()
     with pytest.raises(InputError, match="no such file"):
         template_hierarchy(OCTAHEDRON, OCTAHEDRON_FACES, matrices=tmp_path / "none.pkl", cache=tmp_path / "cache")

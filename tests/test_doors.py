@@ -149,7 +149,8 @@ def target(place, heads, damage):
 
 def registered_copy(place, heads, damage):
     write_ply(place / "head.ply", heads.motion[0], heads.faces)
-    paths = ["--registered", one(place, heads, damage), "--target", place / "head.ply", "--output", place / "x.npz", "--landmark-embedding", heads.own]
+    copy, output = one(place, heads, damage), place / "x.npz"
+    paths = ["--registered", copy, "--target", place / "head.ply", "--output", output, "--landmark-embedding", heads.own]
     correspondence.main(["--fit-embedding", *map(str, paths)])
 
 
@@ -220,7 +221,8 @@ def actor_points(place, heads, damage):
 
 
 MESH_DOORS = (
-    actor, actor_obj, dense_actor, target, registered_copy, actors, step_3, steps_2_and_3, dense_training, dense_training_obj, dense_actors, decoded_actor,
+    actor, actor_obj, dense_actor, target, registered_copy, actors, step_3, steps_2_and_3, dense_training, dense_training_obj, dense_actors,
+    decoded_actor,
 )  # fmt: skip
 POINT_DOORS = (landmark_folder, generated_folder, landmark_file, actor_points)
 OBJ_DOORS = (actor_obj, dense_training_obj)  # an OBJ without faces is none: its reader says so

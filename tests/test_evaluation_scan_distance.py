@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from face4d.errors import InputError
 from face4d.evaluation.scan_distance import SEVEN, face_region, pooled, scan_to_mesh, seven_landmarks
+from face4d.evaluation.scan_to_mesh import main
 from face4d.mesh.ply import write_ply
 
 # a flat face of 0.2 x 0.2 m, and seven points on it: eyes at y 0.03, nose at 0, mouth at -0.03
@@ -103,3 +105,48 @@ def test_folders_of_scans_and_meshes(folders, run_script):
     (folders / "meshes" / "a_photo1.ply").rename(folders / "meshes" / "c.ply")
     stray = run_script("face4d.evaluation.scan_to_mesh", *flags, cwd=folders, check=False)
     assert stray.returncode == 2 and "c.ply: expected a mesh named after one of the scans (a, b)" in stray.stderr
+
+
+def run(*arguments, folder) -> dict:
+    """The command in this process; its record."""
+    flags = ("--scans", folder / "scans", "--meshes", folder / "meshes", "--mesh-landmarks", folder / "points", "--quiet", "--overwrite")
+    main([*map(str, flags), "--output", str(folder / "out"), *arguments])
+    return json.loads((folder / "out" / "scan_to_mesh.json").read_text())
+
+
+def test_the_unit_of_scans_is_guessed_and_said(folders, caplog):
+    expected = run("--unit", "mm", folder=folders)
+    assert not caplog.records
+    assert run(folder=folders) == expected
+    (note,) = caplog.messages
+    assert "taken for millimetres (--unit says otherwise)" in note and "a.txt: outer eye corners" in note
+    with pytest.raises(InputError, match=r"a.txt: expected a face in metres \(outer eye corners about 0.095\), found .*: millimetres \(times 0.001"):
+        run("--unit", "m", folder=folders)
+    with pytest.raises(InputError, match="a.txt: expected a face in metres"):
+        run("--unit", "cm", folder=folders)
+
+
+def test_a_scan_or_mesh_in_another_unit_than_the_rest_is_named(folders):
+    np.savetxt(folders / "scans" / "b.txt", MARKS)
+    with pytest.raises(InputError, match=r"b.txt: expected a face in metres .*"):
+        run(folder=folders)
+    write_ply(folders / "scans" / "b.ply", GRID, np.empty((0, 3), int))
+    np.savetxt(folders / "scans" / "b.txt", 1000 * MARKS)
+    with pytest.raises(InputError, match="b.ply: expected a face in metres .*in the unit of its landmarks"):
+        run(folder=folders)
+
+
+def test_meshes_of_a_fixed_size_have_to_be_in_the_unit_of_the_scans(folders):
+    with pytest.raises(InputError, match="a_photo1.ply: expected a face in metres .*outer eye corners"):
+        run("--no-scaled", folder=folders)
+    for mesh, points in ((folders / "meshes" / "a_photo1.ply", "a_photo1.npy"), (folders / "meshes" / "b" / "neutral.ply", "neutral.npy")):
+        write_ply(mesh, 1000 * GRID, FACES)
+        np.save(folders / "points" / points, 1000 * MARKS)
+    assert [row["scale"] for row in run("--no-scaled", folder=folders)["meshes"]] == [1.0, 1.0]
+
+
+def test_landmarks_that_are_no_face(folders):
+    for marks, words in ((0 * MARKS, "all points in one place"), (7 * MARKS, "times as large"), (1e200 * MARKS, "single precision")):
+        np.savetxt(folders / "scans" / "a.txt", marks)
+        with pytest.raises(InputError, match=rf"a.txt: .*{words}"):
+            run(folder=folders)

@@ -45,7 +45,10 @@ def test_children_and_giants_are_let_in(size):
 
 @pytest.mark.parametrize(
     ("face", "words"),
-    [(0 * FACE, "all points in one place"), (FACE * [-1, 1, 1], "mirrored left to right"), (FACE * [1, -1, 1], "mirrored"), (FACE * 2.2, "2.2 times as large")],
+    [
+        (0 * FACE, "all points in one place"), (FACE * 2.2, "2.2 times as large"),
+        (FACE * [-1, 1, 1], "mirrored left to right"), (FACE * [1, -1, 1], "mirrored"),
+    ],
 )  # fmt: skip
 def test_what_cannot_be_a_face(face, words):
     with pytest.raises(InputError, match=words):
@@ -70,7 +73,8 @@ def test_lying_and_turned_heads_are_odd(axis, degrees):
 
 
 def test_points_in_disorder_are_no_face():
-    for points in (np.random.default_rng(0).normal(0, 0.03, (68, 3)), np.random.default_rng(1).permutation(FACE), np.concatenate([FACE[17:], FACE[:17]])):
+    noise, shuffled = np.random.default_rng(0).normal(0, 0.03, (68, 3)), np.random.default_rng(1).permutation(FACE)
+    for points in (noise, shuffled, np.concatenate([FACE[17:], FACE[:17]])):
         check_face("a.npy", points)
         assert "no face in the order" in face_remarks("a.npy", points)[0].what
 

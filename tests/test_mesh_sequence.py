@@ -8,7 +8,7 @@ import pytest
 from face4d.errors import InputError
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import write_ply
-from face4d.mesh.sequence import find_sequences, frame_number, frame_paths, iterate_vertices, read_mesh, read_sequence
+from face4d.mesh.sequence import find_sequences, frame_number, frame_paths, iterate_vertices, numbered_frames, read_mesh, read_sequence
 
 FACES = np.array([[0, 1, 2]])
 
@@ -99,3 +99,19 @@ def test_another_vertex_count_names_the_file(tmp_path, suffix):
     for read in (read_sequence, lambda paths: list(iterate_vertices(paths))):
         with pytest.raises(InputError, match="x_2.* expected 4 vertices, found 5"):
             read(frame_paths(tmp_path, suffix))
+
+
+def test_meshes_that_are_no_frames_are_named_once(tmp_path, caplog):
+    _write(tmp_path / "S1" / "smile", ["x.0.PLY", "x.1.ply", "neutral.ply", "._x.2.ply"])
+    _write(tmp_path / "S1", ["neutral.ply", "S1.ply"])  # faces beside sequences
+    for name in ("x.0.obj", "sampling.json", "x.0.stl", "note.txt"):
+        (tmp_path / "S1" / "smile" / name).touch()
+    assert find_sequences(tmp_path) == [tmp_path / "S1" / "smile"]
+    assert caplog.messages == [f"note: {tmp_path}: 2 passed over, no numbered .ply frames: S1/smile/neutral.ply, S1/smile/x.0.stl"]
+
+
+def test_holes_are_read_over_on_request(tmp_path):
+    _write(tmp_path, ["a.1.ply", "a.2.ply", "a.4.ply"])
+    assert numbered_frames(tmp_path, skip_gaps=True) == [(1, "a.1.ply"), (2, "a.2.ply"), (4, "a.4.ply")]
+    with pytest.raises(InputError, match="--skip-gaps reads on"):
+        numbered_frames(tmp_path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from face4d.resample import METHODS, linear_plan, resample_linear, resample_thesis, stream, thesis_plan
+from face4d.resample import METHODS, apply_plan, compose, fill_plan, linear_plan, resample_linear, resample_thesis, stream, thesis_plan
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 25, 40, 41, 42, 80, 116, 500])
@@ -86,3 +86,26 @@ def test_results_do_not_share_memory_with_the_input():
     for frame in stream(sequence, linear_plan(41, 41)):
         frame[:] = 0
     assert (sequence == 1).all()
+
+
+def test_holes_in_the_numbers_are_filled_in_time():
+    numbers = [3, 4, 7, 8]
+    frames = np.array([0.0, 1.0, 4.0, 0.0])
+    np.testing.assert_allclose(apply_plan(frames, fill_plan(numbers)), [0, 1, 2, 3, 4, 0])
+    assert fill_plan([5]).indices.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("frames", [2, 7, 11, 23])
+def test_plans_composed_do_both_at_once(method, frames):
+    """Whether a sequence is filled first, or resampled with its numbers as the time, it comes out the same; also when it is streamed."""
+    rng = np.random.default_rng(5)
+    numbers = np.sort(rng.permutation(40)[:29])
+    sequence = rng.normal(size=(29, 4))
+    filled = apply_plan(sequence, fill_plan(numbers))
+    plan = METHODS[method](len(filled), frames)
+    both = compose(plan, fill_plan(numbers))
+    np.testing.assert_allclose(both.weights.sum(axis=1), 1)
+    assert (np.diff(both.indices, axis=0) >= 0).all()
+    np.testing.assert_allclose(apply_plan(sequence, both), apply_plan(filled, plan), atol=1e-12)
+    np.testing.assert_allclose(list(stream(iter(sequence), both)), apply_plan(filled, plan), atol=1e-12)

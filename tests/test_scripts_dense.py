@@ -208,3 +208,42 @@ def test_bad_input_is_told(workplace):
     with pytest.raises(InputError, match="--downsampling"):
         script("test")(["--checkpoint", "checkpoint.pth.tar", *DECODE[2:], "--output", "out"])
     assert not (workplace / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--landmarks", "landmarks", "--actors", "odd"], r"odd/Demo04.ply: .*millimetres"),
+        (["--landmarks", "landmarks", "--actors", "demo/actors", "--real", "real"], r"real/Demo04/.*000001.ply: .*millimetres"),
+        (["--landmarks", "odd/mouth-open_Demo04.npy", "--actor", "demo/actors/Demo04.ply"], r"odd/mouth-open_Demo04.npy: .*millimetres"),
+        (["--landmarks", "landmarks", "--actor", "odd/shuffled.ply"], "odd/shuffled.ply: .*other triangles"),
+    ],
+)
+def test_what_is_not_in_metres_or_order_is_refused_before_anything_is_written(workplace, arguments, words):
+    (workplace / "odd").mkdir()
+    vertices, faces = read_ply(workplace / "demo/actors/Demo04.ply")
+    write_ply("odd/Demo04.ply", 1000 * vertices, faces)
+    order = np.random.default_rng(0).permutation(len(vertices))
+    write_ply("odd/shuffled.ply", vertices[order], np.argsort(order)[faces])
+    np.save("odd/mouth-open_Demo04.npy", 1000 * np.load("landmarks/mouth-open_Demo04.npy"))
+    shutil.copytree(f"{MESHES}/Demo04", "real/Demo04")
+    for path in Path("real").rglob("*.ply"):
+        write_ply(path, 1000 * read_ply_vertices(path), faces)
+    with pytest.raises(InputError, match=words):
+        script("test")([*REGIONAL, *arguments, "--output", "out", "--quiet"])
+    assert not Path("out").exists()
+
+
+def test_training_takes_triangles_in_any_order_and_refuses_one_subject_in_another(workplace):
+    expected = load_decoder("demo/models/d_ridge.pt").metrics["mm"]
+    for path in Path(MESHES).rglob("*.ply"):
+        vertices, faces = read_ply(path)
+        write_ply(path, vertices, np.roll(faces[::-1], 1, axis=1))
+    script("main")([*ONE_FOLD, "--decoder", "ridge", "--run", "rows", "--quiet"])
+    assert load_decoder("demo/models/rows.pt").metrics["mm"] == expected
+    order = np.random.default_rng(0).permutation(len(vertices))
+    for path in Path(MESHES, "Demo03").rglob("*.ply"):
+        vertices, faces = read_ply(path)
+        write_ply(path, vertices[order], np.argsort(order)[faces])
+    with pytest.raises(InputError, match="Demo03/high_smile/.*000001.ply: expected the topology of the landmarks .* found other triangles"):
+        script("main")([*ONE_FOLD, "--decoder", "ridge", "--run", "order", "--quiet"])

@@ -50,12 +50,21 @@ def place(tmp_path_factory):
         write_ply(folder / "actors" / f"{subject}.ply", coarse.mean, coarse.faces)
     write_ply(folder / "turned.ply", coarse.mean, coarse.faces[:, ::-1])
     write_ply(folder / "head.ply", fine.mean, fine.faces)
+    write_ply(folder / "mm_head.ply", 1000 * fine.mean, fine.faces)
+    write_ply(folder / "mm.ply", 1000 * coarse.mean, coarse.faces)
+    write_ply(folder / "mirrored.ply", coarse.mean * [-1, 1, 1], coarse.faces)
+    (folder / "odd_actors").mkdir()
+    for subject, unit in (("CH01", 100), ("CH03", 1)):
+        write_ply(folder / "odd_actors" / f"{subject}.ply", unit * coarse.mean, coarse.faces)
     save_correspondence(folder / "head.npz", fit_embedding(own, coarse.mean, fine.mean, fine.faces))
     landmarks = write_landmarks(folder / "landmarks", ("Happy", "Rage"), ("CH01", "CH03"), 9)
     face = extract(own, coarse.mean)
     for path in landmarks.iterdir():
         motion = np.load(path)
         np.save(path, (face + motion - motion[0]).astype(np.float32))
+    shutil.copytree(landmarks, folder / "odd_landmarks")
+    np.save(folder / "odd_landmarks" / "Happy_CH01.npy", np.load(landmarks / "Happy_CH01.npy") / 0.0254)
+    np.save(folder / "mm.npy", 1000 * face)
     split = load_split(landmarks, test_subjects=("CH01",))
     config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 2})
     source = {"dataset": "florence", "landmarks": "landmarks", "test_subjects": ["CH01"], "landmark_embedding": "own.npz"}
@@ -160,6 +169,14 @@ def test_the_test_set_takes_its_neutral_meshes_from_actors(place, script):
         (["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "none.npz"], "none.npz: .*no such file"),
         (["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "own.npz"], "own.npz: .*--fit-embedding"),
         (["--label", "Happy", "--dense", "--target", "actors/me.ply", "--target-embedding", "head.npz"], "me.ply: expected the mesh .* fitted to"),
+        (["--actor", "mm.ply", "--label", "Happy"], r"mm.ply: expected a face in metres .*millimetres \(times 0.001 gives metres\)"),
+        (["--actor", "mm.ply", "--label", "Happy", "--dense"], "mm.ply: .*millimetres"),
+        (["--actor", "mm.npy", "--label", "Happy"], "mm.npy: .*millimetres"),
+        (["--actor", "turned.ply", "--label", "Happy"], "turned.ply: .*flipped"),
+        (["--actor", "mirrored.ply", "--label", "Happy"], "mirrored.ply: .*mirrored"),
+        (["--actors", "odd_actors"], "CH01.ply: .*centimetres"),
+        (["--landmarks", "odd_landmarks"], "Happy_CH01.npy: .*frame 0 .*inches"),
+        (["--label", "Happy", "--dense", "--target", "mm_head.ply", "--target-embedding", "head.npz"], "mm_head.ply: .*millimetres"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(place, script, arguments, words):

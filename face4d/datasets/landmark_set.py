@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name, require_one_spelling, sequence_name
+from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name, require_one_spelling, sequence_name, visible_paths
 from face4d.errors import InputError
 from face4d.mesh.plausibility import JUMP, Remark, check_face, check_frames, face_remarks, is_still, motion_remarks, report
-from face4d.runtime.files import has_suffix, is_hidden, report_passed_over
+from face4d.runtime.files import has_suffix, report_passed_over
 from face4d.runtime.safe_pickle import load_numbers
 
 # What steps write beside landmarks: pictures, moving meshes, tables, records.
@@ -139,13 +139,13 @@ def load_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, "a folder of <label>_<subject>.npy landmark files", "no such folder")
-    visible = [path for path in folder.rglob("*.*") if not any(is_hidden(part) for part in path.relative_to(folder).parts)]
+    visible = visible_paths(folder)
     paths = [path for path in visible if has_suffix(path, (".npy",))]
     others = [path for path in visible if not has_suffix(path, (".npy", *_BESIDE)) and path.is_file()]
     report_passed_over(folder, (path.relative_to(folder).as_posix() for path in others), "landmark files (.npy)")
     if not paths:
         raise InputError(folder, "<label>_<subject>.npy landmark files", "none")
-    named = {path: parse_sequence_name(path) for path in sorted(paths)}
+    named = {path: parse_sequence_name(path) for path in paths}
     require_one_spelling(folder, (label for label, _ in named.values()), "a label")
     require_one_spelling(folder, (subject for _, subject in named.values()), "a subject")
     wanted = None if labels is None else {canonical_label(label) for label in labels}

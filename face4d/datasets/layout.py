@@ -15,6 +15,7 @@ from face4d.constants import (
     FLORENCE_TEST_SUBJECTS,
 )
 from face4d.errors import InputError, nearest
+from face4d.runtime.files import has_suffix, is_hidden
 
 TRAIN_FOLDER = "dataset_training"
 TEST_FOLDER = "dataset_testing"
@@ -109,6 +110,16 @@ def require_one_spelling(root: str | Path, names: Iterable[str], what: str) -> N
     for name in sorted(set(names)):
         if known.setdefault(name.casefold(), name) != name:
             raise InputError(root, f"one spelling of {what}", f"{known[name.casefold()]} and {name}")
+
+
+def landmark_paths(folder: str | Path) -> list[Path]:
+    """Visible ``.npy`` files below ``folder`` at any depth, in small or capital letters, sorted."""
+    return [path for path in visible_paths(folder) if has_suffix(path, (".npy",))]
+
+
+def visible_paths(folder: str | Path) -> list[Path]:
+    """Files and folders with a suffix below ``folder``, at any depth, sorted; hidden ones and what lies in hidden folders are left out."""
+    return [path for path in sorted(Path(folder).rglob("*.*")) if not any(is_hidden(part) for part in path.relative_to(folder).parts)]
 
 
 def sample_name(number: int) -> str:

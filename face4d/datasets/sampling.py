@@ -68,7 +68,8 @@ def sample_tree(
 
     Raises:
         InputError: see :func:`find_mesh_sequences` and :func:`numbered_frames`; an unreadable frame, a frame or sequence of another topology, no
-            heads in metres, a jump; a sequence too short for the method; different outputs without ``overwrite``; outputs in a folder with other files.
+            heads in metres, a jump; a sequence too short for the method; different outputs without ``overwrite``; outputs in a folder with
+            other files.
     """
     sequences = find_mesh_sequences(source, labels=labels)
     if Path(source).resolve() == Path(target).resolve():

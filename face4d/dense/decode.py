@@ -20,6 +20,7 @@ from face4d.dense.hierarchy import Hierarchy, read_downsampling_matrices
 from face4d.dense.s2d import S2DDecoder, load_published
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_embedding, extract
+from face4d.mesh.topology import check_topology
 from face4d.runtime.checkpoint import array, load_checkpoint, load_weights, tensor, weights
 from face4d.runtime.fields import METRICS, configuration, integer, mapping, optional, record, text
 
@@ -130,8 +131,7 @@ def load_published_decoder(
     """
     hierarchy = read_downsampling_matrices(downsampling)
     template = hierarchy.levels[0].vertices.astype(np.float32)
-    if len(template) != embedding.num_vertices:
-        raise InputError(downsampling, f"{embedding.num_vertices} vertices as in the landmark embedding", f"{len(template)}")
+    check_topology(downsampling, len(template), hierarchy.levels[0].faces, embedding.num_vertices, embedding.faces, "the topology of the landmarks")
     module = SpiralDecoder(load_published(path, hierarchy)).to(device).eval()
     return DenseDecoder(Path(path), "s2d", module, embedding, template, {}, {})
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from face4d.constants import MM_PER_METRE
 from face4d.dense.config import DenseConfig
-from face4d.dense.denoise import LandmarkDenoiser
 from face4d.dense.decoders import WIDTH, LinearDecoder, NeutralDecoder, RbfDecoder
+from face4d.dense.denoise import LandmarkDenoiser
 from face4d.dense.frames import DenseFrames
 from face4d.dense.linear import (
     Decode,

@@ -20,6 +20,7 @@ from face4d.dense.edge_collapse import collapse_edges
 from face4d.dense.spirals import build_spirals, connected_components, default_references
 from face4d.errors import InputError
 from face4d.mesh.closest import check_surface, closest_points
+from face4d.mesh.topology import check_topology
 from face4d.runtime.atomic import replacing
 from face4d.runtime.safe_pickle import load_pickle
 
@@ -174,9 +175,7 @@ def _template_hierarchy(
         return build_hierarchy(vertices, faces, references=references, source=source)
     hierarchy = read_downsampling_matrices(matrices, FLAME_REFERENCES if references is None else references)
     finest = hierarchy.levels[0]
-    if not (finest.faces.shape == np.shape(faces) and np.array_equal(finest.faces, faces)):
-        found = f"{len(finest.vertices)} vertices, {len(finest.faces)} faces"
-        raise InputError(matrices, f"the template of {source} ({len(vertices)} vertices, {len(faces)} faces)", f"another one ({found})")
+    check_topology(matrices, len(finest.vertices), finest.faces, len(vertices), faces, f"the template of {source}")
     return hierarchy
 
 

@@ -77,7 +77,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.runtime.atomic import write_json
     from face4d.runtime.progress import track
 
-    scans = {path.stem: path for path in _files(args.scans, "scans")}
+    scans: dict[str, Path] = {}
+    for path in _files(args.scans, "scans"):
+        if (other := scans.setdefault(path.stem, path)) != path:
+            raise InputError(args.scans, f"one scan {path.stem}", f"{other.name} and {path.name}")
     pairs = [(path, _scan_of(path, args.meshes, scans)) for path in _files(args.meshes, "meshes")]
     mesh_landmarks = _mesh_landmarks(args)
     unit = scan_unit(args.unit, _beside(next(iter(scans.values())), args.scans, args.landmarks))
@@ -87,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         points = (read_ply_vertices(scan) if scan.suffix.lower() == ".ply" else read_mesh(scan)[0]) * unit
         marks = seven_landmarks(read_points(file := _beside(scan, args.scans, args.landmarks))) * unit
         check_eyes(file, marks)
-        check_size(scan, float(np.ptp(points, axis=0).max()), HEAD_SIZE, (HEAD_SIZES[0], 3.0), "longest side of a scan, in the unit of its landmarks,")
+        longest = float(np.ptp(points, axis=0).max())
+        check_size(scan, longest, HEAD_SIZE, (HEAD_SIZES[0], 3.0), "longest side of a scan, in the unit of its landmarks,")
         vertices, faces = read_mesh(path)
         own_marks = seven_landmarks(mesh_landmarks(path, vertices, faces))
         if not args.scaled:
@@ -169,7 +173,7 @@ def read_points(path: str | Path) -> np.ndarray:
 
     path = Path(path)
     expected = "seven or 68 landmarks with x, y, z"
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         points = np.asarray(load_npy(path))
     else:
         try:

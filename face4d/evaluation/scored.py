@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from face4d.datasets import companions
-from face4d.datasets.layout import parse_sequence_name, sample_folders
+from face4d.datasets.layout import landmark_paths, parse_sequence_name, sample_folders
 from face4d.errors import InputError
 from face4d.evaluation.results import FEATURES, RECORD
 from face4d.runtime.run_folder import read_json
@@ -66,8 +66,8 @@ def test_set(scored: Scored) -> tuple:
 def sequence_files(folder: str | Path) -> dict[Key, Path]:
     """Landmark files below a folder by label and subject; names that are none and dot files are passed over."""
     found = {}
-    for path in sorted(Path(folder).rglob("*.npy")):
-        if path.name.startswith(".") or "_" not in path.stem.strip("_"):
+    for path in landmark_paths(folder):
+        if "_" not in path.stem.strip("_"):
             continue
         found[parse_sequence_name(path)] = path
     return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from face4d.constants import LANDMARK_GROUPS, THESIS_SEED
 from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, load_folder, stack
-from face4d.datasets.layout import sample_folders
+from face4d.datasets.layout import landmark_paths, sample_folders
 from face4d.errors import InputError
 from face4d.evaluation import distribution, metrics, predictors
 from face4d.evaluation.tables import Column
@@ -123,9 +123,8 @@ def match_samples(folder: str | Path, test: Sequence[LandmarkSequence]) -> np.nd
     samples = sample_folders(folder)
     if not samples:
         return match_generated(folder, test)[None]
-    for path in sorted(Path(folder).rglob("*.npy")):
-        inside = path.relative_to(folder)
-        if not any(sample in path.parents for sample in samples) and not any(part.startswith(".") for part in inside.parts):
+    for path in landmark_paths(folder):
+        if not any(sample in path.parents for sample in samples):
             raise InputError(path, f"every sequence inside {samples[0].name} to {samples[-1].name}", "one beside them")
     return np.stack([match_generated(sample, test) for sample in samples])
 

@@ -69,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.refuse_overwrite(args.output, args.overwrite)
 
     import numpy as np
-    from face4d.runtime.progress import track
 
     from face4d.flame.solver import fit_flame
     from face4d.runtime.device import limit_threads
+    from face4d.runtime.progress import track
 
     limit_threads(args.threads, small=True)
     layer, target = _load(args)
@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             bar.set_postfix_str(f"{distance:.3f} mm", refresh=False)
             bar.update(done - bar.n)
 
-        fit = fit_flame(layer, target, name=args.mesh or args.landmarks, noise=args.noise, smoothness=args.smoothness, iterations=args.iterations, progress=show)
+        how = {"noise": args.noise, "smoothness": args.smoothness, "iterations": args.iterations, "progress": show}
+        fit = fit_flame(layer, target, name=args.mesh or args.landmarks, **how)
         bar.total = fit.iterations  # converged, or at the limit
         bar.update(fit.iterations - bar.n)
     per_frame = fit.residuals.mean(axis=1)

@@ -14,6 +14,7 @@ import numpy as np
 from face4d.errors import InputError
 from face4d.mesh.obj import read_obj
 from face4d.mesh.ply import ply_bytes
+from face4d.mesh.topology import difference, same_topology
 from face4d.runtime.atomic import replacing
 from face4d.runtime.resume import State, Summary, write_missing
 
@@ -139,6 +140,6 @@ def _faces(path: Path) -> np.ndarray:
 def _content(obj: Path, first: Path) -> bytes:
     vertices, faces = read_obj(obj)
     expected = _faces(first) if first != obj else faces
-    if not np.array_equal(faces, expected):
-        raise InputError(obj, f"the faces of {first.name} ({len(expected)})", f"others ({len(faces)}; file cut short?)")
+    if not same_topology(faces, expected):
+        raise InputError(obj, f"the faces of {first.name} ({len(expected)} triangles)", f"{difference(faces, expected)} (file cut short?)")
     return ply_bytes(vertices, faces)

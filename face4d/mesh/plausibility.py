@@ -57,6 +57,10 @@ def _mean_face() -> np.ndarray:
 MEAN_FACE = _mean_face()
 
 
+NO_FACE = "68 points that are no face in the order jaw, brows, nose, eyes, mouth (another set of landmarks, or another topology?)"
+LYING = "a face that does not stand upright (y up) and look along +z as those of CoMA and FLAME"
+
+
 class Remark(NamedTuple):
     """Something odd: what, and the name of what it was found at."""
 
@@ -176,9 +180,9 @@ def face_remarks(name: str, face: np.ndarray) -> list[Remark]:
     """What is odd about landmarks (68, 3): no face in the usual order, or one that lies down or looks away."""
     angle, misfit, _ = shape_of(face.astype(np.float64))
     if misfit > _NO_FACE:
-        return [Remark("68 points that are no face in the order jaw, brows, nose, eyes, mouth (another set of landmarks, or another topology?)", name)]
+        return [Remark(NO_FACE, name)]
     if angle > _TURNED:
-        return [Remark("a face that does not stand upright (y up) and look along +z as those of CoMA and FLAME", f"{name} (turned by {angle:.0f} degrees)")]
+        return [Remark(LYING, f"{name} (turned by {angle:.0f} degrees)")]
     return []
 
 
