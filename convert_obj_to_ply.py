@@ -14,6 +14,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from face4d.datasets import flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
@@ -52,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{summary.sentence('PLY files', arguments.dry_run)} in {arguments.output}")
     if not arguments.dry_run:
         cli.report_written([arguments.output] if summary.written else [])
+        defaults, there = DATASETS[arguments.dataset], arguments.output
+        if arguments.dataset == "coma":
+            cli.suggest_next(arguments, "sampling_coma.py", *flags.words_unless_usual(input=(there, defaults.coma_meshes)))
+        else:
+            words = flags.words_unless_usual(dataset=(arguments.dataset, "florence"), input=(there, defaults.obj_meshes))
+            cli.suggest_next(arguments, "get_animation_landmark_ply.py", *words)
     return 0
 
 

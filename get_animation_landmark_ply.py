@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         return 0
     cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))
+    words = flags.words_unless_usual(landmarks=(output, defaults.landmarks))
+    cli.suggest_next(arguments, "main.py", "--dataset", arguments.dataset, *words, "--run", "florence")
     return 0
 
 

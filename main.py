@@ -133,6 +133,7 @@ def lstm_task() -> flags.TrainingTask:
             f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
         ),
         thesis_grids=THESIS_GRIDS,
+        following=lambda checkpoint, dataset: ("test.py", "--checkpoint", str(checkpoint)),
     )
 
 
@@ -153,6 +154,7 @@ def motion3dgan_task() -> flags.TrainingTask:
             f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
         ),
         thesis_grids={},
+        following=lambda checkpoint, dataset: ("test.py", "--checkpoint", str(checkpoint), "--samples", "10"),
     )
 
 

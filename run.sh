@@ -52,6 +52,8 @@ install() {
     fi
 }
 
+export FACE4D_NEXT=no # the scripts need not tell the next command
+
 step() { printf '\n== %s\n' "$*"; }
 
 py() { .venv/bin/python "$@"; }

@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{summary.sentence('frames', arguments.dry_run)} in {arguments.output}")
     if not arguments.dry_run:
         cli.report_written([arguments.output] if summary.written else [])
+        there = arguments.output, DATASETS[arguments.dataset].sampling
+        words = flags.words_unless_usual(dataset=(arguments.dataset, "coma"), input=there)
+        cli.suggest_next(arguments, "get_landmark_coma.py", *words)
     return 0
 
 

@@ -89,6 +89,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.actor = face_of_photo(args, source)
     written = animate_actor(args, generator, source) if own else animate_test_set(args, generator, source)
     cli.report_written(written)
+    if not own and not args.dry_run:
+        models = DATASETS[source.dataset].models
+        judge = next((path for path in (models / f"{source.dataset}_classifier.pt", models / "classifier.pt") if path.is_file()), None)
+        if judge is None:
+            cli.suggest_next(args, "Classification/main.py", "--dataset", source.dataset, "--run", f"{source.dataset}_classifier")
+        else:
+            cli.suggest_next(args, "Classification/test.py", "--checkpoint", judge, "--generated", args.output)
 
 
 def face_of_photo(args: Namespace, source: flags.DataSource) -> Path:

@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.1f} s of training"
         ),
         thesis_grids=THESIS_GRIDS,
+        following=lambda checkpoint, dataset: (
+            "Classification/test.py", "--checkpoint", str(checkpoint), "--generated", str(flags.newest_generated(dataset))
+        ),
     )
     if args.grid:
         from face4d.evaluation.grids import run_grid

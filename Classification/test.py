@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.datasets import flags
-from face4d.datasets.layout import canonical_label, choose
+from face4d.datasets.layout import DATASETS, canonical_label, choose
 from face4d.runtime import cli
 
 
@@ -83,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(text_table(SCORE_COLUMNS, scores.rows))
         print(text_table(filled(REALISM_COLUMNS, scores.rows), scores.rows))
     cli.report_written([args.generated / RECORD, output])
+    figures = "figures.py", *flags.words_unless_usual(dataset=("demo" if source.dataset == "demo" else None, None))
+    cli.suggest_next(args, *figures, *(["--overwrite"] if (DATASETS[source.dataset].models.parent / "figures").exists() else []))
 
 
 if __name__ == "__main__":

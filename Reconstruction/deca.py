@@ -59,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     writer = ResultWriter(args.output, reconstructor, args.texture_size)
     run = reconstruct_video if args.video else reconstruct_photos
-    cli.report_written(run(args, jobs, reconstructor, writer))
+    folders = run(args, jobs, reconstructor, writer)
+    cli.report_written(folders)
+    if args.meshes:
+        generator = "demo/models/demo.pt" if reconstructor.face.source == "demo" else "models/florence.pt"
+        cli.suggest_next(args, "test.py", "--checkpoint", generator, "--actor", folders[0] / f"{folders[0].name}_neutral.ply", "--label", "all")
 
 
 def planned(args: Namespace) -> list[tuple[Path, str]]:

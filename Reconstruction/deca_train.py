@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     write_preview(run, config, args.flame)
     flags.report_runs(before)
+    cli.suggest_next(args, "Reconstruction/deca.py", "photo.jpg", "--checkpoint", run.checkpoint)
 
 
 def write_preview(run, config, flame: str) -> None:

@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{scores['seconds']:.0f} s"
     )
     flags.report_runs(before)
+    cli.suggest_next(args, "Reconstruction/vrn_demo.py", "photo.jpg", "--checkpoint", run.checkpoint)
 
 
 if __name__ == "__main__":

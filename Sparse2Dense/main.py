@@ -122,6 +122,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(text_table(DECODER_COLUMNS, rows))
     flags.report_runs(before)
     cli.report_written(tables)
+    if args.fold == "none":
+        face = "demo/actors/Demo05.ply" if args.dataset == "demo" else "neutral.ply"
+        words = "--checkpoint", defaults.models / f"{args.dataset}.pt", "--actor", face, "--label", "all", "--dense", jobs[0][1].checkpoint
+        cli.suggest_next(args, "test.py", *words, "--export", "glb,mp4")
 
 
 def plan(args: Namespace, name: str) -> Iterator[tuple]:

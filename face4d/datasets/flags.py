@@ -125,6 +125,15 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patience", type=int, metavar="N", help="stop after N validations without improvement, 0 = never")
 
 
+def words_unless_usual(**flags: tuple[object, object]) -> list[str]:
+    """Words of a command for flags given as (value, what the command takes without the flag); those that agree are left out.
+
+    >>> words_unless_usual(dataset=("demo", "coma"), input=("sampling", "sampling"))
+    ['--dataset', 'demo']
+    """
+    return [word for flag, (value, usual) in flags.items() if value != usual for word in (f"--{flag}", str(value))]
+
+
 def face_embedding(args: Namespace) -> LandmarkEmbedding:
     """The landmark embedding that the flags of :func:`add_face_flags` name, by default that of the data set."""
     from face4d.datasets.extraction import choose_embedding
@@ -298,6 +307,7 @@ class TrainingTask:
         one_thread_up_to: hidden size up to which one CPU thread is the fastest.
         summary: the sentence about the metrics.
         thesis_grids: what ``--grid thesis`` varies, by data set.
+        following: script and further words of the command that uses a checkpoint (path, data set).
     """
 
     kind: str
@@ -307,6 +317,7 @@ class TrainingTask:
     one_thread_up_to: int
     summary: Callable[[dict[str, Any]], str]
     thesis_grids: Mapping[str, Mapping[str, Sequence[Any]]]
+    following: Callable[[Path, str], Sequence[str]]
 
 
 def run_training(args: Namespace, task: TrainingTask) -> None:
@@ -345,7 +356,15 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
             if config.select == "test":
                 print("the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data")
             report_runs(before)
+            cli.suggest_next(args, *task.following(run.checkpoint, source.dataset))
     distributed.leave()
+
+
+def newest_generated(dataset: str) -> Path:
+    """The test set generated last with a data set's default folders; where there is none, the folder that its usual generator would write."""
+    folder = DATASETS[dataset].generated
+    found = [path for path in folder.glob("[!.]*") if path.is_dir() and not path.name.endswith(("_own", "_meshes"))]
+    return max(found, key=lambda path: path.stat().st_mtime, default=folder / dataset)
 
 
 def training_config(args: Namespace, preset: Config) -> Config:

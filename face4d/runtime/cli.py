@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from face4d.errors import InputError, nearest, printable
-from face4d.runtime.environment import missing_package
+from face4d.runtime.environment import missing_package, typed_python, typed_script
 
 # What numpy says of a file that took a part of an array, with no error number.
 _PARTLY_WRITTEN = re.compile(r"(\d+) requested and (\d+) written")
@@ -81,7 +82,7 @@ _TYPES = {int: "a whole number", float: "a number"}
 def command() -> str:
     """How this program was started, to be typed again: ``python Classification/main.py``, ``python -m face4d.landmarks``."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return f"python {sys.argv[0]}" if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
+    return f"{typed_python()} {sys.argv[0]}" if spec is None else f"{typed_python()} -m {spec.name.removesuffix('.__main__')}"
 
 
 def parser(description: str | None) -> Parser:
@@ -157,6 +158,17 @@ def report_written(paths: Iterable[str | Path], *, kept: bool = False) -> None:
     """Print the paths a script has written, its last lines; or those it has ``kept``, since all was there already."""
     for path in paths:
         print(f"{'kept' if kept else 'wrote'} {path}")
+
+
+def suggest_next(args: argparse.Namespace, script: str, *words: object) -> None:
+    """Print the next command to type, the end of a script: ``next: python test.py --checkpoint models/florence.pt``.
+
+    On stderr, so that stdout ends with the paths written. Not with ``--quiet``, nor where ``FACE4D_NEXT=no`` says that the next command is
+    known (run.sh).
+    """
+    if not args.quiet and os.environ.get("FACE4D_NEXT") != "no":
+        sys.stdout.flush()
+        print(f"next: {typed_python()} {shlex.join([typed_script(script), *map(str, words)])}", file=sys.stderr)
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +48,18 @@ def wrong_python(expected: str, found: str) -> str:
     else:
         advice = f"install them: bash {_shown(REPOSITORY / 'run.sh')} install"
     return f"{sys.executable}: expected {expected}, found {found} ({advice})"
+
+
+def typed_python() -> str:
+    """How one types the Python that runs: ``python``, or ``.venv/bin/python`` where no environment is active."""
+    environment = REPOSITORY / ".venv"
+    active = "VIRTUAL_ENV" in os.environ or Path(sys.prefix).resolve() != environment
+    return "python" if active else f"{_shown(environment)}/bin/python"
+
+
+def typed_script(name: str) -> str:
+    """How one types a script of this repository from the working folder."""
+    return _shown(REPOSITORY / name)
 
 
 def _shown(path: Path) -> str:
