@@ -19,6 +19,8 @@ from pathlib import Path
 from face4d.datasets.layout import DATASETS
 from face4d.errors import InputError
 from face4d.runtime import cli
+from face4d.runtime.files import is_hidden, require_outside
+from face4d.runtime.lock import sole_writer
 
 FAMILIES = ("curves", "strips", "galleries", "scores", "tables", "report")
 
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for flag, folder in [*given, *(("--landmarks", folder) for folder in args.landmarks or [])]:
         if folder is not None and not folder.is_dir():
             raise InputError(folder, f"a folder for {flag}", "no such folder")
-    cli.refuse_overwrite(output, args.overwrite or args.dry_run)
+    require_outside(output, results, generated, *(args.landmarks or ()))
     records = [*read_runs(runs), *(record for path in args.import_curves for record in read_imported(path))]
     scored = find_scored(results, generated)
     if not records and not scored:
@@ -72,11 +74,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.dry_run:
         print(f"would write figures of {counted(len(records), 'run')} and {counted(len(scored), 'scoring')} to {output}")
         return
-    steps = list(figures.steps())
-    with track("figures", steps, unit="step", quiet=args.quiet) as bar:
-        for name, work in bar:
-            bar.set_postfix_str(name)
-            work()
+    with sole_writer(output) as writing:
+        if not (args.overwrite or writing.goes_on) and not all(is_hidden(path.name) for path in output.iterdir()):
+            raise InputError(output, "no figures there (--overwrite replaces them, --output DIR makes others)", "some")
+        writing.begin()
+        steps = list(figures.steps())
+        with track("figures", steps, unit="step", quiet=args.quiet) as bar:
+            for name, work in bar:
+                bar.set_postfix_str(name)
+                work()
     suffixes = [path.suffix[1:] for path in figures.written]
     if not args.quiet:
         print(", ".join(f"{suffixes.count(suffix)} {suffix}" for suffix in dict.fromkeys(suffixes)))

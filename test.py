@@ -13,17 +13,22 @@ Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frame
 start frame first, and a GIF beside it (for the test set next to the ground truth). One's own face goes to Generated_Animation/<run>_own/.
 With --dense the moving mesh lies beside them in the formats of --export (docs/export.md).
 With --samples K each answer is a set of its own: Generated_Animation/<run>/sample_00/<subject>_<label>/ and so on.
+Each folder appears as a whole, with made.json that says how it was made. A command that was stopped goes on when it is typed again.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from face4d.datasets import flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
+from face4d.runtime.files import require_outside
+from face4d.runtime.lock import sole_writer
 from face4d.view.export import FORMATS, export_mesh, load_dense_decoder, load_dense_face, parse_formats
 
 
@@ -85,10 +90,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = flags.DataSource.from_flags(args, generator.source, args.checkpoint)
     # Own faces apart from the test set, which is scored as a whole.
     args.output = args.output or DATASETS[source.dataset].generated / (args.checkpoint.stem + ("_own" if own else ""))
-    if args.photo:
-        args.actor = face_of_photo(args, source)
-    written = animate_actor(args, generator, source) if own else animate_test_set(args, generator, source)
-    cli.report_written(written)
+    require_outside(args.output, *(() if own else (source.landmarks, source.actors)))
+    if args.photo and args.dry_run:
+        print(f"would move the face in {args.photo} and write it to {args.output}")
+        return
+    with sole_writer(args.output, dry_run=args.dry_run) as writing:
+        if args.photo:
+            args.actor = face_of_photo(args, source)
+        items = actor_items(args, generator, source) if own else test_set_items(args, generator, source)
+        made = write_all(args, items, writing)
+    if not args.dry_run:
+        cli.report_written([place_of(item) for item in items] if own else [args.output], kept=not made)
     if not own and not args.dry_run:
         models = DATASETS[source.dataset].models
         judge = next((path for path in (models / f"{source.dataset}_classifier.pt", models / "classifier.pt") if path.is_file()), None)
@@ -100,14 +112,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def face_of_photo(args: Namespace, source: flags.DataSource) -> Path:
     """The neutral face in the photo, as a mesh in the output folder."""
-    from face4d.mesh.ply import write_ply
+    from face4d.errors import InputError
+    from face4d.mesh.ply import ply_bytes
     from face4d.reconstruction.deca import neutral_from_photo
     from face4d.reconstruction.photo import FaceBox
+    from face4d.runtime.atomic import write_bytes
 
     path = args.output / f"{args.photo.stem}.ply"
-    cli.refuse_overwrite(path, args.overwrite)
     vertices, faces, _ = neutral_from_photo(args.photo, photo_encoder(args, source), face=FaceBox(*args.box) if args.box else None)
-    write_ply(path, vertices, faces)
+    mesh = ply_bytes(vertices, faces)
+    if path.exists() and not args.overwrite and path.read_bytes() != mesh:
+        raise InputError(path, "no file of that name, or the face in this photo (--overwrite replaces it)", "another one")
+    write_bytes(path, mesh)
     return path
 
 
@@ -140,19 +156,68 @@ def load_decoder(args: Namespace, source: flags.DataSource):
     if args.dense is None:
         return None
     from face4d.datasets.companions import Topology, require_fit
-    from face4d.dense.config import DEFAULT_DECODER
     from face4d.runtime.device import resolve_device
 
-    name = DATASETS[source.dataset].models / f"dense_{source.dataset}_{DEFAULT_DECODER}.pt"
-    path = source.companion(name) if args.dense is True else args.dense
+    path = decoder_path(args, source)
     decoder, wanted = load_dense_decoder(path, resolve_device(args.device)), source.topology()
     if wanted is not None:
         require_fit(args.checkpoint, wanted, path, Topology(decoder.embedding.num_vertices), "moves", "--dense FILE")
     return decoder
 
 
-def animate_actor(args: Namespace, generator, source: flags.DataSource) -> list[Path]:
-    """Generate the wanted labels on one neutral face."""
+def decoder_path(args: Namespace, source: flags.DataSource) -> Path:
+    """The checkpoint of --dense, by default the one beside the generator."""
+    from face4d.dense.config import DEFAULT_DECODER
+
+    name = DATASETS[source.dataset].models / f"dense_{source.dataset}_{DEFAULT_DECODER}.pt"
+    return source.companion(name) if args.dense is True else args.dense
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sequence to be written.
+
+    Attributes:
+        folder: of its set.
+        label, subject: whose folder in it it gets.
+        neutral: (68, 3) landmarks of the neutral face.
+        moved: (T + 1, 68, 3) generated displacements.
+        reference: (T + 1, 68, 3) the real sequence, where it is comparable.
+        face: what the motion moves; None without --dense.
+        made_of: digests of what it all follows from.
+    """
+
+    folder: Path
+    label: str
+    subject: str
+    neutral: Any
+    moved: Any
+    reference: Any
+    face: Any
+    made_of: dict[str, Any]
+
+
+def place_of(item: Item) -> Path:
+    """The folder of a sequence."""
+    return item.folder / f"{item.subject}_{item.label}"
+
+
+def made_of(args: Namespace, source: flags.DataSource, sample: int, label: str, start, face, reference=None) -> dict[str, Any]:
+    """What a sequence follows from: files and faces by digest, and the flags that change it."""
+    from face4d.runtime.made import array_digest, file_digest
+
+    settings = {"checkpoint": file_digest(args.checkpoint), "label": label, "frames": args.frames, "intensity": args.intensity}
+    settings |= {"seed": args.seed, "sample": sample, "start": array_digest(*start), "gif": args.gif, "fps": args.fps}
+    if args.gif:
+        settings["shown beside"] = array_digest(reference)
+    if face is not None:
+        settings |= {"decoder": file_digest(decoder_path(args, source)), "face": array_digest(face.neutral, face.shown, face.faces)}
+        settings |= {"export": sorted(args.export), "size": args.size, "target": args.target_embedding and file_digest(args.target_embedding)}
+    return settings
+
+
+def actor_items(args: Namespace, generator, source: flags.DataSource) -> list[Item]:
+    """The wanted labels on one neutral face."""
     import numpy as np
 
     from face4d.datasets.actors import neutral_landmarks, read_points
@@ -172,12 +237,13 @@ def animate_actor(args: Namespace, generator, source: flags.DataSource) -> list[
     items = []
     for sample, folder in sample_folders(args):
         displacement = args.intensity * generator.generate(start, indices, args.frames, seed=args.seed, sample=sample)  # (B, T+1, 68, 3)
-        items += [(folder, label, subject, neutral, moved, None, face) for label, moved in zip(labels, displacement)]
-    return write_all(args, items)
+        for label, moved in zip(labels, displacement):
+            items.append(Item(folder, label, subject, neutral, moved, None, face, made_of(args, source, sample, label, [neutral], face)))
+    return items
 
 
-def animate_test_set(args: Namespace, generator, source: flags.DataSource) -> list[Path]:
-    """Generate every sequence of the test set from its own first frame."""
+def test_set_items(args: Namespace, generator, source: flags.DataSource) -> list[Item]:
+    """Every sequence of the test set from its own first frame."""
     from face4d.datasets.actors import actor_path
     from face4d.datasets.landmark_set import stack
     from face4d.errors import InputError
@@ -195,12 +261,12 @@ def animate_test_set(args: Namespace, generator, source: flags.DataSource) -> li
     items = []
     for sample, folder in sample_folders(args):
         displacement = args.intensity * generator.generate(real[:, 0], indices, args.frames, seed=args.seed, sample=sample)  # (N, T+1, 68, 3)
-        for sequence, moved in zip(test, displacement):
-            comparable = len(moved) == len(sequence.landmarks)
-            reference = sequence.landmarks if comparable else None
-            items.append((folder, sequence.label, sequence.subject, sequence.neutral, moved, reference, faces[sequence.subject]))
-    write_all(args, items)
-    return [args.output]
+        for sequence, start, moved in zip(test, real[:, 0], displacement):
+            reference = sequence.landmarks if len(moved) == len(sequence.landmarks) else None
+            label, neutral, face = sequence.label, sequence.neutral, faces[sequence.subject]
+            settings = made_of(args, source, sample, label, [neutral, start], face, reference)
+            items.append(Item(folder, label, sequence.subject, neutral, moved, reference, face, settings))
+    return items
 
 
 def sample_folders(args: Namespace) -> list[tuple[int, Path]]:
@@ -210,37 +276,35 @@ def sample_folders(args: Namespace) -> list[tuple[int, Path]]:
     return [(sample, args.output / f"sample_{sample:02d}") for sample in range(args.samples)]
 
 
-def write_all(args: Namespace, items) -> list[Path]:
-    """Write items; refuse before anything is written.
-
-    Args:
-        items: (folder, label, subject, neutral landmarks, displacement, ground truth or None, dense face or None).
-    """
-    from face4d.runtime.progress import track
-    from face4d.runtime.words import counted
+def write_all(args: Namespace, items: Sequence[Item], writing) -> int:
+    """Write the sequences that are not there yet; refuse before anything is written. Returns their number."""
 
     from face4d.generation.sample import write_sequence
+    from face4d.runtime.made import choose_missing, making
+    from face4d.runtime.progress import track
+    from face4d.runtime.words import counted
     from face4d.view.landmark_view import landmark_gif
 
-    places = [folder / f"{subject}_{label}" for folder, label, subject, *_ in items]
-    for place in places:
-        cli.refuse_overwrite(place, args.overwrite)
+    missing = [items[number] for number in choose_missing([(place_of(item), item.made_of) for item in items], overwrite=args.overwrite)]
     if args.dry_run:
-        print(f"would write {counted(len(items), 'sequence')} to {args.output}")
-        return []
-    for folder, label, subject, neutral, moved, reference, face in track("generating", items, unit="sequence", quiet=args.quiet):
-        vertices = face and face.move(moved)
-        landmarks = face.moved_landmarks(moved, vertices) if face else neutral + moved
+        print(f"would write {counted(len(missing), 'sequence')} to {args.output}, {len(items) - len(missing)} unchanged")
+        return 0
+    if missing:
+        writing.begin()
+    for item in track("generating", missing, unit="sequence", quiet=args.quiet):
+        vertices = item.face and item.face.move(item.moved)
+        landmarks = item.face.moved_landmarks(item.moved, vertices) if item.face else item.neutral + item.moved
 
         def pictures(path: Path) -> None:
             if args.gif:
-                landmark_gif(path, landmarks, reference=reference, title=f"{label}, {subject}", fps=args.fps)
-            if face:
-                shown = {"neutral": face.shown, "landmarks": landmarks, "fps": args.fps, "size": args.size}
-                export_mesh(path.with_suffix(""), label, vertices, face.faces, args.export, **shown)
+                landmark_gif(path, landmarks, reference=item.reference, title=f"{item.label}, {item.subject}", fps=args.fps)
+            if item.face:
+                shown = {"neutral": item.face.shown, "landmarks": landmarks, "fps": args.fps, "size": args.size}
+                export_mesh(path.with_suffix(""), item.label, vertices, item.face.faces, args.export, **shown)
 
-        write_sequence(folder, label, subject, landmarks, picture=pictures if args.gif or face else None)
-    return places
+        with making(place_of(item), item.made_of) as folder:
+            write_sequence(folder, item.label, item.subject, landmarks, picture=pictures if args.gif or item.face else None)
+    return len(missing)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ Prints and writes accuracy, errors in millimetres, FID, diversity and smoothness
 trivial predictors (static neutral, class mean, the same with noise, nearest training sequence); docs/evaluation.md defines them. Sets in
 sample_00, sample_01, ... of a stochastic generator are scored as several answers to the same question. In the output folder: scores, realism,
 per_label, per_subject and per_group as .csv, .md and .tex, confusion_real and confusion_generated as .csv, .png and .pdf, features.npz, and
-evaluate.json with everything, which also goes into the generated folder.
+evaluate.json with everything, which also goes into the generated folder. A scoring that is there already is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pathlib import Path
 from face4d.datasets import flags
 from face4d.datasets.layout import DATASETS, canonical_label, choose
 from face4d.runtime import cli
+from face4d.runtime.files import require_outside
+from face4d.runtime.lock import require_finished, sole_writer
 
 
 def build_parser() -> ArgumentParser:
@@ -41,17 +43,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     import numpy as np
 
     from face4d.classification.train import load_classifier
-    from face4d.evaluation.results import RECORD, write_results
+    from face4d.evaluation.results import RECORD, write_beside, write_results
     from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, match_samples, score
     from face4d.evaluation.tables import filled, text_table
     from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.made import array_digest, choose_missing, file_digest, making
+    from face4d.runtime.run_folder import read_json
 
     limit_threads(None, small=True)
     classifier = load_classifier(args.checkpoint, device=resolve_device(args.device))
     labels = choose([canonical_label(name) for name in args.labels or ["all"]], classifier.labels, "labels", args.checkpoint)
     source = flags.DataSource.from_flags(args, classifier.source, args.checkpoint)
     output = args.output or (Path("demo") if source.dataset == "demo" else Path()) / "results" / args.generated.resolve().name
-    cli.refuse_overwrite(output, args.overwrite or args.dry_run)
+    require_outside(output, args.generated, source.landmarks)
+    require_finished(args.generated)
     split = source.load(labels)
     samples = match_samples(args.generated, split.test)  # (K, N, T+1, L, 3)
     count, sequences, frames = samples.shape[:3]
@@ -60,29 +65,39 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"would score {times}{sequences} sequences of {args.generated} and write {output}")
         return
 
-    generator = np.random.default_rng(args.seed)
-    predict, features = (lambda batch: classifier.predict(batch).numpy()), (lambda batch: classifier.features(batch).numpy())
-    scores = score(split, classifier.labels, samples, predict, features, generator=generator)
-    record = {
-        "generated": str(args.generated),
-        "classifier": str(args.checkpoint),
-        "landmarks": str(source.landmarks),
-        "sequences": sequences,
-        "frames": frames,
-        "seed": args.seed,
-    }
-    write_results(output, scores, classifier.labels, record, beside=args.generated)
-    if args.figures:
-        from face4d.view.plots import confusion_matrix_figure, save_figure
+    settings = {"classifier": file_digest(args.checkpoint), "generated": array_digest(samples), "real": split.digest(), "labels": list(labels)}
+    settings |= {"seed": args.seed, "figures": args.figures}
+    with sole_writer(output.parent, output.name), sole_writer(args.generated):
+        missing = choose_missing([(output, settings)], overwrite=args.overwrite)
+        if missing:
+            generator = np.random.default_rng(args.seed)
+            predict, features = (lambda batch: classifier.predict(batch).numpy()), (lambda batch: classifier.features(batch).numpy())
+            scores = score(split, classifier.labels, samples, predict, features, generator=generator)
+            record = {
+                "made_of": settings,
+                "generated": str(args.generated),
+                "classifier": str(args.checkpoint),
+                "landmarks": str(source.landmarks),
+                "sequences": sequences,
+                "frames": frames,
+                "seed": args.seed,
+            }
+            with making(output, settings) as folder:
+                write_results(folder, scores, classifier.labels, record)
+                if args.figures:
+                    from face4d.view.plots import confusion_matrix_figure, save_figure
 
-        for method in ("real", "generated"):
-            figure = confusion_matrix_figure(scores.confusion[method], classifier.labels, title=f"{method} test sequences")
-            save_figure(figure, output / f"confusion_{method}")
+                    for method in ("real", "generated"):
+                        figure = confusion_matrix_figure(scores.confusion[method], classifier.labels, title=f"{method} test sequences")
+                        save_figure(figure, folder / f"confusion_{method}")
+        beside = write_beside(args.generated, output, overwrite=args.overwrite)
+    rows = read_json(output / RECORD)["scores"]
     if not args.quiet:
         print(f"{times}{sequences} test sequences of {len(labels)} labels, errors over frames 1 to {frames - 1}\n")
-        print(text_table(SCORE_COLUMNS, scores.rows))
-        print(text_table(filled(REALISM_COLUMNS, scores.rows), scores.rows))
-    cli.report_written([args.generated / RECORD, output])
+        print(text_table(SCORE_COLUMNS, rows))
+        print(text_table(filled(REALISM_COLUMNS, rows), rows))
+    cli.report_written(beside)
+    cli.report_written([output], kept=not missing)
     figures = "figures.py", *flags.words_unless_usual(dataset=("demo" if source.dataset == "demo" else None, None))
     cli.suggest_next(args, *figures, *(["--overwrite"] if (DATASETS[source.dataset].models.parent / "figures").exists() else []))
 

@@ -77,18 +77,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.dry_run:
         print(f"would train {plan}\n{config}")
         return
-    flags.claim(args, run)
     if not args.quiet:
         print(plan)
-    before = {run: run.finished_at}
-    scores = train(face, config, run)
+    with flags.claimed(args, run):
+        before = {run: run.finished_at}
+        scores = train(face, config, run)
+        write_preview(run, config, args.flame)
     print(
         f"{scores['faces']} held-out renders, vertices after scaled rigid alignment: neutral face {scores['neutral_mm']:.2f} mm "
         f"(mean face {scores['mean_face_mm']:.2f}, {compared(scores['neutral_mm'], scores['mean_face_mm'])}), with expression {scores['expressive_mm']:.2f} mm "
         f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; "
         f"{scores['seconds']:.0f} s"
     )
-    write_preview(run, config, args.flame)
     flags.report_runs(before)
     cli.suggest_next(args, "Reconstruction/deca.py", "photo.jpg", "--checkpoint", run.checkpoint)
 

@@ -68,13 +68,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"would train {plan}\n{config}")
         return
     data = open_volume_set(args.data) if args.data else None
-    flags.claim(args, run)
-    if data is None:
-        data = write_rendered_set(DEFAULT_SET, load_face_model("demo"), HEADS, HELD_OUT, seed=27, quiet=args.quiet)
-    if not args.quiet:
-        print(f"{plan}; {len(data.training)} training and {len(data.testing)} test samples")
-    before = {run: run.finished_at}
-    scores = train(data, config, run)
+    with flags.claimed(args, run):
+        if data is None:
+            data = write_rendered_set(DEFAULT_SET, load_face_model("demo"), HEADS, HELD_OUT, seed=27, quiet=args.quiet)
+        if not args.quiet:
+            print(f"{plan}; {len(data.training)} training and {len(data.testing)} test samples")
+        before = {run: run.finished_at}
+        scores = train(data, config, run)
     print(
         f"{scores['test_samples']} test samples: IoU {scores['iou']:.3f} (mean volume {scores['mean_volume_iou']:.3f}; 1 - IoU "
         f"{compared(1 - scores['iou'], 1 - scores['mean_volume_iou'])}), NME {share(scores['nme'])} (mean volume {share(scores['mean_volume_nme'])}); "

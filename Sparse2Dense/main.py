@@ -90,36 +90,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = args.run or f"dense_{args.dataset}"
     results = (args.results or defaults.models.parent / "results") / name
     jobs = list(plan(args, name))
-    for _, run in jobs:
-        flags.claim(args, run)
     limit_threads(args.threads, small=False)
     embedding = flags.face_embedding(args)
     meshes = args.meshes or (defaults.obj_meshes if args.dataset == "florence" else defaults.coma_meshes)
     source = {"dataset": args.dataset, "meshes": str(meshes), "actors": args.actors and str(args.actors)}
-    if args.dry_run:
+    with flags.claimed(args, *(run for _, run in jobs)):
+        if args.dry_run:
+            for config, run in jobs:
+                print(f"would train {config.decoder}, fold {config.fold or 'none'} of {config.split}, as {run.checkpoint}")
+            return
+        frames = load_frames(meshes, embedding, labels=args.labels, actors=args.actors, quiet=args.quiet)
+        if args.noise_landmarks_mm or args.noise_vertices_mm:
+            frames = frames.with_noise(args.noise_landmarks_mm, args.noise_vertices_mm, args.seed)
+        rows, folds, before = [], {}, {run: run.finished_at for _, run in jobs}
+        hierarchy = load_hierarchy(args, frames) if any(config.decoder == "s2d" for config, _ in jobs) else None
         for config, run in jobs:
-            print(f"would train {config.decoder}, fold {config.fold or 'none'} of {config.split}, as {run.checkpoint}")
-        return
-    frames = load_frames(meshes, embedding, labels=args.labels, actors=args.actors, quiet=args.quiet)
-    if args.noise_landmarks_mm or args.noise_vertices_mm:
-        frames = frames.with_noise(args.noise_landmarks_mm, args.noise_vertices_mm, args.seed)
-    rows, folds, before = [], {}, {run: run.finished_at for _, run in jobs}
-    hierarchy = load_hierarchy(args, frames) if any(config.decoder == "s2d" for config, _ in jobs) else None
-    for config, run in jobs:
-        if config.fold not in folds:
-            options = {key: getattr(config, key) for key in ("frame_step", "test_frame_step", "subjects_fraction", "seed")}
-            folds = {config.fold: make_fold(frames, config.split, config.fold or None, **options)}
-        fold = folds[config.fold]
-        metrics = train(fold, config, run, hierarchy=hierarchy, vertex_weights=args.vertex_weights, source=source)
-        rows.append({"decoder": config.decoder, "fold": fold.name, **metrics})
-        if not args.quiet:
-            error = f"{metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}) over {metrics['frames']} frames, " if "mm" in metrics else ""
-            print(f"{config.decoder}, {fold.name}: {error}{metrics['seconds']:.0f} s", flush=True)
-    tables = []
-    if args.fold != "none":
-        rows = rows + average(rows)
-        tables = write_decoder_tables(results, rows)
-        print(text_table(DECODER_COLUMNS, rows))
+            if config.fold not in folds:
+                options = {key: getattr(config, key) for key in ("frame_step", "test_frame_step", "subjects_fraction", "seed")}
+                folds = {config.fold: make_fold(frames, config.split, config.fold or None, **options)}
+            fold = folds[config.fold]
+            metrics = train(fold, config, run, hierarchy=hierarchy, vertex_weights=args.vertex_weights, source=source)
+            rows.append({"decoder": config.decoder, "fold": fold.name, **metrics})
+            if not args.quiet:
+                error = f"{metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}) over {metrics['frames']} frames, " if "mm" in metrics else ""
+                print(f"{config.decoder}, {fold.name}: {error}{metrics['seconds']:.0f} s", flush=True)
+        tables = []
+        if args.fold != "none":
+            rows = rows + average(rows)
+            tables = write_decoder_tables(results, rows)
+            print(text_table(DECODER_COLUMNS, rows))
     flags.report_runs(before)
     cli.report_written(tables)
     if args.fold == "none":
@@ -150,7 +149,10 @@ def load_hierarchy(args: Namespace, frames):
     from face4d.dense.fit import mean_face
     from face4d.dense.hierarchy import template_hierarchy
 
+    from face4d.runtime.leftovers import remove_leftovers
+
     cache = (args.models or DATASETS[args.dataset].models) / "template_cache"
+    remove_leftovers(cache)
     source = args.meshes or args.dataset
     return template_hierarchy(mean_face(frames)[0], frames.embedding.faces, matrices=args.downsampling, cache=cache, source=source)
 

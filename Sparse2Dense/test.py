@@ -7,7 +7,8 @@
     python Sparse2Dense/test.py --checkpoint checkpoint.pth.tar --downsampling downsampling_matrices.pkl --landmarks motion.npy --actor neutral.ply
 
 Landmarks are (frames, 68, 3) in metres, as steps 3 and 5 write them; their displacement from frame 0 moves the neutral mesh.
-Writes <output>/<subject>/<label>/<label>.NNNNNN.ply, the layout of CoMA. With --real the error per vertex against the meshes of the same
+Writes <output>/<subject>/<label>/<label>.NNNNNN.ply, the layout of CoMA, and made.json that says how; a command that was stopped goes on when it
+is typed again. With --real the error per vertex against the meshes of the same
 subject and label is printed: mean and standard deviation in millimetres.
 """
 
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
+from face4d.runtime.files import require_outside
+from face4d.runtime.lock import sole_writer
 
 
 def build_parser() -> ArgumentParser:
@@ -54,18 +57,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     decoder = load(args, device)
     sequences = landmark_sequences(args)
     output = args.output or Path("Generated_Animation") / f"{args.landmarks.resolve().stem}_meshes"
-    places = [output / subject / label for label, subject, _ in sequences]
-    for place in places:
-        cli.refuse_overwrite(place, args.overwrite or args.dry_run)
+    require_outside(output, args.landmarks, args.actors, args.real)
     neutrals = {subject: read_neutral(args, decoder, subject) for subject in dict.fromkeys(subject for _, subject, _ in sequences)}
     real = real_frames(args, decoder, sequences)
     if args.dry_run:
         print(f"would decode {sum(len(landmarks) for _, _, landmarks in sequences)} frames of {len(sequences)} sequences to {output}")
         return
-    errors = write_all(args, decoder, sequences, neutrals, real, places)
+    with sole_writer(output) as writing:
+        errors, made = write_all(args, decoder, sequences, neutrals, real, output, writing)
     if errors.count:
         print(f"error per vertex: {errors.mean:.4f} mm (std {errors.std:.4f}) over {sum(map(len, real))} frames")
-    cli.report_written([output])
+    cli.report_written([output], kept=not made)
 
 
 def load(args: Namespace, device):
@@ -131,29 +133,45 @@ def real_frames(args: Namespace, decoder, sequences: Sequence[tuple]) -> list[li
     return paths
 
 
-def write_all(args: Namespace, decoder, sequences, neutrals, real, places: Sequence[Path]):
-    """Decode and write all sequences; return the running error against the real ones."""
+def write_all(args: Namespace, decoder, sequences, neutrals, real, output: Path, writing) -> tuple:
+    """Decode all sequences and write those that are not there yet; refuse before anything is written.
+
+    Returns:
+        The running error against the real ones, and the number of sequences written.
+    """
     import numpy as np
-    from face4d.runtime.progress import track
 
     from face4d.dense.frames import read_vertices
     from face4d.dense.score import DistanceSum
     from face4d.landmarks import extract
     from face4d.mesh.ply import write_ply
+    from face4d.runtime.made import array_digest, choose_missing, file_digest, making
+    from face4d.runtime.progress import track
 
+    checkpoint = {"checkpoint": file_digest(args.checkpoint), "from first frame": args.from_first_frame}
+    wanted = [
+        (output / subject / label, {**checkpoint, "landmarks": array_digest(landmarks), "neutral": array_digest(neutrals[subject])})
+        for label, subject, landmarks in sequences
+    ]
+    missing = choose_missing(wanted, overwrite=args.overwrite)
+    if missing:
+        writing.begin()
     errors = DistanceSum()
-    frames = sum(len(landmarks) for _, _, landmarks in sequences)
-    with track("decoding", total=frames, unit="frame", quiet=args.quiet) as bar:
-        for (label, subject, landmarks), wanted, place in zip(sequences, real, places):
+    needed = [number for number in range(len(sequences)) if number in set(missing) or real[number]]
+    with track("decoding", total=sum(len(sequences[number][2]) for number in needed), unit="frame", quiet=args.quiet) as bar:
+        for number in needed:
+            (label, subject, landmarks), (place, settings) = sequences[number], wanted[number]
             neutral = neutrals[subject]
             start = landmarks[0] if args.from_first_frame else extract(decoder.embedding, neutral)
             vertices = decoder.decode(landmarks - start, neutral)  # (T, V, 3)
-            for number, frame in enumerate(vertices):
-                write_ply(place / f"{place.name}.{number + 1:06d}.ply", frame, decoder.embedding.faces)
-                bar.update()
-            for frame, path in zip(vertices, wanted):
-                errors.add(frame, np.asarray(read_vertices(path, len(neutral))))
-    return errors
+            if number in missing:
+                with making(place, settings) as folder:
+                    for frame, shape in enumerate(vertices, 1):
+                        write_ply(folder / f"{label}.{frame:06d}.ply", shape, decoder.embedding.faces)
+            for shape, path in zip(vertices, real[number]):
+                errors.add(shape, np.asarray(read_vertices(path, len(neutral))))
+            bar.update(len(landmarks))
+    return errors, len(missing)
 
 
 if __name__ == "__main__":

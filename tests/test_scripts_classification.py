@@ -63,7 +63,7 @@ def test_training_and_scoring_from_the_shell(workplace, run_script):
 def test_scoring_writes_every_table_and_figure(workplace):
     script("test")([*SCORE, "--output", "out"])
     tables = ("scores", "realism", "per_label", "per_subject", "per_group")
-    names = {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")} | {"evaluate.json", "features.npz"}
+    names = {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")} | {"evaluate.json", "features.npz", "made.json"}
     names |= {f"confusion_{method}.{suffix}" for method in ("real", "generated") for suffix in ("csv", "png", "pdf")}
     assert {path.name for path in (workplace / "out").iterdir()} == names
     record = json.loads((workplace / "out" / "evaluate.json").read_text())
@@ -78,11 +78,14 @@ def test_scoring_writes_every_table_and_figure(workplace):
     assert confusion == [["label", *LABELS], ["Happy", "1", "0", "0"], ["Rage", "0", "1", "0"], ["Scream", "0", "0", "1"]]
 
 
-def test_the_record_lies_beside_what_was_generated_and_follows_the_last_scoring(workplace):
+def test_the_record_lies_beside_what_was_generated_and_another_scoring_replaces_it_only_when_asked(workplace, caplog):
     beside = workplace / "generated" / "run" / "evaluate.json"
     for seed in (1, 2):
         script("test")([*SCORE, "--output", f"out{seed}", "--seed", str(seed), "--no-figures", "--quiet"])
-        assert beside.read_bytes() == (workplace / f"out{seed}" / "evaluate.json").read_bytes()
+        assert beside.read_bytes() == (workplace / "out1" / "evaluate.json").read_bytes()
+    assert "of another scoring and stays" in caplog.text
+    script("test")([*SCORE, "--output", "out2", "--seed", "2", "--no-figures", "--quiet", "--overwrite"])
+    assert beside.read_bytes() == (workplace / "out2" / "evaluate.json").read_bytes()
     first, second = (json.loads((workplace / f"out{seed}" / "evaluate.json").read_text()) for seed in (1, 2))
     assert first["scores"][1]["fid"] == second["scores"][1]["fid"]  # drawn are only the noise, the resamples and the halves
     assert first["scores"][4]["fid"] != second["scores"][4]["fid"] and second["seed"] == 2
@@ -118,13 +121,17 @@ def test_dry_runs_write_nothing(workplace, capsys):
     assert "would score 3 sequences" in (out := capsys.readouterr().out) and "would train other" in out
 
 
-def test_existing_outputs_are_refused_without_overwrite(workplace):
+def test_existing_outputs_are_refused_without_overwrite(workplace, capsys):
     with pytest.raises(InputError, match="c.pt"):
         script("main")(TRAIN)
     script("test")([*SCORE, "--no-figures", "--quiet"])
     with pytest.raises(InputError, match="results/run"):
         script("test")(SCORE)
+    script("test")([*SCORE, "--no-figures", "--quiet"])
+    assert capsys.readouterr().out.splitlines()[-1] == "kept results/run"
     (workplace / "results" / "run" / "mine.txt").write_text("keep")
+    with pytest.raises(InputError, match="outside the input generated/run"):
+        script("test")([*SCORE, "--output", "generated/run/scores"])
     script("test")([*SCORE, "--overwrite", "--no-figures", "--quiet"])
     assert (workplace / "results" / "run" / "mine.txt").read_text() == "keep"
 

@@ -63,7 +63,33 @@ def test_generation_script_on_the_test_set(workplace, run_script, run_here):
     np.testing.assert_array_equal(generated[0], real[0])
     assert (folder / "CH01_Rage" / "Rage_CH01.gif").read_bytes()[:6] == b"GIF89a"
     again = run_here("test.py", "--checkpoint", "models/x.pt", cwd=workplace)
-    assert again.returncode == 2 and "--overwrite" in again.stderr
+    assert again.returncode == 0 and again.stdout.splitlines()[-1] == "kept Generated_Animation/x"
+    other = run_here("test.py", "--checkpoint", "models/x.pt", "--intensity", 2, cwd=workplace)
+    assert other.returncode == 2 and "intensity = 1.0, not 2.0" in other.stderr and "--overwrite" in other.stderr
+
+
+def test_generation_goes_on_and_overwrite_looks_at_the_content(workplace, run_here):
+    command = "test.py", "--checkpoint", "models/x.pt", "--no-gif", "--output", "out"
+    run_here(*command, cwd=workplace)
+    folder = workplace / "out"
+    whole = {path: path.read_bytes() for path in folder.rglob("*.npy")}
+    stamp = (folder / "CH01_Happy" / "Happy_CH01.npy").stat().st_mtime_ns
+    shutil.rmtree(folder / "CH01_Rage")  # stopped before it
+    (folder / ".face4d.lock").write_text('{"owner": "python test.py (process 1 on here)", "unfinished": true}')
+    score = run_here("Classification/test.py", "--checkpoint", "models/x.pt", "--generated", "out", cwd=workplace)
+    assert score.returncode == 2
+    assert run_here(*command, cwd=workplace).stdout.splitlines()[-1] == "wrote out"
+    assert {path: path.read_bytes() for path in folder.rglob("*.npy")} == whole and not list(folder.rglob(".*"))
+    assert (folder / "CH01_Happy" / "Happy_CH01.npy").stat().st_mtime_ns == stamp
+    damaged = folder / "CH01_Scream" / "Scream_CH01.npy"
+    damaged.write_bytes(whole[damaged][:-8] + bytes(8))  # of the same length
+    (folder / "CH01_Scream" / "notes.txt").write_text("mine")
+    assert run_here(*command, "--overwrite", cwd=workplace).stdout.splitlines()[-1] == "wrote out"
+    assert {path: path.read_bytes() for path in folder.rglob("*.npy")} == whole
+    assert (folder / "CH01_Scream" / "notes.txt").read_text() == "mine" and (folder / "CH01_Happy" / "Happy_CH01.npy").stat().st_mtime_ns == stamp
+    damaged.write_bytes(whole[damaged][:-8])
+    cut = run_here(*command, cwd=workplace)
+    assert cut.returncode == 2 and "another Scream_CH01.npy than was written" in cut.stderr
 
 
 def test_own_face_any_length_and_intensity(workplace):

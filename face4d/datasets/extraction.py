@@ -128,6 +128,7 @@ def write_landmarks(
     how = {"embedding": embedding, "frames": frames, "method": method, "skip_gaps": skip_gaps}
     remarks: list[Remark] = []
     summary = write_missing(
+        Path(files[0].target).parents[1],
         files,
         partial(_inspect, **how),
         partial(_write, **how),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from face4d.errors import InputError
 from face4d.runtime import cli
 from face4d.runtime import fields as field
 from face4d.runtime.fields import NAMES, list_of, one_of, optional, record, text
+from face4d.runtime.leftovers import remove_leftovers
+from face4d.runtime.lock import sole_writer
 from face4d.runtime.names import require_name
 
 if TYPE_CHECKING:  # these load torch, and parsing flags must not
@@ -332,7 +335,7 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
     keep_freed_memory()
     preset = args.preset or "default"
     distributed.init_from_environment()
-    with distributed.agreement():
+    with ExitStack() as held, distributed.agreement():
         for flag, given in (("--workers", args.workers), ("--scheduler", args.scheduler), ("--backend", args.backend != "loky")):
             if given:
                 raise InputError(flag, "--grid with it (one run over several processes: torchrun)", "no --grid")
@@ -342,21 +345,23 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
         source = DataSource.from_flags(args)
         split = training_split(source, args.validation_subjects)
         run = training_run(args, args.run or task.run_name(source.dataset, preset, config), device, source.dataset)
-        claim(args, run)
+        held.enter_context(claimed(args, run))
+        claim = held.pop_all()  # beyond the agreement
     plan = f"{run.name}: {split.describe()}, {config.epochs} epochs on {distributed.describe(device)}"
     if distributed.is_main() and args.dry_run:
         print(f"would train {plan}\n{config}")
     elif distributed.is_main() and not args.quiet:
         print(plan)
-    if not args.dry_run:
-        before = {run: run.finished_at}
-        metrics = task.train(split, config, run)
-        if distributed.is_main():
-            print(task.summary(metrics))
-            if config.select == "test":
-                print("the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data")
-            report_runs(before)
-            cli.suggest_next(args, *task.following(run.checkpoint, source.dataset))
+    with claim:
+        if not args.dry_run:
+            before = {run: run.finished_at}
+            metrics = task.train(split, config, run)
+            if distributed.is_main():
+                print(task.summary(metrics))
+                if config.select == "test":
+                    print("the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data")
+                report_runs(before)
+                cli.suggest_next(args, *task.following(run.checkpoint, source.dataset))
     distributed.leave()
 
 
@@ -401,12 +406,32 @@ def training_run(args: Namespace, name: str, device: torch.device, dataset: str 
     return Run(name, args.models or defaults.models, args.runs or defaults.runs, device, **how)
 
 
-def claim(args: Namespace, run: Run) -> None:
-    """Refuse to replace another run; with ``--overwrite`` remove its record. Nothing happens to a run that is continued, or in a dry run."""
-    if not args.resume and not args.dry_run:
-        for path in (run.checkpoint, run.last, run.folder.path):
-            cli.refuse_overwrite(path, args.overwrite)
-        run.folder.clear()
+@contextmanager
+def claimed(args: Namespace, *runs: Run) -> Iterator[None]:
+    """Hold training runs for this command alone; of several processes the first does. With ``--overwrite`` an earlier run begins anew.
+
+    Raises:
+        InputError: another command trains one of them, or one exists and neither ``--resume`` nor ``--overwrite`` is given.
+    """
+    from face4d.runtime import distributed
+
+    if args.dry_run or not distributed.is_main():
+        yield
+        return
+    with ExitStack() as held:
+        for run in runs:
+            goes_on = f"with --resume it goes on from {run.last}"
+            for path in (run.checkpoint, run.folder.path):
+                held.enter_context(sole_writer(path.parent, path.name.removesuffix(".pt"), goes_on=goes_on))
+            remove_leftovers(run.folder.path)
+        for path in (path for run in runs for path in (run.checkpoint, run.last, run.folder.path)):
+            if path.exists() and not (args.resume or args.overwrite):
+                choice = "--resume goes on where it was stopped, --run NAME trains another, --overwrite begins anew"
+                raise InputError(path, "no run of that name", f"one ({choice})")
+        for run in runs if not args.resume else ():
+            run.folder.clear()
+            run.last.unlink(missing_ok=True)  # else --resume would go on with the earlier run
+        yield
 
 
 def report_runs(before: Mapping[Run, int | None]) -> None:

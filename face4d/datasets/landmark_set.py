@@ -17,6 +17,7 @@ from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, c
 from face4d.errors import InputError
 from face4d.mesh.plausibility import JUMP, Remark, check_face, check_frames, face_remarks, is_still, motion_remarks, report
 from face4d.runtime.files import has_suffix, report_passed_over
+from face4d.runtime.lock import require_finished
 from face4d.runtime.safe_pickle import load_numbers
 
 # What steps write beside landmarks: pictures, moving meshes, tables, records.
@@ -191,6 +192,7 @@ def load_split(
             sequences of different lengths, and training sequences of which none moves.
     """
     root = Path(root)
+    require_finished(root)
     wanted = None if labels is None or list(labels) == ["all"] else [canonical_label(label) for label in labels]
     if (root / TRAIN_FOLDER).is_dir():
         train = load_folder(root / TRAIN_FOLDER, labels=wanted, neutrals=neutrals)

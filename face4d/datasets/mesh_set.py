@@ -11,6 +11,7 @@ from pathlib import Path
 from face4d.datasets.layout import canonical_label, choose, require_one_spelling, sequence_name
 from face4d.errors import InputError
 from face4d.mesh.sequence import find_sequences
+from face4d.runtime.lock import require_finished
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +47,14 @@ def find_mesh_sequences(
         strict: False takes those of ``labels`` that are there and logs a warning about the others (for a data set's default labels).
 
     Raises:
-        InputError: no such folder, no sequences, two of one label and subject, a wanted label that is missing.
+        InputError: no such folder, one that is not finished, no sequences, two of one label and subject, a wanted label that is missing.
     """
     return choose_labels(find_all(root, suffix=suffix), labels, root, strict=strict)
 
 
 def find_all(root: str | Path, *, suffix: str = ".ply") -> list[MeshSequence]:
     """:func:`find_mesh_sequences` of all labels."""
+    require_finished(root)
     found: dict[tuple[str, str], MeshSequence] = {}
     for folder in find_sequences(root, suffix):
         place = Path(os.path.abspath(folder))  # names also of "." and of what lies above it

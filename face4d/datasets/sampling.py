@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -16,11 +15,12 @@ import numpy as np
 from face4d.datasets.mesh_set import find_mesh_sequences
 from face4d.errors import InputError
 from face4d.mesh.plausibility import Remark, check_head, check_jumps, is_still, report, stillness
-from face4d.mesh.ply import ply_bytes, read_ply, read_ply_vertices
+from face4d.mesh.ply import ply_bytes, read_ply
 from face4d.mesh.sequence import iterate_vertices, numbered_frames
 from face4d.mesh.topology import check_topology
 from face4d.resample import METHODS, Plan, compose, fill_plan, stream
 from face4d.runtime.atomic import replacing_folder, write_json
+from face4d.runtime.files import require_outside
 from face4d.runtime.resume import State, Summary, write_missing
 
 GAPS = "frame numbers with holes, taken as the time; what is missing is interpolated"  # remark
@@ -54,8 +54,8 @@ def sample_tree(
 ) -> Summary:
     """Resample every PLY sequence below ``source`` to ``<target>/<subject>/<label>/<label>.NNNNNN.ply``, numbers from 0.
 
-    Each folder appears as a whole. It holds ``sampling.json`` with the settings and the state of the input; while these agree it is
-    unchanged, otherwise the frames themselves are compared.
+    Each folder appears, and is replaced, as a whole. It holds ``sampling.json`` with the settings and the state of the input; while these and the
+    sizes of the frames agree it is unchanged, otherwise, and always with ``overwrite``, the frames themselves are compared.
 
     Args:
         frames: output frames per sequence, the neutral one included.
@@ -69,11 +69,10 @@ def sample_tree(
     Raises:
         InputError: see :func:`find_mesh_sequences` and :func:`numbered_frames`; an unreadable frame, a frame or sequence of another topology, no
             heads in metres, a jump; a sequence too short for the method; different outputs without ``overwrite``; outputs in a folder with
-            other files.
+            other files; an output inside the input, or an input that another command has not finished.
     """
+    require_outside(target, source)
     sequences = find_mesh_sequences(source, labels=labels)
-    if Path(source).resolve() == Path(target).resolve():
-        raise InputError(target, "an output folder other than the input", "the same")
     first = sequences[0].folder
     reference = str(first / numbered_frames(first, skip_gaps=skip_gaps)[0][1])
     jobs = [
@@ -82,6 +81,7 @@ def sample_tree(
     ]
     remarks: list[Remark] = []
     summary = write_missing(
+        target,
         jobs,
         partial(_inspect, overwrite=overwrite),
         _write,
@@ -139,7 +139,7 @@ def _inspect(job: _Job, overwrite: bool) -> State:
     names = _names(job)
     present = {path.name for path in target.iterdir()}
     if present == {*names, RECORD}:
-        if _read_record(target) == _record(job, paths) or all(_compare(job, numbers, paths)):
+        if (not overwrite and _is_as_recorded(job, paths)) or all(_compare(job, numbers, paths)):
             return State(0, job.frames)
     if overwrite:
         foreign = sorted(present - _made(target))
@@ -166,9 +166,18 @@ def _frames(job: _Job, numbers: list[int], vertices: Iterable[np.ndarray]) -> It
     return stream(vertices, plan_of(job.source, numbers, job.frames, job.method))
 
 
+def _is_as_recorded(job: _Job, paths: list[str]) -> bool:
+    """Whether the record is that of this job, and the frames have the size that it tells."""
+    target = Path(job.target)
+    record = _read_record(target) or {}
+    size = record.pop("frame_bytes", None)
+    return record == _record(job, paths) and all(os.stat(target / name).st_size == size for name in _names(job))
+
+
 def _compare(job: _Job, numbers: list[int], paths: list[str]) -> Iterator[bool]:
+    _, faces = read_ply(paths[0])
     for name, vertices in zip(_names(job), _frames(job, numbers, iterate_vertices(paths))):
-        yield bool(np.array_equal(read_ply_vertices(Path(job.target, name)), vertices))
+        yield Path(job.target, name).read_bytes() == ply_bytes(vertices, faces)
 
 
 class _Watch:
@@ -214,39 +223,18 @@ def _check_meshes(job: _Job, paths: list[str]) -> np.ndarray:
 
 def _write(job: _Job) -> tuple[int, tuple[Remark, ...]]:
     target, (numbers, paths) = Path(job.target), _frame_files(job)
-    occupied = target.exists() and any(target.iterdir())
-    if target.exists() and not occupied:
-        target.rmdir()  # an empty folder gives way to the whole one
-    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.new") if occupied else target
     record = _record(job, paths)
     faces, watched = _check_meshes(job, paths), _Watch(paths)
-    with replacing_folder(fresh) as folder:
+    with replacing_folder(target, _made(target)) as folder:
         for name, vertices in zip(_names(job), _frames(job, numbers, watched)):
-            (folder / name).write_bytes(ply_bytes(vertices, faces))
-        write_json(folder / RECORD, record)
-    if occupied:
-        _replace(target, fresh)
+            content = ply_bytes(vertices, faces)
+            (folder / name).write_bytes(content)
+        write_json(folder / RECORD, {**record, "frame_bytes": len(content)})
     name, missing = "/".join(Path(job.source).parts[-2:]), numbers[-1] - numbers[0] + 1 - len(numbers)
     remarks = [] if watched.moves else [stillness(name, len(paths))]
     remarks += [] if len(faces) else [Remark("no triangles, so that nothing but the number of vertices tells the topology", name)]
     remarks += [Remark(GAPS, f"{name} ({missing} of {missing + len(paths)})")] if missing else []
     return job.frames, tuple(remarks)
-
-
-def _replace(target: Path, fresh: Path) -> None:
-    """Put a whole new sampling in the place of an earlier one; only names that the earlier one wrote are removed.
-
-    The record goes first and comes last, so that a folder left half way is never taken for a finished one.
-    """
-    previous = _made(target)
-    (target / RECORD).unlink()
-    new = {path.name for path in fresh.iterdir()}
-    for name in sorted(new - {RECORD}):
-        os.replace(fresh / name, target / name)
-    for name in previous - new:
-        (target / name).unlink(missing_ok=True)
-    os.replace(fresh / RECORD, target / RECORD)
-    fresh.rmdir()
 
 
 def _made(folder: Path) -> set[str]:

@@ -95,8 +95,9 @@ def _closed_form(
     metrics = score(decoder, fold.test, device=run.device, quiet=run.quiet) if fold.test else {}
     metrics |= {"strength": strength, "seconds": round(seconds, 2), "train_frames": len(fold.train)}
     run.folder.write_config({**identity, **record, "device": describe(run.device)})
-    save_checkpoint(run.checkpoint, CHECKPOINT_KIND, {**identity, **record, **attachments, "model": decoder.state_dict(), "metrics": metrics})
     run.folder.write_metrics(metrics)
+    content = {**identity, **record, **attachments, "model": decoder.state_dict(), "metrics": metrics}
+    save_checkpoint(run.checkpoint, CHECKPOINT_KIND, content)  # last: a run with a checkpoint is finished
     return metrics
 
 

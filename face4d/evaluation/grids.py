@@ -18,6 +18,7 @@ from face4d.runtime import cli
 from face4d.runtime.atomic import write_json
 from face4d.runtime.device import resolve_device
 from face4d.runtime.grid import Lease, run_side_by_side
+from face4d.runtime.lock import sole_writer
 from face4d.runtime.parallel import cluster
 
 PROCESSES_PER_GPU = 4
@@ -96,28 +97,29 @@ def run_grid(parser: ArgumentParser, args: Namespace, task: TrainingTask) -> Non
         return
     name = grid_name(args, task.kind, preset, select)
     models, runs = grid_folders(args, name, datasets[0])
-    if args.overwrite:
-        for cell in cells:
-            cell.discard()
-    problems = train_missing(args, task, [cell for cell in cells if cell.name not in done], Lease(runs / "running"), len(done))
+    with sole_writer(runs), sole_writer(models):
+        if args.overwrite:
+            for cell in cells:
+                cell.discard()
+        problems = train_missing(args, task, [cell for cell in cells if cell.name not in done], Lease(runs / "running"), len(done))
 
-    rows = [row_of(cell, problems.get(cell.name)) for cell in cells]
-    chosen = choose_runs(CONTESTS[task.kind], cells, select)
-    for row in rows:
-        row["chosen"] = "yes" if row["run"] in chosen.values() else None
-    columns = table_columns(task.kind, cells, rows, choice=select != "last")
-    written = []
-    for dataset in datasets:  # best values are bold: only what saw the same data competes
-        written += write_table(runs / f"grid_{dataset}", columns, [row for row in rows if row["dataset"] == dataset])
-    record = {"kind": task.kind, "grid": args.grid, "preset": preset, "select": select, "chosen": chosen}
-    write_json(runs / "grid.json", {**record, "held_out": {cell.dataset: list(cell.held_out) for cell in cells}, "runs": rows})
-    print(text_table(columns, rows))
-    for sentence in sentences(CONTESTS[task.kind], cells, chosen, select):
-        print(sentence)
-    cli.report_written([models], kept=len(done) == len(cells))
-    cli.report_written([runs, *written])
-    for problem in problems.values():
-        raise problem
+        rows = [row_of(cell, problems.get(cell.name)) for cell in cells]
+        chosen = choose_runs(CONTESTS[task.kind], cells, select)
+        for row in rows:
+            row["chosen"] = "yes" if row["run"] in chosen.values() else None
+        columns = table_columns(task.kind, cells, rows, choice=select != "last")
+        written = []
+        for dataset in datasets:  # best values are bold: only what saw the same data competes
+            written += write_table(runs / f"grid_{dataset}", columns, [row for row in rows if row["dataset"] == dataset])
+        record = {"kind": task.kind, "grid": args.grid, "preset": preset, "select": select, "chosen": chosen}
+        write_json(runs / "grid.json", {**record, "held_out": {cell.dataset: list(cell.held_out) for cell in cells}, "runs": rows})
+        print(text_table(columns, rows))
+        for sentence in sentences(CONTESTS[task.kind], cells, chosen, select):
+            print(sentence)
+        cli.report_written([models], kept=len(done) == len(cells))
+        cli.report_written([runs, *written])
+        for problem in problems.values():
+            raise problem
 
 
 def train_missing(args: Namespace, task: TrainingTask, cells: Sequence[Cell], lease: Lease, finished: int) -> dict[str, InputError]:

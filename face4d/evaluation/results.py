@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,15 @@ from face4d.evaluation.scores import (
     per_subject_columns,
 )
 from face4d.evaluation.tables import Column, csv_table, filled, write_table
-from face4d.runtime.atomic import replacing, write_json, write_text
+from face4d.runtime.atomic import replacing, write_bytes, write_json, write_text
+
+log = logging.getLogger(__name__)
 
 RECORD = "evaluate.json"
 FEATURES = "features.npz"
 
 
-def write_results(
-    output: str | Path, scores: Scores, labels: Sequence[str], record: Mapping[str, Any], *, beside: str | Path | None = None
-) -> list[Path]:
+def write_results(output: str | Path, scores: Scores, labels: Sequence[str], record: Mapping[str, Any]) -> list[Path]:
     """Write the tables of a scoring, its record and its feature vectors.
 
     In ``output``: ``scores``, ``realism``, ``per_label``, ``per_subject`` and ``per_group`` as CSV, Markdown and LaTeX, ``confusion_real.csv``,
@@ -37,7 +38,6 @@ def write_results(
     Args:
         labels: class names in the order of the classifier's indices.
         record: what was scored: ``generated, classifier, landmarks, sequences, frames, ...``.
-        beside: the generated folder, which gets the same evaluate.json; that of an earlier scoring is replaced.
 
     Returns:
         The paths written.
@@ -60,11 +60,25 @@ def write_results(
         with replacing(paths[-1]) as temporary:
             np.savez(temporary, **{method.replace(" ", "_"): array for method, array in scores.features.items()})
     content = {**record, "labels": list(labels), **as_record(scores)}
-    for folder in (output, beside):
-        if folder is not None:
-            paths.append(Path(folder) / RECORD)
-            write_json(paths[-1], content)
+    paths.append(output / RECORD)
+    write_json(paths[-1], content)
     return paths
+
+
+def write_beside(generated: str | Path, results: str | Path, *, overwrite: bool) -> list[Path]:
+    """Copy the evaluate.json of a scoring into the generated folder; that of another scoring stays there, unless ``overwrite``, and a note says so.
+
+    Returns:
+        The path written, if any.
+    """
+    path, content = Path(generated) / RECORD, (Path(results) / RECORD).read_bytes()
+    if path.exists() and path.read_bytes() == content:
+        return []
+    if path.exists() and not overwrite:
+        log.warning("note: %s is of another scoring and stays (--overwrite replaces it)", path)
+        return []
+    write_bytes(path, content)
+    return [path]
 
 
 def as_record(scores: Scores) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from face4d.errors import InputError
+from face4d.runtime.files import is_visible
 from face4d.runtime.run_folder import RunFolder, read_json
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def read_runs(folder: str | Path) -> list[RunRecord]:
         InputError: a damaged config.json, metrics.json or curves.csv.
     """
     records = []
-    for path in sorted(Path(folder).rglob("config.json")):
+    for path in (path for path in sorted(Path(folder).rglob("config.json")) if is_visible(path, folder)):
         content = read_json(path)
         config = content.get("config") if isinstance(content, dict) else None
         if not isinstance(config, dict) or not {"lr", "hidden_size", "epochs"} <= set(config):

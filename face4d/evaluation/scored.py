@@ -14,6 +14,7 @@ from face4d.datasets import companions
 from face4d.datasets.layout import landmark_paths, parse_sequence_name, sample_folders
 from face4d.errors import InputError
 from face4d.evaluation.results import FEATURES, RECORD
+from face4d.runtime.files import is_visible
 from face4d.runtime.run_folder import read_json
 
 log = logging.getLogger(__name__)
@@ -125,10 +126,10 @@ def find_scored(results: str | Path, generated: str | Path) -> list[Scored]:
     Raises:
         InputError: a damaged record.
     """
-    found = [read_scored(path) for path in sorted(Path(results).glob(f"*/{RECORD}"))]
+    found = [read_scored(path) for path in sorted(Path(results).glob(f"*/{RECORD}")) if is_visible(path, results)]
     places = (companions.find(one.folder / RECORD, one.content["generated"]) for one in found if one.content.get("generated"))
     known = {place.resolve() for place in places if place}
-    for path in sorted(Path(generated).glob(f"*/{RECORD}")):
+    for path in (path for path in sorted(Path(generated).glob(f"*/{RECORD}")) if is_visible(path, generated)):
         if path.parent.resolve() not in known:
             found.append(read_scored(path))
     return found

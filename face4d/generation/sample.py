@@ -108,21 +108,21 @@ class Generator:
 
 
 def write_sequence(folder: Path, label: str, subject: str, landmarks: np.ndarray, *, picture: Callable[[Path], None] | None) -> Path:
-    """Write one generated sequence to ``folder/<subject>_<label>/``: the landmarks and, if asked for, a picture beside them.
+    """Write one generated sequence: the landmarks ``<label>_<subject>.npy`` and, if asked for, a picture beside them.
 
     Args:
+        folder: of this sequence.
         landmarks: (T + 1, 68, 3), metres, frame 0 the start frame.
         picture: writes a GIF to the path it is given.
 
     Returns:
-        The folder of the sequence.
+        The path of the landmarks.
     """
-    place = folder / f"{subject}_{label}"
-    name = sequence_name(label, subject)
+    path = folder / f"{sequence_name(label, subject)}.npy"
     if picture is not None:
-        picture(place / f"{name}.gif")
-    save_npy(place / f"{name}.npy", landmarks.astype(np.float32))  # last: it says that the sequence is whole
-    return place
+        picture(path.with_suffix(".gif"))
+    save_npy(path, landmarks.astype(np.float32))
+    return path
 
 
 def network_of(record: dict[str, Any]) -> nn.Module:

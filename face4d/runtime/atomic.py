@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from face4d.errors import InputError
+from face4d.runtime.leftovers import forget, temporary_name
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = temporary_name(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -31,32 +34,78 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(path)  # a full disk names no file by itself
         raise
+    finally:
+        forget(temporary)
 
 
 @contextmanager
-def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """Like :func:`replacing` for a folder that must not exist yet.
+def replacing_folder(path: str | Path, made: Collection[str] | None = None) -> Iterator[Path]:
+    """Like :func:`replacing` for a folder.
+
+    It takes the place of an earlier one as a whole: readers see the old folder, for a moment none, then the new one, and never a mixture. A process
+    killed in that moment leaves the old one beside its place, where :func:`face4d.runtime.leftovers.remove_leftovers` puts it back.
+
+    Args:
+        made: names in an earlier folder that this program wrote, and that go with it (``()``: none); all others come along into the new one. None:
+            there must be no earlier folder.
 
     Raises:
-        FileExistsError: ``path`` exists; a folder is never replaced as a whole, since it may hold other files.
+        FileExistsError: ``path`` exists, and ``made`` is None.
+        InputError: the earlier folder has a file of a name that is to be written, and that this program did not write.
     """
     path = Path(path)
-    if path.exists():
+    if made is None and path.exists():
         raise FileExistsError(f"{path} exists")
+    path = path.resolve()  # a link stays one, and what it leads to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.mkdir()
+    temporary = temporary_name(path, is_folder=True)
     try:
+        temporary.mkdir()
         yield temporary
-        os.replace(temporary, path)
+        if path.exists():
+            _keep_others(path, temporary, set(made or ()))
+            aside = temporary_name(path, "old", is_folder=True)
+            os.rename(path, aside)
+            try:
+                os.rename(temporary, path)
+            except BaseException:
+                os.rename(aside, path)
+                raise
+            shutil.rmtree(aside, ignore_errors=True)
+            forget(aside)
+        else:
+            os.rename(temporary, path)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
             error.filename = str(path)
         raise
+    finally:
+        forget(temporary)
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def _keep_others(old: Path, new: Path, made: set[str]) -> None:
+    """Bring what this program did not write from the old folder into the new one: the same files, under a second name."""
+    for entry in sorted(old.iterdir()):
+        if entry.name in made:
+            continue
+        target = new / entry.name
+        if entry.is_dir() and not entry.is_symlink():
+            target.mkdir(exist_ok=True)
+            prefix = f"{entry.name}/"
+            _keep_others(entry, target, {name.removeprefix(prefix) for name in made if name.startswith(prefix)})
+            if not any(target.iterdir()) and any(entry.iterdir()):
+                target.rmdir()  # all of it was made here
+        elif target.exists():
+            raise InputError(entry, "only files that this program wrote under the names it writes", "another one, which stays; choose another --output")
+        else:
+            try:
+                os.link(entry, target, follow_symlinks=False)
+            except OSError:  # a file system without hard links
+                shutil.copy2(entry, target, follow_symlinks=False)
+
+
+def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
     """Write ``data`` to ``path`` as a whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
@@ -77,5 +126,6 @@ def write_json(path: str | Path, value: object) -> None:
 
 def save_npy(path: str | Path, array: np.ndarray) -> None:
     """Write a numeric array as ``.npy`` (never a pickle)."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+    stream = io.BytesIO()  # numpy's own way into a file does not say that the disk is full
+    np.save(stream, array, allow_pickle=False)
+    write_bytes(path, stream.getbuffer())

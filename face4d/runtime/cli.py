@@ -188,8 +188,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         code = main(argv)
     except InputError as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        _fail("; ".join(("interrupted", *map(str, interrupt.args))), 130)
     except ModuleNotFoundError as error:
         if str(error.name).startswith("face4d"):
             raise

@@ -88,6 +88,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".")
 
 
+def is_visible(path: Path, folder: str | Path) -> bool:
+    """Whether neither a file nor any folder between it and ``folder`` is hidden."""
+    return not any(is_hidden(part) for part in path.relative_to(folder).parts)
+
+
 def has_suffix(name: str | Path, suffixes: Collection[str]) -> bool:
     """Whether a file's name ends in one of ``suffixes`` (lower case, with the dot), in small or capital letters."""
     return os.fspath(name).lower().endswith(tuple(suffixes))
@@ -118,3 +123,16 @@ def report_passed_over(folder: str | Path, names: Iterable[str], expected: str) 
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         log.warning("note: %s: %d passed over, no %s: %s%s", folder, len(names), expected, ", ".join(names[:_NAMED]), more)
+
+
+def require_outside(output: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse an output that is one of the inputs or lies inside one, where the next run would read it.
+
+    Raises:
+        InputError: naming both.
+    """
+    place = Path(output).resolve()
+    for source in inputs:
+        if source is not None and (place == Path(source).resolve() or Path(source).resolve() in place.parents):
+            where = "the same folder" if place == Path(source).resolve() else "one inside it"
+            raise InputError(output, f"an output outside the input {source}", where)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from face4d.errors import InputError
+from face4d.runtime.lock import sole_writer
 from face4d.runtime.parallel import map_files
 
 Job = TypeVar("Job")
@@ -36,6 +38,7 @@ class Summary(NamedTuple):
 
 
 def write_missing(
+    folder: str | Path,
     jobs: Sequence[Job],
     inspect: Callable[[Job], State],
     write: Callable[[Job], int | tuple[int, tuple[Any, ...]]],
@@ -52,31 +55,34 @@ def write_missing(
     A run that was stopped is continued by running it again: ``inspect`` finds what it had finished.
 
     Args:
+        folder: of all outputs; no other command writes there meanwhile.
         jobs: independent pieces of work.
         inspect: state of a job's outputs.
         write: does a job, leaves right outputs alone, returns how many files it wrote, or that number and what is odd about them.
         remarks: gets what is odd about the jobs, from this process or another.
 
     Raises:
-        InputError: outputs of other content exist and ``overwrite`` is false; names the first.
+        InputError: outputs of other content exist and ``overwrite`` is false; names the first. Or another command writes into ``folder``.
     """
-    states = list(map_files(inspect, jobs, workers=workers, description=f"{description}, checking", quiet=quiet))
-    if remarks is not None:
-        remarks += [remark for state in states for remark in state.remarks]
-    different = [path for state in states for path in state.different]
-    unchanged = sum(state.unchanged for state in states)
-    if different and not overwrite and not dry_run:
-        more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
-        raise InputError(different[0], "no output there, or the one this command writes (--overwrite replaces it)", f"another one{more}")
-    if dry_run:
-        return Summary(sum(state.missing for state in states), unchanged, len(different))
-    todo = [job for job, state in zip(jobs, states) if state.missing or state.different]
-    if not todo:
-        return Summary(0, unchanged)
-    written = 0
-    for result in map_files(write, todo, workers=workers, description=description, quiet=quiet):
-        count, odd = result if isinstance(result, tuple) else (result, ())
-        written += count
+    with sole_writer(folder, dry_run=dry_run) as writing:
+        states = list(map_files(inspect, jobs, workers=workers, description=f"{description}, checking", quiet=quiet))
         if remarks is not None:
-            remarks += odd
-    return Summary(written, unchanged)
+            remarks += [remark for state in states for remark in state.remarks]
+        different = [path for state in states for path in state.different]
+        unchanged = sum(state.unchanged for state in states)
+        if different and not overwrite and not dry_run:
+            more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+            raise InputError(different[0], "no output there, or the one this command writes (--overwrite replaces it)", f"another one{more}")
+        if dry_run:
+            return Summary(sum(state.missing for state in states), unchanged, len(different))
+        todo = [job for job, state in zip(jobs, states) if state.missing or state.different]
+        if not todo:
+            return Summary(0, unchanged)
+        writing.begin()
+        written = 0
+        for result in map_files(write, todo, workers=workers, description=description, quiet=quiet):
+            count, odd = result if isinstance(result, tuple) else (result, ())
+            written += count
+            if remarks is not None:
+                remarks += odd
+        return Summary(written, unchanged)

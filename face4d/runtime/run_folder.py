@@ -59,18 +59,28 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the curves and metrics of an earlier run of this name; nothing else."""
-        for path in (*self.path.glob("events.out.tfevents.*"), self.curves_path, self.metrics_path):
-            path.unlink(missing_ok=True)  # every process of a distributed run comes here
+        for path in (*self._event_files(), self.curves_path, self.metrics_path):
+            path.unlink(missing_ok=True)
+
+    def _event_files(self) -> list[Path]:
+        return list(self.path.glob("events.out.tfevents.*"))
 
     def open_curves(self, first_step: int = 0) -> None:
-        """Start writing curves; points at or after ``first_step`` of an earlier, interrupted run are dropped."""
+        """Start writing curves; points at or after ``first_step`` of an earlier, interrupted run are dropped.
+
+        TensorBoard would show what two event files have in common twice, so a new one is made of the points in curves.csv.
+        """
         from torch.utils.tensorboard import SummaryWriter  # slow to import, needed by training only
 
         self.close()
         kept = [row for row in _rows_of(self.curves_path) if row[0] < first_step] if first_step else []
         write_text(self.curves_path, CURVES_HEADER + "".join(f"{epoch},{tag},{value!r}\n" for epoch, tag, value in kept))
         self._rows = open(self.curves_path, "a", encoding="utf-8")
-        self._writer = SummaryWriter(str(self.path), purge_step=first_step or None)
+        for path in self._event_files():
+            path.unlink(missing_ok=True)
+        self._writer = SummaryWriter(str(self.path))
+        for epoch, tag, value in kept:
+            self._writer.add_scalar(tag, value, epoch)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Add one point to each curve."""

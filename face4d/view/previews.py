@@ -19,9 +19,9 @@ def write_previews(files: Sequence[LandmarkFile], *, fps: float, overwrite: bool
     Raises:
         InputError: an older GIF without ``overwrite``.
     """
-    draw = partial(_draw, fps=fps)
+    draw, folder = partial(_draw, fps=fps), preview_path(files[0]).parents[1]
     return write_missing(
-        files, _inspect, draw, overwrite=overwrite, dry_run=False, workers=workers, description="preview GIFs", quiet=quiet
+        folder, files, _inspect, draw, overwrite=overwrite, dry_run=False, workers=workers, description="preview GIFs", quiet=quiet
     )
 
 

@@ -32,7 +32,9 @@ from face4d.errors import InputError
 from face4d.flame.model import save_flame_model
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import ply_bytes, write_ply
-from face4d.runtime.atomic import replacing_folder, write_json
+from face4d.runtime.atomic import write_json
+from face4d.runtime.leftovers import forget, temporary_name
+from face4d.runtime.lock import sole_writer
 
 __all__ = ["DEFAULT_FLORENCE_LABELS", "DEFAULT_FLORENCE_SUBJECTS", "DemoSummary", "demo_sequence", "demo_subjects", "write_demo"]
 
@@ -114,13 +116,13 @@ def write_demo(
     overwrite : replace a demo made with other options; other files below root are never touched
     progress : called with (sequences done, sequences in total)
 
-    Everything is made beside root and moved in at the end, the marker file last. A complete demo with the same
-    options is left as it is.
+    Everything is made in a hidden folder of root and moved to its place at the end, the marker file last. A complete demo with the same
+    options is left as it is; one that was stopped is made anew.
 
     Raises
     ------
     InputError
-        For unknown labels, or when files of another demo are there and `overwrite` is False.
+        For unknown labels, when files of another demo are there and `overwrite` is False, or when another command writes there.
     """
     root = Path(root)
     names = demo_subjects(subjects)
@@ -130,23 +132,24 @@ def write_demo(
         tuple(_known(label, FLORENCE_LABELS) for label in florence_labels),
         tuple(name for name in florence_subjects if name in names), level, _geometry(level),
     )  # fmt: skip
-    old = _read_marker(root)
-    if old == plan and not overwrite:
-        return _summary(root, plan, already_there=True)
-    in_the_way = [path for path in plan.files() if (root / path).exists()] if root.exists() else []
-    if (in_the_way or old is not None) and not overwrite:
-        found = in_the_way[0] if old is None else "one made with other options or by another version"
-        raise InputError(root, "no demo, or one made with the same options (remove the folder, or --overwrite)", found)
-    staging = root.with_name(f"{root.name}.making")
-    shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed; only this program makes that name
-    with replacing_folder(staging):
-        pass
-    try:
-        _write_all(staging, plan, progress)
-        _move_in(staging, root, plan, old)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+    with sole_writer(root) as writing:
+        old = _read_marker(root)
+        if old == plan and not overwrite and not writing.goes_on:
+            return _summary(root, plan, already_there=True)
+        in_the_way = [path for path in plan.files() if (root / path).exists()]
+        if (in_the_way or old is not None) and not (overwrite or writing.goes_on):
+            found = in_the_way[0] if old is None else "one made with other options or by another version"
+            raise InputError(root, "no demo, or one made with the same options (remove the folder, or --overwrite)", found)
+        staging = temporary_name(root / "making", is_folder=True)
+        staging.mkdir()
+        try:
+            _write_all(staging, plan, progress)
+            writing.begin()
+            _move_in(staging, root, plan, old)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            forget(staging)
+        write_json(root / MARKER, {"format_version": FORMAT_VERSION, **asdict(plan)})
     logger.debug("wrote the demo below %s", root)
     return _summary(root, plan, already_there=False)
 
@@ -200,7 +203,6 @@ def _write_all(folder: Path, plan: _Plan, progress: Callable[[int, int], None] |
 
 
 def _move_in(staging: Path, root: Path, plan: _Plan, old: _Plan | None) -> None:
-    (root / MARKER).unlink(missing_ok=True)
     if old is not None:
         for path in old.files():
             (root / path).unlink(missing_ok=True)
@@ -210,8 +212,6 @@ def _move_in(staging: Path, root: Path, plan: _Plan, old: _Plan | None) -> None:
         os.replace(staging / path, target)
     if old is not None:
         _remove_empty_folders(root, old)
-    shutil.rmtree(staging)
-    write_json(root / MARKER, {"format_version": FORMAT_VERSION, **asdict(plan)})
 
 
 def _remove_empty_folders(root: Path, old: _Plan) -> None:
