@@ -35,7 +35,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     paths.add_argument("--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: all found)")
     paths.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set (default: the last three of CoMA)")
     sampling = parser.add_argument_group("resampling on the way", "the landmarks are those of sampling_coma.py's meshes")
-    sampling.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames per sequence, the neutral one included (default: as they are)")
+    sampling.add_argument("--frames", type=cli.integer(1, cli.MOST_FRAMES), metavar="N", help="frames per sequence, the neutral one included (default: as they are)")
     sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="see sampling_coma.py; needs --frames")
     flags.add_extraction_flags(parser)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")

@@ -48,10 +48,10 @@ def build_parser() -> ArgumentParser:
         help="lstm feeds back coefficients or coordinates (thesis), motion3dgan makes coefficients or maps (convolution)",
     )
     training.add_argument("--loss", choices=("l1", "l2"), help="distance to the real motion")
-    training.add_argument("--hidden-size", type=cli.positive_int, metavar="H", help="width of the network; in the thesis' grid 128 to 2048")
-    training.add_argument("--components", type=cli.positive_int, metavar="K", help="principal coefficients")
+    training.add_argument("--hidden-size", type=cli.integer(1, 8192), metavar="H", help="width of the network; in the thesis' grid 128 to 2048")
+    training.add_argument("--components", type=cli.integer(1, 10_000), metavar="K", help="principal coefficients")
     training.add_argument("--start-frames", choices=("first", "every"), help="generate from frame 0, or one step from each frame")
-    training.add_argument("--warps", type=int, metavar="M", help="time warps per sequence, 0 = none")
+    training.add_argument("--warps", type=cli.integer(0, 1000), metavar="M", help="time warps per sequence, 0 = none")
     add_motion3dgan_flags(parser)
     flags.add_training_flags(training)
     flags.add_output_flags(parser, run="<dataset>_<preset>_<loss>_<lr>_<hidden size>")
@@ -70,17 +70,17 @@ def all_presets() -> dict[str, Config]:
 def add_motion3dgan_flags(parser: ArgumentParser) -> None:
     """Add the flags of ``--model motion3dgan`` alone."""
     group = parser.add_argument_group("motion3dgan", "every flag defaults to the preset's value")
-    group.add_argument("--width", type=cli.positive_float, metavar="X", help="factor on the channels of convolutions")
-    group.add_argument("--noise-size", type=cli.positive_int, metavar="Z", help="random numbers per motion")
-    group.add_argument("--points", type=cli.positive_int, metavar="N", help="velocities per motion")
+    group.add_argument("--width", type=cli.number(0, 16, above=True), metavar="X", help="factor on the channels of convolutions")
+    group.add_argument("--noise-size", type=cli.integer(1, 4096), metavar="Z", help="random numbers per motion")
+    group.add_argument("--points", type=cli.integer(3, 10_000), metavar="N", help="velocities per motion")
     group.add_argument("--parameter", choices=("time", "arc-length"), help="what the points are equally spaced in")
-    group.add_argument("--critic-steps", type=cli.positive_int, metavar="N", help="per generator step")
+    group.add_argument("--critic-steps", type=cli.integer(1, 1000), metavar="N", help="per generator step")
     group.add_argument("--critic-norm", choices=("layer", "batch", "none"), help="how the critic normalises")
-    group.add_argument("--penalty", type=float, metavar="X", help="weight of the gradient penalty")
-    group.add_argument("--tangent-weight", type=float, metavar="X", help="of the L1 distance to a real motion")
-    group.add_argument("--geodesic-weight", type=float, metavar="X", help="of the angle to a real motion")
-    group.add_argument("--averaging", type=float, metavar="X", help="decay of averaged weights, 0 = none")
-    group.add_argument("--steps-per-epoch", type=cli.positive_int, metavar="N", help="generator steps that count as an epoch")
+    group.add_argument("--penalty", type=cli.number(0, 1e6), metavar="X", help="weight of the gradient penalty")
+    group.add_argument("--tangent-weight", type=cli.number(0, 1e6), metavar="X", help="of the L1 distance to a real motion")
+    group.add_argument("--geodesic-weight", type=cli.number(0, 1e6), metavar="X", help="of the angle to a real motion")
+    group.add_argument("--averaging", type=cli.number(0, 0.999999), metavar="X", help="decay of averaged weights, 0 = none")
+    group.add_argument("--steps-per-epoch", type=cli.integer(1, 1_000_000), metavar="N", help="generator steps that count as an epoch")
 
 
 def require_own_flags(args: Namespace, presets: Mapping[str, object]) -> None:

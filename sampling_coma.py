@@ -30,7 +30,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     paths.add_argument("--output", type=Path, metavar="DIR", help="folder of the resampled sequences (default: sampling)")
     paths.add_argument("--labels", nargs="+", metavar="LABEL", default=["all"], help="only these expressions (default: all found)")
     sampling = parser.add_argument_group("resampling")
-    sampling.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames per sequence, the neutral one included (default: 41)")
+    sampling.add_argument("--frames", type=cli.integer(1, cli.MOST_FRAMES), metavar="N", help="frames per sequence, the neutral one included (default: 41)")
     sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="linear: equally spaced over the whole duration")
     flags.add_gap_flag(sampling)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")

@@ -39,17 +39,16 @@ def build_parser() -> ArgumentParser:
     own = parser.add_argument_group("one's own face")
     own.add_argument("--actor", type=Path, metavar="FILE", help="neutral mesh (PLY, OBJ) or its 68 landmarks (npy), metres")
     own.add_argument("--photo", type=Path, metavar="FILE", help="a photo of the face in place of --actor, docs/reconstruction.md")
-    box = ("LEFT", "TOP", "RIGHT", "BOTTOM")
-    own.add_argument("--box", nargs=4, type=float, metavar=box, help="of the face in the photo, pixels (default: found)")
+    cli.add_box_flag(own, "of the face in the photo, pixels (default: found)")
     own.add_argument("--encoder", type=Path, metavar="FILE", help="of photos (default: models/deca_model.tar, else models/deca_demo.pt)")
     own.add_argument("--label", nargs="+", metavar="NAME", help="expression, or all")
     motion = parser.add_argument_group("motion")
-    motion.add_argument("--frames", type=cli.positive_int, metavar="N", help="frames after the neutral one (default: as trained)")
-    motion.add_argument("--intensity", type=float, default=1.0, metavar="X", help="factor on all displacements")
+    motion.add_argument("--frames", type=cli.integer(1, cli.MOST_FRAMES), metavar="N", help="frames after the neutral one (default: as trained)")
+    motion.add_argument("--intensity", type=cli.number(-10, 10), default=1.0, metavar="X", help="factor on all displacements")
     motion.add_argument(
-        "--samples", type=cli.positive_int, default=1, metavar="K", help="answers of a stochastic generator, each in sample_NN/; default: 1, in none"
+        "--samples", type=cli.integer(1, 1000), default=1, metavar="K", help="answers of a stochastic generator, each in sample_NN/; default: 1, in none"
     )
-    motion.add_argument("--fps", type=cli.positive_float, default=25.0, help="of what is written")
+    motion.add_argument("--fps", type=cli.number(1, 240), default=25.0, help="of what is written; in a GIF at most 50")
     dense = parser.add_argument_group("moving meshes")
     dense.add_argument(
         "--dense", nargs="?", type=Path, const=True, metavar="CHECKPOINT",
@@ -58,7 +57,7 @@ def build_parser() -> ArgumentParser:
     )  # fmt: skip
     kinds = ", ".join(f"{name} ({meaning})" for name, meaning in FORMATS.items())
     dense.add_argument("--export", type=parse_formats, default=("gif",), metavar="LIST", help=f"some of {kinds}, with commas between (default: gif)")
-    dense.add_argument("--size", type=cli.positive_int, default=512, metavar="PIXELS", help="side of the pictures of meshes")
+    dense.add_argument("--size", type=cli.integer(16, 4096), default=512, metavar="PIXELS", help="side of the pictures of meshes")
     dense.add_argument("--target", type=Path, metavar="FILE", help="a head of another topology makes the motion; --actor may be left out")
     dense.add_argument("--target-embedding", type=Path, metavar="FILE", help="npz of python -m face4d.landmarks --fit-embedding for the target")
     parser.add_argument(
@@ -79,6 +78,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("give --actor or --photo")
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
+    if args.gif or args.dense and "gif" in args.export:
+        from face4d.view.gif import MAX_FPS
+
+        if args.fps > MAX_FPS:
+            parser.error(f"--fps: expected at most {MAX_FPS} in a GIF, found {args.fps:g}; more with --no-gif and, if --dense is given, --export without gif")
 
     from face4d.errors import InputError
     from face4d.generation.sample import load_generator

@@ -30,9 +30,9 @@ def build_parser() -> ArgumentParser:
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
     flags.add_preset_flags(training, thesis="the thesis' schedule")
     training.add_argument(
-        "--hidden-size", type=cli.positive_int, metavar="H", help="LSTM states per direction; in the thesis' grid 128 256 512 1024"
+        "--hidden-size", type=cli.integer(1, 8192), metavar="H", help="LSTM states per direction; in the thesis' grid 128 256 512 1024"
     )
-    training.add_argument("--layers", type=cli.positive_int, metavar="N", help="LSTM layers; in the thesis' grid 1 2 3")
+    training.add_argument("--layers", type=cli.integer(1, 16), metavar="N", help="LSTM layers; in the thesis' grid 1 2 3")
     cli.add_switch(training, "scale-input", None, "divide displacements by their root mean square")
     cli.add_switch(training, "augment", None, "train on random timings, intensities and mixtures")
     flags.add_training_flags(training)

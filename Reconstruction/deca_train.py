@@ -27,31 +27,31 @@ def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     data = parser.add_argument_group("faces")
     data.add_argument("--flame", default="demo", metavar="DIR", help="face model: demo, or a folder such as models/flame")
-    data.add_argument("--faces", type=cli.positive_int, metavar="N", help="rendered for training")
-    data.add_argument("--held-out", type=cli.positive_int, metavar="N", help="rendered for the scores")
-    data.add_argument("--image-size", type=cli.positive_int, metavar="PIXELS", help="side of what the encoder sees")
+    data.add_argument("--faces", type=cli.integer(1, 1_000_000), metavar="N", help="rendered for training")
+    data.add_argument("--held-out", type=cli.integer(1, 100_000), metavar="N", help="rendered for the scores")
+    data.add_argument("--image-size", type=cli.integer(16, 1024), metavar="PIXELS", help="side of what the encoder sees")
     network = parser.add_argument_group("network")
     network.add_argument("--backbone", choices=BACKBONES, help="resnet50 is DECA's")
-    network.add_argument("--hidden", type=cli.positive_int, metavar="H", help="numbers between the last two layers")
+    network.add_argument("--hidden", type=cli.integer(1, 16_384), metavar="H", help="numbers between the last two layers")
     training = parser.add_argument_group("training")
-    training.add_argument("--lr", type=cli.positive_float, help="peak of the one-cycle schedule of AdamW")
-    training.add_argument("--epochs", type=cli.positive_int, help="passes over the faces")
-    training.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="faces per step")
+    training.add_argument("--lr", type=cli.number(0, 10, above=True), help="peak of the one-cycle schedule of AdamW")
+    training.add_argument("--epochs", type=cli.integer(1, 1_000_000), help="passes over the faces")
+    training.add_argument("--batch-size", type=cli.integer(1, 65_536), metavar="B", help="faces per step")
     training.add_argument(
         "--precision",
         choices=("fp32", "tf32", "bf16"),
         help="of the network's products; bf16 doubles the speed of CPUs with AMX",
     )
     for loss in ("code", "vertices", "landmarks", "points", "light", "photometric"):
-        training.add_argument(f"--weight-{loss}", type=float, metavar="X", help=f"weight of the loss on {loss}")
+        training.add_argument(f"--weight-{loss}", type=cli.number(0, 1e6), metavar="X", help=f"weight of the loss on {loss}")
     training.add_argument(
         "--disguised",
-        type=float,
+        type=cli.number(0, 1),
         metavar="SHARE",
         help="of the pictures get other colours, shadows, things in front, in the first 60 %% of the steps",
     )
     training.add_argument(
-        "--photometric-faces", type=int, metavar="N", help="faces per batch drawn again as predicted"
+        "--photometric-faces", type=cli.integer(0, 65_536), metavar="N", help="faces per batch drawn again as predicted"
     )
     flags.add_output_flags(parser, run="deca_<face model>", checkpoint_seconds=60.0, grid=False)
     flags.tell_defaults(parser, {"default": EncoderConfig()})

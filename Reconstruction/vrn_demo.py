@@ -22,7 +22,7 @@ def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="photos, or folders of photos")
     face = parser.add_argument_group("where the face is", "default: found by the detector")
-    face.add_argument("--box", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="pixels, from brows to chin and ear to ear")
+    cli.add_box_flag(face, "pixels, from brows to chin and ear to ear")
     face.add_argument("--landmarks", type=Path, metavar="PATH", help="68 landmarks in pixels, npy or AFLW2000's mat; a folder: <photo>.npy or .mat")
     model = parser.add_argument_group("model")
     model.add_argument("--checkpoint", type=Path, default=Path("models/vrn_demo.pt"), metavar="FILE", help="weights")

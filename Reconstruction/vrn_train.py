@@ -30,20 +30,20 @@ def build_parser() -> ArgumentParser:
         "--data", type=Path, metavar="DIR", help=f"set of vrn_dataset.py (default: {DEFAULT_SET}, {HEADS} rendered heads, made if missing)"
     )
     training = parser.add_argument_group("training")
-    training.add_argument("--width", type=cli.positive_float, default=default.width, metavar="SHARE", help="of the published network's channels")
-    training.add_argument("--lr", type=cli.positive_float, default=default.lr, help="learning rate of RMSprop; peak of a one-cycle schedule")
+    training.add_argument("--width", type=cli.number(0, 16, above=True), default=default.width, metavar="SHARE", help="of the published network's channels")
+    training.add_argument("--lr", type=cli.number(0, 10, above=True), default=default.lr, help="learning rate of RMSprop; peak of a one-cycle schedule")
     training.add_argument("--lr-schedule", choices=("constant", "one-cycle"), default=default.lr_schedule, help="learning rate over all steps")
-    training.add_argument("--epochs", type=cli.positive_int, default=default.epochs, help="passes over the training samples")
-    training.add_argument("--batch-size", type=cli.positive_int, default=default.batch_size, metavar="B", help="pictures per step")
+    training.add_argument("--epochs", type=cli.integer(1, 1_000_000), default=default.epochs, help="passes over the training samples")
+    training.add_argument("--batch-size", type=cli.integer(1, 65_536), default=default.batch_size, metavar="B", help="pictures per step")
     training.add_argument(
-        "--phases", type=cli.positive_int, default=default.phases, metavar="N", help="of the volume's 16 interleaved parts that a step looks at"
+        "--phases", type=cli.integer(1, 16), default=default.phases, metavar="N", help="of the volume's 16 interleaved parts that a step looks at"
     )
     cli.add_switch(training, "mirror", default.mirror, "mirror every other picture and its volume")
     training.add_argument(
-        "--disguised", type=float, default=default.disguised, metavar="SHARE", help="of the pictures get other colours, shadows, things in front"
+        "--disguised", type=cli.number(0, 1), default=default.disguised, metavar="SHARE", help="of the pictures get other colours, shadows, things in front"
     )
-    training.add_argument("--grad-clip", type=float, default=default.grad_clip, metavar="NORM", help="largest gradient norm, 0 = off")
-    training.add_argument("--validate-every", type=cli.positive_int, default=default.validate_every, metavar="N", help="epochs between validations")
+    training.add_argument("--grad-clip", type=cli.number(0, 1e6), default=default.grad_clip, metavar="NORM", help="largest gradient norm, 0 = off")
+    training.add_argument("--validate-every", type=cli.integer(1, 1_000_000), default=default.validate_every, metavar="N", help="epochs between validations")
     training.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default=default.precision, help="of the products in training")
     flags.add_output_flags(parser, run="vrn_demo", grid=False)
     return parser

@@ -25,14 +25,6 @@ from face4d.runtime import cli
 FOLDS = ("1", "2", "3", "4", "all", "none")
 
 
-def fraction(text: str) -> float:
-    """argparse type: above 0, at most 1."""
-    value = cli.positive_float(text)
-    if value > 1:
-        raise ValueError
-    return value
-
-
 def build_parser() -> ArgumentParser:
     from face4d.dense.config import DECODERS, DEFAULT_DECODER, DenseConfig
 
@@ -46,27 +38,27 @@ def build_parser() -> ArgumentParser:
     protocol = parser.add_argument_group("protocol")
     protocol.add_argument("--split", choices=("identity", "expression"), default="identity", help="what the test set has unseen")
     protocol.add_argument("--fold", choices=FOLDS, default="none", help="of four; all = each in turn, none = learn from everything, score nothing")
-    protocol.add_argument("--frame-step", type=cli.positive_int, default=1, metavar="N", help="learn from every N-th frame of a sequence")
-    protocol.add_argument("--test-frame-step", type=cli.positive_int, default=1, metavar="N", help="score every N-th frame; 1 = the protocol")
-    protocol.add_argument("--subjects-fraction", type=fraction, default=1.0, metavar="X", help="part of the training subjects to learn from")
-    protocol.add_argument("--noise-landmarks-mm", type=float, default=0.0, metavar="MM", help="sd per coordinate, on all landmarks")
-    protocol.add_argument("--noise-vertices-mm", type=float, default=0.0, metavar="MM", help="sd per coordinate, on training vertices")
+    protocol.add_argument("--frame-step", type=cli.integer(1, 10_000), default=1, metavar="N", help="learn from every N-th frame of a sequence")
+    protocol.add_argument("--test-frame-step", type=cli.integer(1, 10_000), default=1, metavar="N", help="score every N-th frame; 1 = the protocol")
+    protocol.add_argument("--subjects-fraction", type=cli.share, default=1.0, metavar="X", help="part of the training subjects to learn from")
+    protocol.add_argument("--noise-landmarks-mm", type=cli.number(0, 100), default=0.0, metavar="MM", help="sd per coordinate, on all landmarks")
+    protocol.add_argument("--noise-vertices-mm", type=cli.number(0, 100), default=0.0, metavar="MM", help="sd per coordinate, on training vertices")
     decoder = parser.add_argument_group("decoder")
     names = (*DECODERS, "all")
     decoder.add_argument("--decoder", nargs="+", choices=names, default=[DEFAULT_DECODER], help=f"default: {DEFAULT_DECODER}")
     decoder.add_argument(
-        "--strength", type=cli.positive_float, metavar="MM2", help="regularisation of closed forms (default: chosen on held-out training data)"
+        "--strength", type=cli.number(0, 1e12, above=True), metavar="MM2", help="regularisation of closed forms (default: chosen on held-out training data)"
     )
-    decoder.add_argument("--components", type=cli.positive_int, default=default.components, metavar="K", help="of pca")
+    decoder.add_argument("--components", type=cli.integer(1, 10_000), default=default.components, metavar="K", help="of pca")
     cli.add_switch(decoder, "size-aware", default.size_aware, "regional: see all faces in the size of the mean face")
     cli.add_switch(decoder, "denoise", default.denoise, "regional: expect noise on the landmarks if held-out training data are decoded better so")
     network = parser.add_argument_group("training of s2d")
-    network.add_argument("--lr", type=cli.positive_float, default=default.lr, help="learning rate of Adam in the first epoch")
-    network.add_argument("--lr-decay", type=cli.positive_float, default=default.lr_decay, help="factor on it after every epoch")
-    network.add_argument("--weight-decay", type=float, default=default.weight_decay, help="of Adam")
-    network.add_argument("--epochs", type=cli.positive_int, default=default.epochs, help="passes over the training frames")
-    network.add_argument("--batch-size", type=cli.positive_int, default=default.batch_size, metavar="B", help="frames per batch")
-    network.add_argument("--validate-every", type=cli.positive_int, default=default.validate_every, metavar="EPOCHS", help="points of the test curve")
+    network.add_argument("--lr", type=cli.number(0, 10, above=True), default=default.lr, help="learning rate of Adam in the first epoch")
+    network.add_argument("--lr-decay", type=cli.share, default=default.lr_decay, help="factor on it after every epoch")
+    network.add_argument("--weight-decay", type=cli.number(0, 10), default=default.weight_decay, help="of Adam")
+    network.add_argument("--epochs", type=cli.integer(1, 1_000_000), default=default.epochs, help="passes over the training frames")
+    network.add_argument("--batch-size", type=cli.integer(1, 65_536), default=default.batch_size, metavar="B", help="frames per batch")
+    network.add_argument("--validate-every", type=cli.integer(1, 1_000_000), default=default.validate_every, metavar="EPOCHS", help="points of the test curve")
     network.add_argument("--vertex-weights", type=Path, metavar="FILE", help="npy of V weights in the loss (default: by distance to the landmarks)")
     network.add_argument(
         "--downsampling", type=Path, metavar="FILE", help="the authors' downsampling_matrices.pkl (default: a hierarchy of the template)"

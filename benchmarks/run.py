@@ -52,14 +52,14 @@ SCALES = (1, 2, 4)
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=tuple(BENCHMARKS), metavar="NAME", default=list(BENCHMARKS), help=f"of {', '.join(BENCHMARKS)}")
-    parser.add_argument("--repeat", type=cli.positive_int, default=5, metavar="N", help="timed calls of each way")
+    parser.add_argument("--repeat", type=cli.integer(1, 1_000_000), default=5, metavar="N", help="timed calls of each way")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")
-    parser.add_argument("--threads", type=cli.positive_int, default=os.cpu_count() or 1, metavar="N", help="CPU threads (of torch and its products)")
+    parser.add_argument("--threads", type=cli.integer(1, cli.MOST_AT_ONCE), default=os.cpu_count() or 1, metavar="N", help="CPU threads (of torch and its products)")
     cli.add_switch(parser, "scaling", False, "time ours with 1, 2 and 4 times the data in place of the comparison")
     cli.add_switch(parser, "memory", False, "measure whole programs' memory in place of the comparison")
     cli.add_switch(parser, "tiny", False, "very little data, to try the benchmark itself; the numbers mean nothing")
     parser.add_argument("--worker", choices=("compare", "ours", "baseline", "time"), help="used by the program itself: one part, in this process")
-    parser.add_argument("--scale", type=cli.positive_int, default=1, help="used by the program itself")
+    parser.add_argument("--scale", type=cli.integer(1, 100), default=1, help="used by the program itself")
     return parser.parse_args(argv)
 
 

@@ -32,8 +32,8 @@ CASES = {  # network, classes, hidden size, sequences, batch, T, horizons per ba
 def parse() -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=CASES, default=["coma", "florence", "default"])
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = as many as torch chooses (default)")
-    parser.add_argument("--repeats", type=int, default=9, help="steps per way (default 9)")
+    parser.add_argument("--threads", type=cli.integer(0, cli.MOST_AT_ONCE), default=0, help="CPU threads; 0 = as many as torch chooses (default)")
+    parser.add_argument("--repeats", type=cli.integer(1, 1_000_000), default=9, help="steps per way (default 9)")
     parser.add_argument("--precision", nargs="+", choices=["fp32", "tf32", "bf16"], default=["fp32"], help="of the engine's products")
     parser.add_argument("--epoch", action="store_true", help="also time a whole epoch of the engine")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")

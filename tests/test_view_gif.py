@@ -71,6 +71,17 @@ def test_a_picture_that_stays_is_stored_once_and_shown_longer(tmp_path, moving_s
     assert sum(durations) == pytest.approx(1000 * 5 / 30, abs=10)  # rounding to hundredths does not accumulate
 
 
+def test_a_picture_that_stays_for_longer_than_one_block_can_say(tmp_path, moving_square):
+    write_gif(tmp_path / "a.gif", moving_square[[0, 0, 0, 1]], fps=0.005)  # 200 s each
+    shown, durations = read_gif(tmp_path / "a.gif")
+    assert sum(durations) == 800_000 and max(durations) <= 655_350
+    np.testing.assert_array_equal(shown[-1], moving_square[1])
+    write_gif(tmp_path / "a.gif", moving_square[[0, 0, 0, 0, 0, 1]], fps=0.005)
+    shown, durations = read_gif(tmp_path / "a.gif")
+    assert sum(durations) == 1_200_000
+    np.testing.assert_array_equal(shown[[0, -2, -1]], moving_square[[0, 0, 1]])
+
+
 def test_unchanged_parts_cost_nothing(tmp_path, moving_square):
     noise = np.random.default_rng(3).integers(0, 200, (40, 50, 1)).astype(np.uint8).repeat(3, axis=2)
     still = np.repeat(noise[None], 20, axis=0)

@@ -69,7 +69,7 @@ def add_extraction_flags(parser: ArgumentParser) -> None:
     group.add_argument("--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)")
     group.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame")
     group.add_argument(
-        "--contour-angle", type=float, default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
+        "--contour-angle", type=cli.number(-180, 180), default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
     )
     cli.add_switch(group, "plot", False, "also write preview GIFs")
     add_gap_flag(group)
@@ -111,21 +111,21 @@ def _told(value: object) -> str:
 
 def add_training_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of :class:`face4d.runtime.config.TrainingConfig`; their defaults are the preset's."""
-    group.add_argument("--lr", type=cli.positive_float, help="learning rate of Adam; peak of a one-cycle schedule")
+    group.add_argument("--lr", type=cli.number(0, 10, above=True), help="learning rate of Adam; peak of a one-cycle schedule")
     group.add_argument("--lr-schedule", choices=("constant", "one-cycle"), help="learning rate over all steps")
-    group.add_argument("--epochs", type=cli.positive_int, help="passes over the training sequences")
-    group.add_argument("--batch-size", type=cli.positive_int, metavar="B", help="sequences per batch")
-    group.add_argument("--grad-clip", type=float, metavar="NORM", help="largest gradient norm, 0 = off")
+    group.add_argument("--epochs", type=cli.integer(1, 1_000_000), help="passes over the training sequences")
+    group.add_argument("--batch-size", type=cli.integer(1, 65_536), metavar="B", help="sequences per batch")
+    group.add_argument("--grad-clip", type=cli.number(0, 1e6), metavar="NORM", help="largest gradient norm, 0 = off")
     group.add_argument(
         "--select",
         choices=("last", "validation", "test"),
         help="weights kept, and in a grid (there: validation, if not told) the run chosen; test = best on the test set, as in the thesis",
     )
-    group.add_argument("--validate-every", type=cli.positive_int, metavar="EPOCHS", help="epochs between validations")
+    group.add_argument("--validate-every", type=cli.integer(1, 1_000_000), metavar="EPOCHS", help="epochs between validations")
     group.add_argument(
         "--precision", choices=("fp32", "tf32", "bf16"), help="of the products in training; tf32: on GPUs; docs/performance.md"
     )
-    group.add_argument("--patience", type=int, metavar="N", help="stop after N validations without improvement, 0 = never")
+    group.add_argument("--patience", type=cli.integer(0, 1_000_000), metavar="N", help="stop after N validations without improvement, 0 = never")
 
 
 def words_unless_usual(**flags: tuple[object, object]) -> list[str]:
@@ -158,7 +158,7 @@ def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, checkp
     group.add_argument("--runs", type=Path, metavar="DIR", help="folder of run records (default: runs)")
     group.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
     group.add_argument(
-        "--checkpoint-seconds", type=float, default=checkpoint_seconds, metavar="S", help="time between last checkpoints, 0 = every epoch"
+        "--checkpoint-seconds", type=cli.number(0, 1e6), default=checkpoint_seconds, metavar="S", help="time between last checkpoints, 0 = every epoch"
     )
     grid_flags = ("workers", "backend") if grid else ()
     cli.add_run_flags(parser, "seed", "device", "threads", *grid_flags, "overwrite", "dry-run", "quiet", seed=seed)

@@ -44,21 +44,14 @@ def build_parser() -> ArgumentParser:
     )
     how = parser.add_argument_group("measure")
     how.add_argument(
-        "--radius", type=cli.positive_float, default=1.4, metavar="X", help="of the measured ball around the face's middle, in sizes of the face"
+        "--radius", type=cli.number(0, 100, above=True), default=1.4, metavar="X", help="of the measured ball around the face's middle, in sizes of the face"
     )
     cli.add_switch(how, "whole", False, "measure every point of the scans")
-    how.add_argument("--refine", type=_rounds, default=0, metavar="N", help="rounds of closest-point alignment after that on the landmarks")
+    how.add_argument("--refine", type=cli.integer(0, 1000), default=0, metavar="N", help="rounds of closest-point alignment after that on the landmarks")
     cli.add_switch(how, "scaled", True, "let the alignment change the mesh's size (--no-scaled: the meshes are in the scans' unit)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the tables")
     cli.add_run_flags(parser, "overwrite", "quiet")
     return parser
-
-
-def _rounds(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -40,28 +40,21 @@ def build_parser() -> ArgumentParser:
         "--landmark-embedding", type=Path, metavar="FILE", help="landmarks of a --mesh of another topology (npz with face_idx, bary, faces)"
     )
     how = parser.add_argument_group("how")
-    how.add_argument("--num-shape", type=cli.positive_int, default=100, metavar="N", help="shape coefficients")
-    how.add_argument("--num-expression", type=cli.positive_int, default=50, metavar="N", help="expression coefficients")
+    how.add_argument("--num-shape", type=cli.integer(1, 1000), default=100, metavar="N", help="shape coefficients")
+    how.add_argument("--num-expression", type=cli.integer(1, 1000), default=50, metavar="N", help="expression coefficients")
     how.add_argument(
         "--contour", choices=("fixed", "geometry", "deca", "smplx"), default="fixed",
         help="what the jaw line points of turned heads are (fixed: as step 3 writes them)",
     )
     how.add_argument(
-        "--noise", type=cli.positive_float, metavar="MM",
+        "--noise", type=cli.number(0, 1000, above=True), metavar="MM",
         help="expected distance of a point; larger keeps closer to the mean face (default: estimated)",
     )
-    how.add_argument("--smoothness", type=_not_negative, default=0.0, metavar="X", help="weight of changes of expression and jaw between frames")
-    how.add_argument("--iterations", type=cli.positive_int, default=300, metavar="N", help="of L-BFGS, at most")
+    how.add_argument("--smoothness", type=cli.number(0, 1e6), default=0.0, metavar="X", help="weight of changes of expression and jaw between frames")
+    how.add_argument("--iterations", type=cli.integer(1, 100_000), default=300, metavar="N", help="of L-BFGS, at most")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of parameters and fitted meshes")
     cli.add_run_flags(parser, "device", "threads", "overwrite", "quiet")
     return parser
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError(text)
-    return value
 
 
 def main(argv: Sequence[str] | None = None) -> None:

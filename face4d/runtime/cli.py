@@ -12,11 +12,17 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from face4d.errors import InputError, nearest, printable
+from face4d.errors import InputError, nearest, printable, shortened
 from face4d.runtime.environment import missing_package, typed_python, typed_script
+
+# Bounds of flags that many scripts have; what is beyond them is a slip, or ends in a lack of memory or a crash.
+LARGEST_SEED = 2**32 - 1  # what numpy and torch both take everywhere
+MOST_AT_ONCE = max(64, 4 * (os.cpu_count() or 1))  # threads, processes
+MOST_FRAMES = 10_000  # of one sequence: 400 s at 25 a second
 
 # What numpy says of a file that took a part of an array, with no error number.
 _PARTLY_WRITTEN = re.compile(r"(\d+) requested and (\d+) written")
@@ -90,20 +96,55 @@ def parser(description: str | None) -> Parser:
     return Parser(command(), description=description, formatter_class=_Help, allow_abbrev=False)
 
 
-def positive_int(text: str) -> int:
-    """argparse type: an integer above zero."""
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"expected an integer above 0, found {text}")
-    return value
+@dataclass(frozen=True)
+class Range:
+    """argparse type: a finite number between two bounds that both belong to it, but for ``low`` with ``above``."""
+
+    kind: type[int] | type[float]
+    low: float
+    high: float
+    above: bool = False
+
+    def __call__(self, text: str) -> int | float:
+        try:
+            value = self.kind(text)
+        except ValueError:
+            value = None
+        if value is None or not self.low <= value <= self.high or (self.above and value == self.low):
+            raise argparse.ArgumentTypeError(f"expected {self}, found {shortened(text)}")
+        return value
+
+    def __str__(self) -> str:
+        what = "a whole number" if self.kind is int else "a number"
+        low, high = (bound if self.kind is int else f"{bound:g}" for bound in (self.low, self.high))
+        return f"{what} above {low}, at most {high}" if self.above else f"{what} from {low} to {high}"
 
 
-def positive_float(text: str) -> float:
-    """argparse type: a finite number above zero."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
-    return value
+def integer(low: int, high: int) -> Range:
+    """argparse type: a whole number from ``low`` to ``high``."""
+    return Range(int, low, high)
+
+
+def number(low: float, high: float, *, above: bool = False) -> Range:
+    """argparse type: a number from ``low`` to ``high``, or ``above`` ``low``."""
+    return Range(float, low, high, above)
+
+
+share = number(0, 1, above=True)
+"""argparse type: a part of something that is not none of it."""
+
+
+class _Box(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        left, top, right, bottom = values
+        if not (left < right and top < bottom):
+            raise argparse.ArgumentError(self, f"expected left < right and top < bottom, found {left:g} {top:g} {right:g} {bottom:g}")
+        setattr(namespace, self.dest, values)
+
+
+def add_box_flag(target: argparse._ActionsContainer, help: str) -> None:
+    """Add ``--box LEFT TOP RIGHT BOTTOM``, pixels of photos."""
+    target.add_argument("--box", nargs=4, action=_Box, type=number(-1e6, 1e6), metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help=help)
 
 
 def add_switch(target: argparse._ActionsContainer, name: str, default: bool, help: str) -> None:
@@ -120,15 +161,15 @@ def add_run_flags(target: argparse.ArgumentParser, *names: str, seed: int = 27) 
     """
     group = target.add_argument_group("run")
     known = {
-        "seed": lambda: group.add_argument("--seed", type=int, default=seed, help="seed of every random number"),
+        "seed": lambda: group.add_argument("--seed", type=integer(0, LARGEST_SEED), default=seed, help="seed of every random number"),
         "device": lambda: group.add_argument(
             "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA when there is one"
         ),
         "threads": lambda: group.add_argument(
-            "--threads", type=positive_int, metavar="N", help="CPU threads (default: 1 for small networks, else all cores)"
+            "--threads", type=integer(1, MOST_AT_ONCE), metavar="N", help="CPU threads (default: 1 for small networks, else all cores)"
         ),
         "workers": lambda: group.add_argument(
-            "--workers", type=positive_int, metavar="N", help="parallel processes on this machine (default: one per core)"
+            "--workers", type=integer(1, MOST_AT_ONCE), metavar="N", help="parallel processes on this machine (default: one per core)"
         ),
         "backend": lambda: _add_backend_flags(group),
         "overwrite": lambda: add_switch(group, "overwrite", False, "replace outputs that exist"),

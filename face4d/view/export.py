@@ -181,7 +181,7 @@ def export_mesh(
             from face4d.view.gif import write_gif
 
             written.append(base.with_name(f"{base.name}_mesh.gif"))
-            write_gif(written[-1], pictures, fps=min(fps, 50))
+            write_gif(written[-1], pictures, fps=fps)
     return written
 
 

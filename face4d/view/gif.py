@@ -11,6 +11,9 @@ from PIL import Image
 
 from face4d.runtime.atomic import write_bytes
 
+MAX_FPS = 50  # browsers slow faster files down
+_LONGEST = 65535  # hundredths of a second that one picture of a file can be shown
+
 _GREY = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
 
 
@@ -23,16 +26,15 @@ def write_gif(path: str | Path, frames: np.ndarray, *, fps: float = 25, palette:
     Args:
         path: file to write.
         frames: (T, H, W, 3) uint8 RGB, or (T, H, W) uint8: grey levels, or indices into ``palette``.
-        fps: frames per second, at most 50 (browsers slow faster files down). GIF times are hundredths of a second;
-            rounding does not accumulate.
+        fps: frames per second, at most ``MAX_FPS``. GIF times are hundredths of a second; rounding does not accumulate.
         palette: (K, 3) uint8 RGB colours of ``frames`` when these are indices.
 
     Raises:
         ValueError: another shape or type, no frames, or ``fps`` out of range.
     """
     frames = np.asarray(frames)
-    if not 0 < fps <= 50:
-        raise ValueError(f"fps: expected above 0 and at most 50, found {fps}")
+    if not 100 / _LONGEST < fps <= MAX_FPS:
+        raise ValueError(f"fps: expected above {100 / _LONGEST:.2g} and at most {MAX_FPS}, found {fps}")
     if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or (frames.ndim == 4 and frames.shape[3] != 3) or 0 in frames.shape:
         raise ValueError(f"frames: expected (T, H, W, 3) or (T, H, W) uint8, found {frames.shape} {frames.dtype}")
     if frames.ndim == 4:
@@ -103,9 +105,11 @@ def _encode(indices: np.ndarray, palette: np.ndarray, fps: float) -> bytes:
         if previous is not None:
             changed = frame != previous
             rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
-            if not len(rows):  # the same picture again: shown longer
+            if not len(rows) and blocks[-1][0] + duration <= _LONGEST:  # the same picture again: shown longer
                 blocks[-1] = (blocks[-1][0] + duration, blocks[-1][1])
                 continue
+            if not len(rows):
+                rows = columns = np.zeros(1, int)
             top, left = int(rows[0]), int(columns[0])
             window = slice(top, rows[-1] + 1), slice(left, columns[-1] + 1)
             patch = frame[window]
@@ -120,7 +124,7 @@ def _encode(indices: np.ndarray, palette: np.ndarray, fps: float) -> bytes:
     for number, (duration, block) in enumerate(blocks):
         see_through = number > 0 and transparent is not None
         flags = 1 << 2 | see_through  # keep the picture, draw over it
-        file.write(struct.pack("<BBBBHBB", 0x21, 0xF9, 4, flags, min(duration, 65535), transparent if see_through else 0, 0))
+        file.write(struct.pack("<BBBBHBB", 0x21, 0xF9, 4, flags, duration, transparent if see_through else 0, 0))
         file.write(block)
     file.write(b"\x3b")
     return file.getvalue()

@@ -21,7 +21,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="folder of the demo")
     what = parser.add_argument_group("what to write")
-    what.add_argument("--subjects", type=cli.positive_int, default=6, metavar="N", help="number of people, Demo01, Demo02, ...")
+    what.add_argument("--subjects", type=cli.integer(1, 99), default=6, metavar="N", help="number of people, Demo01, Demo02, ...")
     what.add_argument("--labels", nargs="+", metavar="LABEL", help="CoMA labels (default: all twelve)")
     what.add_argument(
         "--florence-labels", nargs="*", default=["Happy", "Kissy", "Scream"], metavar="LABEL", help="Florence labels (default: Happy Kissy Scream)"
