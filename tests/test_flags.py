@@ -110,15 +110,6 @@ def test_bounds_belong_to_a_range():
     assert str(whole) == "a whole number from 1 to 5" and str(part) == "a number above 0, at most 1"
 
 
-def test_a_box_is_in_order(capsys):
-    parser = cli.parser("x")
-    cli.add_box_flag(parser, "of the face")
-    assert parser.parse_args(["--box", "1", "-2", "3.5", "4"]).box == [1, -2, 3.5, 4]
-    with pytest.raises(SystemExit):
-        parser.parse_args(["--box", "5", "5", "3", "9"])
-    assert "--box: expected left < right and top < bottom, found 5 5 3 9" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("words", "refused"), [((), True), (("--no-gif",), False), (("--no-gif", "--dense"), True), (("--no-gif", "--dense", "--export", "mp4"), False)]
 )

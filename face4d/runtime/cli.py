@@ -134,17 +134,9 @@ share = number(0, 1, above=True)
 """argparse type: a part of something that is not none of it."""
 
 
-class _Box(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None):
-        left, top, right, bottom = values
-        if not (left < right and top < bottom):
-            raise argparse.ArgumentError(self, f"expected left < right and top < bottom, found {left:g} {top:g} {right:g} {bottom:g}")
-        setattr(namespace, self.dest, values)
-
-
 def add_box_flag(target: argparse._ActionsContainer, help: str) -> None:
     """Add ``--box LEFT TOP RIGHT BOTTOM``, pixels of photos."""
-    target.add_argument("--box", nargs=4, action=_Box, type=number(-1e6, 1e6), metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help=help)
+    target.add_argument("--box", nargs=4, type=number(-1e6, 1e6), metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help=help)
 
 
 def add_switch(target: argparse._ActionsContainer, name: str, default: bool, help: str) -> None:
