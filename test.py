@@ -282,7 +282,7 @@ def sample_folders(args: Namespace) -> list[tuple[int, Path]]:
 
 def write_all(args: Namespace, items: Sequence[Item], writing) -> int:
     """Write the sequences that are not there yet; refuse before anything is written. Returns their number."""
-
+    from face4d.dense.extrapolation import note_extrapolation
     from face4d.generation.sample import write_sequence
     from face4d.runtime.made import choose_missing, making
     from face4d.runtime.progress import track
@@ -295,6 +295,9 @@ def write_all(args: Namespace, items: Sequence[Item], writing) -> int:
         return 0
     if missing:
         writing.begin()
+    moving = [item for item in missing if item.face]
+    if moving:
+        note_extrapolation(moving[0].face.decoder, ((item.label, item.moved, item.face.neutral) for item in moving))
     for item in track("generating", missing, unit="sequence", quiet=args.quiet):
         vertices = item.face and item.face.move(item.moved)
         landmarks = item.face.moved_landmarks(item.moved, vertices) if item.face else item.neutral + item.moved

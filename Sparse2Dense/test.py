@@ -141,6 +141,7 @@ def write_all(args: Namespace, decoder, sequences, neutrals, real, output: Path,
     """
     import numpy as np
 
+    from face4d.dense.extrapolation import note_extrapolation
     from face4d.dense.frames import read_vertices
     from face4d.dense.score import DistanceSum
     from face4d.landmarks import extract
@@ -156,21 +157,22 @@ def write_all(args: Namespace, decoder, sequences, neutrals, real, output: Path,
     missing = choose_missing(wanted, overwrite=args.overwrite)
     if missing:
         writing.begin()
+    starts = [landmarks[0] if args.from_first_frame else extract(decoder.embedding, neutrals[subject]) for _, subject, landmarks in sequences]
+    moves = [(label, landmarks - start, neutrals[subject]) for (label, subject, landmarks), start in zip(sequences, starts)]
+    note_extrapolation(decoder, moves)
     errors = DistanceSum()
     needed = [number for number in range(len(sequences)) if number in set(missing) or real[number]]
     with track("decoding", total=sum(len(sequences[number][2]) for number in needed), unit="frame", quiet=args.quiet) as bar:
         for number in needed:
-            (label, subject, landmarks), (place, settings) = sequences[number], wanted[number]
-            neutral = neutrals[subject]
-            start = landmarks[0] if args.from_first_frame else extract(decoder.embedding, neutral)
-            vertices = decoder.decode(landmarks - start, neutral)  # (T, V, 3)
+            (label, displacements, neutral), (place, settings) = moves[number], wanted[number]
+            vertices = decoder.decode(displacements, neutral)  # (T, V, 3)
             if number in missing:
                 with making(place, settings) as folder:
                     for frame, shape in enumerate(vertices, 1):
                         write_ply(folder / f"{label}.{frame:06d}.ply", shape, decoder.embedding.faces)
             for shape, path in zip(vertices, real[number]):
                 errors.add(shape, np.asarray(read_vertices(path, len(neutral))))
-            bar.update(len(landmarks))
+            bar.update(len(vertices))
     return errors, len(missing)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from face4d.constants import NUM_LANDMARKS
 from face4d.dense.config import DenseConfig
 from face4d.dense.decoders import NeutralDecoder, RbfDecoder, SpiralDecoder
+from face4d.dense.extrapolation import LEARNT_FIELDS, LearntMotion
 from face4d.dense.fit import linear_decoder, mean_face
 from face4d.dense.frames import DenseFrames
 from face4d.dense.hierarchy import Hierarchy, read_downsampling_matrices
@@ -37,6 +38,7 @@ CHECKPOINT_FIELDS = {
         }
     ),
     "hierarchy": optional(mapping(tensor)),
+    "learnt": optional(record(LEARNT_FIELDS)),
     "source": record({}),
     "model": weights,
     "metrics": METRICS,
@@ -56,6 +58,7 @@ class DenseDecoder:
         template: (V, 3) float32, mean neutral face of the training subjects, metres.
         source: where its data came from, as typed when it was trained.
         metrics: scores of the training run.
+        learnt: the landmark motion it was trained on; None where the checkpoint does not tell, and of decoders that learn from none.
     """
 
     path: Path
@@ -65,6 +68,7 @@ class DenseDecoder:
     template: np.ndarray
     source: dict[str, Any]
     metrics: dict[str, Any]
+    learnt: LearntMotion | None = None
 
     @torch.no_grad()
     def decode(self, displacements: np.ndarray, neutral: np.ndarray) -> np.ndarray:
@@ -114,7 +118,8 @@ def load_decoder(path: str | Path, *, device: torch.device | str = "cpu") -> Den
     load_weights(part, content["model"], path)
     module.to(device).eval()
     embedding = LandmarkEmbedding(face_idx, bary, faces, len(template))
-    return DenseDecoder(Path(path), config.decoder, module, embedding, template, content["source"], content["metrics"])
+    learnt = LearntMotion.from_record(content["learnt"], path) if content.get("learnt") else None
+    return DenseDecoder(Path(path), config.decoder, module, embedding, template, content["source"], content["metrics"], learnt)
 
 
 def load_published_decoder(

@@ -15,6 +15,7 @@ from torch import nn
 from face4d.dense.config import DenseConfig
 from face4d.dense.decode import CHECKPOINT_FIELDS, CHECKPOINT_KIND, faces_digest, template_record
 from face4d.dense.decoders import SpiralDecoder
+from face4d.dense.extrapolation import learn_motion
 from face4d.dense.fit import fit, mean_face
 from face4d.dense.frames import DenseFrames
 from face4d.dense.hierarchy import Hierarchy
@@ -59,6 +60,8 @@ def train(
         "data_digest": fold.train.digest() + (fold.test.digest() if fold.test else ""),
     }
     record, attachments = {"source": source or {}, "sets": fold_sequences(fold)}, template_record(fold.train)
+    if config.decoder not in ("neutral", "rbf"):  # which do not learn from motion
+        attachments["learnt"] = learn_motion(fold.train).as_record()
     if config.decoder != "s2d":
         return _closed_form(fold, config, run, identity, record, attachments)
     if hierarchy is None:
