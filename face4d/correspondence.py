@@ -24,6 +24,7 @@ from face4d.mesh.closest import check_surface, closest_points
 from face4d.mesh.plausibility import check_face, check_head, report
 from face4d.mesh.sequence import read_mesh
 from face4d.runtime import cli
+from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import replacing
 
 REACH = 0.006  # metres: what lies farther from the copy is not covered by it
@@ -174,8 +175,7 @@ def save_correspondence(path: str | Path, correspondence: Correspondence) -> Non
     """Write an npz that is a landmark embedding (:func:`face4d.landmarks.load_embedding`) with the dense link beside it."""
     with replacing(path) as temporary:
         save_embedding(temporary, correspondence.embedding)
-        with np.load(temporary) as archive:
-            arrays = dict(archive)
+        arrays = load_npz(temporary, "a landmark embedding")
         dense = (correspondence.registered, correspondence.registered_faces, correspondence.neutral, correspondence.face, correspondence.bary)
         with open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays, **dict(zip(_ARRAYS, dense)))
@@ -188,14 +188,14 @@ def load_correspondence(path: str | Path) -> Correspondence:
         InputError: no such file, or a landmark embedding without the dense link (then made by hand, not fitted).
     """
     embedding = load_embedding(path)
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [name for name in _ARRAYS if name not in archive.files]
-        if missing:
-            expected = "an embedding made by python -m face4d.landmarks --fit-embedding"
-            raise InputError(path, expected, f"one without {', '.join(missing)}")
-        registered, faces, neutral, face, bary = (archive[name] for name in _ARRAYS)
+    expected = "an embedding made by python -m face4d.landmarks --fit-embedding"
+    arrays = load_npz(path, expected, optional=_ARRAYS)
+    if missing := [name for name in _ARRAYS if name not in arrays]:
+        raise InputError(path, expected, f"one without {', '.join(missing)}")
+    registered, faces, neutral, face, bary = (arrays[name] for name in _ARRAYS)
     fits = (
-        registered.ndim == 2 and registered.shape[1:] == (3,) and faces.ndim == 2 and faces.shape[1:] == (3,)
+        registered.dtype.kind == neutral.dtype.kind == bary.dtype.kind == "f" and faces.dtype.kind in "iu" and face.dtype.kind in "iu"
+        and registered.ndim == 2 and registered.shape[1:] == (3,) and faces.ndim == 2 and faces.shape[1:] == (3,)
         and neutral.shape == bary.shape == (embedding.num_vertices, 3) and face.shape == (embedding.num_vertices,)
         and faces.min(initial=0) >= 0 and faces.max(initial=-1) < len(registered) and face.min(initial=0) >= -1 and face.max(initial=-1) < len(faces)
         and all(np.isfinite(array).all() for array in (registered, neutral, bary))

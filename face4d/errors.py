@@ -31,6 +31,11 @@ class InputError(ValueError):
         return type(self), (self.path, self.expected, self.found)
 
 
+def reason(error: BaseException) -> str:
+    """What an exception of another package says, or its type where it says nothing (exceptions are truthy, texts are not)."""
+    return str(error) or type(error).__name__
+
+
 def printable(text: str) -> str:
     """One line that a terminal shows as it is."""
     if text.isprintable():

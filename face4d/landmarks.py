@@ -19,11 +19,14 @@ from face4d.mesh.plausibility import Remark, check_face, face_remarks, face_size
 from face4d.mesh.ply import read_ply_vertices
 from face4d.mesh.sequence import iterate_vertices, read_mesh
 from face4d.mesh.topology import check_topology
+from face4d.runtime.arrays import load_npz, numbers
 from face4d.runtime.atomic import replacing
 from face4d.runtime.safe_pickle import load_npy, load_pickle
 
 MAX_CONTOUR_ANGLE = 39  # degrees either way: rows 0..39 of the contour table are 0..39, rows 40..78 are -1..-39
 CONTOUR_ROWS = 2 * MAX_CONTOUR_ANGLE + 1
+MOST_VERTICES = 10_000_000  # of a topology
+_ROUNDING = 1e-3  # of barycentric weights
 
 STATIC_FILE, DYNAMIC_FILE, TEMPLATE_FILE = "flame_static_embedding.pkl", "flame_dynamic_embedding.npy", "template.obj"
 _SOURCES = {
@@ -121,18 +124,17 @@ def load_flame_embedding(folder: str | Path, contour_angle: float = 0.0) -> Land
 
 def _table(path: Path, content: object, shape: tuple[int, ...], num_faces: int) -> tuple[np.ndarray, np.ndarray]:
     """Checked face indices ``shape`` and barycentric weights ``shape + (3,)`` of one embedding file."""
-    try:
-        face_idx, bary = np.asarray(content["lmk_face_idx"]), np.asarray(content["lmk_b_coords"])  # type: ignore[index]
-    except (TypeError, KeyError, IndexError, ValueError):
-        raise InputError(path, "a landmark embedding (lmk_face_idx, lmk_b_coords)", f"{type(content).__name__} without them") from None
-    return check_embedding(path, face_idx, bary, shape, num_faces)
+    found = [numbers(content.get(name)) for name in ("lmk_face_idx", "lmk_b_coords")] if isinstance(content, dict) else [None]
+    if any(array is None for array in found):
+        raise InputError(path, "a landmark embedding (lmk_face_idx, lmk_b_coords)", f"{type(content).__name__} without them")
+    return check_embedding(path, *found, shape, num_faces)
 
 
 def check_embedding(path: str | Path, face_idx: np.ndarray, bary: np.ndarray, shape: tuple[int, ...], num_faces: int) -> tuple[np.ndarray, np.ndarray]:
     """Face indices ``shape`` and barycentric weights ``shape + (3,)`` of an embedding, as int64 and float64, once they are such.
 
     Raises:
-        InputError: other shapes or types, a face that is not there, weights that do not sum to 1.
+        InputError: other shapes or types, a face that is not there, weights that lie outside their triangle or do not sum to 1.
     """
     if face_idx.shape != shape or bary.shape != (*shape, 3) or face_idx.dtype.kind not in "iu" or bary.dtype.kind != "f":
         raise InputError(
@@ -140,11 +142,14 @@ def check_embedding(path: str | Path, face_idx: np.ndarray, bary: np.ndarray, sh
             f"integers {shape} and floating weights {(*shape, 3)}",
             f"{face_idx.dtype} {face_idx.shape} and {bary.dtype} {bary.shape}",
         )
-    face_idx, bary = face_idx.astype(np.int64), bary.astype(np.float64)
     if face_idx.min() < 0 or face_idx.max() >= num_faces:
         raise InputError(path, f"face numbers 0 to {num_faces - 1}", f"{face_idx.min()} to {face_idx.max()}")
-    if not np.allclose(bary.sum(axis=-1), 1, atol=1e-3):  # NaN fails too
-        raise InputError(path, "barycentric weights that sum to 1", "others")
+    face_idx, bary = face_idx.astype(np.int64), bary.astype(np.float64)
+    lowest, highest = bary.min(), bary.max()
+    if not (-_ROUNDING <= lowest and highest <= 1 + _ROUNDING):  # NaN fails too
+        raise InputError(path, "barycentric weights from 0 to 1 that sum to 1", f"{lowest:g} to {highest:g}")
+    if np.abs(bary.sum(axis=-1) - 1).max() > _ROUNDING:
+        raise InputError(path, "barycentric weights that sum to 1", "other sums")
     return face_idx, bary
 
 
@@ -159,28 +164,23 @@ def load_embedding(path: str | Path) -> LandmarkEmbedding:
         InputError: no such file or other content.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise InputError(path, "a landmark embedding (.npz)", "no such file") from None
-    except (AttributeError, ValueError, OSError, EOFError, KeyError) as error:  # zipfile.BadZipFile is an OSError or ValueError by version
-        raise InputError(path, "a landmark embedding (.npz of arrays)", f"{error}") from None
-    missing = [name for name in ("face_idx", "bary", "faces") if name not in arrays]
-    if missing:
-        raise InputError(path, "arrays face_idx, bary, faces", f"no {', '.join(missing)}")
+    optional = ("num_vertices", "contour_face_idx", "contour_bary")
+    arrays = load_npz(path, "a landmark embedding (.npz of arrays face_idx, bary, faces)", ("face_idx", "bary", "faces"), optional)
     faces = arrays["faces"]
-    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu" or not len(faces) or faces.min() < 0:
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu" or not len(faces):
         raise InputError(path, "faces (F, 3) of vertex indices", f"{faces.dtype} {faces.shape}")
+    if faces.min() < 0 or faces.max() >= MOST_VERTICES:
+        raise InputError(path, f"faces of vertex indices from 0 to {MOST_VERTICES - 1}", f"{faces.min()} to {faces.max()}")
     face_idx, bary = check_embedding(path, arrays["face_idx"], arrays["bary"], (NUM_LANDMARKS,), len(faces))
-    num_vertices = int(arrays.get("num_vertices", faces.max() + 1))
-    if num_vertices <= faces.max():
-        raise InputError(path, f"num_vertices above {faces.max()}", f"{num_vertices}")
+    count = arrays.get("num_vertices", faces.max() + 1)
+    if count.shape not in ((), (1,)) or count.dtype.kind not in "iu" or not faces.max() < count.item() <= MOST_VERTICES:
+        raise InputError(path, f"a whole num_vertices above {faces.max()}, at most {MOST_VERTICES}", f"{count.dtype} {str(count)[:60]}")
     contour: tuple[np.ndarray, np.ndarray] | tuple[None, None] = (None, None)
-    if "contour_face_idx" in arrays and "contour_bary" in arrays:
-        shape = (CONTOUR_ROWS, NUM_CONTOUR)
-        contour = check_embedding(path, arrays["contour_face_idx"], arrays["contour_bary"], shape, len(faces))
-    return LandmarkEmbedding(face_idx, bary, faces.astype(np.int32), num_vertices, *contour)
+    if ("contour_face_idx" in arrays) != ("contour_bary" in arrays):
+        raise InputError(path, "both contour_face_idx and contour_bary, or none", "one of them")
+    if "contour_face_idx" in arrays:
+        contour = check_embedding(path, arrays["contour_face_idx"], arrays["contour_bary"], (CONTOUR_ROWS, NUM_CONTOUR), len(faces))
+    return LandmarkEmbedding(face_idx, bary, faces.astype(np.int32), int(count.item()), *contour)
 
 
 def save_embedding(path: str | Path, embedding: LandmarkEmbedding) -> None:

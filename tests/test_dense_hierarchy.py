@@ -146,3 +146,36 @@ def test_published_matrices_of_another_template_or_content_are_refused(tmp_path)
     assert not (tmp_path / "cache").exists()
     with pytest.raises(InputError, match="no such file"):
         template_hierarchy(OCTAHEDRON, OCTAHEDRON_FACES, matrices=tmp_path / "none.pkl", cache=tmp_path / "cache")
+
+
+def test_fields_of_published_matrices_are_checked(tmp_path):
+    path = tmp_path / "downsampling_matrices.pkl"
+    mesh, eye = (OCTAHEDRON, OCTAHEDRON_FACES), sparse.identity(6).tocsc()
+    for changes, message in (
+        ({"M_verts_faces": []}, "0 meshes"),
+        ({"M_verts_faces": "text"}, "0 meshes"),
+        ({"M_verts_faces": [mesh] * 3}, "3 meshes, 1 and 1 steps"),
+        ({"M_verts_faces": [mesh, None]}, "mesh 1: expected vertices"),
+        ({"M_verts_faces": [mesh, (OCTAHEDRON, OCTAHEDRON_FACES + 1)]}, "mesh 1: expected vertices"),
+        ({"M_verts_faces": [mesh, (OCTAHEDRON, OCTAHEDRON_FACES - 1)]}, "mesh 1: expected vertices"),
+        ({"M_verts_faces": [mesh, (OCTAHEDRON, np.zeros((3, 3), int))]}, "mesh 1: expected vertices"),
+        ({"M_verts_faces": [mesh, (OCTAHEDRON * np.nan, OCTAHEDRON_FACES)]}, "mesh 1: expected vertices"),
+        ({"M_verts_faces": [mesh, (OCTAHEDRON, np.tile(OCTAHEDRON_FACES, (50, 1)))]}, "mesh 1: expected at most 64 triangles"),
+        ({"D": ["text"]}, "D 0: expected numbers"),
+        ({"U": [eye * np.nan]}, "U 0: expected finite numbers"),
+        ({"U": [None]}, "U 0: expected numbers"),
+        ({"D": 3}, "2 meshes, 0 and 1 steps"),
+    ):
+        path.write_bytes(pickle.dumps({"M_verts_faces": [mesh] * 2, "D": [eye], "U": [eye]} | changes))
+        with pytest.raises(InputError, match=message):
+            read_downsampling_matrices(path, references=(0,))
+
+
+@pytest.mark.parametrize("name", ["level0_vertices", "level1_faces", "level2_spirals", "step0_kept", "step1_corners", "step1_weights"])
+def test_arrays_of_a_hierarchy_are_checked_one_by_one(hierarchy, name):
+    arrays = hierarchy.arrays()
+    whole = arrays[name]
+    for other in (whole[:0], whole.astype(str), whole.reshape(-1), whole + 10**6 if whole.dtype.kind == "i" else whole * np.nan, whole.astype(complex), np.array(1)):
+        if not np.array_equal(other, whole):
+            with pytest.raises(InputError, match="do not fit"):
+                Hierarchy.from_arrays(arrays | {name: other})

@@ -155,3 +155,55 @@ def test_missing_and_damaged_files(tmp_path, arrays):
     (tmp_path / "a.npz").write_bytes(data[:1000])
     with pytest.raises(InputError, match="npz of plain arrays"):
         load_flame_model(tmp_path / "a.npz")
+
+
+def test_models_of_other_names_are_found_in_order(tmp_path, arrays, caplog):
+    for names, used in (
+        (["flame2023_Open.pkl"], "flame2023_Open.pkl"), (["FLAME_NEUTRAL.pkl"], "FLAME_NEUTRAL.pkl"), (["male_model.pkl"], "male_model.pkl"),
+        (["female_model.npz"], "female_model.npz"), (["flame2023_no_jaw.pkl"], "flame2023_no_jaw.pkl"), (["flame2023_Open.npz"], "flame2023_Open.npz"),
+        (["male_model.pkl", "female_model.pkl", "generic_model.pkl"], "generic_model.pkl"), (["flame2023.npz", "flame2023.pkl"], "flame2023.pkl"),
+        (["flame2023_no_jaw.pkl", "flame2023.pkl", "._flame2023.pkl"], "flame2023.pkl"), (["GENERIC_MODEL.PKL"], "GENERIC_MODEL.PKL"),
+    ):  # fmt: skip
+        folder = tmp_path / used / str(len(names))
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / name).write_bytes(b"")
+        (folder / "flame_static_embedding.pkl").write_bytes(b"")
+        caplog.clear()
+        assert find_model(folder).name == used
+        assert bool(caplog.messages) == (len([name for name in names if not name.startswith(".")]) > 1)
+        assert not caplog.messages or f"{used} is used, not" in caplog.messages[0]
+    folder = tmp_path / "last"
+    (folder / "generic_model.pkl").mkdir(parents=True)
+    for name in ("male_model.pkl", "female_model.pkl"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(InputError, match="found female_model.pkl and male_model.pkl"):
+        find_model(folder)
+    write_npz(folder / "flame2023_Open.npz", arrays)
+    assert load_flame_model(folder).num_vertices == 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_shape": 2.5}, "num_shape: expected 0 to 400"),
+        ({"num_shape": [3, 4]}, "num_shape: expected 0 to 400"),
+        ({"num_shape": "3"}, "num_shape: expected 0 to 400"),
+        ({"v_template": "text"}, "v_template: expected floating numbers"),
+        ({"v_template": {"a": 1}}, "v_template: expected floating numbers"),
+        ({"v_template": [[1.0, 2.0], [3.0]]}, "v_template: expected floating numbers"),
+        ({"f": None}, "f: expected triangles"),
+        ({"f": "text"}, "f: expected triangles"),
+        ({"f": [[0, 1, 2**40]]}, "vertex numbers"),
+        ({"kintree_table": "text"}, "parents of FLAME's joints"),
+        ({"kintree_table": [[1], [2, 3]]}, "parents of FLAME's joints"),
+        ({"weights": np.tile([2.0, -1.0, 0, 0, 0], (60, 1))}, "weights: expected skinning weights from 0 to 1, found -1"),
+        ({"v_template": np.full((60, 3), 1e200)}, "v_template: expected finite numbers"),
+        ({"J_regressor": sparse.csr_matrix((5, 2**31 - 1))}, "J_regressor: expected floating numbers"),
+        ({"J_regressor": sparse.csc_matrix((60, 5))}, "J_regressor: expected floating numbers"),
+    ],
+)
+def test_fields_of_pickles_are_checked(tmp_path, arrays, changes, message):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({**arrays, **changes}))
+    with pytest.raises(InputError, match=message):
+        load_flame_model(tmp_path / "a.pkl")

@@ -213,3 +213,43 @@ def test_files_give_what_arrays_give(tmp_path):
         write_obj(tmp_path / f"x.{k}.obj", vertices, arrays["faces"])
     np.testing.assert_array_equal(extract_files(embedding, [tmp_path / f"x.{k}.ply" for k in range(5)]), extract(embedding, motion))
     np.testing.assert_allclose(extract_files(embedding, [tmp_path / f"x.{k}.obj" for k in range(5)]), extract(embedding, motion), atol=2e-8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_vertices": np.array(np.nan)}, "a whole num_vertices above 3"),
+        ({"num_vertices": np.array(-1)}, "a whole num_vertices above 3"),
+        ({"num_vertices": np.array("four")}, "a whole num_vertices above 3"),
+        ({"num_vertices": np.array(4.0)}, "a whole num_vertices above 3"),
+        ({"num_vertices": np.array([4, 4])}, "a whole num_vertices above 3"),
+        ({"num_vertices": np.array(2**62)}, "a whole num_vertices above 3"),
+        ({"faces": np.array([[0, 1, 2], [0, 1, -3]])}, "vertex indices from 0"),
+        ({"faces": np.array([[0, 1, 2], [0, 1, 2**40]])}, "vertex indices from 0"),
+        ({"faces": np.array(["a"])}, "faces"),
+        ({"faces": np.zeros((0, 3), int)}, "faces"),
+        ({"bary": np.full((68, 3), np.nan)}, "barycentric weights from 0 to 1"),
+        ({"bary": np.tile([np.inf, 0.5, 0.5], (68, 1))}, "barycentric weights from 0 to 1"),
+        ({"bary": np.tile([2.0, -1.0, 0.0], (68, 1))}, "barycentric weights from 0 to 1"),
+        ({"bary": np.array("x")}, "floating weights"),
+        ({"face_idx": np.arange(68) % 2 + 0.5}, "integers"),
+        ({"contour_bary": None}, "both contour_face_idx and contour_bary"),
+        ({"contour_bary": np.array(1.0)}, "floating weights"),
+    ],
+)
+def test_fields_of_an_embedding_are_checked(tmp_path, changes, message):
+    from tests.fuzzing.arrays import embedding_arrays
+
+    np.savez(tmp_path / "whole.npz", **embedding_arrays())
+    assert load_embedding(tmp_path / "whole.npz").num_vertices == 4
+    np.savez(tmp_path / "a.npz", **{name: array for name, array in (embedding_arrays() | changes).items() if array is not None})
+    with pytest.raises(InputError, match=message):
+        load_embedding(tmp_path / "a.npz")
+
+
+def test_an_embedding_that_is_no_archive_is_one_line(tmp_path):
+    np.save(tmp_path / "points.npy", np.zeros((68, 3)))
+    (tmp_path / "text.npz").write_text("0 1 2\n")
+    for name, found in (("points.npy", r"a single array \(.npy\)"), ("text.npz", "a file that is no archive"), ("none.npz", "no such file")):
+        with pytest.raises(InputError, match=rf"{name}: expected a landmark embedding .*, found .*{found}"):
+            load_embedding(tmp_path / name)

@@ -11,8 +11,8 @@ from face4d.datasets.layout import require_one_spelling
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, read_head
 from face4d.mesh.plausibility import Remark, as_float32, check_face, face_remarks, report
+from face4d.runtime.arrays import load_numbers
 from face4d.runtime.files import is_hidden, matching, report_passed_over
-from face4d.runtime.safe_pickle import load_numbers
 
 _MESHES = (".ply", ".obj")  # the first is taken where there are both, as after step 1
 _BESIDE = (".mtl", ".png", ".jpg", ".jpeg", ".npy", ".npz", ".json", ".txt", ".md")  # what lies beside meshes: textures, landmarks, notes

@@ -20,8 +20,9 @@ from face4d.mesh.ply import read_ply
 from face4d.mesh.points import PointReader
 from face4d.mesh.sequence import find_sequences, numbered_frames
 from face4d.resample import apply_plan, compose, fill_plan
-from face4d.runtime.files import matching
+from face4d.runtime.arrays import load_numbers
 from face4d.runtime.atomic import save_npy
+from face4d.runtime.files import matching
 from face4d.runtime.resume import State, Summary, write_missing
 
 
@@ -213,8 +214,8 @@ def _inspect(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | Non
 
 def _is_equal(file: LandmarkFile, landmarks: np.ndarray) -> bool:
     try:
-        return bool(np.array_equal(np.load(file.target, allow_pickle=False), landmarks))
-    except (ValueError, OSError, EOFError):
+        return bool(np.array_equal(load_numbers(file.target, "landmarks"), landmarks))
+    except InputError:
         return False
 
 

@@ -16,9 +16,9 @@ from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name, require_one_spelling, sequence_name, visible_paths
 from face4d.errors import InputError
 from face4d.mesh.plausibility import JUMP, Remark, check_face, check_frames, face_remarks, is_still, motion_remarks, report
+from face4d.runtime.arrays import load_numbers
 from face4d.runtime.files import has_suffix, report_passed_over
 from face4d.runtime.lock import require_finished
-from face4d.runtime.safe_pickle import load_numbers
 
 # What steps write beside landmarks: pictures, moving meshes, tables, records.
 _BESIDE = (".gif", ".png", ".jpg", ".mp4", ".glb", ".ply", ".obj", ".json", ".npz", ".csv", ".md", ".tex", ".txt")

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit
 from face4d.datasets.layout import canonical_label, choose
 from face4d.errors import InputError
+from face4d.runtime.mat import read_mat
 from face4d.srvf import published_srvf_to_curve
 
 VARIABLE = "x_test"
@@ -37,14 +36,8 @@ def read_srvf_samples(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     expected = f"a MATLAB file with {VARIABLE}, (samples, {3 * NUM_LANDMARKS}, points) finite numbers"
-    try:
-        content = loadmat(path, variable_names=[VARIABLE])
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
-        raise InputError(path, expected, f"an unreadable file ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from None
-    if VARIABLE not in content:
-        raise InputError(path, expected, f"no {VARIABLE}")
-    samples = content[VARIABLE]
-    if samples.dtype.kind not in "fiu" or samples.ndim != 3 or samples.shape[1] != 3 * NUM_LANDMARKS or not samples.shape[0] or samples.shape[2] < 2:
+    samples = read_mat(path, VARIABLE, expected)
+    if samples.ndim != 3 or samples.shape[1] != 3 * NUM_LANDMARKS or not samples.shape[0] or samples.shape[2] < 2:
         raise InputError(path, expected, f"{samples.dtype} of shape {samples.shape}")
     if not np.isfinite(samples).all():
         raise InputError(path, expected, "NaN or infinity")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from face4d.dense.spirals import build_spirals, connected_components, default_re
 from face4d.errors import InputError
 from face4d.mesh.closest import check_surface, closest_points
 from face4d.mesh.topology import check_topology
+from face4d.runtime.arrays import load_npz, numbers
 from face4d.runtime.atomic import replacing
+from face4d.runtime.files import read_bytes
 from face4d.runtime.safe_pickle import load_pickle
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,9 @@ FLAME_REFERENCES = (3567, 4051, 4597)
 
 REDUCTION = 4  # vertices of a level to those of the next
 DEPTH = 5  # levels
+MOST_LEVELS = 20  # of a file
+LARGEST = 1e30  # coordinate or weight of a file
+MOST_TRIANGLES = 64  # at one vertex of a file's meshes; published ones have up to 32
 SMALLEST_SOLID = 4  # vertices of a tetrahedron
 CACHE_FORMAT = 1  # goes into the digest: one more whenever other arrays come of the same template
 DEFAULT_CACHE = Path("models", "template_cache")
@@ -106,20 +111,34 @@ class Hierarchy:
             steps = tuple(Step(*(np.asarray(arrays[f"step{n}_{name}"]) for name in ("kept", "corners", "weights"))) for n in range(depth - 1))
         except KeyError as error:
             raise InputError(source, "the arrays of a mesh hierarchy", f"no {error.args[0]}") from None
-        hierarchy = cls(levels, steps)
-        fits = depth > 0 and all(
-            step.corners.shape == step.weights.shape == (size, 3)
-            and step.kept.shape == (coarse,)
-            and 0 <= step.corners.min()
-            and step.corners.max() < coarse
-            for step, size, coarse in zip(steps, hierarchy.sizes, hierarchy.sizes[1:])
+        fits = 0 < depth <= MOST_LEVELS and all(
+            _are_points(level.vertices)
+            and _are_indices(level.faces, (None, 3), 0, len(level.vertices))
+            and _are_indices(level.spirals, (len(level.vertices) + 1, None), -1, len(level.vertices))
+            for level in levels
         )
         fits = fits and all(
-            -1 <= level.spirals.min() and level.spirals.max() < size == len(level.spirals) - 1 for level, size in zip(levels, hierarchy.sizes)
+            _are_indices(step.kept, (len(coarse.vertices),), 0, len(fine.vertices))
+            and _are_indices(step.corners, (len(fine.vertices), 3), 0, len(coarse.vertices))
+            and step.weights.shape == step.corners.shape
+            and _are_points(step.weights)
+            for step, fine, coarse in zip(steps, levels, levels[1:])
         )
         if not fits:
             raise InputError(source, "the arrays of a mesh hierarchy", "arrays that do not fit together")
-        return hierarchy
+        return cls(levels, steps)
+
+
+def _are_points(array: np.ndarray) -> bool:
+    """Whether an array is finite floating numbers (N, 3) that can be reckoned with, N at least 1."""
+    fits = array.ndim == 2 and array.shape[1] == 3 and array.size > 0 and array.dtype.kind == "f"
+    return fits and bool((np.abs(array) < LARGEST).all())  # NaN fails too
+
+
+def _are_indices(array: np.ndarray, shape: tuple[int | None, ...], lowest: int, end: int) -> bool:
+    """Whether an array is whole numbers from ``lowest`` to ``end`` - 1, of that shape (None: any length but 0)."""
+    fits = array.ndim == len(shape) and array.size > 0 and all(n in (None, m) for n, m in zip(shape, array.shape))
+    return fits and array.dtype.kind in "iu" and lowest <= int(array.min()) and int(array.max()) < end
 
 
 def template_hierarchy(
@@ -147,18 +166,15 @@ def template_hierarchy(
     """
     if cache is None:
         return _template_hierarchy(vertices, faces, matrices, references, source)
-    if matrices is not None and not Path(matrices).is_file():
-        raise InputError(matrices, "mesh hierarchy matrices", "no such file")
     digest = sha256(f"{CACHE_FORMAT} {RINGS} {DILATION} {REDUCTION} {DEPTH} {references}".encode())
     for array, kind in ((vertices, np.float64), (faces, np.int64)):
         digest.update(f"{np.shape(array)}".encode() + np.ascontiguousarray(array, dtype=kind).tobytes())
     if matrices is not None:
-        digest.update(Path(matrices).read_bytes())
+        digest.update(read_bytes(matrices, "mesh hierarchy matrices"))
     path = Path(cache) / f"{digest.hexdigest()[:32]}.npz"
     try:
-        with np.load(path) as arrays:
-            return Hierarchy.from_arrays(dict(arrays), path)
-    except (OSError, ValueError, BadZipFile, EOFError):
+        return Hierarchy.from_arrays(load_npz(path, "the arrays of a mesh hierarchy"), path)
+    except InputError:
         hierarchy = _template_hierarchy(vertices, faces, matrices, references, source)
     try:
         with replacing(path) as temporary:
@@ -303,34 +319,58 @@ def read_downsampling_matrices(path: str | Path, references: Sequence[int] = FLA
     expected = "M_verts_faces, D and U of a mesh hierarchy"
     if not (isinstance(content, dict) and {"M_verts_faces", "D", "U"} <= content.keys()):
         raise InputError(path, expected, "other content")
-    try:
-        meshes = [(np.asarray(v, dtype=np.float64), np.asarray(f).astype(np.int32)) for v, f in content["M_verts_faces"]]
-        steps = []
-        for down, up, (fine, _), (coarse, _) in zip(content["D"], content["U"], meshes[:-1], meshes[1:], strict=True):
-            if down.shape != (len(coarse), len(fine)) or up.shape != (len(fine), len(coarse)):
-                raise ValueError(f"matrices {down.shape} and {up.shape} between {len(fine)} and {len(coarse)} vertices")
-            kept = np.asarray(down.argmax(axis=1)).ravel().astype(np.int64)
-            steps.append(Step(kept, *_three_per_row(up)))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(path, expected, str(error)) from None
+    pairs, downs, ups = (list(content[key]) if isinstance(content[key], (list, tuple, np.ndarray)) else [] for key in ("M_verts_faces", "D", "U"))
+    if not 0 < len(pairs) <= MOST_LEVELS or not len(downs) == len(ups) == len(pairs) - 1:
+        raise InputError(path, expected, f"{len(pairs)} meshes, {len(downs)} and {len(ups)} steps")
+    meshes = [_mesh(path, number, pair) for number, pair in enumerate(pairs)]
+    steps = []
+    for number, (down, up, (fine, _), (coarse, _)) in enumerate(zip(downs, ups, meshes, meshes[1:])):
+        down, up = _matrix(path, f"D {number}", down, (len(coarse), len(fine))), _matrix(path, f"U {number}", up, (len(fine), len(coarse)))
+        kept = np.asarray(down.argmax(axis=1)).ravel().astype(np.int64)
+        steps.append(Step(kept, *_three_per_row(f"{path}, U {number}", up)))
     if references and max(references) >= len(meshes[0][0]):
         raise InputError(path, f"a template with vertex {max(references)}", f"{len(meshes[0][0])} vertices")
     return with_spirals(meshes, steps, references)
 
 
-def _three_per_row(matrix: object) -> tuple[np.ndarray, np.ndarray]:
-    """Columns (V, 3) and values (V, 3) of a matrix with at most three entries that count in each row."""
-    rows = matrix.tocsr() if hasattr(matrix, "tocsr") else None
-    if rows is None:
-        from scipy import sparse
+def _mesh(path: str | Path, number: int, pair: object) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) float64 and triangles (F, 3) int32 of one level."""
+    expected = "vertices (V, 3) and triangles (F, 3) of three vertices each"
+    parts = [numbers(part) for part in pair] if isinstance(pair, (list, tuple, np.ndarray)) and len(pair) == 2 else []
+    if len(parts) != 2 or any(part is None for part in parts):
+        raise InputError(f"{path}, mesh {number}", expected, "other content")
+    vertices, faces = parts
+    vertices = vertices.astype(np.float64) if vertices.dtype.kind in "fiu" else vertices
+    if not _are_points(vertices) or not _are_indices(faces, (None, 3), 0, len(vertices)) or (faces == np.roll(faces, 1, axis=1)).any():
+        raise InputError(f"{path}, mesh {number}", expected, f"{vertices.dtype} {vertices.shape} and {faces.dtype} {faces.shape} of other content")
+    most = int(np.bincount(faces.ravel().astype(np.int64)).max())
+    if most > MOST_TRIANGLES:
+        raise InputError(f"{path}, mesh {number}", f"at most {MOST_TRIANGLES} triangles at a vertex", f"{most}")
+    return vertices, faces.astype(np.int32)
 
-        rows = sparse.csr_matrix(np.asarray(matrix))
+
+def _matrix(path: str | Path, name: str, matrix: object, shape: tuple[int, int]) -> Any:
+    """A sparse or full matrix of finite real numbers as CSR."""
+    from scipy import sparse
+
+    matrix = matrix if sparse.issparse(matrix) else numbers(matrix)
+    if matrix is None or matrix.shape != shape or matrix.dtype.kind not in "fiub":
+        found = "other content" if matrix is None else f"{matrix.dtype} {matrix.shape}"
+        raise InputError(f"{path}, {name}", f"numbers {shape}, between levels of {shape[0]} and {shape[1]} vertices", found)
+    matrix = sparse.csr_matrix(matrix, dtype=np.float64)
+    if not (np.abs(matrix.data) < LARGEST).all():
+        raise InputError(f"{path}, {name}", "finite numbers", "NaN, infinity or numbers close to it")
+    return matrix
+
+
+def _three_per_row(name: str, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Columns (V, 3) and values (V, 3) of a CSR matrix with at most three entries that count in each row."""
     rows.sum_duplicates()
     rows.data[np.abs(rows.data) < NEGLIGIBLE_WEIGHT] = 0
     rows.eliminate_zeros()
     counts = np.diff(rows.indptr)
     if counts.max(initial=0) > 3:
-        raise ValueError(f"a row of {counts.max()} weights")
+        raise InputError(name, "at most three weights in a row", f"a row of {counts.max()} weights")
     corners, weights = np.zeros((len(counts), 3), dtype=np.int64), np.zeros((len(counts), 3))
     place = np.arange(len(rows.data)) - np.repeat(rows.indptr[:-1], counts)
     owner = np.repeat(np.arange(len(counts)), counts)

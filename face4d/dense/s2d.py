@@ -20,8 +20,8 @@ from face4d.dense.hierarchy import Hierarchy, Step
 from face4d.dense.spiral_convolution import SpiralConvolution, mixing_matrix
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding
+from face4d.runtime.arrays import load_numbers
 from face4d.runtime.checkpoint import PARALLEL, load_weights
-from face4d.runtime.safe_pickle import load_numbers
 from face4d.runtime.torch_file import read_torch_file
 
 _FIRST = "fc_latent_dec.weight"

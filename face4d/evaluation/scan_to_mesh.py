@@ -162,12 +162,12 @@ def read_points(path: str | Path) -> np.ndarray:
     import numpy as np
 
     from face4d.mesh.plausibility import as_float32
-    from face4d.runtime.safe_pickle import load_npy
+    from face4d.runtime.arrays import load_numbers
 
     path = Path(path)
     expected = "seven or 68 landmarks with x, y, z"
     if path.suffix.lower() == ".npy":
-        points = np.asarray(load_npy(path))
+        points = load_numbers(path, expected)
     else:
         try:
             rows = path.read_text(encoding="utf-8").replace(",", " ").splitlines()

@@ -14,6 +14,7 @@ from face4d.datasets import companions
 from face4d.datasets.layout import landmark_paths, parse_sequence_name, sample_folders
 from face4d.errors import InputError
 from face4d.evaluation.results import FEATURES, RECORD
+from face4d.runtime.arrays import load_npz
 from face4d.runtime.files import is_visible
 from face4d.runtime.run_folder import read_json
 
@@ -109,14 +110,13 @@ def read_features(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            features = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(path, "feature vectors", f"an unreadable file ({error})") from None
-    labels = features.get("labels")
-    if labels is None or labels.ndim != 1 or any(a.ndim != 2 or len(a) != len(labels) for name, a in features.items() if name != "labels"):
-        raise InputError(path, "arrays (N, D) and labels (N,)", ", ".join(f"{name} {array.shape}" for name, array in features.items()))
+    expected = "finite arrays (N, D) and labels (N,)"
+    features = load_npz(path, expected, ("labels",))
+    labels = features["labels"]
+    vectors = [array for name, array in features.items() if name != "labels"]
+    fits = labels.ndim == 1 and all(a.ndim == 2 and len(a) == len(labels) and a.dtype.kind in "fiu" and np.isfinite(a).all() for a in vectors)
+    if not fits:
+        raise InputError(path, expected, ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in features.items()))
     return features
 
 

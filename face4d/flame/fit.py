@@ -121,15 +121,16 @@ def load_parameters(path: str | Path) -> dict[str, np.ndarray]:
     import numpy as np
 
     from face4d.errors import InputError
+    from face4d.runtime.arrays import load_npz
 
     names = ("shape", "expression", "global_pose", "neck_pose", "jaw_pose", "eye_pose", "translation")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except FileNotFoundError:
-        raise InputError(path, "FLAME parameters (.npz)", "no such file") from None
-    except Exception as error:  # damaged archives raise nearly anything
-        raise InputError(path, f"FLAME parameters (.npz with {', '.join(names)})", f"{error or type(error).__name__}") from None
+    expected = f"FLAME parameters (.npz with {', '.join(names)})"
+    parameters = load_npz(path, expected, names, ())
+    frames = {len(array) for array in parameters.values() if array.ndim == 2} - {1}
+    for name, array in parameters.items():
+        if array.dtype.kind != "f" or array.ndim != 2 or len(frames) > 1 or not np.isfinite(array).all():
+            raise InputError(f"{path}, {name}", "finite numbers (frames, parameters), one frame or as many as the others", f"{array.dtype} {array.shape}")
+    return parameters
 
 
 def _load(args: Namespace) -> tuple[FlameLayer, np.ndarray]:
@@ -179,7 +180,7 @@ def _landmark_file(path: Path) -> np.ndarray:
     from face4d.constants import NUM_LANDMARKS
     from face4d.errors import InputError
     from face4d.mesh.plausibility import as_float32, check_face, face_remarks, report
-    from face4d.runtime.safe_pickle import load_numbers
+    from face4d.runtime.arrays import load_numbers
 
     expected = f"landmarks (T, {NUM_LANDMARKS}, 3) or ({NUM_LANDMARKS}, 3) in metres (.npy)"
     landmarks = load_numbers(path, expected)

@@ -6,6 +6,8 @@ right eye. Lengths in metres.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +16,25 @@ from typing import Any
 import numpy as np
 
 from face4d.errors import InputError
+from face4d.runtime.arrays import load_npz, numbers
 from face4d.runtime.atomic import replacing
+from face4d.runtime.files import has_suffix, matching
 from face4d.runtime.safe_pickle import load_pickle
+
+log = logging.getLogger(__name__)
 
 JOINTS = ("root", "neck", "jaw", "left eye", "right eye")
 PARENTS = (-1, 0, 1, 1, 1)
 NUM_JOINTS = len(JOINTS)
 NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)  # entries of R - I of all joints but the root
 NUM_SHAPE, NUM_EXPRESSION = 300, 100  # of the published files, shape first
-MODEL_FILES = ("generic_model.pkl", "generic_model.npz", "flame2023.pkl")  # looked for in a folder, in this order
+# Names of model files, without .pkl or .npz, as the FLAME site, smplx and others have them: looked for in a folder, the first of the first line, else
+# the only one of the second.
+NEUTRAL_MODELS = ("generic_model", "flame2023", "flame2023_open", "flame_neutral", "flame2023_no_jaw", "flame2020", "flame_generic")
+OTHER_MODELS = ("female_model", "male_model", "flame_female", "flame_male")
+_SUFFIXES = (".pkl", ".npz")
+_ROUNDING = 1e-3  # of skinning weights
+_LARGEST = 1e30  # of any number: single precision ends at 3e38
 
 _KEYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
 
@@ -56,20 +68,29 @@ class FlameModel:
 
 
 def find_model(path: str | Path) -> Path:
-    """The model file: ``path`` itself, or the first of ``MODEL_FILES`` in the folder ``path``.
+    """The model file: ``path`` itself, or the one in the folder ``path`` that has a name of ``NEUTRAL_MODELS``, else of ``OTHER_MODELS``.
+
+    Where there are several a note says which one is used.
 
     Raises:
-        InputError: neither is there; says where the file comes from.
+        InputError: none is there (says where the file comes from), or models of men and women and no other.
     """
     path = Path(path)
     if not path.is_dir():
         return path
-    for name in MODEL_FILES:
-        if (path / name).is_file():
-            return path / name
-    raise InputError(
-        path, f"a FLAME model there, {' or '.join(MODEL_FILES)} (FLAME site, https://flame.is.tue.mpg.de, after registration)", "none"
-    )
+    names = [name for name in matching(sorted(os.listdir(path)), _SUFFIXES) if not (path / name).is_dir()]
+    stems = [os.path.splitext(name)[0].lower() for name in names]
+    neutral, other = ([name for wanted in models for name, stem in zip(names, stems) if stem == wanted] for models in (NEUTRAL_MODELS, OTHER_MODELS))
+    neutral.sort(key=lambda name: (NEUTRAL_MODELS.index(os.path.splitext(name)[0].lower()), not has_suffix(name, (".pkl",))))
+    if not neutral and len(other) > 1:
+        raise InputError(path, "one FLAME model, or the file named in place of its folder", " and ".join(other))
+    if not neutral and not other:
+        wanted = f"a FLAME model there, generic_model.pkl or flame2023.pkl or {', '.join(f'{name}.pkl' for name in NEUTRAL_MODELS[2:5] + OTHER_MODELS)}"
+        raise InputError(path, f"{wanted} (FLAME site, https://flame.is.tue.mpg.de, after registration), or the file itself named", "none")
+    found = [*neutral, *other]
+    if len(found) > 1:
+        log.warning("note: %s: %s is used, not %s; name a file to use another", path, found[0], ", ".join(found[1:]))
+    return path / found[0]
 
 
 def load_flame_model(path: str | Path) -> FlameModel:
@@ -77,15 +98,18 @@ def load_flame_model(path: str | Path) -> FlameModel:
 
     Args:
         path: ``generic_model.pkl`` as published (chumpy arrays inside become numpy arrays; nothing in the file is run and chumpy need not
-            be installed), an npz of the same arrays (no pickles inside), or a folder with one of ``MODEL_FILES``. ``shapedirs`` has 300
+            be installed), an npz of the same arrays (no pickles inside), or a folder, see :func:`find_model`. ``shapedirs`` has 300
             shape columns, then 100 expression columns; an npz with other numbers says ``num_shape``.
 
     Raises:
         InputError: no such file, or not a FLAME model: names the array at fault.
     """
     path = find_model(path)
-    content = _read_npz(path) if path.suffix.lower() == ".npz" else load_pickle(path)
-    if not isinstance(content, Mapping):
+    if has_suffix(path, (".npz",)):
+        content = load_npz(path, "a FLAME model (.npz of plain arrays)", optional=(*_KEYS, "num_shape"))
+    else:
+        content = load_pickle(path)
+    if not isinstance(content, dict):
         raise InputError(path, f"a FLAME model (arrays {', '.join(_KEYS)})", f"a {type(content).__name__}")
     missing = [key for key in _KEYS if key not in content]
     if missing:
@@ -109,24 +133,15 @@ def save_flame_model(path: str | Path, model: FlameModel) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise InputError(path, "a FLAME model (.pkl or .npz)", "no such file") from None
-    except Exception as error:  # damaged archives raise nearly anything
-        raise InputError(path, "a FLAME model (.npz of plain arrays)", f"{error or type(error).__name__}") from None
-
-
 def _checked(path: Path, content: Mapping[str, Any]) -> FlameModel:
     template = _floats(path, content, "v_template", (None, 3))
     count = len(template)
     directions = _floats(path, content, "shapedirs", (count, 3, None))
     columns = directions.shape[2]
     if "num_shape" in content:
-        num_shape = int(np.asarray(content["num_shape"]))
-        if not 0 <= num_shape <= columns:
+        entry = numbers(content["num_shape"])
+        num_shape = int(entry) if entry is not None and entry.shape == () and entry.dtype.kind in "iu" else None
+        if num_shape is None or not 0 <= num_shape <= columns:
             raise InputError(f"{path}, num_shape", f"0 to {columns}, the columns of shapedirs", f"{num_shape}")
     elif columns == NUM_SHAPE + NUM_EXPRESSION:
         num_shape = NUM_SHAPE
@@ -134,16 +149,18 @@ def _checked(path: Path, content: Mapping[str, Any]) -> FlameModel:
         wanted = f"{NUM_SHAPE} shape and {NUM_EXPRESSION} expression columns, or an entry num_shape"
         raise InputError(f"{path}, shapedirs", wanted, f"{columns} columns")
     weights = _floats(path, content, "weights", (count, NUM_JOINTS))
-    if not np.allclose(weights.sum(axis=1), 1, atol=1e-3):
+    if weights.min() < -_ROUNDING:
+        raise InputError(f"{path}, weights", "skinning weights from 0 to 1", f"{weights.min():.4g}")
+    if np.abs(weights.sum(axis=1, dtype=np.float64) - 1).max() > _ROUNDING:
         raise InputError(f"{path}, weights", "skinning weights that sum to 1 at every vertex", f"a sum of {_farthest(weights.sum(axis=1), 1):.4g}")
-    parents = np.asarray(content["kintree_table"])
-    if parents.shape != (2, NUM_JOINTS) or parents.dtype.kind not in "iu" or tuple(parents[0, 1:].tolist()) != PARENTS[1:]:
+    parents = numbers(content["kintree_table"])
+    if parents is None or parents.shape != (2, NUM_JOINTS) or parents.dtype.kind not in "iu" or tuple(parents[0, 1:].tolist()) != PARENTS[1:]:
         raise InputError(
-            f"{path}, kintree_table", f"the parents of FLAME's joints ({', '.join(JOINTS)}), {PARENTS}", f"{parents[:1].tolist()}"
+            f"{path}, kintree_table", f"the parents of FLAME's joints ({', '.join(JOINTS)}), {PARENTS}", _found(parents)
         )
-    faces = np.asarray(content["f"])
-    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu" or not len(faces):
-        raise InputError(f"{path}, f", "triangles (F, 3) of vertex numbers", f"{faces.dtype} {faces.shape}")
+    faces = numbers(content["f"])
+    if faces is None or faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu" or not len(faces):
+        raise InputError(f"{path}, f", "triangles (F, 3) of vertex numbers", _found(faces))
     if faces.min() < 0 or faces.max() >= count:
         raise InputError(f"{path}, f", f"vertex numbers 0 to {count - 1}", f"{faces.min()} to {faces.max()}")
     return FlameModel(
@@ -160,14 +177,22 @@ def _checked(path: Path, content: Mapping[str, Any]) -> FlameModel:
 def _floats(path: Path, content: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """A finite floating array of the wanted shape, None for any length; sparse matrices become dense."""
     value = content[key]
-    array = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
+    array = value if hasattr(value, "toarray") else numbers(value)
     wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
-    fits = array.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, array.shape)) and array.size > 0
+    fits = array is not None and array.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, array.shape)) and min(array.shape) > 0
     if not fits or array.dtype.kind != "f":
-        raise InputError(f"{path}, {key}", f"floating numbers {wanted}", f"{array.dtype} {array.shape}")
-    if not np.isfinite(array).all():
-        raise InputError(f"{path}, {key}", "finite numbers", "NaN or infinity")
+        raise InputError(f"{path}, {key}", f"floating numbers {wanted}", _found(array))
+    array = array.toarray() if hasattr(array, "toarray") else array  # now that its size is known to be right
+    if not (-_LARGEST < float(array.min()) and float(array.max()) < _LARGEST):  # NaN fails too
+        raise InputError(f"{path}, {key}", "finite numbers", "NaN, infinity or numbers close to it")
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+
+def _found(array: Any) -> str:
+    if array is None:
+        return "other content"
+    few = isinstance(array, np.ndarray) and array.ndim == 2 and array.size <= 2 * NUM_JOINTS
+    return f"{array.dtype} {array.shape}" + (f" {array[:1].tolist()}" if few else "")
 
 
 def _farthest(values: np.ndarray, target: float) -> float:

@@ -7,13 +7,13 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from scipy.io import loadmat
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
 from face4d.reconstruction.photo import FaceBox
+from face4d.runtime.arrays import load_numbers
 from face4d.runtime.files import read_bytes
-from face4d.runtime.safe_pickle import load_npy
+from face4d.runtime.mat import read_mat
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +45,12 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     expected = f"{NUM_LANDMARKS} landmarks of a photo (.npy, .txt, .pts, or .mat with {MAT_LANDMARKS})"
-    if not path.is_file():
-        raise InputError(path, expected, "no such file")
     if path.suffix.lower() == ".npy":
-        points = load_npy(path)
+        points = load_numbers(path, expected)
     elif path.suffix.lower() == ".mat":
-        points = _read_mat(path, expected)
+        points = read_mat(path, MAT_LANDMARKS, expected).T
     else:
         points = _read_text(path, expected)
-    points = np.asarray(points)
     if points.dtype.kind not in "iuf" or points.ndim != 2 or len(points) != NUM_LANDMARKS or points.shape[1] not in (2, 3):
         raise InputError(path, expected, f"{points.dtype} {points.shape}")
     if not np.isfinite(points).all():
@@ -61,18 +58,6 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     if (farthest := float(np.abs(points.astype(np.float64)).max())) > _FARTHEST:
         raise InputError(path, expected, f"a coordinate of {farthest:g} pixels")
     return points.astype(np.float64)
-
-
-def _read_mat(path: Path, expected: str) -> np.ndarray:
-    try:
-        content = loadmat(path, variable_names=[MAT_LANDMARKS])
-    except NotImplementedError:
-        raise InputError(path, expected, "a MATLAB 7.3 file; save it with -v7") from None
-    except Exception as error:  # damaged files raise nearly anything
-        raise InputError(path, expected, f"{error or type(error).__name__}") from None
-    if MAT_LANDMARKS not in content:
-        raise InputError(path, expected, f"no {MAT_LANDMARKS}")
-    return np.asarray(content[MAT_LANDMARKS]).T
 
 
 def _read_text(path: Path, expected: str) -> np.ndarray:

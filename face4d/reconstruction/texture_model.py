@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -15,6 +12,9 @@ import torch
 from face4d.errors import InputError
 from face4d.reconstruction.camera import shade
 from face4d.reconstruction.texture import UvMap, sample, vertex_normals
+from face4d.runtime.arrays import read_npy_header
+from face4d.runtime.files import open_file
+from face4d.runtime.zip_archive import ZipArchive, ZipMember
 
 _RANGES = {("MU", "PC"): 1.0, ("mean", "tex_dir"): 255.0}  # names of mean and directions: the value of white
 TEXTURE_FILES = ("FLAME_albedo_from_BFM.npz", "FLAME_texture.npz")  # the first is what DECA's published weights were trained with
@@ -96,25 +96,17 @@ def load_texture_model(path: str | Path, count: int) -> TextureModel:
         InputError: no such file, a damaged one, other arrays, or fewer directions than ``count``.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(path, _EXPECTED, "no such file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {Path(name).stem for name in archive.namelist()}
-            kind = next((kind for kind in _RANGES if names.issuperset(kind)), None)
-            if kind is None:
-                raise InputError(path, _EXPECTED, f"arrays {', '.join(sorted(names)) or 'none'}")
-            with archive.open(f"{kind[0]}.npy") as file:
-                mean = _leading(path, kind[0], file, None)
-            side = math.isqrt(len(mean) // 3)
-            if 3 * side * side != len(mean):
-                raise InputError(path, "a square picture of three colours as mean", f"{len(mean)} numbers")
-            with archive.open(f"{kind[1]}.npy") as file:
-                directions = _leading(path, kind[1], file, count, rows=len(mean))
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(path, _EXPECTED, f"an unreadable file ({error})") from None
+    with open(open_file(path, _EXPECTED), "rb") as file:
+        archive = ZipArchive(file, path, _EXPECTED)
+        names = {name.removesuffix(".npy") for name in archive.members if name.endswith(".npy")}
+        kind = next((kind for kind in _RANGES if names.issuperset(kind)), None)
+        if kind is None:
+            raise InputError(path, _EXPECTED, f"arrays {', '.join(sorted(names)) or 'none'}")
+        mean = _leading(path, kind[0], archive.open(f"{kind[0]}.npy"), None)
+        side = math.isqrt(len(mean) // 3)
+        if 3 * side * side != len(mean):
+            raise InputError(path, "a square picture of three colours as mean", f"{len(mean)} numbers")
+        directions = _leading(path, kind[1], archive.open(f"{kind[1]}.npy"), count, rows=len(mean))
     if not (np.isfinite(mean).all() and np.isfinite(directions).all()):
         raise InputError(path, "finite colours", "NaN or infinity")
     white = _RANGES[kind]
@@ -124,29 +116,21 @@ def load_texture_model(path: str | Path, count: int) -> TextureModel:
     return TextureModel(path, mean.reshape(side, side, 3), directions.reshape(-1, count))
 
 
-def _leading(path: Path, name: str, file: IO[bytes], count: int | None, rows: int | None = None) -> np.ndarray:
+def _leading(path: Path, name: str, file: ZipMember, count: int | None, rows: int | None = None) -> np.ndarray:
     """The first ``count`` entries along an array's last axis (N, count), or with None all of it (N,); float32, read piece by piece."""
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read_header(file)
+    header = read_npy_header(file, file.size, path, _EXPECTED)
+    shape, is_fortran, dtype = header.shape, header.fortran, np.dtype(object) if header.type is None else header.type
     inner, last = (shape, 1) if count is None else (shape[:-1], shape[-1] if shape else 0)
     length = math.prod(inner)
     if dtype.kind not in "fiu" or not 0 < length <= 3 * _MOST_TEXELS or rows not in (None, length) or last < (count or 1):
         wanted = "numbers" if count is None else f"numbers ({rows}, {count} or more)"
         raise InputError(path, f"{name} of {wanted}", f"{dtype} {shape}")
     if is_fortran:  # the last axis is the outermost
-        values = np.frombuffer(_read(file, length * (count or 1) * dtype.itemsize), dtype).astype(np.float32)
+        values = np.frombuffer(file.read(length * (count or 1) * dtype.itemsize), dtype).astype(np.float32)
         return values.reshape((*inner, count or 1), order="F").reshape((length, -1) if count else -1)
     kept = np.empty((length, count or 1), np.float32)
     step = max(1, _PIECE // (last * dtype.itemsize))
     for start in range(0, length, step):
         stop = min(start + step, length)
-        kept[start:stop] = np.frombuffer(_read(file, (stop - start) * last * dtype.itemsize), dtype).reshape(-1, last)[:, : count or 1]
+        kept[start:stop] = np.frombuffer(file.read((stop - start) * last * dtype.itemsize), dtype).reshape(-1, last)[:, : count or 1]
     return kept if count else kept[:, 0]
-
-
-def _read(file: IO[bytes], size: int) -> bytes:
-    data = file.read(size)
-    if len(data) < size:
-        raise EOFError("it ends early")
-    return data

@@ -23,6 +23,7 @@ import numpy as np
 from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
 from face4d.reconstruction.voxels import VRN_GRID, VolumeGrid, pack, unpack, voxelise
+from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import replacing, write_json
 from face4d.runtime.progress import track
 from face4d.runtime.run_folder import read_json
@@ -91,17 +92,14 @@ def read_sample(path: str | Path, grid: VolumeGrid = VRN_GRID) -> VolumeSample:
         InputError: missing, damaged or of another size.
     """
     expected = "a sample of a volume set"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            sample = VolumeSample(Path(path).stem, archive["image"], archive["volume"], archive["landmarks"])
-    except FileNotFoundError:
-        raise InputError(path, expected, "no such file") from None
-    except Exception as error:  # damaged archives raise nearly anything
-        raise InputError(path, expected, f"an unreadable file ({error})") from None
+    arrays = load_npz(path, expected, ("image", "volume", "landmarks"))
+    sample = VolumeSample(Path(path).stem, arrays["image"], arrays["volume"], arrays["landmarks"])
     shapes = ((grid.height, grid.width, 3), (-(-grid.depth // 8), grid.height, grid.width), (NUM_LANDMARKS, 3))
     found = (sample.image.shape, sample.bits.shape, sample.landmarks.shape)
-    if found != shapes or sample.image.dtype != np.uint8 or sample.bits.dtype != np.uint8:
+    if found != shapes or sample.image.dtype != np.uint8 or sample.bits.dtype != np.uint8 or sample.landmarks.dtype.kind != "f":
         raise InputError(path, f"{expected}: image, volume, landmarks {shapes}", f"{found}")
+    if not np.isfinite(sample.landmarks).all():
+        raise InputError(path, f"{expected} with finite landmarks", "NaN or infinity")
     return sample
 
 

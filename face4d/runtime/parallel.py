@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 
-from face4d.errors import InputError
+from face4d.errors import InputError, reason
 from face4d.runtime.progress import track
 
 # Work that is done sooner than worker processes have started is never handed to them.
@@ -80,7 +80,7 @@ def _dask(scheduler: str | None, workers: int) -> Iterator[tuple[int, dict[str, 
             target = {"scheduler_file": scheduler}
         client = distributed.Client(**target, set_as_default=False, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError) as error:
-        raise InputError("--scheduler", "a dask scheduler that answers", f"{scheduler}: {error or type(error).__name__}") from None
+        raise InputError("--scheduler", "a dask scheduler that answers", f"{scheduler}: {reason(error)}") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
@@ -108,7 +108,7 @@ def _ray(scheduler: str | None, workers: int) -> Iterator[tuple[int, dict[str, o
         try:
             ray.init(address=scheduler, **quiet)
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError("--scheduler", "a ray cluster that answers", f"{scheduler}: {error or type(error).__name__}") from None
+            raise InputError("--scheduler", "a ray cluster that answers", f"{scheduler}: {reason(error)}") from None
     try:
         yield int(ray.cluster_resources().get("CPU", 1)), {}
     finally:

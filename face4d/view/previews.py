@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from face4d.datasets.extraction import LandmarkFile, preview_path
+from face4d.runtime.arrays import load_numbers
 from face4d.runtime.resume import State, Summary, write_missing
 from face4d.view.landmark_view import landmark_gif
 
@@ -34,6 +35,6 @@ def _inspect(file: LandmarkFile) -> State:
 
 
 def _draw(file: LandmarkFile, fps: float) -> int:
-    landmarks = np.load(file.target, allow_pickle=False)
+    landmarks = load_numbers(file.target, "landmarks")
     landmark_gif(preview_path(file), landmarks, title=preview_path(file).stem, fps=fps)
     return 1
