@@ -107,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.report_written([place_of(item) for item in items] if own else [args.output], kept=not made)
     if not own and not args.dry_run:
         models = DATASETS[source.dataset].models
-        judge = next((path for path in (models / f"{source.dataset}_classifier.pt", models / "classifier.pt") if path.is_file()), None)
+        judges = (source.companion(models / name) for name in (f"{source.dataset}_classifier.pt", "classifier.pt"))
+        judge = next((path for path in judges if path.is_file()), None)
         if judge is None:
             cli.suggest_next(args, "Classification/main.py", "--dataset", source.dataset, "--run", f"{source.dataset}_classifier")
         else:
@@ -165,7 +166,7 @@ def load_decoder(args: Namespace, source: flags.DataSource):
     path = decoder_path(args, source)
     decoder, wanted = load_dense_decoder(path, resolve_device(args.device)), source.topology()
     if wanted is not None:
-        require_fit(args.checkpoint, wanted, path, Topology(decoder.embedding.num_vertices), "moves", "--dense FILE")
+        require_fit(args.checkpoint, wanted, path, Topology(decoder.embedding.num_vertices, decoder.embedding.faces), "moves", "--dense FILE")
     return decoder
 
 

@@ -60,6 +60,10 @@ def test_what_does_not_fit_is_named_with_what_would():
     words += ["give --encoder FILE of FLAME or a generator of the demo head"]
     assert all(word in str(caught.value) for word in words), caught.value
     assert str(Topology(77)) == "a head of 77 vertices"
+    faces = np.array([[0, 1, 2], [1, 3, 2], [3, 4, 2]])
+    require_fit("g.pt", Topology(5, faces), "d.pt", Topology(5, faces[::-1, [1, 2, 0]]), "moves", "--dense FILE")  # in another order
+    with pytest.raises(InputError, match=r"d.pt: expected .*triangles.* g.pt .*--dense FILE.*flipped"):
+        require_fit("g.pt", Topology(5, faces), "d.pt", Topology(5, faces[:, ::-1]), "moves", "--dense FILE")
 
 
 @pytest.fixture(scope="module")

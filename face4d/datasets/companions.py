@@ -10,8 +10,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from face4d.errors import InputError
+
+if TYPE_CHECKING:  # flags are parsed without it
+    import numpy as np
 
 LAYOUT = ("models", "runs", "results", "Generated_Animation")  # folders that checkpoints and records lie in, below the root of a working folder
 FLAME_VERTICES = 5023
@@ -75,9 +79,11 @@ class Topology:
 
     Attributes:
         vertices: their number V.
+        faces: (F, 3), None where only the number of vertices is known.
     """
 
     vertices: int
+    faces: np.ndarray | None = None
 
     @property
     def name(self) -> str:
@@ -106,6 +112,12 @@ def require_fit(generator: str | Path, wanted: Topology, other: str | Path, foun
     Raises:
         InputError: naming both, and what would fit.
     """
+    from face4d.mesh.topology import difference, same_topology
+
     if found.vertices != wanted.vertices:
         helps = f"give {flag} of {wanted.name} or a generator of {found.name}"
         raise InputError(other, f"one for {wanted}, whose landmarks {generator} was trained on ({helps})", f"one that {makes} {found}")
+    if found.faces is not None and wanted.faces is not None and not same_topology(found.faces, wanted.faces):
+        helps = f"give another {flag}, or --flame DIR or --landmark-embedding FILE"
+        expected = f"one for the triangles that the landmarks of {generator} lie on ({helps})"
+        raise InputError(other, expected, f"one that {makes} {difference(found.faces, wanted.faces)}")

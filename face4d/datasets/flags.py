@@ -266,7 +266,8 @@ class DataSource:
         from face4d.landmarks import TEMPLATE_FILE
 
         if (self.landmark_embedding or self.flame / TEMPLATE_FILE).is_file():
-            return companions.Topology(self.embedding().num_vertices)
+            embedding = self.embedding()
+            return companions.Topology(embedding.num_vertices, embedding.faces)
         if self.landmark_embedding is not None:
             return None
         return companions.Topology(companions.demo_vertices() if self.dataset == "demo" else companions.FLAME_VERTICES)

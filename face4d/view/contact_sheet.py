@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image
 
 from face4d.runtime.atomic import replacing
-from face4d.view.render import contact_sheet, frame_view, render_sequence
+from face4d.view.ambient_occlusion import hollow_tint
+from face4d.view.render import CLAY, contact_sheet, frame_view, render_sequence
 
 __all__ = ["chosen_frames", "face_framing_points", "head_points", "mesh_sheet", "write_mesh_sheet"]
 
 _HEAD_REACH = 2.5  # a head with its neck ends within so many times the distance of its farthest landmark from their middle
+_DARK = (0.12, 0.12, 0.12)  # factors on the clay deep in hollows
 _MARGIN = 0.16  # around all that is shown; the captions stand in it
 
 
@@ -75,8 +77,9 @@ def mesh_sheet(
     pictures, captions = [], []
     for caption, vertices in sequences.items():
         chosen = frames[caption]
+        colors = np.float32(CLAY) * hollow_tint(vertices[chosen], faces, _DARK).astype(np.float32)  # a mouth is dark from the side, too
         for yaw in yaws:
-            row = render_sequence(vertices[chosen], faces, size=size, yaw=yaw, framing=replace(framings[yaw], half_side=half_side))
+            row = render_sequence(vertices[chosen], faces, size=size, yaw=yaw, framing=replace(framings[yaw], half_side=half_side), colors=colors)
             missing = columns - len(row)
             pictures += [*row, *[np.full_like(row[0], 255)] * missing]
             captions += [f"{caption}  {chosen[0]}", *map(str, chosen[1:]), *[""] * missing]
