@@ -89,7 +89,7 @@ def test_one_command_from_a_label_to_all_files(place, script):
     script("--actor", "actors/me.ply", "--label", "Happy", "--dense", "--export", "glb,mp4,ply,gif,png")
     folder = place / "Generated_Animation" / "x_own" / "me_Happy"
     names = ["Happy_me.gif", "Happy_me.glb", "Happy_me.mp4", "Happy_me.npy", "Happy_me_mesh.gif", "Happy_me_meshes", "Happy_me_sheet.png"]
-    assert sorted(path.name for path in folder.iterdir()) == names
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "made.json"]
     vertices, faces = read_sequence(frame_paths(folder / "Happy_me_meshes"))
     neutral, own_faces = read_mesh(place / "actors" / "me.ply")
     landmarks = np.load(folder / "Happy_me.npy")
