@@ -72,18 +72,10 @@ learn() { # data set, folder that its outputs lie in (with /, or nothing), a neu
     step "4  train the generator"
     py main.py --dataset "$1" --run "$1" --resume
     step "5  generate the test set"
-    if [ "$results/scores.md" -nt "$generator" ]; then
-        echo "$generated: already there"
-    else
-        py test.py --checkpoint "$generator" --output "$generated" --overwrite
-    fi
+    py test.py --checkpoint "$generator" --output "$generated" --overwrite # keeps what is whole and of this generator
     step "6  train the classifier, score what was generated"
     py Classification/main.py --dataset "$1" --run "$1_classifier" --resume
-    if [ "$results/scores.md" -nt "$generator" ] && [ "$results/scores.md" -nt "$classifier" ]; then
-        cat "$results/scores.md"
-    else
-        py Classification/test.py --checkpoint "$classifier" --generated "$generated" --output "$results" --overwrite
-    fi
+    py Classification/test.py --checkpoint "$classifier" --generated "$generated" --output "$results" --overwrite
     step "7  train the decoder from landmarks to meshes"
     if holds "$6" ply || holds "$6" obj; then
         py Sparse2Dense/main.py --dataset "$1" --resume
@@ -92,13 +84,11 @@ learn() { # data set, folder that its outputs lie in (with /, or nothing), a neu
         echo "note: no meshes in $6, so there is no decoder and no mesh is moved"
     elif [ ! -f "$3" ]; then
         echo "note: no $3, so no mesh is moved; put a neutral face there (the first frame of a sequence will do) and run again"
-    elif [ -d "$own" ]; then
-        echo "$own: already there"
     else
-        py test.py --checkpoint "$generator" --actor "$3" --label "$4" --dense --export glb,mp4,gif,png
+        py test.py --checkpoint "$generator" --actor "$3" --label "$4" --dense --export glb,mp4,gif,png --overwrite
     fi
     step "9  figures, tables, and the page with all of it"
-    if [ "$report" -nt "$results/scores.md" ]; then
+    if [ "$report" -nt "$results/scores.md" ] && [ ! -e "${2}figures/.face4d.lock" ]; then # a mark of figures that were stopped
         echo "$report: already there"
     else
         py figures.py --dataset "$1" --overwrite

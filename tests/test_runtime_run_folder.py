@@ -30,6 +30,20 @@ def test_rows_at_or_after_the_resumed_epoch_are_dropped(tmp_path):
     assert run.read_curves()["loss/train"] == ([1, 2], [7.0, 14.0])
 
 
+def test_points_of_a_resumed_run_are_in_tensorboard_once(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = RunFolder(tmp_path / "run")
+    write(run, 1, 5, 1.0)
+    write(run, 4, 6, 2.0)  # resumed after epoch 3
+    (events,) = run.path.glob("events.out.tfevents.*")
+    curves = EventAccumulator(str(events)).Reload()
+    assert [(point.step, point.value) for point in curves.Scalars("loss/train")] == [(1, 1), (2, 2), (3, 3), (4, 8), (5, 10), (6, 12)]
+    write(run, 1, 2, 7.0)  # killed before its first checkpoint, begun anew
+    (events,) = run.path.glob("events.out.tfevents.*")
+    assert [point.step for point in EventAccumulator(str(events)).Reload().Scalars("test/mm")] == [1, 2]
+
+
 def test_a_line_cut_short_by_a_kill_is_no_row(tmp_path):
     run = RunFolder(tmp_path / "run")
     write(run, 1, 2, 1.0)

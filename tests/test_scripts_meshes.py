@@ -181,6 +181,88 @@ def test_conversion_resumes_and_refuses_what_differs(tmp_path, florence, motion,
     assert (folder / "Cheeky_02.ply").exists()
 
 
+def test_conversion_sees_a_cut_file_of_the_right_time_and_overwrite_compares_content(tmp_path, florence, motion, faces):
+    call("convert_obj_to_ply.py", "--input", florence)
+    folder = florence / "CH01" / "Cheeky"
+    whole = (folder / "Cheeky_01.ply").read_bytes()
+    stamp = (folder / "Cheeky_01.obj").stat().st_mtime_ns
+    for content in (whole[:-7], whole[:50], b""):
+        (folder / "Cheeky_01.ply").write_bytes(content)
+        os.utime(folder / "Cheeky_01.ply", ns=(stamp, stamp))
+        with pytest.raises(InputError, match="Cheeky_01.ply: .*--overwrite"):
+            call("convert_obj_to_ply.py", "--input", florence)
+        call("convert_obj_to_ply.py", "--input", florence, "--overwrite")
+        assert (folder / "Cheeky_01.ply").read_bytes() == whole
+    write_obj(folder / "Cheeky_02.obj", motion(9)[8], faces)  # other content, as old as it was
+    time = (folder / "Cheeky_02.ply").stat().st_mtime_ns
+    os.utime(folder / "Cheeky_02.obj", ns=(time, time))
+    kept = (folder / "Cheeky_03.ply").stat().st_ino
+    call("convert_obj_to_ply.py", "--input", florence, "--overwrite")
+    np.testing.assert_array_equal(read_ply_vertices(folder / "Cheeky_02.ply"), motion(9)[8].astype(np.float32))
+    assert (folder / "Cheeky_03.ply").stat().st_ino == kept
+
+
+def test_two_obj_files_of_one_ply_are_named(tmp_path, florence):
+    folder = florence / "CH01" / "Cheeky"
+    shutil.copy(folder / "Cheeky_01.obj", folder / "Cheeky_01.OBJ")
+    with pytest.raises(InputError, match=r"Cheeky_01.obj: expected one OBJ file for Cheeky_01.ply, found also Cheeky_01.OBJ"):
+        call("convert_obj_to_ply.py", "--input", florence)
+    assert not list(florence.rglob("*.ply"))
+
+
+def test_numbered_scans_of_different_people_are_converted_each_for_itself(tmp_path, caplog):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    sizes = {f"scan_{number:02d}": number + 5 for number in range(4)}
+    for name, size in sizes.items():
+        write_obj(folder / f"{name}.obj", rng.normal(0, 0.05, (size, 3)), rng.permutation(size)[:3][None])
+    call("convert_obj_to_ply.py", "--input", folder)
+    assert {path.stem: len(read_ply_vertices(path)) for path in folder.glob("*.ply")} == sizes
+    assert caplog.text.count("converted for itself") == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "source"),
+    [("convert_obj_to_ply.py", "florence"), ("sampling_coma.py", "coma"), ("get_landmark_coma.py", "coma"), ("get_animation_landmark_ply.py", "coma")],
+)
+def test_an_output_inside_the_input_is_refused_at_once(request, script, source, flame):
+    source = request.getfixturevalue(source)
+    before = _state(source)
+    for inside in (source / "out", source / "deep" / "out"):
+        extra = [] if script in ("convert_obj_to_ply.py", "sampling_coma.py") else ["--flame", flame]
+        with pytest.raises(InputError, match="outside the input .* found one inside it"):
+            call(script, "--input", source, "--output", inside, *extra)
+    assert _state(source) == before
+
+
+def test_a_cut_frame_of_a_sampling_is_seen_and_overwrite_mends_it(tmp_path, coma):
+    arguments = "--input", coma, "--output", tmp_path / "out"
+    call("sampling_coma.py", *arguments)
+    frame = tmp_path / "out" / "FaceTalk_170725_00137_TA" / "mouth_open" / "mouth_open.000030.ply"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[:-5])
+    with pytest.raises(InputError, match="mouth_open: .*--overwrite"):
+        call("sampling_coma.py", *arguments)
+    call("sampling_coma.py", *arguments, "--overwrite")
+    assert frame.read_bytes() == whole
+    frame.write_bytes(whole[:-5] + bytes(5))  # of the right size: only --overwrite reads all of it
+    call("sampling_coma.py", *arguments, "--overwrite")
+    assert frame.read_bytes() == whole
+
+
+def test_what_was_stopped_is_not_read_by_the_next_step(tmp_path, coma, flame):
+    out = tmp_path / "out"
+    call("sampling_coma.py", "--input", coma, "--output", out)
+    (out / ".face4d.lock").write_text('{"owner": "python sampling_coma.py (process 1 on there, since then)", "unfinished": true}')
+    shutil.rmtree(out / "FaceTalk_170725_00137_TA" / "bareteeth")
+    with pytest.raises(InputError, match="python sampling_coma.py .* did not finish .run that again"):
+        call("get_landmark_coma.py", "--input", out, "--output", tmp_path / "marks", "--flame", flame)
+    call("sampling_coma.py", "--input", coma, "--output", out)
+    call("get_landmark_coma.py", "--input", out, "--output", tmp_path / "marks", "--flame", flame)
+    assert len(list((tmp_path / "marks").rglob("*.npy"))) == 3
+
+
 def test_worker_processes_do_the_same(tmp_path, florence, monkeypatch):
     from face4d.mesh.conversion import convert_tree
     from face4d.runtime import parallel

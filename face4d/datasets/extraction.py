@@ -22,7 +22,7 @@ from face4d.mesh.sequence import find_sequences, numbered_frames
 from face4d.resample import apply_plan, compose, fill_plan
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.atomic import save_npy
-from face4d.runtime.files import matching
+from face4d.runtime.files import matching, require_outside
 from face4d.runtime.resume import State, Summary, write_missing
 
 
@@ -63,8 +63,9 @@ def plan_landmarks(
         test_subjects, strict_subjects: see :func:`split_by_subject`.
 
     Raises:
-        InputError: see those two; also OBJ sequences without PLY ones.
+        InputError: see those two; also OBJ sequences without PLY ones, or a target inside ``source``.
     """
+    require_outside(target, source)
     try:
         found = find_all(source)
     except InputError:

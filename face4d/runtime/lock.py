@@ -41,7 +41,8 @@ class Writing:
     def __init__(self, descriptor: int | None = None, goes_on: bool = False) -> None:
         self._descriptor = descriptor
         self.begun = self.goes_on = goes_on
-        self._tell()
+        with suppress(OSError):  # of a full disk the one who writes will tell
+            self._tell()
 
     def begin(self) -> None:
         """From here on the output changes: until the block ends well it counts as unfinished, see :func:`require_finished`."""

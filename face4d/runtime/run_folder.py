@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import socket
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -30,7 +33,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._writer: Any = None
+        self._events: _EventFile | None = None
         self._rows: IO[str] | None = None
 
     def write_config(self, config: dict[str, Any]) -> None:
@@ -70,24 +73,25 @@ class RunFolder:
 
         TensorBoard would show what two event files have in common twice, so a new one is made of the points in curves.csv.
         """
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, needed by training only
-
         self.close()
         kept = [row for row in _rows_of(self.curves_path) if row[0] < first_step] if first_step else []
         write_text(self.curves_path, CURVES_HEADER + "".join(f"{epoch},{tag},{value!r}\n" for epoch, tag, value in kept))
         self._rows = open(self.curves_path, "a", encoding="utf-8")
         for path in self._event_files():
             path.unlink(missing_ok=True)
-        self._writer = SummaryWriter(str(self.path))
+        self._events = _EventFile(self.path)
         for epoch, tag, value in kept:
-            self._writer.add_scalar(tag, value, epoch)
+            self._events.add({tag: value}, epoch)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Add one point to each curve."""
-        for tag, value in values.items():
-            self._writer.add_scalar(tag, value, step)
-        self._rows.write("".join(f"{step},{tag},{float(value)!r}\n" for tag, value in values.items()))
-        self._rows.flush()
+        try:
+            self._rows.write("".join(f"{step},{tag},{float(value)!r}\n" for tag, value in values.items()))
+            self._rows.flush()
+            self._events.add(values, step)
+        except OSError as error:
+            error.filename = str(self.path)  # a full disk names no file by itself
+            raise
 
     def read_curves(self) -> dict[str, tuple[list[int], list[float]]]:
         """Epochs and values by tag; empty where nothing was written."""
@@ -109,11 +113,37 @@ class RunFolder:
             return 0
 
     def close(self) -> None:
-        """Flush and close the curves."""
-        for stream in (self._writer, self._rows):
+        """Close the curves."""
+        for stream in (self._events, self._rows):
             if stream is not None:
                 stream.close()
-        self._writer = self._rows = None
+        self._events = self._rows = None
+
+
+class _EventFile:
+    """Curves as TensorBoard reads them, each point on disk at once; torch's writer has a thread of its own, which a full disk ends unheard."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event  # needed by training only
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = Event, Summary
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self._file = open(folder / name, "wb", buffering=0)
+        self._records = RecordWriter(self._file)
+        self._write(file_version="brain.Event:2")
+
+    def add(self, values: dict[str, float], step: int) -> None:
+        """Add one point to each curve."""
+        points = [self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._write(step=step, summary=self._summary(value=points))
+
+    def _write(self, **content: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _rows_of(path: Path) -> list[tuple[int, str, float]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,6 +19,7 @@ from face4d.runtime.ffmpeg import INSTALL, executable
 
 __all__ = ["write_mp4"]
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # ffmpeg's words for these are the system's
 _BT709 = "colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 
 
@@ -33,6 +37,7 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 25
 
     Raises:
         InputError: ffmpeg is missing or fails; the message has its last line.
+        OSError: the disk is full.
         ValueError: no frames, or frames of another shape or type than the first.
     """
     if not fps > 0:
@@ -65,6 +70,9 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 25
         if code:
             complaints.seek(0)
             lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
+            full = [number for number in _DISK if code == -signal.SIGXFSZ or any(os.strerror(number) in line for line in lines)]
+            if full:
+                raise OSError(full[0], os.strerror(full[0]), str(path))
             raise InputError(path, "a video written by ffmpeg", lines[-1] if lines else f"its exit code {code}")
 
 
