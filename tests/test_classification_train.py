@@ -244,3 +244,43 @@ def test_real_florence_landmarks_are_told_apart(shared_data, tmp_path):
     scores = score(split, classifier.labels, means[stack(split.test, classifier.labels)[1]], lambda x: classifier.predict(x).numpy(), classifier.features)
     fid = {row["method"]: row["fid"] for row in scores.rows}
     assert fid["real"] < 0.02 * fid["static neutral"] and fid["generated"] < fid["noisy class mean"] < 0.1 * fid["static neutral"]
+
+
+def test_a_state_that_cannot_be_continued_names_its_file(split, tmp_path):
+    run_training(split, tmp_path, config={**TINY, "select": "test"})
+    path = tmp_path / "models" / "x.last.pt"
+    whole = torch.load(path, weights_only=True)
+    whole["state"] = {**whole["state"], "finished": False, "epoch": 1}
+    name = "lstm.weight_ih_l0"
+    moments = whole["optimizer"]["state"]
+
+    def state_of(number, **changes):
+        return {"optimizer": {**whole["optimizer"], "state": {**moments, number: {**moments[0], **changes}}}}
+
+    def group(**changes):
+        return {"optimizer": {**whole["optimizer"], "param_groups": [{**whole["optimizer"]["param_groups"][0], **changes}]}}
+
+    for change, words in (
+        ({"model": {**whole["model"], name: whole["model"][name] / 0}}, f"model.{name} to be finite numbers"),
+        ({"best_model": {**whole["model"], name: torch.full((), float("nan"))}}, f"best_model.{name} to be finite"),
+        ({"model": {}}, "weights of this network as model"),
+        ({"model": {**whole["model"], name: whole["model"][name].half()}}, "weights of this network as model"),
+        (state_of(0, exp_avg=moments[0]["exp_avg"] / 0), r"optimizer.state\[0\].exp_avg to be finite"),
+        (state_of(0, exp_avg_sq=torch.zeros(2)), r"optimizer.state\[0\].exp_avg_sq to be of the shape"),
+        (state_of(99), r"optimizer.state\[99\]"),
+        ({"optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": whole["optimizer"]["param_groups"]}}, "exp_avg to be there"),
+        ({"optimizer": {}}, "optimizer.state to be there"),
+        (group(lr=float("nan")), r"optimizer.param_groups\[0\].lr to be a finite number"),
+        (group(betas=(0.9,)), "betas to be a list of 2"),
+        (group(params=[0]), "optimizer.param_groups to be of"),
+        ({"rng": {**whole["rng"], "data": whole["rng"]["data"][:-1]}}, "random numbers as rng.data"),
+        ({"rng": {**whole["rng"], "torch": torch.zeros(10)}}, "rng.torch to be whole numbers"),
+        ({"state": {**whole["state"], "epoch": -1}}, "state.epoch to be an integer"),
+        ({"state": {**whole["state"], "finished": 1}}, "state.finished to be true or false"),
+        ({"state": {**whole["state"], "best_score": "low"}}, "state.best_score to be a list"),
+        ({"identity": None}, "identity to be a dictionary"),
+    ):
+        torch.save({**whole, **change}, path)
+        with pytest.raises(InputError, match=words) as error:
+            run_training(split, tmp_path, config={**TINY, "select": "test"}, resume=True)
+        assert error.value.path == str(path)

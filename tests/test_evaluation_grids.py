@@ -135,7 +135,7 @@ def test_no_landmark_folder_at_all(tmp_path, monkeypatch):
 
 def test_values_are_checked_as_flags_are(folder):
     (folder / "g.json").write_text('{"loss": ["l3"]}')
-    with pytest.raises(InputError, match="--loss: expected l1 or l2, found l3"):
+    with pytest.raises(InputError, match=r"g.json: expected loss\[0\] to be l1 or l2, found 'l3'"):
         main("main.py", "--grid", "g.json")
 
 

@@ -70,6 +70,18 @@ def test_import_of_curves_gives_them_our_tags(tmp_path, zipped):
         (b"\x1f\x8bbroken", ["unreadable"]),
         (gzip.compress(CURVES.encode(), mtime=0)[:60], ["unreadable"]),
         (b"\xff\xfe\x00", ["unreadable"]),
+        (HEADER.encode().replace(b",", b";"), ["the columns run,tag,step,value", "run;tag"]),
+        (HEADER.encode() + b"L1_0_._1_A,x,5,0\n", ["names of runs like", "L1_0_._1_A"]),
+        (HEADER.encode() + b"L1_1200_1.2.3_128_COMA,x,5,0\n", ["names of runs like"]),
+        (HEADER.encode() + b"L1_1200_0.0001_0_COMA,x,5,0\n", ["hidden_size", "from 1 to 65536", "found 0"]),
+        (HEADER.encode() + b"L1_1200_0.0_128_COMA,x,5,0\n", ["lr", "above 0"]),
+        (HEADER.encode() + b"L1_1200_0.1_" + b"1" * 5000 + b"_COMA,x,5,0\n", ["names of runs like"]),
+        (HEADER.encode() + b"L1_1200_0.0001_128_COMA,x,-1,0\n", ["line 2"]),
+        (HEADER.encode() + b"L1_1200_0.0001_128_COMA,x," + b"1" * 30 + b",0\n", ["line 2"]),
+        (HEADER.encode() + b"L1_1200_0.0001_128_COMA,\x1b[1m,5,0\n", ["line 2"]),
+        (HEADER.encode() + b"L1_1200_0.0001_128_COMA,x,5," + b"0" * 200_000 + b"\n", ["field larger than field limit"]),
+        (HEADER.encode() + b"L1_1200_0.0001_128_COMA,x,5,0\xff\n", ["unreadable", "utf-8"]),
+        (gzip.compress(bytes(40 << 20), mtime=0), ["at most 32 MB"]),
     ],
 )
 def test_bad_files_of_curves_are_one_line(tmp_path, content, words):
@@ -78,6 +90,14 @@ def test_bad_files_of_curves_are_one_line(tmp_path, content, words):
     with pytest.raises(InputError) as caught:
         read_imported(path)
     assert caught.value.path == str(path) and all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_odd_files_of_curves_are_read_with_a_note(tmp_path, caplog):
+    path, name = tmp_path / "a.csv", "L1_1200_0.0001_128_COMA,Loss/COMA/train"
+    path.write_bytes(b"\xef\xbb\xbf" + (HEADER + f"{name},2,0.5\n{name},1,nan\n{name},2,0.25\n").replace("\n", "\r\n").encode())
+    (record,) = read_imported(path)
+    assert record.curves["loss/train"][0] == [1, 2] and record.curves["loss/train"][1][1] == 0.25
+    assert "1 points given twice" in caplog.text and "1 values are NaN or infinite" in caplog.text
 
 
 def test_a_missing_file_of_curves(tmp_path):
@@ -115,6 +135,29 @@ def test_own_runs_are_read_at_any_depth(tmp_path):
     assert read_runs(tmp_path)[0].kept_score() == 2.5e-6
     (run / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json"):
+        read_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"source": {"dataset": "../../../tmp/x"}}, "source.dataset to be a name"),
+        ({"source": {"dataset": "/tmp/x"}}, "source.dataset to be a name"),
+        ({"source": []}, "source to be a dictionary"),
+        ({"config": {"loss": "../x"}}, "config.loss to be l1 or l2"),
+        ({"config": {"hidden_size": "8"}}, "config.hidden_size to be an integer"),
+        ({"config": {"lr": float("nan")}}, "config.lr to be a finite number"),
+        ({"config": {"sizes": [1]}}, "config.sizes .*a later version of face4d"),
+        ({"metrics": {"mm": "small"}}, "mm to be a finite number"),
+        ({"metrics": {"mm": float("inf")}}, "mm to be a finite number"),
+        ({"metrics": [1]}, "a dictionary, found a list"),
+    ],
+)
+def test_records_of_runs_are_checked(tmp_path, change, words):
+    config = {"lr": 0.004, "hidden_size": 8, "epochs": 2, "loss": "l2", "network": "thesis", **change.get("config", {})}
+    (tmp_path / "config.json").write_text(json.dumps({"config": config, "source": change.get("source", {"dataset": "florence"})}))
+    (tmp_path / "metrics.json").write_text(json.dumps(change.get("metrics", {"mm": 0.5})))
+    with pytest.raises(InputError, match=words):
         read_runs(tmp_path)
 
 

@@ -68,7 +68,7 @@ def test_damaged_and_foreign_sets_are_refused(samples, tmp_path):
     with pytest.raises(InputError, match="unfinished"):
         open_volume_set(tmp_path)
     (tmp_path / "dataset.json").write_text(json.dumps({"grid": {}}))
-    with pytest.raises(InputError, match="another file"):
+    with pytest.raises(InputError, match="expected source to be there"):
         open_volume_set(tmp_path)
     (tmp_path / "x.npz").write_bytes(b"PK damaged")
     with pytest.raises(InputError, match="unreadable"):

@@ -148,5 +148,5 @@ def test_weights_of_others_are_told_apart(tmp_path):
         load_volume_network(tmp_path / "narrow.pt")
     del weights["11.0.1.bias"]
     torch.save(weights, tmp_path / "cut.pt")
-    with pytest.raises(InputError, match=r"no 11\.0\.1\.bias"):
+    with pytest.raises(InputError, match=r"none named 11\.0\.1\.bias"):
         load_volume_network(tmp_path / "cut.pt")

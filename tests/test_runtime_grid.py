@@ -5,8 +5,13 @@ import time
 import pytest
 
 from face4d.errors import InputError
+from face4d.generation.config import GeneratorConfig
+from face4d.runtime.fields import described
 from face4d.runtime.grid import Lease, expand, read_grid, run_side_by_side
 from face4d.runtime.interrupt import deferred_interrupt, interrupted_when
+
+
+SETTINGS = described(GeneratorConfig)
 
 
 def test_expand_combines_all_lists_once():
@@ -23,7 +28,7 @@ def test_expand_combines_all_lists_once():
 def test_grid_file_may_spell_flags_with_dashes(tmp_path):
     path = tmp_path / "g.json"
     path.write_text('[{"loss": ["l1"], "hidden-size": [8, 16]}, {"lr": [0.1]}]')
-    assert read_grid(path, ["loss", "hidden_size", "lr"]) == [{"loss": ["l1"], "hidden_size": [8, 16]}, {"lr": [0.1]}]
+    assert read_grid(path, SETTINGS) == [{"loss": ["l1"], "hidden_size": [8, 16]}, {"lr": [0.1]}]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +37,20 @@ def test_grid_file_may_spell_flags_with_dashes(tmp_path):
         ('{"colour": ["red"]}', ["flags among loss, lr", "found colour"]),
         ('{"loss": "l1"}', ["list of values of loss", "'l1'"]),
         ('{"loss": []}', ["list of values of loss"]),
-        ('{"loss": [["l1"]]}', ["list of values of loss"]),
+        ('{"loss": [["l1"]]}', ["loss[0] to be l1 or l2", "a list of 1"]),
+        ('{"loss": ["../../x"]}', ["loss[0] to be l1 or l2", "'../../x'"]),
+        ('{"lr": [NaN]}', ["lr[0] to be a finite number", "nan"]),
+        ('{"lr": [0.1, -Infinity]}', ["lr[1] to be a finite number", "-inf"]),
+        ('{"lr": [0]}', ["above 0", "found 0"]),
+        ('{"lr": [true]}', ["lr[0] to be a finite number", "true"]),
+        ('{"lr": ["1e-3"]}', ["lr[0] to be a finite number"]),
+        ('{"lr": [1e400]}', ["inf"]),
+        ('{"lr": [%s]}' % ("1" * 5000), ["an integer of 5000 digits"]),
+        ('{"lr": [1], "lr": [2]}', ["the key 'lr' twice"]),
+        ("null", ["JSON object", "none"]),
+        ("[" * 100_000, ["nested at most"]),
+        (json.dumps({"lr": [n / 1000 for n in range(1, 1002)]}), ["at most 1000 runs", "1001 combinations"]),
+        (json.dumps([{"lr": [n / 1000 for n in range(1, 600)]}] * 2), ["at most 1000 runs", "1198 combinations"]),
         ("[]", ["at least one grid"]),
         ("[3]", ["JSON object", "3"]),
         ("{}", ["JSON object"]),
@@ -43,7 +61,7 @@ def test_bad_grid_files_are_named(tmp_path, text, words):
     path = tmp_path / "g.json"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        read_grid(path, ["loss", "lr"])
+        read_grid(path, {name: SETTINGS[name] for name in ("loss", "lr")})
     assert caught.value.path == str(path) and all(word in str(caught.value) for word in words)
 
 

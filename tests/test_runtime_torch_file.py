@@ -92,8 +92,8 @@ def archive(path, content: bytes, storages: dict[str, bytes] | None = None, **mo
 
 def view(size: int, stride: int = 1, offset: int = 0, count: int = 4, kind: str = "FloatStorage", key: str = "0") -> bytes:
     """A pickle of one tensor, opcode by opcode."""
-    text = lambda value: b"X" + struct.pack("<I", len(value)) + value.encode()  # noqa: E731
-    number = lambda value: b"\x8a\x08" + struct.pack("<q", value)  # noqa: E731
+    text = lambda value: b"X" + struct.pack("<I", len(value)) + value.encode()
+    number = lambda value: b"\x8a\x08" + struct.pack("<q", value)
     storage = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu") + number(count) + b"tQ"
     tensor = storage + number(offset) + number(size) + b"\x85" + number(stride) + b"\x85" + b"\x89)"
     return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + tensor + b"tR."

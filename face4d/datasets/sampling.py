@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from face4d.mesh.topology import check_topology
 from face4d.resample import METHODS, Plan, compose, fill_plan, stream
 from face4d.runtime.atomic import replacing_folder, write_json
 from face4d.runtime.files import require_outside
+from face4d.runtime.json_file import read_json
 from face4d.runtime.resume import State, Summary, write_missing
 
 GAPS = "frame numbers with holes, taken as the time; what is missing is interpolated"  # remark
@@ -125,7 +125,7 @@ def _record(job: _Job, paths: list[str]) -> dict[str, object]:
 
 def _read_record(folder: Path) -> dict[str, object] | None:
     try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
+        record = read_json(folder / RECORD)
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None

@@ -19,7 +19,9 @@ from face4d.runtime.config import TrainingConfig
 from face4d.runtime.device import keep_freed_memory
 from face4d.runtime.grid import Grid, Lease, Settings, expand, read_grid
 from face4d.runtime.interrupt import interrupted_when
-from face4d.runtime.run_folder import read_json
+from face4d.runtime.fields import METRICS, described, mapping, plain, record, text, told
+from face4d.runtime.json_file import read_json
+from face4d.runtime.names import require_name
 from face4d.runtime.training import Run
 
 THESIS = "thesis"
@@ -59,7 +61,7 @@ class Cell:
         """Its scores, None where it is not finished."""
         if not (self.run.checkpoint.is_file() and self.run.folder.metrics_path.is_file()):
             return None
-        return read_json(self.run.folder.metrics_path)
+        return read_json(self.run.folder.metrics_path, METRICS)
 
     def discard(self) -> None:
         """Remove what an earlier run of this name has written."""
@@ -86,7 +88,7 @@ class CellJob:
 
 def grid_name(args: Namespace, kind: str, preset: str, select: str) -> str:
     """Folder of a grid's runs below ``models`` and ``runs``: ``--run``, or ``generators_thesis_validation``."""
-    return args.run or "_".join(dict.fromkeys((kind, Path(args.grid).stem, preset, select)))
+    return require_name("--run", "a name of a grid's folder,", args.run or "_".join(dict.fromkeys((kind, Path(args.grid).stem, preset, select))))
 
 
 def grid_folders(args: Namespace, name: str, dataset: str) -> tuple[Path, Path]:
@@ -124,8 +126,8 @@ def grid_settings(args: Namespace, task: TrainingTask, preset: str, dataset: str
     if args.grid == THESIS:
         grids: Sequence[Grid] = [{k: v for k, v in task.thesis_grids[dataset].items() if k != "lr" or preset == THESIS}]
     else:
-        allowed = sorted({field.name for field in fields(task.presets[preset])} & set(vars(args)) - {"select"})
-        grids = read_grid(args.grid, allowed)
+        allowed = described(type(task.presets[preset]))
+        grids = read_grid(args.grid, {name: allowed[name] for name in sorted(allowed.keys() & vars(args).keys() - {"select"})})
     for name in (name for grid in grids for name in grid):
         if name != "seed" and getattr(args, name) is not None:
             raise InputError(f"--{name.replace('_', '-')}", f"no such flag with --grid {args.grid}, which varies it", str(getattr(args, name)))
@@ -200,12 +202,12 @@ def require_own(cell: Cell, data_digest: str) -> None:
     path = cell.run.folder.path / "config.json"
     if not path.is_file():
         return
-    found = read_json(path)
+    found = read_json(path, record({"config": mapping(plain), "data_digest": text}))
     wanted = {**cell.config.as_dict(), "data": data_digest[:12]}
-    there = {**found.get("config", {}), "data": str(found.get("data_digest"))[:12]}
+    there = {**found["config"], "data": found["data_digest"][:12]}
     for key, value in wanted.items():
         if there.get(key) != value:
-            raise InputError(path, f"a run with {key} = {value} (another --run NAME, or --overwrite)", f"{key} = {there.get(key)}")
+            raise InputError(path, f"a run with {key} = {value} (another --run NAME, or --overwrite)", f"{key} = {told(there.get(key))}")
 
 
 def train_cell(job: CellJob) -> dict[str, Any] | InputError | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.dense.config import DenseConfig
@@ -18,14 +18,34 @@ from face4d.dense.extrapolation import LEARNT_FIELDS, LearntMotion
 from face4d.dense.fit import linear_decoder, mean_face
 from face4d.dense.frames import DenseFrames
 from face4d.dense.hierarchy import Hierarchy, read_downsampling_matrices
-from face4d.dense.s2d import S2DDecoder, load_published
+from face4d.dense.s2d import FILTERS, S2DDecoder, load_published
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_embedding, extract
 from face4d.mesh.topology import check_topology
 from face4d.runtime.checkpoint import array, load_checkpoint, load_weights, tensor, weights
-from face4d.runtime.fields import METRICS, configuration, integer, mapping, optional, record, text
+from face4d.runtime.fields import METRICS, FieldError, configuration, integer, mapping, optional, record, text
 
 CHECKPOINT_KIND = "dense decoder"
+_HIERARCHY_ARRAYS = {
+    "vertices": array(None, 3, kind=torch.float64),
+    "faces": array(None, 3, kind=torch.int32, low=0),
+    "spirals": array(None, None, kind=torch.int64, low=-1),
+    "kept": array(None, kind=torch.int64, low=0),
+    "corners": array(None, 3, kind=torch.int64, low=0),
+    "weights": array(None, 3, kind=torch.float64),
+}
+
+
+def hierarchy_arrays(value: Any, place: str) -> dict[str, Tensor]:
+    """A field of the arrays of a :class:`~face4d.dense.hierarchy.Hierarchy`, ``level0_vertices`` and so on."""
+    found = {}
+    for name, entry in mapping(tensor, 1000)(value, place).items():
+        if name.partition("_")[2] not in _HIERARCHY_ARRAYS:
+            raise FieldError(f"{place}.{name}", "an array of a mesh hierarchy", "another")
+        found[name] = _HIERARCHY_ARRAYS[name.partition("_")[2]](entry, f"{place}.{name}")
+    return found
+
+
 CHECKPOINT_FIELDS = {
     "config": configuration(DenseConfig),
     "topology": record({"vertices": integer(4, 10**7), "faces_digest": text}),
@@ -37,7 +57,7 @@ CHECKPOINT_FIELDS = {
             "faces": array(None, 3, kind=torch.int32, low=0),
         }
     ),
-    "hierarchy": optional(mapping(tensor)),
+    "hierarchy": optional(hierarchy_arrays),
     "learnt": optional(record(LEARNT_FIELDS)),
     "source": record({}),
     "model": weights,
@@ -109,8 +129,9 @@ def load_decoder(path: str | Path, *, device: torch.device | str = "cpu") -> Den
     content = load_checkpoint(path, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
     config, arrays = DenseConfig(**content["config"]), {name: value.numpy() for name, value in content["embedding"].items()}
     template, faces = content["template"].numpy(), arrays["faces"]
-    if faces.max() >= len(template) or len(template) != content["topology"]["vertices"]:
-        raise InputError(path, f"triangles and a template of {content['topology']['vertices']} vertices", f"{len(template)}, and vertex {faces.max()}")
+    count = content["topology"]["vertices"]
+    if len(template) != count or faces.max() >= count:
+        raise InputError(path, f"triangles and a template of {count} vertices", f"{len(template)}, and vertex {faces.max()}")
     if faces_digest(faces) != content["topology"]["faces_digest"]:
         raise InputError(path, "the triangles it was trained with", "others")
     face_idx, bary = check_embedding(path, arrays["face_idx"], arrays["bary"], (NUM_LANDMARKS,), len(faces))
@@ -145,8 +166,9 @@ def _build(path: str | Path, config: DenseConfig, content: dict[str, Any]) -> tu
     """The decoder of a checkpoint, and the part of it that the checkpoint holds the weights of; no memory for the weights yet."""
     if config.decoder == "s2d":
         hierarchy = Hierarchy.from_arrays({name: value.numpy() for name, value in (content.get("hierarchy") or {}).items()}, path)
-        if hierarchy.sizes[0] != len(content["template"]):
-            raise InputError(path, f"a hierarchy of {len(content['template'])} vertices", f"{hierarchy.sizes[0]}")
+        if hierarchy.sizes[0] != len(content["template"]) or len(hierarchy.sizes) != len(FILTERS):
+            expected = f"a hierarchy of {len(FILTERS)} levels, the first with {len(content['template'])} vertices"
+            raise InputError(path, expected, f"{len(hierarchy.sizes)}, the first with {hierarchy.sizes[0]}")
         with torch.device("meta"):
             network = S2DDecoder(hierarchy)
         return SpiralDecoder(network), network

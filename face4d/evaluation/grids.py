@@ -17,6 +17,7 @@ from face4d.evaluation.tables import Column, Row, text_table, write_table
 from face4d.runtime import cli
 from face4d.runtime.atomic import write_json
 from face4d.runtime.device import resolve_device
+from face4d.runtime.fields import check, number, record, score
 from face4d.runtime.grid import Lease, run_side_by_side
 from face4d.runtime.lock import sole_writer
 from face4d.runtime.parallel import cluster
@@ -30,12 +31,14 @@ class Contest:
 
     Attributes:
         columns: of the table of a grid; those of ``validation_...`` are left out where nothing was held out.
+        compared: names of the scores below, which have to be there.
         rank: smaller for better runs, from metrics.json and the prefix of the set that chooses (``validation_``, or that of the test set).
         test_prefix: prefix of the test set's metrics.
         told: a run's scores as a sentence, by prefix.
     """
 
     columns: tuple[Column, ...]
+    compared: tuple[str, ...]
     rank: Callable[[Mapping[str, Any], str], tuple[float, ...]]
     test_prefix: str
     told: Callable[[Mapping[str, Any], str], str]
@@ -51,6 +54,7 @@ CONTESTS = {
             Column("mse", "test MSE (m²)", ".3e", best="min"),
             Column("l1", "test L1 (m)", ".3e", best="min"),
         ),
+        compared=("mm", "mm_std"),
         rank=lambda metrics, prefix: (metrics[prefix + "mm"] + metrics[prefix + "mm_std"],),  # [T]
         test_prefix="",
         told=lambda metrics, prefix: f"{metrics[prefix + 'mm']:.3f} mm (std {metrics[prefix + 'mm_std']:.3f})",
@@ -63,6 +67,7 @@ CONTESTS = {
             Column("test_loss", "test loss", ".4f", best="min"),
             Column("train_accuracy", "training accuracy", ".1%"),
         ),
+        compared=("accuracy", "loss"),
         rank=lambda metrics, prefix: (-metrics[prefix + "accuracy"], metrics[prefix + "loss"]),
         test_prefix="test_",
         told=lambda metrics, prefix: f"{metrics[prefix + 'accuracy']:.1%} (loss {metrics[prefix + 'loss']:.4f})",
@@ -181,6 +186,13 @@ def table_columns(kind: str, cells: Sequence[Cell], rows: Sequence[Row], *, choi
     return [column for column in columns if any(row.get(column.key) is not None for row in rows)]
 
 
+def scores_of(contest: Contest, cell: Cell, *prefixes: str) -> dict[str, Any] | None:
+    """A finished cell's metrics, in which what it is compared by is there and finite; None where it is not finished."""
+    metrics = cell.metrics()
+    wanted = record({prefix + name: number() for prefix in prefixes for name in contest.compared}, others=score)
+    return None if metrics is None else check(f"metrics.json of {cell.name}", metrics, wanted)
+
+
 def choose_runs(contest: Contest, cells: Sequence[Cell], select: str) -> dict[str, str]:
     """Name of the best run of each data set, by the set that chooses; none with ``last``."""
     if select == "last":
@@ -188,7 +200,8 @@ def choose_runs(contest: Contest, cells: Sequence[Cell], select: str) -> dict[st
     prefix = "validation_" if select == "validation" else contest.test_prefix
     chosen = {}
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
-        ranked = [(contest.rank(metrics, prefix), cell.name) for cell in cells if cell.dataset == dataset and (metrics := cell.metrics())]
+        own = [cell for cell in cells if cell.dataset == dataset]
+        ranked = [(contest.rank(metrics, prefix), cell.name) for cell in own if (metrics := scores_of(contest, cell, prefix))]
         if ranked:
             chosen[dataset] = min(ranked, key=lambda entry: entry[0])[1]
     return chosen
@@ -198,7 +211,8 @@ def sentences(contest: Contest, cells: Sequence[Cell], chosen: Mapping[str, str]
     """The choice in words."""
     lines = []
     for cell in cells:
-        if chosen.get(cell.dataset) == cell.name and (metrics := cell.metrics()):
+        prefixes = (contest.test_prefix, *["validation_"] * (select == "validation"))
+        if chosen.get(cell.dataset) == cell.name and (metrics := scores_of(contest, cell, *prefixes)):
             by = f"on {', '.join(cell.held_out)}, which did not train: {contest.told(metrics, 'validation_')}; " if select == "validation" else ""
             lines.append(f"{cell.dataset}: chosen {cell.name}; {by}test set: {contest.told(metrics, contest.test_prefix)}")
     if chosen and select == "test":

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import logging
 import math
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from face4d.classification.config import ClassifierConfig
 from face4d.errors import InputError
-from face4d.runtime.files import is_visible
-from face4d.runtime.run_folder import RunFolder, read_json
+from face4d.generation.config import GeneratorConfig
+from face4d.runtime.fields import check, configuration, integer, name, number, optional, plain, record, score
+from face4d.runtime.files import is_visible, read_bytes
+from face4d.runtime.json_file import read_json
+from face4d.runtime.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 Curve = tuple[list[int], list[float]]
 OURS = "ours"
+
+_KINDS = {"generator": {"loss", "network"}, "classifier": {"layers"}}  # settings that tell what was trained
+_CONFIGS = {"generator": GeneratorConfig, "classifier": ClassifierConfig}
+_RUN = record({"config": optional(plain), "source": optional(record({"dataset": optional(name)}))})
+_METRICS = record({key: optional(number()) for key in ("mm", "mm_std", "mse", "l1", "test_accuracy", "seconds")}, others=score)
+_IMPORTED = record({"lr": number(0, above=True), "hidden_size": integer(1, 2**16), "layers": optional(integer(1, 100)), "dataset": name})
+_MOST_BYTES = 32 << 20  # of curves of others, gzipped or not
+_MOST_EPOCHS = 10**9
 
 
 @dataclass(frozen=True)
@@ -86,48 +100,45 @@ def read_runs(folder: str | Path) -> list[RunRecord]:
     """
     records = []
     for path in (path for path in sorted(Path(folder).rglob("config.json")) if is_visible(path, folder)):
-        content = read_json(path)
-        config = content.get("config") if isinstance(content, dict) else None
+        content = read_json(path, _RUN)
+        config = content.get("config")
         if not isinstance(config, dict) or not {"lr", "hidden_size", "epochs"} <= set(config):
             log.debug("%s: not a run of a generator or classifier, left out", path)
             continue
+        kind = next((kind for kind, wanted in _KINDS.items() if wanted <= set(config)), None)
+        if kind is None:
+            continue
+        check(path, config, configuration(_CONFIGS[kind]), "config")
         run = RunFolder(path.parent)
         common = {
             "name": path.parent.name,
             "origin": OURS,
-            "dataset": str((content.get("source") or {}).get("dataset", "unknown")),
+            "dataset": (content.get("source") or {}).get("dataset") or "unknown",
             "lr": config["lr"],
             "hidden_size": config["hidden_size"],
             "curves": run.read_curves(),
-            "metrics": read_json(run.metrics_path) if run.metrics_path.is_file() else {},
+            "metrics": read_json(run.metrics_path, _METRICS) if run.metrics_path.is_file() else {},
             "config": config,
-            "test_set": _test_set(content),
         }
-        if "loss" in config and "network" in config:
+        if kind == "generator":
             preset = "thesis" if config["network"] == "thesis" else "default"
-            records.append(RunRecord(kind="generator", preset=preset, loss=config["loss"], **common))
-        elif "layers" in config:
+            records.append(RunRecord(kind=kind, preset=preset, loss=config["loss"], **common))
+        else:
             preset = "default" if config.get("augment") or config.get("scale_input") else "thesis"
-            records.append(RunRecord(kind="classifier", preset=preset, layers=config["layers"], **common))
+            records.append(RunRecord(kind=kind, preset=preset, layers=config["layers"], **common))
     return records
 
 
-def _test_set(content: dict[str, Any]) -> str | None:
-    """What a run was tested on, as far as its config.json tells: frames and sequences; None where it does not."""
-    sets = content.get("sets")
-    test = sets.get("test") if isinstance(sets, dict) else None
-    return f"{content.get('frames')} frames of {', '.join(sorted(map(str, test)))}" if isinstance(test, list) and test else None
-
-
 _DATASETS = {"COMA": "coma", "COMA_Florence": "florence"}
-_NUMBER = r"[0-9.]+(?:e-?[0-9]+)?"
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,30})?(?:e-?[0-9]{1,3})?"
 # L1_1200_0.0001_128_COMA_08-20-2023_19:03 and Classification_2_1e-05_256_COMA_FULL_FRAME_08-22-2023_09:36
-_THESIS_GENERATOR = re.compile(rf"(L[12])_\d+_({_NUMBER})_(\d+)_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
-_THESIS_CLASSIFIER = re.compile(rf"Classification_(\d+)_({_NUMBER})_(\d+)_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
+_COUNT = "[0-9]{1,9}"
+_THESIS_GENERATOR = re.compile(rf"(L[12])_{_COUNT}_({_NUMBER})_({_COUNT})_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
+_THESIS_CLASSIFIER = re.compile(rf"Classification_({_COUNT})_({_NUMBER})_({_COUNT})_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
 _DATE = re.compile(r"_\d\d-\d\d-\d{4}_\d\d:\d\d$")
 # florence_thesis_l1_0.0001_128 and classifier_coma_default_1_0.01_64, the names of this program
-_GENERATOR = re.compile(rf"([a-z]+)_(default|thesis)_(l[12])_({_NUMBER})_(\d+)")
-_CLASSIFIER = re.compile(rf"classifier_([a-z]+)_(default|thesis)_(\d+)_({_NUMBER})_(\d+)")
+_GENERATOR = re.compile(rf"([a-z]+)_(default|thesis)_(l[12])_({_NUMBER})_({_COUNT})")
+_CLASSIFIER = re.compile(rf"classifier_([a-z]+)_(default|thesis)_({_COUNT})_({_NUMBER})_({_COUNT})")
 
 
 def parse_run_name(name: str) -> dict[str, Any] | None:
@@ -170,35 +181,41 @@ def read_imported(path: str | Path, origin: str | None = None) -> list[RunRecord
     """
     path = Path(path)
     origin = origin or path.name.split(".")[0].removesuffix("_curves")
-    curves: dict[str, dict[str, Curve]] = {}
+    curves: dict[str, dict[str, dict[int, float]]] = {}
+    repeated = unknown = 0
+    expected = "a CSV file of curves, gzipped or not"
+    rows = csv.reader(io.TextIOWrapper(io.BytesIO(_bytes_of(path, expected)), encoding="utf-8-sig", newline=""))
     try:
-        with _open_text(path) as file:
-            rows = csv.reader(file)
-            header = next(rows, [])
-            if header != ["run", "tag", "step", "value"]:
-                raise InputError(path, "the columns run,tag,step,value", ",".join(header)[:80] or "an empty file")
-            for row in rows:
-                try:
-                    name, tag, step, value = row
-                    epochs, values = curves.setdefault(name, {}).setdefault(tag, ([], []))
-                    epochs.append(int(step))
-                    values.append(float(value))
-                except ValueError:
-                    raise InputError(path, f"run,tag,step,value in line {rows.line_num}", repr(",".join(row))[:80]) from None
-    except FileNotFoundError:
-        raise InputError(path, "a CSV file of curves", "no such file") from None
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, "a CSV file of curves, gzipped or not", f"an unreadable file ({error})") from None
+        header = next(rows, [])
+        if header != ["run", "tag", "step", "value"]:
+            raise InputError(path, "the columns run,tag,step,value", ",".join(header)[:80] or "an empty file")
+        for row in rows:
+            try:
+                run, tag, step, value = row
+                epoch, point = int(step), float(value)
+                if not (0 <= epoch < _MOST_EPOCHS and tag.isprintable()):
+                    raise ValueError
+            except ValueError:
+                raise InputError(path, f"run,tag,step,value in line {rows.line_num}", repr(",".join(row)[:80])) from None
+            points = curves.setdefault(run, {}).setdefault(tag, {})
+            repeated += epoch in points
+            unknown += not math.isfinite(point)
+            points[epoch] = point
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(path, expected, f"an unreadable file ({error} after line {rows.line_num})") from None
     if not curves:
         raise InputError(path, "curves", "none below the header")
+    if repeated or unknown:
+        log.warning("note: %s: %d points given twice, of which the last counts; %d values are NaN or infinite", path, repeated, unknown)
     records = []
-    for name, by_tag in curves.items():
-        fields = parse_run_name(name)
+    for run, by_tag in curves.items():
+        fields = parse_run_name(run)
         if fields is None:
-            raise InputError(path, "names of runs like L1_1200_0.0001_128_COMA or florence_thesis_l1_0.0001_128", name[:80])
-        record = RunRecord(name=_DATE.sub("", name), origin=origin, **fields)
-        record.curves.update({_own_tag(tag, record): curve for tag, curve in by_tag.items()})
-        records.append(record)
+            raise InputError(path, "names of runs like L1_1200_0.0001_128_COMA or florence_thesis_l1_0.0001_128", run[:80])
+        check(path, fields, _IMPORTED, f"the run {run[:60]}")
+        told = RunRecord(name=_DATE.sub("", run), origin=origin, **fields)
+        told.curves.update({_own_tag(tag, told): (sorted(points), [points[epoch] for epoch in sorted(points)]) for tag, points in by_tag.items()})
+        records.append(told)
     return longest_of_each_cell(records)
 
 
@@ -229,7 +246,19 @@ def _own_tag(tag: str, record: RunRecord) -> str:
     return tag
 
 
-def _open_text(path: Path) -> IO[str]:
-    with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rt", encoding="utf-8", newline="") if zipped else open(path, encoding="utf-8", newline="")
+def _bytes_of(path: Path, expected: str) -> bytes:
+    """Content of a file, gzipped or not.
+
+    Raises:
+        InputError: missing, damaged, or larger than memory should hold.
+    """
+    data = read_bytes(path, expected, most=_MOST_BYTES)
+    if data[:2] == b"\x1f\x8b":
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                data = file.read(_MOST_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(path, expected, f"an unreadable file ({error})") from None
+    if len(data) > _MOST_BYTES:
+        raise InputError(path, f"at most {_MOST_BYTES >> 20} MB of curves", "more")
+    return data

@@ -10,17 +10,38 @@ from typing import Any
 
 import numpy as np
 
+from face4d.constants import NUM_LANDMARKS
 from face4d.datasets import companions
 from face4d.datasets.layout import landmark_paths, parse_sequence_name, sample_folders
 from face4d.errors import InputError
 from face4d.evaluation.results import FEATURES, RECORD
 from face4d.runtime.arrays import load_npz
+from face4d.runtime.fields import LABELS, integer, list_of, mapping, number, optional, record, score, text
 from face4d.runtime.files import is_visible
-from face4d.runtime.run_folder import read_json
+from face4d.runtime.json_file import read_json
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # label, subject
+
+_ROW = record({}, others=score)
+RECORD_FIELDS = record(
+    {
+        "scores": list_of(record({"method": text}, others=score), 0, 1000),
+        "labels": LABELS,
+        "generated": optional(text),
+        "classifier": optional(text),
+        "landmarks": optional(text),
+        "per_label": optional(list_of(_ROW)),
+        "per_subject": optional(list_of(_ROW)),
+        "per_group": optional(list_of(_ROW)),
+        "over_time": optional(mapping(list_of(number(0), 1))),
+        "per_landmark": optional(mapping(list_of(number(0), NUM_LANDMARKS, NUM_LANDMARKS))),
+        "confusion": optional(mapping(list_of(list_of(integer(0, 10**9))))),
+    },
+    "a record of a scoring (scores, labels)",
+)
+"""What evaluate.json holds; records of earlier versions lack fields."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +109,11 @@ def read_scored(path: str | Path) -> Scored:
         InputError: not a record of a scoring, or damaged features.
     """
     path = Path(path)
-    content = read_json(path)
-    expected = "a record of a scoring (scores, labels)"
-    if not isinstance(content, dict) or not isinstance(content.get("scores"), list) or not isinstance(content.get("labels"), list):
-        raise InputError(path, expected, "another JSON file")
-    if not all(isinstance(row, dict) and "method" in row for row in content["scores"]):
-        raise InputError(path, expected, "scores without methods")
+    content = read_json(path, RECORD_FIELDS)
+    count = len(content["labels"])
+    for method, matrix in (content.get("confusion") or {}).items():
+        if len(matrix) != count or any(len(row) != count for row in matrix):
+            raise InputError(path, f"confusion.{method} to be {count} rows of {count} numbers", f"{len(matrix)} rows")
     generated = content.get("generated")
     place = companions.find(path, generated) if generated else None
     files = generated_files(place) if place and place.is_dir() else {}

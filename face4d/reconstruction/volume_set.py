@@ -26,11 +26,22 @@ from face4d.reconstruction.voxels import VRN_GRID, VolumeGrid, pack, unpack, vox
 from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import replacing, write_json
 from face4d.runtime.progress import track
-from face4d.runtime.run_folder import read_json
+from face4d.runtime.fields import configuration, list_of, mapping, plain, record, stem, text
+from face4d.runtime.json_file import read_json
 
 log = logging.getLogger(__name__)
 
 RECORD = "dataset.json"
+RECORD_FIELDS = record(
+    {
+        "source": mapping(plain),
+        "grid": configuration(VolumeGrid),
+        "training": list_of(stem, 1, unique=True),
+        "testing": list_of(stem, unique=True),
+        "digest": text,
+    },
+    "the record of a volume set",
+)
 PARTS = {"training": "dataset_training", "testing": "dataset_testing"}
 _HELD_OUT_SEED = 1_000_003  # added to the seed: held-out faces are never training faces
 _RENDERED_TOGETHER = 8
@@ -142,12 +153,9 @@ def open_volume_set(path: str | Path) -> VolumeSet:
     if not (path / RECORD).is_file():
         found = "no such folder" if not path.is_dir() else f"no {RECORD} (an unfinished one? Run the same command again)"
         raise InputError(path, "a volume set ('python Reconstruction/vrn_dataset.py' writes one)", found)
-    record = read_json(path / RECORD)
-    try:
-        grid = VolumeGrid(**record["grid"])
-        return VolumeSet(path, grid, tuple(record["training"]), tuple(record["testing"]), record["digest"], record["source"])
-    except (KeyError, TypeError) as error:
-        raise InputError(path / RECORD, "the record of a volume set", f"another file ({error})") from None
+    content = read_json(path / RECORD, RECORD_FIELDS)
+    grid = VolumeGrid(**content["grid"])
+    return VolumeSet(path, grid, tuple(content["training"]), tuple(content["testing"]), content["digest"], content["source"])
 
 
 def write_volume_set(
@@ -193,8 +201,8 @@ def write_volume_set(
                 bar.update()
     if not names["training"]:
         raise InputError(path, "photos to make training samples of", f"none that could be used, {len(dropped or {})} left out")
-    record = {"source": source, "grid": asdict(grid), **names, "dropped": dropped or {}, "digest": digest.hexdigest()[:16]}
-    write_json(path / RECORD, record)
+    content = {"source": source, "grid": asdict(grid), **names, "dropped": dropped or {}, "digest": digest.hexdigest()[:16]}
+    write_json(path / RECORD, content)
     return open_volume_set(path)
 
 

@@ -79,7 +79,11 @@ def weights(value: Any, place: str) -> Weights:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise FieldError(place, "weights by name", told(value))
     prefixed = bool(value) and all(key.startswith(PARALLEL) for key in value)
-    return Weights((key.removeprefix(PARALLEL) if prefixed else key, finite(entry, f"{place}.{key}")) for key, entry in value.items())
+    return Weights((key.removeprefix(PARALLEL) if prefixed else key, _float32(entry, f"{place}.{key}")) for key, entry in value.items())
+
+
+def _float32(value: Any, place: str) -> Tensor:
+    return finite(value.float() if tensor(value, place).is_floating_point() else value, place)
 
 
 def tensor(value: Any, place: str) -> Tensor:
@@ -90,15 +94,12 @@ def tensor(value: Any, place: str) -> Tensor:
 
 
 def finite(value: Any, place: str) -> Tensor:
-    """A field that is a tensor of finite numbers; floating types become float32."""
+    """A field that is a tensor of finite numbers."""
     tensor(value, place)
-    if not value.is_floating_point():
-        return value
-    numbers = value.float()
     # a sum is finite only where all its terms are, and takes a tenth of the time
-    if not (numbers.sum().isfinite() or numbers.isfinite().all()):
+    if value.is_floating_point() and not (value.sum().isfinite() or value.isfinite().all()):
         raise FieldError(place, "finite numbers", "NaN or infinity")
-    return numbers
+    return value
 
 
 def array(*shape: int | None, kind: torch.dtype = torch.float32, low: int | None = None, high: int | None = None) -> Check:
@@ -118,9 +119,7 @@ def array(*shape: int | None, kind: torch.dtype = torch.float32, low: int | None
         if kind.is_floating_point != value.is_floating_point() or value.dtype == torch.bool:
             raise FieldError(place, expected, told(value))
         if kind.is_floating_point:
-            if not (value.sum().isfinite() or value.isfinite().all()):
-                raise FieldError(place, expected, "NaN or infinity")
-            return value.to(kind)
+            return finite(value.to(kind), place)
         if (low is not None and value.min() < low) or (high is not None and value.max() > high):
             raise FieldError(place, f"{expected} in {low}..{'' if high is None else high}", f"{value.min()} to {value.max()}")
         return value.to(kind)

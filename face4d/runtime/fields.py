@@ -110,8 +110,8 @@ def flag(value: Any, place: str) -> bool:
 
 
 def text(value: Any, place: str) -> str:
-    """One line of text, a path for instance."""
-    if not isinstance(value, str) or len(value) > MOST_TEXT or not value.isprintable():
+    """One line of text, a path for instance (whose bytes may be no text: they are surrogates then)."""
+    if not isinstance(value, str) or len(value) > MOST_TEXT or not all(c.isprintable() or "\udc80" <= c <= "\udcff" for c in value):
         raise FieldError(place, f"text of at most {MOST_TEXT} printable characters", told(value))
     return value
 
@@ -120,6 +120,13 @@ def name(value: Any, place: str) -> str:
     """A name that may become part of a path (:mod:`face4d.runtime.names`)."""
     if not is_name(value):
         raise FieldError(place, "a name of letters, digits, - _ . and spaces", told(value))
+    return value
+
+
+def stem(value: Any, place: str) -> str:
+    """The name of a file before its suffix, as other programs may have given it: not a path, not hidden."""
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable() or value[0] == "." or set(value) & set('/\\:*?"<>|'):
+        raise FieldError(place, "a file's name before its suffix", told(value))
     return value
 
 
@@ -201,14 +208,17 @@ def record(known: Fields, what: str = "a dictionary", others: Check | None = Non
 def plain(value: Any, place: str, depth: int = 0) -> Any:
     """Numbers, text, true, false, none, arrays, and lists and dictionaries of such."""
     if depth > MOST_DEPTH:
-        raise FieldError(place.split(".")[0].split("[")[0], f"nested at most {MOST_DEPTH} times", "more")
+        raise FieldError(place, f"nested at most {MOST_DEPTH} times", "more")
     if isinstance(value, Mapping):
-        for key in value:
+        for key, entry in value.items():
             if type(key) not in (str, int):
                 raise FieldError(place, "a dictionary with keys of text", told(key))
-        return {key: plain(entry, f"{place}.{key}", depth + 1) for key, entry in value.items()}
+            plain(entry, place or str(key), depth + 1)
+        return value
     if isinstance(value, (list, tuple)):
-        return [plain(entry, f"{place}[{number}]", depth + 1) for number, entry in enumerate(value)]
+        for entry in value:
+            plain(entry, place, depth + 1)
+        return value
     if value is None or type(value) in (bool, float, str) or (type(value) is int and abs(value) < _LARGEST):
         return value
     if hasattr(value, "dtype") and hasattr(value, "shape"):

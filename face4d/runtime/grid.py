@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +13,18 @@ from typing import Any, TypeVar
 
 from face4d.errors import InputError
 from face4d.runtime.atomic import write_text
+from face4d.runtime.fields import Check, check, list_of, told
 from face4d.runtime.interrupt import deferred_interrupt
 from face4d.runtime.parallel import as_finished
 from face4d.runtime.progress import track
-from face4d.runtime.run_folder import read_json
+from face4d.runtime.json_file import read_json
 
 Grid = Mapping[str, Sequence[Any]]
 Settings = dict[str, Any]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+MOST_CELLS = 1000  # of a grid of one's own
 _LOOK_SECONDS = 1.0
 
 
@@ -31,37 +34,41 @@ def expand(grids: Sequence[Grid]) -> list[Settings]:
     >>> expand([{"loss": ["l1", "l2"], "hidden_size": [128]}])
     [{'loss': 'l1', 'hidden_size': 128}, {'loss': 'l2', 'hidden_size': 128}]
     """
-    cells: list[Settings] = []
+    cells: dict[frozenset[tuple[str, Any]], Settings] = {}
     for grid in grids:
         for values in product(*grid.values()):
-            cell = dict(zip(grid, values))
-            if cell not in cells:
-                cells.append(cell)
-    return cells
+            cells.setdefault(frozenset(zip(grid, values)), dict(zip(grid, values)))
+    return list(cells.values())
 
 
-def read_grid(path: str | Path, allowed: Sequence[str]) -> list[Grid]:
+def read_grid(path: str | Path, allowed: Mapping[str, Check]) -> list[Grid]:
     """Read a grid of one's own: a JSON object of lists by flag name (``{"loss": ["l1", "l2"], "hidden-size": [128]}``), or a list of such.
 
     Args:
-        allowed: names of settings, with underscores; the file may spell them with dashes.
+        allowed: what values each setting takes, by its name with underscores; the file may spell names with dashes.
 
     Raises:
-        InputError: another content, or a name that is not allowed.
+        InputError: another content, a name that is not allowed, a value that its flag does not take, or more than 1000 combinations.
     """
     content = read_json(path)
     grids = []
     for grid in content if isinstance(content, list) else [content]:
         if not isinstance(grid, dict) or not grid:
-            raise InputError(path, 'a JSON object of lists by flag name, {"loss": ["l1", "l2"]}, or a list of such', repr(grid)[:60])
+            raise InputError(path, 'a JSON object of lists by flag name, {"loss": ["l1", "l2"]}, or a list of such', told(grid))
         for name, values in grid.items():
             if name.replace("-", "_") not in allowed:
-                raise InputError(path, f"flags among {', '.join(allowed)}", name)
-            if not isinstance(values, list) or not values or not all(isinstance(value, (str, int, float)) for value in values):
-                raise InputError(path, f"a list of values of {name}", repr(values)[:60])
-        grids.append({name.replace("-", "_"): values for name, values in grid.items()})
+                raise InputError(path, f"flags among {', '.join(allowed)}", name[:60])
+            if not isinstance(values, list) or not values:
+                raise InputError(path, f"a list of values of {name}", told(values))
+        settings = {name.replace("-", "_"): values for name, values in grid.items()}
+        if len(settings) < len(grid):
+            raise InputError(path, "every flag once", f"two spellings of one: {', '.join(grid)}")
+        grids.append({name: check(path, values, list_of(allowed[name]), name) for name, values in settings.items()})
     if not grids:
         raise InputError(path, "at least one grid", "an empty list")
+    count = sum(math.prod(map(len, grid.values())) for grid in grids)
+    if count > MOST_CELLS:
+        raise InputError(path, f"a grid of at most {MOST_CELLS} runs", f"{count} combinations")
     return grids
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import socket
@@ -14,8 +13,12 @@ from typing import IO, Any
 from face4d import __version__
 from face4d.errors import InputError
 from face4d.runtime.atomic import write_json, write_text
+from face4d.runtime.files import read_bytes
+from face4d.runtime.json_file import read_json
 
 CURVES_HEADER = "epoch,tag,value\n"
+_MOST_CURVES = 128 << 20  # bytes
+_MOST_EPOCHS = 10**9
 
 
 def package_versions() -> dict[str, str]:
@@ -152,34 +155,20 @@ def _rows_of(path: Path) -> list[tuple[int, str, float]]:
     Raises:
         InputError: another content.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except FileNotFoundError:
+    expected = "curves (epoch,tag,value)"
+    if not path.exists():
         return []
+    try:
+        lines = read_bytes(path, expected, most=_MOST_CURVES).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise InputError(path, "curves (epoch,tag,value)", str(error)) from None
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
+        raise InputError(path, expected, str(error)) from None
     rows = []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines[1:-1], start=2):
         try:
-            epoch, tag, value = line.rstrip("\n").split(",")
-            rows.append((int(epoch), tag, float(value)))
+            epoch, tag, value = line.split(",")
+            if not 0 <= (step := int(epoch)) < _MOST_EPOCHS or not tag.isprintable():
+                raise ValueError
+            rows.append((step, tag, float(value)))
         except ValueError:
             raise InputError(path, f"epoch,tag,value in line {number}", repr(line.strip()[:60])) from None
     return rows
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: it is missing or not JSON.
-    """
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(path, "a JSON file", "no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, "a JSON file", f"{error}") from None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from face4d.errors import InputError
 from face4d.runtime import distributed
-from face4d.runtime.checkpoint import array, finite, load_checkpoint, save_checkpoint, weights
+from face4d.runtime.checkpoint import array, finite, load_checkpoint, save_checkpoint
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.device import describe, multiplies_bf16
 from face4d.runtime.fields import METRICS, Check, FieldError, check, flag, integer, list_of, mapping, number, optional, plain, record, told
@@ -30,8 +30,8 @@ RISE = 0.1
 
 STATE_FIELDS = {
     "identity": record({"config": mapping(plain)}),
-    "model": weights,
-    "best_model": optional(weights),
+    "model": mapping(finite),
+    "best_model": optional(mapping(finite)),
     "optimizer": record({}),
     "rng": record({"data": array(None, kind=torch.uint8), "torch": array(None, kind=torch.uint8)}),
     "state": record(
@@ -260,9 +260,9 @@ def check_state(path: Path, saved: dict[str, Any], model: nn.Module, optimizer: 
     Raises:
         InputError: weights, moments or random numbers that are missing, of other shapes or not finite.
     """
-    own = {name: value.shape for name, value in model.state_dict().items()}
+    own = {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
     for group in ("model", "best_model"):
-        if saved.get(group) is not None and {name: value.shape for name, value in saved[group].items()} != own:
+        if saved.get(group) is not None and {name: (value.shape, value.dtype) for name, value in saved[group].items()} != own:
             raise InputError(path, f"the {len(own)} weights of this network as {group}", "others")
     for name, now in (("data", generator.get_state()), ("torch", torch.get_rng_state())):
         if saved["rng"][name].shape != now.shape:

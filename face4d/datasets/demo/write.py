@@ -12,7 +12,6 @@ The layout below the root:
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -33,6 +32,8 @@ from face4d.flame.model import save_flame_model
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import ply_bytes, write_ply
 from face4d.runtime.atomic import write_json
+from face4d.runtime.fields import integer, list_of, name, record, text, unknown
+from face4d.runtime.json_file import read_json
 from face4d.runtime.leftovers import forget, temporary_name
 from face4d.runtime.lock import sole_writer
 
@@ -42,6 +43,20 @@ logger = logging.getLogger(__name__)
 
 MARKER = "demo.json"
 FORMAT_VERSION = 2
+_MARKER_FIELDS = record(  # the files of a plan are removed when another demo takes its place
+    {
+        "format_version": integer(1, FORMAT_VERSION),
+        "seed": integer(-(2**63), 2**63 - 1),
+        "subjects": integer(1, 1000),
+        "coma_labels": list_of(name, 0, 100),
+        "florence_labels": list_of(name, 0, 100),
+        "florence_subjects": list_of(name, 0, 1000),
+        "level": integer(0, 10),
+        "geometry": text,
+    },
+    "the marker of a demo of this version (remove the folder)",
+    others=unknown,
+)
 _FLAME_FILES = ("template.obj", "flame_static_embedding.pkl", "flame_dynamic_embedding.npy", "generic_model.npz")
 FLORENCE_FRAMES = 61
 DEFAULT_FLORENCE_LABELS = ("Happy", "Kissy", "Scream")
@@ -223,14 +238,11 @@ def _remove_empty_folders(root: Path, old: _Plan) -> None:
 
 def _read_marker(root: Path) -> _Plan | None:
     """The plan of a complete demo below root, None where there is none."""
-    try:
-        content = json.loads((root / MARKER).read_text(encoding="utf-8"))
-        version = content.pop("format_version")
-        plan = _Plan(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
-    except FileNotFoundError:
+    if not (root / MARKER).exists():
         return None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(root / MARKER, "the marker of a demo of this version (remove the folder)", f"{error}") from None
+    content = read_json(root / MARKER, _MARKER_FIELDS, "the marker of a demo of this version (remove the folder)")
+    version = content.pop("format_version")
+    plan = _Plan(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
     return plan if version == FORMAT_VERSION else None
 
 
