@@ -112,10 +112,11 @@ def read_neutral(args: Namespace, decoder, subject: str):
 
 
 def real_frames(args: Namespace, decoder, sequences: Sequence[tuple]) -> list[list[Path]]:
-    """Mesh files of the ground truth of each sequence, whose first is looked at; empty lists without ``--real``."""
+    """Mesh files of the ground truth of each sequence, which is looked at as training meshes are; empty lists without ``--real``."""
     from face4d.datasets.mesh_set import find_mesh_sequences
     from face4d.errors import InputError
-    from face4d.landmarks import read_head
+    from face4d.landmarks import extract_files, read_head
+    from face4d.mesh.plausibility import check_jumps, motion_remarks, report
     from face4d.mesh.sequence import frame_paths
 
     if args.real is None:
@@ -130,6 +131,9 @@ def real_frames(args: Namespace, decoder, sequences: Sequence[tuple]) -> list[li
         if len(paths[-1]) != len(landmarks):
             raise InputError(folder, f"{len(landmarks)} frames as in the landmarks", f"{len(paths[-1])}")
         read_head(paths[-1][0], decoder.embedding)
+        points = extract_files(decoder.embedding, paths[-1])
+        check_jumps(paths[-1], points)
+        report(folder, motion_remarks(label, points))
     return paths
 
 

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, canonical_label, choose, parse_sequence_name, require_one_spelling, sequence_name, visible_paths
+from face4d.datasets.layout import (
+    TEST_FOLDER,
+    TRAIN_FOLDER,
+    canonical_label,
+    choose,
+    parse_sequence_name,
+    require_one_spelling,
+    sequence_name,
+    visible_paths,
+)
 from face4d.errors import InputError
 from face4d.mesh.plausibility import JUMP, Remark, check_face, check_frames, face_remarks, is_still, motion_remarks, report
 from face4d.runtime.arrays import load_numbers
@@ -163,7 +172,7 @@ def load_folder(
         neutral = landmarks[0] if neutrals is None else np.asarray(neutrals[subject], np.float32)
         sequences[label, subject] = LandmarkSequence(path, label, subject, landmarks, neutral)
         remarks += sequence_remarks(path.name, landmarks)
-        if neutrals is not None and (away := float(np.linalg.norm(neutral - landmarks[0], axis=1).max())) > JUMP:
+        if neutrals is not None and (away := float(np.linalg.norm(neutral - landmarks[0], axis=1).mean())) > JUMP:
             remarks.append(Remark("far from the neutral face of its actor", f"{path.name} ({1e3 * away:.0f} mm)"))
     report(folder, remarks)
     if not sequences:

@@ -177,7 +177,7 @@ def load_frames(
             remarks += mesh_remarks(sequence.name, faces, first)
             if actors is not None:
                 neutrals[index], still = read_head(actor_path(actors, sequence.subject), embedding, remarks)
-                if (away := float(np.linalg.norm(still - first, axis=1).max())) > JUMP:
+                if (away := float(np.linalg.norm(still - first, axis=1).mean())) > JUMP:
                     remarks.append(Remark("far from the neutral face of its actor", f"{sequence.name} ({MM_PER_METRE * away:.0f} mm)"))
             own = landmarks[row : row + len(frames)]
             for path, place in zip(frames, own):

@@ -27,7 +27,8 @@ EYES_APART, EYES_RANGE = 0.095, (0.045, 0.2)  # between the outer corners, metre
 UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "micrometres": 1e-6, "kilometres": 1e3}  # in metres
 
 STILL = 1e-5  # metres: less is rounding, no motion
-JUMP = 0.05  # metres between neighbouring frames: more than from the neutral face to the widest open mouth
+# Metres between neighbouring frames, mean and largest. The lower lip of the widest open mouth is 0.06 below that of the closed one.
+JUMP, LEAP = 0.05, 0.08
 _OTHER_UNIT = 8.0  # times larger or smaller than frame 0: no expression, at whatever intensity
 _TURNED = 45.0  # degrees
 _NO_FACE = 0.75  # misfit, in sizes of the face: real faces 0.16 to 0.25, at three times their intensity 0.47, points in disorder 0.95
@@ -192,12 +193,13 @@ def is_still(points: np.ndarray) -> bool:
 
 
 def first_jump(points: np.ndarray) -> tuple[int, float] | None:
-    """The first frame of (T, N, 3) with a point farther from the frame before than a face moves, and how far in metres; None without one."""
-    steps = np.sqrt(np.square(np.diff(points, axis=0)).sum(axis=2)).max(axis=1, initial=0)
-    if not (steps > JUMP).any():
+    """The first frame of (T, N, 3) farther from the frame before than a face moves, and its largest step in metres; None without one."""
+    steps = np.sqrt(np.square(np.diff(points, axis=0)).sum(axis=2))  # (T - 1, N)
+    jumps = (steps.mean(axis=1) > JUMP) | (steps.max(axis=1, initial=0) > LEAP)
+    if not jumps.any():
         return None
-    frame = int((steps > JUMP).argmax())
-    return frame + 1, float(steps[frame])
+    frame = int(jumps.argmax())
+    return frame + 1, float(steps[frame].max())
 
 
 def check_jumps(paths: Sequence[str | Path], points: np.ndarray) -> None:
