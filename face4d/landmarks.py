@@ -250,12 +250,22 @@ def check_mesh(
         InputError: another topology or order of the vertices, not in metres, or mirrored.
     """
     check_topology(path, len(vertices), faces, embedding.num_vertices, embedding.faces, name)
-    corners = vertices[embedding.corners]  # (68, 3, 3)
+    return check_corners(path, vertices[embedding.corners], embedding)
+
+
+def check_corners(path: str | Path, corners: np.ndarray, embedding: LandmarkEmbedding) -> np.ndarray:
+    """Landmarks (68, 3) of the positions (68, 3, 3) of their corners, see :func:`check_mesh`.
+
+    Raises:
+        InputError: another order of the vertices, not in metres, or mirrored.
+    """
     landmarks = combine(embedding, corners)
-    sides = np.linalg.norm(corners - corners[:, [1, 2, 0]], axis=-1).max(axis=1)  # a triangle of a face is small beside the face
-    if np.median(sides) > face_size(landmarks) > 0:
+    sides = corners[:, 1:] - corners[:, :1]
+    longer = float(np.sqrt(np.einsum("lsk,lsk->ls", sides, sides).max(axis=1)).mean())  # a triangle of a face is small beside the face
+    size = float(face_size(landmarks))
+    if longer > size > 0:
         expected = "vertices in the order of the landmarks' topology (triangles small beside the face)"
-        raise InputError(path, expected, f"triangles {np.median(sides) / face_size(landmarks):.1f} times as large as the face")
+        raise InputError(path, expected, f"triangles {longer / size:.1f} times as large as the face")
     check_face(path, landmarks)
     return landmarks
 
@@ -293,6 +303,11 @@ def extract_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> 
     Raises:
         InputError: a file that cannot be read or has another number of vertices than the embedding's topology; names it.
     """
+    return combine(embedding, corners_of_files(embedding, paths))
+
+
+def corners_of_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> np.ndarray:
+    """Positions (T, 68, 3, 3) float32 of the landmarks' corners in mesh files, see :func:`extract_files`."""
     wanted = embedding.corners.ravel()
     gathered = np.empty((len(paths), len(wanted), 3), np.float32)
     for index, path in enumerate(paths):
@@ -301,7 +316,7 @@ def extract_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> 
         else:
             vertices = next(iterate_vertices([path], embedding.num_vertices))
         np.take(vertices, wanted, axis=0, out=gathered[index], mode="clip")  # clip: no second buffer; indices are checked
-    return combine(embedding, gathered.reshape(len(paths), NUM_LANDMARKS, 3, 3))
+    return gathered.reshape(len(paths), NUM_LANDMARKS, 3, 3)
 
 
 if __name__ == "__main__":  # python -m face4d.landmarks --fit-embedding; see face4d.correspondence

@@ -14,16 +14,19 @@ from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER
 from face4d.datasets.mesh_set import MeshSequence, choose_labels, find_all, split_by_subject
 from face4d.datasets.sampling import GAPS, plan_of
 from face4d.errors import InputError
-from face4d.landmarks import LandmarkEmbedding, check_mesh, combine, extract_files, load_embedding, load_flame_embedding, mesh_remarks
+from face4d.landmarks import LandmarkEmbedding, check_corners, combine, corners_of_files, load_embedding, load_flame_embedding, mesh_remarks
 from face4d.mesh.plausibility import Remark, check_jumps, is_still, report, stillness
-from face4d.mesh.ply import read_ply
-from face4d.mesh.points import PointReader
+from face4d.mesh.points import FaceReader, PointReader
 from face4d.mesh.sequence import find_sequences, numbered_frames
-from face4d.resample import apply_plan, compose, fill_plan
+from face4d.mesh.topology import check_topology
+from face4d.resample import Plan, apply_plan, fill_plan
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.atomic import save_npy
 from face4d.runtime.files import matching, require_outside
 from face4d.runtime.resume import State, Summary, write_missing
+
+
+_face_reader = FaceReader()
 
 
 @dataclass(frozen=True)
@@ -166,18 +169,33 @@ def resampled_landmarks(
     """
     numbers, names = zip(*numbered_frames(folder, skip_gaps=skip_gaps))
     plan = plan_of(folder, numbers, frames, method)
-    used = np.zeros(len(names), bool)
+    paths = [os.path.join(folder, name) for name in names]
+    corners, used = _corners(embedding, paths, plan)
+    _check_jumps(paths, corners, used)
+    return combine(embedding, apply_plan(corners, plan))
+
+
+def _corners(embedding: LandmarkEmbedding, paths: Sequence[str], plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (T, 68, 3, 3) of the landmarks' corners in the frames that a plan takes, 0 in the others; and which it takes, frame 0 among them.
+
+    Raises:
+        InputError: a file that cannot be read or has another number of vertices.
+    """
+    used = np.zeros(len(paths), bool)
     used[plan.indices[plan.weights != 0]] = True
     reader = PointReader(embedding.corners.ravel(), embedding.num_vertices)
-    corners = np.zeros((len(names), *embedding.corners.shape, 3), np.float32)
-    for name, needed, place in zip(names, used.tolist(), corners.reshape(len(names), -1, 3)):
-        path = os.path.join(folder, name)
+    corners = np.zeros((len(paths), *embedding.corners.shape, 3), np.float32)
+    for path, needed, place in zip(paths, used.tolist(), corners.reshape(len(paths), -1, 3)):
         if needed:
             place[:] = reader.read(path)
         else:
             reader.check(path)
-    check_jumps([os.path.join(folder, name) for name, needed in zip(names, used.tolist()) if needed], corners[used, :, 0])
-    return combine(embedding, apply_plan(corners, plan))
+    return corners, used
+
+
+def _check_jumps(paths: Sequence[str], corners: np.ndarray, used: np.ndarray) -> None:
+    """Refuse a frame far from the one before, by a corner of every third landmark; see :func:`check_jumps`."""
+    check_jumps(paths if used.all() else [path for path, needed in zip(paths, used.tolist()) if needed], corners[used, ::3, 0])
 
 
 def _landmarks(
@@ -186,17 +204,18 @@ def _landmarks(
     """Landmarks (T, 68, 3) of one sequence, and what is odd about it."""
     numbers, names = zip(*numbered_frames(file.source, skip_gaps=skip_gaps))
     paths = [os.path.join(file.source, name) for name in names]
-    vertices, faces = read_ply(paths[0])
-    first = check_mesh(paths[0], vertices, faces, embedding)
-    if frames is None:
-        landmarks = extract_files(embedding, paths)
-        check_jumps(paths, landmarks)
-        if len(names) <= numbers[-1] - numbers[0]:
-            landmarks = apply_plan(landmarks, fill_plan(numbers))
-    else:
-        landmarks = resampled_landmarks(embedding, file.source, frames, method, skip_gaps=skip_gaps)
-    name = "/".join(Path(file.source).parts[-2:])
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+    plan = fill_plan(numbers) if frames is None else plan_of(file.source, numbers, frames, method)
+    if frames is None:
+        corners, used = corners_of_files(embedding, paths), np.ones(len(paths), bool)
+    else:
+        corners, used = _corners(embedding, paths, plan)
+    faces = _face_reader.read(paths[0])
+    check_topology(paths[0], embedding.num_vertices, faces, embedding.num_vertices, embedding.faces, "the topology of the landmarks")
+    first = check_corners(paths[0], corners[0], embedding)
+    _check_jumps(paths, corners, used)
+    landmarks = combine(embedding, corners if frames is None and not missing else apply_plan(corners, plan))
+    name = "/".join(Path(file.source).parts[-2:])
     remarks = mesh_remarks(name, faces, first)
     remarks += [stillness(name, len(names))] if is_still(landmarks) else []
     remarks += [Remark(GAPS, f"{name} ({missing} of {missing + len(names)})")] if missing else []

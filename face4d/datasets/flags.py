@@ -77,7 +77,8 @@ def add_extraction_flags(parser: ArgumentParser) -> None:
 
 def add_gap_flag(group: argparse._ArgumentGroup) -> None:
     """Add ``--skip-gaps`` of steps 2 and 3."""
-    cli.add_switch(group, "skip-gaps", False, "read sequences whose frame numbers have holes: the numbers are the time, missing frames are interpolated")
+    meaning = "read sequences whose frame numbers have holes: the numbers are the time, missing frames are interpolated"
+    cli.add_switch(group, "skip-gaps", False, meaning)
 
 
 def add_preset_flags(group: argparse._ArgumentGroup, *, thesis: str, others: Sequence[str] = ()) -> None:

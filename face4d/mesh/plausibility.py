@@ -6,7 +6,9 @@ What cannot be right is an error. What is merely odd is a remark: one line names
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,7 +131,7 @@ def check_size(path: str | Path, size: float, typical: float, sizes: tuple[float
 def face_size(landmarks: np.ndarray) -> np.ndarray:
     """Root mean square distance (...) of landmarks (..., L, 3) from their middle."""
     around = landmarks - landmarks.mean(axis=-2, keepdims=True)
-    return np.sqrt(np.square(around).sum(axis=(-2, -1)) / landmarks.shape[-2])
+    return np.sqrt(np.einsum("...lk,...lk->...", around, around) / landmarks.shape[-2])
 
 
 def check_face(path: str | Path, landmarks: np.ndarray) -> None:
@@ -166,15 +168,20 @@ def shape_of(face: np.ndarray) -> tuple[float, float, float]:
         The angle in degrees by which the face is turned; the root mean square distance from the mean face laid on it, and from the mirrored
         mean face, both in sizes of the face: 0 the same, 1 nothing in common.
     """
-    points = face - face.mean(axis=0)
-    points = points / face_size(points)
-    left, stretch, right = np.linalg.svd(points.T @ MEAN_FACE / len(points))
-    hand = 1.0 if np.linalg.det(left) * np.linalg.det(right) > 0 else -1.0
+    return _shape_of(np.ascontiguousarray(face, np.float64).tobytes())
+
+
+@lru_cache(maxsize=1)  # first it decides, then it is remarked upon
+def _shape_of(face: bytes) -> tuple[float, float, float]:
+    points = np.frombuffer(face).reshape(-1, 3)
+    points = points - points.mean(axis=0)
+    product = points.T @ MEAN_FACE / (len(points) * math.sqrt(np.vdot(points, points) / len(points)))
+    left, (first, second, third), right = np.linalg.svd(product)
+    hand = 1.0 if np.linalg.det(product) > 0 else -1.0
     rotation = (left * [1, 1, hand]) @ right
-    both = stretch[0] + stretch[1]
-    fits = both + hand * stretch[2], both - hand * stretch[2]  # cosines: as it is, mirrored
-    angle = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
-    return angle, *(float(np.sqrt(max(0.0, 1 - fit**2))) for fit in fits)  # type: ignore[return-value]
+    fits = first + second + hand * third, first + second - hand * third  # cosines: as it is, mirrored
+    angle = math.degrees(math.acos(min(max((np.trace(rotation) - 1) / 2, -1), 1)))
+    return angle, math.sqrt(max(0.0, 1 - fits[0] ** 2)), math.sqrt(max(0.0, 1 - fits[1] ** 2))
 
 
 def face_remarks(name: str, face: np.ndarray) -> list[Remark]:
@@ -194,7 +201,8 @@ def is_still(points: np.ndarray) -> bool:
 
 def first_jump(points: np.ndarray) -> tuple[int, float] | None:
     """The first frame of (T, N, 3) farther from the frame before than a face moves, and its largest step in metres; None without one."""
-    steps = np.sqrt(np.square(np.diff(points, axis=0)).sum(axis=2))  # (T - 1, N)
+    steps = np.diff(points, axis=0)
+    steps = np.sqrt(np.einsum("tnk,tnk->tn", steps, steps))  # (T - 1, N)
     jumps = (steps.mean(axis=1) > JUMP) | (steps.max(axis=1, initial=0) > LEAP)
     if not jumps.any():
         return None

@@ -7,9 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from face4d.mesh.ply import check_finite, read_ply_vertices
+from face4d.mesh.ply import check_finite, read_ply, read_ply_vertices
 from face4d.mesh.ply_header import A_PLY, header_of
 from face4d.runtime.files import open_sized, read_bytes
+
+
+class FaceReader:
+    """Reads the triangles of many files; where a plain file has those of the last one they are not parsed again."""
+
+    def __init__(self) -> None:
+        self._rows, self._faces = b"", np.empty((0, 3), np.int32)
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """(F, 3) int32 of one file.
+
+        Raises:
+            InputError: see :func:`face4d.mesh.ply.read_ply`.
+        """
+        data = read_bytes(path, A_PLY)
+        header = header_of(path, data)
+        begin = None if header.plain is None else header.size + 12 * header.plain[0]
+        if begin is not None and self._rows and len(data) == begin + len(self._rows) and data.endswith(self._rows):
+            return self._faces
+        self._faces = read_ply(path)[1]
+        self._rows = b"" if begin is None else data[begin:]
+        return self._faces
 
 
 class PointReader:

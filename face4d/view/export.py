@@ -100,7 +100,8 @@ def load_dense_face(
         target_embedding: npz of ``python -m face4d.landmarks --fit-embedding`` for the target.
 
     Raises:
-        InputError: a mesh of another topology, not in metres or mirrored (:func:`face4d.landmarks.check_mesh`), an embedding that was made by hand or for another mesh.
+        InputError: a mesh of another topology, not in metres or mirrored (:func:`face4d.landmarks.check_mesh`), an embedding that was made by
+            hand or for another mesh.
     """
     from face4d.correspondence import check_copy, check_target, load_correspondence
     from face4d.landmarks import extract, read_head
