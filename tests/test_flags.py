@@ -95,9 +95,11 @@ def test_every_number_has_a_range(parsers):
                 with contextlib.redirect_stderr(said), pytest.raises(SystemExit) as left:
                     parser.parse_args(words)
                 assert left.value.code == 2, f"{where}={value}"
-                assert said.getvalue().count("\n") == 1 and flag in said.getvalue() and "expected" in said.getvalue(), f"{where}={value}: {said.getvalue()}"
+                line = said.getvalue()
+                assert line.count("\n") == 1 and flag in line and "expected" in line, f"{where}={value}: {line}"
                 tried += 1
-            assert action.default is None or isinstance(action.default, str) or action.type(str(action.default)) == action.default, f"{where}: its own default"
+            if action.default is not None:
+                assert action.type(str(action.default)) == action.default, f"{where}: its own default"
     assert tried > 1000
 
 

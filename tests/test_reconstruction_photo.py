@@ -3,6 +3,7 @@
 import logging
 import os
 import struct
+import sys
 import tracemalloc
 import zlib
 
@@ -181,7 +182,8 @@ def test_damaged_missing_and_other_files(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.png").touch()
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "float.tiff")
-    wrong = {"cut.jpg": "damaged", "text.png": "no picture", "empty.png": "no picture", "none.png": "no such file", "": "a folder", "float.tiff": "floating"}
+    wrong = {"cut.jpg": "damaged", "text.png": "no picture", "empty.png": "no picture", "none.png": "no such file", "": "a folder"}
+    wrong["float.tiff"] = "floating"
     for name, found in wrong.items():
         with pytest.raises(InputError, match=found):
             read_photo(tmp_path / name)
@@ -280,6 +282,17 @@ def _directory(entries, kind=4):
     """A TIFF directory of integers, or of two where ``kind`` is a rational's (its place stands in the entry)."""
     rows = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, value in entries.items())
     return struct.pack("<H", len(entries)) + rows + bytes(4)
+
+
+def test_a_damaged_tiff_is_one_line(tmp_path, capfd):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / "a.tif", compression="tiff_deflate")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[60:2000] = bytes(1940)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(InputError, match="a damaged one"):
+        read_photo(tmp_path / "a.tif")
+    print("heard", file=sys.stderr)
+    assert capfd.readouterr().err == "heard\n"  # nothing that libtiff wrote past Python
 
 
 def test_orientation_that_is_none(tmp_path, caplog):

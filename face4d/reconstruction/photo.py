@@ -53,26 +53,26 @@ def read_photo(path: str | Path) -> np.ndarray:
     photo = np.empty((image.height, image.width, 3), np.float32)
     rows = max(_BAND // image.width, 1)
     for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        photo[top : top + rows] = _over_white(_as_rgb(path, band, mode))
+        band = image.crop((0, top, image.width, min(top + rows, image.height))) if rows < image.height else image
+        _over_white(_as_bytes(path, band, mode), photo[top : top + rows])
     return photo
 
 
-def _as_rgb(path: str | Path, image: Image.Image, mode: str) -> np.ndarray:
+def _as_bytes(path: str | Path, image: Image.Image, mode: str) -> np.ndarray:
     """(H, W, 3 or 4) uint8."""
     try:
-        return np.asarray(image.convert(mode))
+        return np.asarray(image if image.mode == mode else image.convert(mode))
     except ValueError as error:  # LAB, for one
         raise InputError(path, "a photo in colours or grey", f"one that is neither ({error})") from None
 
 
-def _over_white(pixels: np.ndarray) -> np.ndarray:
-    """Bytes (H, W, 3), or with transparency (H, W, 4), as float32 (H, W, 3) in 0..1 before white."""
-    colours = pixels[:, :, :3].astype(np.float32) / 255
-    if pixels.shape[2] == 3:
-        return colours
-    alpha = pixels[:, :, 3:].astype(np.float32) / 255
-    return colours * alpha + (1 - alpha)
+def _over_white(pixels: np.ndarray, into: np.ndarray) -> None:
+    """Write bytes (H, W, 3), or with transparency (H, W, 4), ``into`` float32 (H, W, 3) in 0..1, as they look before white."""
+    np.divide(pixels[:, :, :3], 255, out=into, dtype=np.float32)
+    if pixels.shape[2] == 4:
+        alpha = np.divide(pixels[:, :, 3:], 255, dtype=np.float32)
+        into *= alpha
+        into += 1 - alpha
 
 
 def _grey(path: str | Path, values: np.ndarray, bits: int | None) -> np.ndarray:

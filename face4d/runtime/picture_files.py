@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +77,8 @@ def read_picture(path: str | Path, expected: str = "a picture (JPEG, PNG, TIFF, 
             with Image.open(io.BytesIO(content), formats=list(FORMATS)) as image:
                 _check_size(path, image, content)
                 bits, deep = _depth(image, content)
-                image.load()
+                with _silent_libtiff() if image.format == "TIFF" else nullcontext():
+                    image.load()
                 return Picture(_upright(path, image), bits, deep)
         except InputError:
             raise
@@ -107,6 +112,25 @@ def _depth(image: Image.Image, content: bytes) -> tuple[int | None, bool]:
     elif image.format == "PNG" and image.mode.startswith("I") and (place := content.find(b"sBIT", 0, content.find(b"IDAT"))) >= 0:
         bits = content[place + 4]  # grey pictures have one such byte
     return (bits if isinstance(bits, int) and 1 <= bits <= 16 else None), deep
+
+
+@contextmanager
+def _silent_libtiff() -> Iterator[None]:
+    """Keep from the terminal what libtiff writes there itself, past Python, of damaged files; the error that follows says it."""
+    sys.stderr.flush()
+    try:
+        terminal = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
 
 
 def _upright(path: str | Path, image: Image.Image) -> Image.Image:
