@@ -44,6 +44,7 @@ _UPRIGHT = {  # by the EXIF entry: how the stored picture is turned
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+_DECODERS_THAT_KEEP = ("WEBP", "AVIF")  # pictures of their own, two of them or more, for as long as the image is there
 _TIFF_BITS, _TIFF_TILE = 258, (322, 323)
 
 
@@ -140,7 +141,9 @@ def _upright(path: str | Path, image: Image.Image) -> Image.Image:
         log.warning("note: %s: metadata that cannot be read (%s): taken as upright", path, type(error).__name__)
         orientation = None
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+    if method is not None:
+        return image.transpose(method)
+    return image.copy() if image.format in _DECODERS_THAT_KEEP else image
 
 
 def _what_else(content: bytes) -> str:
