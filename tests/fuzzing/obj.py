@@ -55,7 +55,21 @@ def _read_layout(path: Path) -> None:
         layout.vertex_of_point()
 
 
+_BLOCK = b"v 0.0 0.0 0.0\nv 1.0 0.0 0.0\nv 0.0 1.0 0.0\n"
+_CORPUS = (
+    _BLOCK + b"f 1 2 3\nv",
+    _BLOCK + b"f 1 2 3\nv\t0.0 0.0 1.0\nf 1 2 4\n",
+    _BLOCK + b"f\t1 2 3\nf 1 2 3\n",
+    _BLOCK + b"f 1 /2 3 4\n",
+    _BLOCK + b"f 1 2 3 4\nf 1 2 1" + 30 * b"0" + b"\n",
+    _BLOCK + b"v 0.0\x010.0 0.0\nf 1 2 3\n",
+    _BLOCK + b"f 1/9999999999999999999 2/1 3/1\nvt 0 0\n",
+    _BLOCK + b"vt nan 0\nf 1/1 2/1 3/1\n",
+    _BLOCK + b"vt 0 0\nf 1/2 2/1 3/1\n",
+    b"\xef\xbb\xbf" + _BLOCK + b"f 1 2 3\n",
+)
+
 READERS = (
-    Reader("obj", ".obj", mutated(files(), WORDS), _read),
-    Reader("texture_layout", ".obj", mutated(files(), WORDS), _read_layout),
+    Reader("obj", ".obj", mutated(files(), WORDS), _read, _CORPUS),
+    Reader("texture_layout", ".obj", mutated(files(), WORDS), _read_layout, _CORPUS),
 )

@@ -94,4 +94,26 @@ def _read(path: Path) -> None:
     assert np.array_equal(alone, vertices), (alone, vertices)
 
 
-READERS = (Reader("ply", ".ply", mutated(files(), WORDS), _read),)
+def _text(elements: str, body: str, encoding: str = "ascii") -> bytes:
+    return f"ply\nformat {encoding} 1.0\n{elements}end_header\n{body}".encode("latin1")
+
+
+_XYZ = "property float x\nproperty float y\nproperty float z\n"
+_ONE, _THREE = (f"element vertex {count}\n{_XYZ}" for count in (1, 3))
+_FACE = "element face 1\nproperty list int int vertex_indices\n"
+_CORPUS = (
+    _text(_ONE + "element face 1\nproperty list char int \0\n", "0 0 0\n3 0 0 0\n"),  # a control character in the error
+    _text(_ONE + "property list " + 200 * "int " + "\n", ""),  # an error of a thousand characters
+    _text(_ONE + "element s 1\nproperty char r\nelement vertex 6\n", " " * 60, "binary_little_endian"),  # a name twice
+    _text("element f 10000000000000000000\nproperty list char char s\n" + _ONE, "", "binary_little_endian"),
+    _text("element f 1000000000000\n" + _ONE, "0 0 0"),  # rows of nothing
+    _text("element f 1000000000000\nproperty list char char s\n" + _ONE, "0 0 0"),
+    *(_text(_THREE + _FACE, f"0 0 0 1 0 0 0 1 0 {length} 0 1 2\n") for length in ("1e400", "nan", "2.5", "-1")),
+    *(_text(_THREE + _FACE, f"0 0 0 1 0 0 0 1 0 3 0 1 {index}\n") for index in ("nan", "inf", "1.5", "4294967298")),
+    _text(_ONE, "0 1e308 0\n"),
+    _text("element s 1\nproperty list int int s\n" + _ONE, "\xff\xff\xff\x7f" + 12 * "\0", "binary_little_endian"),  # a length beyond all types
+    _text("element s 1\nproperty list int int s\n" + _ONE, "\xff\xff\xff\xff" + 12 * "\0", "binary_little_endian"),  # and below
+    b"ply\rformat ascii 1.0\r",
+)
+
+READERS = (Reader("ply", ".ply", mutated(files(), WORDS), _read, _CORPUS),)
