@@ -212,7 +212,7 @@ def _check_meshes(job: _Job, paths: list[str]) -> np.ndarray:
         InputError: they differ, or from those of the other sequences; no head in metres.
     """
     vertices, faces = read_ply(paths[0])
-    check_head(paths[0], vertices)
+    check_head(paths[0], vertices, body=True)
     if paths[0] != job.reference:
         check_topology(paths[0], len(vertices), faces, *_topology(job.reference), f"the topology of {job.reference}")
     if len(paths) > 1:

@@ -60,11 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for suffix in ("csv", "md", "tex", "json"):
             cli.refuse_overwrite(args.output / f"scan_to_mesh.{suffix}", args.overwrite)
 
-    import numpy as np
-
     from face4d.evaluation.scan_distance import pooled, scan_to_mesh, seven_landmarks
     from face4d.evaluation.tables import Column, text_table, write_table
-    from face4d.mesh.plausibility import HEAD_SIZE, HEAD_SIZES, check_size
+    from face4d.mesh.plausibility import check_head
     from face4d.mesh.ply import read_ply_vertices
     from face4d.mesh.sequence import read_mesh
     from face4d.runtime.atomic import write_json
@@ -83,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         points = (read_ply_vertices(scan) if scan.suffix.lower() == ".ply" else read_mesh(scan)[0]) * unit
         marks = seven_landmarks(read_points(file := _beside(scan, args.scans, args.landmarks))) * unit
         check_eyes(file, marks)
-        longest = float(np.ptp(points, axis=0).max())
-        check_size(scan, longest, HEAD_SIZE, (HEAD_SIZES[0], 3.0), "longest side of a scan, in the unit of its landmarks,")
+        check_head(scan, points, body=True)
         vertices, faces = read_mesh(path)
         own_marks = seven_landmarks(mesh_landmarks(path, vertices, faces))
         if not args.scaled:

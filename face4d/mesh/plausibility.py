@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # expressions; a newborn's is 0.6 of that, an expression at three times its intensity 1.5 of it. Landmarks of norm 1 (0.121) are none in metres.
 FACE_SIZE, FACE_SIZES = 0.058, (0.025, 0.115)
 # Longest side of the bounding box of a head or a scan, metres: a face alone 0.2, with neck 0.35, with shoulders 0.6.
-HEAD_SIZE, HEAD_SIZES = 0.3, (0.08, 0.8)
+HEAD_SIZE, HEAD_SIZES, BODY_SIZE = 0.3, (0.08, 0.8), 3.0
 EYES_APART, EYES_RANGE = 0.095, (0.045, 0.2)  # between the outer corners, metres
 
 UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "micrometres": 1e-6, "kilometres": 1e3}  # in metres
@@ -246,10 +246,14 @@ def motion_remarks(name: str, points: np.ndarray) -> list[Remark]:
     return []
 
 
-def check_head(path: str | Path, vertices: np.ndarray) -> None:
+def check_head(path: str | Path, vertices: np.ndarray, *, body: bool = False) -> None:
     """Refuse the vertices (V, 3) of a head or scan without landmarks that cannot be in metres.
+
+    Args:
+        body: there may be a whole body to the head.
 
     Raises:
         InputError: another unit, or all in one place.
     """
-    check_size(path, float(np.ptp(vertices, axis=0).max()), HEAD_SIZE, HEAD_SIZES, "a head's longest side")
+    sizes = (HEAD_SIZES[0], BODY_SIZE if body else HEAD_SIZES[1])
+    check_size(path, float(np.ptp(vertices, axis=0).max()), HEAD_SIZE, sizes, "a head's longest side")
