@@ -250,7 +250,7 @@ def test_published_samples_are_training_sequences(tmp_path):
         ({"x": np.ones(3)}, "no x_test"),
         ({"x_test": np.ones((2, 203, 30))}, r"shape \(2, 203, 30\)"),
         ({"x_test": np.full((2, 204, 30), np.nan)}, "NaN"),
-        ({"x_test": "words"}, "shape"),
+        ({"x_test": "words"}, "not full, real numbers"),
     ],
 )
 def test_bad_samples_are_refused(tmp_path, content, found):

@@ -45,12 +45,15 @@ def read_mat(path: str | Path, name: str, expected: str) -> np.ndarray:
     """
     data = memoryview(read_bytes(path, expected))
     try:
-        return _find(data, name)
+        found = _find(data, name)
     except _Damaged as error:
-        raise InputError(path, expected, str(error)) from None
+        raise InputError(path, expected, f"an unreadable file ({error})") from None
+    if found is None:
+        raise InputError(path, expected, f"no {name}")
+    return found
 
 
-def _find(data: memoryview, name: str) -> np.ndarray:
+def _find(data: memoryview, name: str) -> np.ndarray | None:
     order = {b"IM": "<", b"MI": ">"}.get(bytes(data[_HEADER - 2 : _HEADER]))
     if bytes(data[:8]) == b"\x89HDF\r\n\x1a\n" or bytes(data[512:520]) == b"\x89HDF\r\n\x1a\n":
         raise _Damaged("a MATLAB 7.3 file; save it with -v7")
@@ -65,7 +68,7 @@ def _find(data: memoryview, name: str) -> np.ndarray:
         found = _matrix(content, order, name)
         if found is not None:
             return found
-    raise _Damaged(f"no {name}")
+    return None
 
 
 def _elements(data: memoryview, order: str, padded: bool = True) -> Iterator[tuple[int, memoryview]]:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from face4d.datasets.extraction import LandmarkFile, preview_path
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.resume import State, Summary, write_missing
