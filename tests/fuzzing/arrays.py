@@ -186,10 +186,11 @@ def _with_damage(files: SearchStrategy[bytes], words: tuple[bytes, ...] = ()) ->
 
 
 _ZIP_WORDS = (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"PK\6\6", b"PK\6\7", b"\xff\xff\xff\xff", b"faces.npy", b"../x.npy")
+_MAT_CORPUS = (mat(number_class=56), mat(number_class=5), mat()[:192], mat(number_class=7).replace(bytes(8), b"\xff" * 7 + b"\x7f"), mat()[:128] + mat_element("<", 14, b""))
 READERS = (
     Reader("npy", ".npy", mutated(_npy_files(), HEADER_WORDS), _read_npy),
-    Reader("npz", ".npz", _with_damage(archives({"a": np.arange(6.0).reshape(2, 3), "b": np.array(["x", "yz"])}), _ZIP_WORDS), _read_npz),
+    Reader("npz", ".npz", _with_damage(archives({"a": np.arange(6.0).reshape(2, 3), "b": np.array(["x", "yz"])}), _ZIP_WORDS), _read_npz, corpus=(b"PK\5\6" * 20, npz({"a": npy(np.array([None]))}), npy(np.arange(3)))),
     Reader("embedding", ".npz", _with_damage(archives(embedding_arrays()), _ZIP_WORDS), _read_embedding),
     Reader("flame_npz", ".npz", _with_damage(archives(flame_arrays()), _ZIP_WORDS), read_flame),
-    Reader("mat", ".mat", st.one_of(mutated(_mat_files()), _packed_mat_files()), _read_mat),
+    Reader("mat", ".mat", st.one_of(mutated(_mat_files()), _packed_mat_files()), _read_mat, corpus=_MAT_CORPUS),
 )

@@ -175,8 +175,15 @@ def _mixed(files: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
     return st.one_of(files, mutated(files, _WORDS))
 
 
+# A crash (a type of objects that says it has none), hangs (lists that double), two gigabytes (a memo entry far away), numbers that are none, an error of many lines.
+_CORPUS = (
+    b"\x80\x03cnumpy\nndarray\n((tcnumpy\ndtype\n(X\x02\x00\x00\x00V8\x89\x88tR(J\x03\x00\x00\x00X\x01\x00\x00\x00|(cnumpy\ndtype\n(X\x02\x00\x00\x00O8\x89\x88tRK\x01ttbB\x08\x00\x00\x00AAAAAAAAtR.",
+    b"\x80\x03(lq\x00" + b"".join(b"0(h%ch%clq%c" % (n, n, n + 1) for n in range(40)) + b".",
+    b"Nr\xff\xff\xff\x07.", b"I1e308\n.", b"Finfinityq\n.", b"Nphello\n.", b"S'\\x4'\n.", b"ca\n\x1b[31mb\n.", b"cnumpy._core.numeric\n_frombuffer\n}b.", b"c__builtin__\nset\n.",
+)  # fmt: skip
+
 READERS = (
-    Reader("pickle", ".pkl", st.one_of(mutated(pickled(st.sampled_from(_values())), _WORDS), programs()), _read_pickle),
+    Reader("pickle", ".pkl", st.one_of(mutated(pickled(st.sampled_from(_values())), _WORDS), programs()), _read_pickle, corpus=_CORPUS),
     Reader("flame_static", "flame_static_embedding.pkl", _mixed(pickled(_odd(_STATIC))), _read_static),
     Reader("flame_dynamic", "flame_dynamic_embedding.npy", _mixed(_dynamic_files()), _read_dynamic),
     Reader("flame_pickle", ".pkl", _mixed(pickled(_odd(flame_arrays()))), read_flame),
