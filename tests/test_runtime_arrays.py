@@ -77,7 +77,13 @@ def test_other_npy_files_are_one_line(tmp_path, name):
 
 
 def test_archives_come_back(tmp_path):
-    arrays = {"a": np.arange(12.0).reshape(3, 4).T, "b/c": np.array(["x", "yz"]), "d": np.array(True), "e": np.zeros((0, 2)), "f": np.random.default_rng(0).random(100_000)}
+    arrays = {
+        "a": np.arange(12.0).reshape(3, 4).T,
+        "b/c": np.array(["x", "yz"]),
+        "d": np.array(True),
+        "e": np.zeros((0, 2)),
+        "f": np.random.default_rng(0).random(100_000),
+    }
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "a.npz", **arrays)
         loaded = load_npz(tmp_path / "a.npz", "arrays")
@@ -168,7 +174,13 @@ def test_numbers_from_lists():
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_scipy_writes_of_numbers_is_read(tmp_path, packed):
     path = tmp_path / "a.mat"
-    for array in (np.random.default_rng(0).random((8, 204, 30)), np.arange(6, dtype=np.uint8).reshape(2, 3), np.float32([[1, 2]]), np.zeros((0, 3)), np.array([[-2]], "i2")):
+    for array in (
+        np.random.default_rng(0).random((8, 204, 30)),
+        np.arange(6, dtype=np.uint8).reshape(2, 3),
+        np.float32([[1, 2]]),
+        np.zeros((0, 3)),
+        np.array([[-2]], "i2"),
+    ):
         savemat(path, {"before": {"a": [1, "b"]}, "x_test": array, "after": np.array([1j])}, do_compression=packed)
         loaded = read_mat(path, "x_test", "numbers")
         np.testing.assert_array_equal(loaded, loadmat(path)["x_test"])
@@ -201,7 +213,13 @@ MAT = {
     "cut": (mat()[:-9], "cut"),
     "cut when packed": (mat(packed=True)[:-9], "cut"),
     "damaged packing": (mat()[:128] + struct.pack("<2L", 15, 20) + b"\xff" * 20, "damaged compressed"),
-    "a bomb": (lambda: mat()[:128] + (lambda data: struct.pack("<2L", 15, len(data)) + data)(zlib.compress(struct.pack("<2L", 14, 200_000_000) + bytes(200_000_000))), "unpacks to"),
+    "a bomb": (
+        lambda: (
+            mat()[:128]
+            + (lambda data: struct.pack("<2L", 15, len(data)) + data)(zlib.compress(struct.pack("<2L", 14, 200_000_000) + bytes(200_000_000)))
+        ),
+        "unpacks to",
+    ),
     "packed within packed": (deep(), "damaged"),
     "another name": (mat(name=b"y"), "no x_test"),
     "text as numbers": (mat(number_class=4), "not full, real numbers"),

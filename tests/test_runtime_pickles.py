@@ -32,10 +32,12 @@ def same(one, other):
 
 SHARED = [1, 2]
 VALUES = [
-    [None, True, False, 0, -1, 300, 2**31, -(2**70), 0.5, "text", "\xe9\u0142\n\\", b"", b"bytes\x00\xff", (), [], (1,), (1, 2, 3, 4), {"a": [1], 2: "b"}],
+    [None, True, False, 0, -1, 300, 2**31, -(2**70), 0.5, "text", "\xe9\u0142\n\\", b"", b"bytes\x00\xff", (), [], (1,), (1, 2, 3, 4), {"a": [1],
+    2: "b"}],
     [SHARED, SHARED, (SHARED,)],
     *(np.arange(6).astype(kind).reshape(2, 3) for kind in ("i1", "u1", "<i4", ">i8", "u8", "f2", "<f4", ">f8", "c16", "?", "S3", "U3", ">U2")),
-    np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(2.5), np.zeros((0, 3)), np.float32(1.5), np.int64(3),
+    np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(2.5), np.zeros((0, 3)),
+    np.float32(1.5), np.int64(3),
     np.bool_(True), np.array([1, "a", None, [2, {"b": np.arange(2)}]], dtype=object), np.array(["ab", "c"]),
     sparse.csc_matrix(np.eye(3, 4)), sparse.csr_matrix(np.ones((2, 3))), sparse.coo_matrix(np.eye(2)), sparse.csc_array(np.eye(2)),
 ]  # fmt: skip
@@ -50,7 +52,14 @@ def test_plain_values_and_arrays_are_read_in_every_protocol(tmp_path, protocol):
 def test_strings_of_python_2_are_text_and_the_bytes_of_arrays(tmp_path):
     kind = b"cnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     raw = np.array([0.5, -2.0]).tobytes()
-    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR(K\x01(K\x02t" + kind + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb"
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR(K\x01(K\x02t"
+        + kind
+        + b"\x89T"
+        + struct.pack("<i", len(raw))
+        + raw
+        + b"tb"
+    )
     loaded = load(tmp_path, b"\x80\x02}(U\x01x" + array + b"U\x01yU\x02\xe9au.")
     assert loaded["x"].tolist() == [0.5, -2.0] and loaded["y"] == "\xe9a"
 
@@ -71,7 +80,15 @@ def text(value):
 
 def kind(name, order="<", *, fields=b"NNN", size=-1, flags=0, version=3):
     """A type with its state, as the file likes it."""
-    state = b"(" + struct.pack("<cBc", b"K", version, b"X") + struct.pack("<i", len(order)) + order.encode() + fields + struct.pack("<cicicB", b"J", size, b"J", size, b"K", flags) + b"t"
+    state = (
+        b"("
+        + struct.pack("<cBc", b"K", version, b"X")
+        + struct.pack("<i", len(order))
+        + order.encode()
+        + fields
+        + struct.pack("<cicicB", b"J", size, b"J", size, b"K", flags)
+        + b"t"
+    )
     return b"cnumpy\ndtype\n(" + text(name) + b"\x89\x88tR" + state + b"b"
 
 
@@ -91,7 +108,18 @@ def sparse_state(indices, starts, data=2, shape=b"K\x02K\x02\x86"):
         raw = np.array(values, name).tobytes()
         return array([len(values)], kind(name[1:]), b"C" + bytes([len(raw)]) + raw)
 
-    return op(SPARSE, text("_shape"), shape, text("data"), vector([1.0] * data, "<f8"), text("indices"), vector(indices), text("indptr"), vector(starts), b"ub")
+    return op(
+        SPARSE,
+        text("_shape"),
+        shape,
+        text("data"),
+        vector([1.0] * data, "<f8"),
+        text("indices"),
+        vector(indices),
+        text("indptr"),
+        vector(starts),
+        b"ub",
+    )
 
 
 REFUSED = {
@@ -112,7 +140,8 @@ REFUSED = {
     "a shape that overflows": op(array([2**62, 4], kind("f8"), b"C\x00")),
     "a shape of nothing and too much": op(array([0, 2**62, 2**62], kind("f8"), b"C\x00")),
     "too many dimensions": op(array([1] * 70, kind("f8"), EIGHT)),
-    "axes that are others": pickle.dumps(np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1), protocol=5).replace(b"K\x02K\x00K\x01\x87", b"K\x02K\x00K\x02\x87"),
+    "axes that are others": pickle.dumps(np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1), protocol=5).replace(b"K\x02K\x00K\x01\x87",
+    b"K\x02K\x00K\x02\x87"),
     "more bytes than numbers": op(array([1], kind("f4"), EIGHT)),
     "BUILD on a function": op(b"cnumpy._core.numeric\n_frombuffer\n}X\x0c\x00\x00\x00__defaults__Nsb"),
     "BUILD on a type": op(b"cnumpy\ndtype\n}b"),
@@ -172,7 +201,8 @@ REFUSED = {
     "a sparse matrix without a state": op(b"cscipy.sparse._csc\ncsc_matrix\n)\x81"),
     "a sparse matrix of text": op(SPARSE, text("_shape"), text("ab"), b"ub"),
     "an expression of chumpy": op(b"cchumpy.ch\nadd\n)\x81}", text("a"), b"K\x01sb"),
-    "a selection of chumpy beyond": op(b"cchumpy.reordering\nSelect\n)\x81}(", text("a"), array([1], kind("f8"), EIGHT), text("idxs"), array([1], kind("i8"), EIGHT), text("preferred_shape"), b"K\x01\x85ub"),
+    "a selection of chumpy beyond": op(b"cchumpy.reordering\nSelect\n)\x81}(", text("a"), array([1], kind("f8"), EIGHT), text("idxs"), array([1],
+    kind("i8"), EIGHT), text("preferred_shape"), b"K\x01\x85ub"),
 }  # fmt: skip
 
 
@@ -189,7 +219,8 @@ def test_arrays_that_one_text_would_unfold_to_are_counted(tmp_path):
     """One text of 30 KB, encoded again and again for 3000 arrays: 90 MB of a file of 200 KB."""
     raw = b"X" + struct.pack("<i", 30_000) + b"a" * 30_000 + b"q\x00"
     begin = raw + b"0" + kind("i1", "|") + b"q\x01" + b"0]("
-    one = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR(K\x01M\x30\x75\x85h\x01\x89c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tRtb"
+    one = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR(K\x01M\x30\x75\x85h\x01\x89"
+    one += b"c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tRtb"
     with pytest.raises(InputError, match="more than the file can hold"):
         load(tmp_path, op(begin, one * 600, b"e"))
 

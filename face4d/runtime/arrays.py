@@ -168,9 +168,7 @@ def load_numbers(path: str | Path, expected: str) -> np.ndarray:
         return array_of(file, header, path, expected)
 
 
-def load_npz(
-    path: str | Path, expected: str, required: Collection[str] = (), optional: Collection[str] | None = None
-) -> dict[str, np.ndarray]:
+def load_npz(path: str | Path, expected: str, required: Collection[str] = (), optional: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Load arrays of an ``.npz`` file by name.
 
     Args:

@@ -16,7 +16,8 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from tests.fuzzing import Reader
 from tests.fuzzing.mutations import mutated
 
-HEADER_WORDS = (b"'<f8'", b"'>f4'", b"'|O'", b"'|b1'", b"'<U3'", b"'|V8'", b"'<M8[ns]'", b"[('a', '<f8')]", b"True", b"False", b"None", b"(3,)", b"()", b"(0, 3)",
+HEADER_WORDS = (b"'<f8'", b"'>f4'", b"'|O'", b"'|b1'", b"'<U3'", b"'|V8'", b"'<M8[ns]'", b"[('a', '<f8')]", b"True", b"False", b"None", b"(3,)",
+    b"()", b"(0, 3)",
                 b"(-1,)", b"(4611686018427387904, 4)", b"'descr'", b"'shape'", b"{", b"}", b"(", b")", b"\x93NUMPY\x01\x00v\x00")  # fmt: skip
 _TYPES = ("<f4", "<f8", ">f8", "<i8", "<u4", "|u1", "|b1", "<c16", "<f2", "<U3", "|S4")
 _ODD = (
@@ -123,7 +124,13 @@ def flame_arrays() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     arrays = {name: random.random(shape) for name, shape in (("v_template", (6, 3)), ("shapedirs", (6, 3, 5)), ("posedirs", (6, 3, 36)))}
     faces, parents = np.array([[0, 1, 2], [3, 4, 5]], np.uint32), np.array([[2**32 - 1, 0, 1, 1, 1], range(5)])
-    return arrays | {"J_regressor": random.random((5, 6)), "weights": np.full((6, 5), 0.2), "kintree_table": parents, "f": faces, "num_shape": np.array(3)}
+    return arrays | {
+        "J_regressor": random.random((5, 6)),
+        "weights": np.full((6, 5), 0.2),
+        "kintree_table": parents,
+        "f": faces,
+        "num_shape": np.array(3),
+    }
 
 
 def read_flame(path: Path) -> None:
@@ -132,7 +139,12 @@ def read_flame(path: Path) -> None:
     model = load_flame_model(path)
     count = model.num_vertices
     assert model.faces.dtype == np.int32 and 0 <= model.faces.min() and model.faces.max() < count
-    for array, shape in ((model.template, (count, 3)), (model.pose_directions, (count, 3, 36)), (model.joint_regressor, (5, count)), (model.skin_weights, (count, 5))):
+    for array, shape in (
+        (model.template, (count, 3)),
+        (model.pose_directions, (count, 3, 36)),
+        (model.joint_regressor, (5, count)),
+        (model.skin_weights, (count, 5)),
+    ):
         assert array.shape == shape and array.dtype.kind == "f" and np.isfinite(array.astype(np.float32)).all()
     for array in (model.shape_directions, model.expression_directions):
         assert array.shape[:2] == (count, 3) and np.isfinite(array.astype(np.float32)).all()
@@ -144,7 +156,9 @@ def mat_element(order: str, kind: int, data: bytes, short: bool = False) -> byte
     return struct.pack(f"{order}2L", kind, len(data)) + data + bytes(-len(data) % 8)
 
 
-def mat(order: str = "<", packed: bool = False, shape: tuple[int, ...] = (3, 4), name: bytes = b"x_test", number_class: int = 6, kind: str = "f8") -> bytes:
+def mat(
+    order: str = "<", packed: bool = False, shape: tuple[int, ...] = (3, 4), name: bytes = b"x_test", number_class: int = 6, kind: str = "f8"
+) -> bytes:
     """A MATLAB file of one matrix, made by hand to have both byte orders."""
     values = np.arange(int(np.prod(shape)), dtype=order + kind).tobytes()
     code = {"f8": 9, "u1": 2, "i2": 3}[kind]
@@ -160,7 +174,16 @@ def mat(order: str = "<", packed: bool = False, shape: tuple[int, ...] = (3, 4),
 def _mat_files(draw: DrawFn) -> bytes:
     order, packed = draw(st.sampled_from("<>")), draw(st.booleans())
     shape = draw(st.sampled_from(((3, 4), (2, 3, 4), (1, 1), (0, 3))))
-    parts = [mat(order, packed, shape, draw(st.sampled_from((b"x_test", b"x_test", b"y"))), draw(st.sampled_from((6, 6, 7, 9, 1))), draw(st.sampled_from(("f8", "u1", "i2"))))]
+    parts = [
+        mat(
+            order,
+            packed,
+            shape,
+            draw(st.sampled_from((b"x_test", b"x_test", b"y"))),
+            draw(st.sampled_from((6, 6, 7, 9, 1))),
+            draw(st.sampled_from(("f8", "u1", "i2"))),
+        )
+    ]
     parts += [mat(order, draw(st.booleans()))[128:] for _ in range(draw(st.integers(0, 1)))]
     return b"".join(parts)
 
@@ -186,10 +209,22 @@ def _with_damage(files: SearchStrategy[bytes], words: tuple[bytes, ...] = ()) ->
 
 
 _ZIP_WORDS = (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"PK\6\6", b"PK\6\7", b"\xff\xff\xff\xff", b"faces.npy", b"../x.npy")
-_MAT_CORPUS = (mat(number_class=56), mat(number_class=5), mat()[:192], mat(number_class=7).replace(bytes(8), b"\xff" * 7 + b"\x7f"), mat()[:128] + mat_element("<", 14, b""))
+_MAT_CORPUS = (
+    mat(number_class=56),
+    mat(number_class=5),
+    mat()[:192],
+    mat(number_class=7).replace(bytes(8), b"\xff" * 7 + b"\x7f"),
+    mat()[:128] + mat_element("<", 14, b""),
+)
 READERS = (
     Reader("npy", ".npy", mutated(_npy_files(), HEADER_WORDS), _read_npy),
-    Reader("npz", ".npz", _with_damage(archives({"a": np.arange(6.0).reshape(2, 3), "b": np.array(["x", "yz"])}), _ZIP_WORDS), _read_npz, corpus=(b"PK\5\6" * 20, npz({"a": npy(np.array([None]))}), npy(np.arange(3)))),
+    Reader(
+        "npz",
+        ".npz",
+        _with_damage(archives({"a": np.arange(6.0).reshape(2, 3), "b": np.array(["x", "yz"])}), _ZIP_WORDS),
+        _read_npz,
+        corpus=(b"PK\5\6" * 20, npz({"a": npy(np.array([None]))}), npy(np.arange(3))),
+    ),
     Reader("embedding", ".npz", _with_damage(archives(embedding_arrays()), _ZIP_WORDS), _read_embedding),
     Reader("flame_npz", ".npz", _with_damage(archives(flame_arrays()), _ZIP_WORDS), read_flame),
     Reader("mat", ".mat", st.one_of(mutated(_mat_files()), _packed_mat_files()), _read_mat, corpus=_MAT_CORPUS),
