@@ -7,7 +7,8 @@
 
 Writes Reconstruction_DECA/<photo>/<photo>_parameters.npz, _neutral and _posed (.obj with texture, .ply with colours), _landmarks.npy
 (68, 3) metres, _landmarks_photo.npy (pixels), _depth.png, _texture.png, _overlay.png, and _detail (.obj, .ply) with the published weights.
-A video gives one neutral face and the parameters and landmarks of all frames. docs/reconstruction.md says where weights come from.
+What is there already and of the same photo, checkpoint and flags is kept. A video gives one neutral face and the parameters and landmarks of all
+frames. docs/reconstruction.md says where weights come from.
 """
 
 from __future__ import annotations
@@ -47,20 +48,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.reconstruction.deca import Reconstructor
     from face4d.reconstruction.results import ResultWriter
     from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.lock import sole_writer
+    from face4d.runtime.made import choose_missing
     from face4d.runtime.words import counted
 
     limit_threads(args.threads, small=False)
     jobs = planned(args)
-    for _, name in jobs:
-        cli.refuse_overwrite(args.output / name, args.overwrite)
     reconstructor = Reconstructor.load(args.checkpoint, args.flame, resolve_device(args.device))
     if args.dry_run:
         print(f"would write {counted(len(jobs), 'face')} to {args.output}, with {reconstructor.encoder.path} and face model {reconstructor.face.source}")
         return
     writer = ResultWriter(args.output, reconstructor, args.texture_size)
-    run = reconstruct_video if args.video else reconstruct_photos
-    folders = run(args, jobs, reconstructor, writer)
-    cli.report_written(folders)
+    with sole_writer(args.output):
+        wanted = [(args.output / name, made_of(args, reconstructor, path)) for path, name in jobs]
+        missing = choose_missing(wanted, overwrite=args.overwrite)
+        run = reconstruct_video if args.video else reconstruct_photos
+        folders = run(args, jobs, dict(wanted), [wanted[number][0] for number in missing], reconstructor, writer)
+    cli.report_written(folders, kept=not missing)
     if args.meshes:
         generator = "demo/models/demo.pt" if reconstructor.face.source == "demo" else "models/florence.pt"
         cli.suggest_next(args, "test.py", "--checkpoint", generator, "--actor", folders[0] / f"{folders[0].name}_neutral.ply", "--label", "all")
@@ -73,7 +77,20 @@ def planned(args: Namespace) -> list[tuple[Path, str]]:
     return name_results([args.video] if args.video else photo_paths(args.photos))
 
 
-def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Path]:
+def made_of(args: Namespace, reconstructor, path: Path) -> dict:
+    """What the results of a photo or video follow from: files by digest, and the flags that change them."""
+    from face4d.errors import InputError
+    from face4d.runtime.made import file_digest
+
+    try:
+        photo = file_digest(path)
+    except InputError:
+        photo = None  # its reader will tell
+    settings = {"input": photo, "checkpoint": file_digest(reconstructor.encoder.path), "face model": reconstructor.face.source, "box": args.box}
+    return settings | {"landmarks": args.landmarks and str(args.landmarks), "texture size": args.texture_size, "meshes": args.meshes, "detail": args.detail}
+
+
+def reconstruct_photos(args: Namespace, jobs, settings: dict, missing: list[Path], reconstructor, writer) -> list[Path]:
     from face4d.runtime.progress import track
     from face4d.runtime.words import counted, share
 
@@ -81,10 +98,15 @@ def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Pat
     from face4d.reconstruction.deca import reconstruct
     from face4d.reconstruction.inputs import FaceFinder, landmark_nme
     from face4d.reconstruction.photo import read_photo
+    from face4d.runtime.made import making
 
     finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
     bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
     for path, name in bar:
+        folder = args.output / name
+        if folder not in missing and args.landmarks is None:
+            folders.append(folder)
+            continue
         try:
             photo = read_photo(path)
             face, truth = finder.find(photo, path)
@@ -94,7 +116,10 @@ def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Pat
                 raise
             skipped.append(str(error))
             continue
-        folders.append(writer.write(name, found, meshes=args.meshes))
+        if folder in missing:
+            with making(folder, settings[folder]) as place:
+                writer.write(name, found, meshes=args.meshes, folder=place)
+        folders.append(folder)
         if truth is not None:
             errors.append(landmark_nme(found.landmarks, truth))
             bar.write(f"{path}: NME {share(errors[-1])} of the outer eye distance")
@@ -108,16 +133,20 @@ def reconstruct_photos(args: Namespace, jobs, reconstructor, writer) -> list[Pat
     return folders
 
 
-def reconstruct_video(args: Namespace, jobs, reconstructor, writer) -> list[Path]:
+def reconstruct_video(args: Namespace, jobs, settings: dict, missing: list[Path], reconstructor, writer) -> list[Path]:
     from face4d.reconstruction.inputs import FaceFinder
     from face4d.reconstruction.moving import reconstruct_frames
+    from face4d.runtime.made import making
     from face4d.view.video import write_mp4
 
     def write_video(path: Path, frames, fps: float) -> None:
         write_mp4(path, frames, fps=fps)
 
     finder = FaceFinder(args.box, args.landmarks)
-    return [reconstruct_frames(args.video, jobs[0][1], finder, reconstructor, writer, write_video, quiet=args.quiet)]
+    for folder in missing:
+        with making(folder, settings[folder]) as place:
+            reconstruct_frames(args.video, folder.name, finder, reconstructor, writer, write_video, folder=place, quiet=args.quiet)
+    return list(settings)
 
 
 if __name__ == "__main__":

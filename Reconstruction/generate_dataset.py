@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.reconstruction.inversion import InversionOptions, write_inversion_set
     from face4d.reconstruction.photo import read_photo
     from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.lock import sole_writer
 
     limit_threads(args.threads, small=False)
     targets, name = photo_paths(args.targets), args.source.stem
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(args.output, "at least one target with a face", f"none of {len(targets)}")
     options = InversionOptions(args.smooth, args.expression_scale, args.keep_eyes)
     texture = {"texture_size": args.texture_size, "quiet": args.quiet}
-    cli.report_written(write_inversion_set(args.output, name, source, FaceCode.joined(codes), used, reconstructor, options, **texture))
+    with sole_writer(args.output, name):
+        cli.report_written(write_inversion_set(args.output, name, source, FaceCode.joined(codes), used, reconstructor, options, **texture))
 
 
 if __name__ == "__main__":

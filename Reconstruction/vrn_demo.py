@@ -11,7 +11,7 @@ heads are poor on photos; docs/vrn.md has numbers.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,33 +45,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.reconstruction.photo_volumes import landmarks_away
     from face4d.reconstruction.volumetric import load_volume_network, reconstruct, write_volume_face
     from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.lock import sole_writer
+    from face4d.runtime.made import choose_missing, making
 
     limit_threads(args.threads, small=True)  # one photo at a time gains little from more
     jobs = name_results(photo_paths(args.photos))
-    for _, name in jobs:
-        cli.refuse_overwrite(args.output / name, args.overwrite)
     loaded = load_volume_network(args.checkpoint, device=resolve_device(args.device))
     if args.dry_run:
         print(f"would write {counted(len(jobs), 'head')} to {args.output}, with {loaded.path}")
         return
     finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
-    bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
-    for path, name in bar:
-        try:
-            photo = read_photo(path)
-            face, truth = finder.find(photo, path)
-            found = reconstruct(loaded, photo, face)
-        except InputError as error:  # of many photos, one without a face stops nothing
-            if len(jobs) == 1:
-                raise
-            skipped.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
-            continue
-        write_volume_face(args.output / name, name, found, volume=args.volume)
-        folders.append(args.output / name)
-        if truth is not None and truth.shape[1] == 3:
-            errors.append(found.nme(landmarks_away(finder.file(path), truth)))
-            if not args.quiet:
-                bar.write(f"{path}: NME {share(errors[-1])} of the outer eye distance")
+    with sole_writer(args.output):
+        wanted = [(args.output / name, made_of(args, path)) for path, name in jobs]
+        missing = choose_missing(wanted, overwrite=args.overwrite)
+        bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
+        for number, (path, name) in enumerate(bar):
+            folder, settings = wanted[number]
+            if number not in missing and args.landmarks is None:
+                folders.append(folder)
+                continue
+            try:
+                photo = read_photo(path)
+                face, truth = finder.find(photo, path)
+                found = reconstruct(loaded, photo, face)
+            except InputError as error:  # of many photos, one without a face stops nothing
+                if len(jobs) == 1:
+                    raise
+                skipped.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
+                continue
+            if number in missing:
+                with making(folder, settings) as place:
+                    write_volume_face(place, name, found, volume=args.volume)
+            folders.append(folder)
+            if truth is not None and truth.shape[1] == 3:
+                errors.append(found.nme(landmarks_away(finder.file(path), truth)))
+                if not args.quiet:
+                    bar.write(f"{path}: NME {share(errors[-1])} of the outer eye distance")
     for line in skipped:
         print(f"left out {line}")
     if errors:
@@ -79,7 +88,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, median {share(median)} of the outer eye distance")
     if not folders:
         raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
-    cli.report_written(folders)
+    cli.report_written(folders, kept=not missing)
+
+
+def made_of(args: Namespace, path: Path) -> dict:
+    """What the results of a photo follow from: files by digest, and the flags that change them."""
+    from face4d.errors import InputError
+    from face4d.runtime.made import file_digest
+
+    try:
+        photo = file_digest(path)
+    except InputError:
+        photo = None  # its reader will tell
+    settings = {"input": photo, "checkpoint": file_digest(args.checkpoint), "box": args.box, "volume": args.volume}
+    return settings | {"landmarks": args.landmarks and str(args.landmarks)}
 
 
 if __name__ == "__main__":

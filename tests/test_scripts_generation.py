@@ -1,6 +1,7 @@
 """main.py and test.py as a user runs them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,40 @@ def test_training_script_writes_checkpoints_and_records(landmark_folder, tmp_pat
     resumed = run_here("main.py", *TRAIN, landmark_folder, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0 and resumed.stdout.splitlines()[-2:] == ["kept models/x.pt", "kept runs/x"]
     assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())["mse"] == metrics["mse"], resumed.stderr
+
+
+@pytest.mark.parametrize("folder", ["models", "runs"])
+def test_a_run_that_another_command_trains_is_left_alone(workplace, run_here, folder):
+    code = "import sys, time\nfrom face4d.runtime.lock import sole_writer\nwith sole_writer(sys.argv[1], 'x'):\n    print('held', flush=True)\n    time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(workplace / folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*") if path.is_file()}
+        for flag in ("--overwrite", "--resume"):
+            result = run_here("main.py", *TRAIN, "landmarks", flag, cwd=workplace)
+            assert result.returncode == 2 and f"(process {holder.pid} on " in result.stderr and "no other run writing here" in result.stderr
+        other = run_here("main.py", *TRAIN[:-2], "y", "--landmarks", "landmarks", "--quiet", cwd=workplace)
+        assert other.returncode == 0, other.stderr
+        assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    finally:
+        holder.kill()
+        holder.wait()
+    assert run_here("main.py", *TRAIN, "landmarks", "--overwrite", cwd=workplace).returncode == 0
+    assert not list(workplace.rglob(".*"))
+
+
+def test_overwriting_that_was_killed_is_not_resumed_with_the_earlier_run(workplace, run_here, monkeypatch):
+    from face4d.generation import train
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "run_epochs", lambda *arguments, **keywords: os._exit(9))
+        child = os.fork()
+        if child == 0:
+            run_here("main.py", *TRAIN, "landmarks", "--overwrite", cwd=workplace)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    resumed = run_here("main.py", *TRAIN, "landmarks", "--resume", cwd=workplace)
+    assert resumed.returncode == 0 and "wrote models/x.pt" in resumed.stdout, resumed.stderr
 
 
 def test_generation_script_on_the_test_set(workplace, run_script, run_here):

@@ -116,7 +116,7 @@ def test_a_file_in_the_way_of_the_output_is_one_line(workplace, tmp_path, monkey
     assert (tmp_path / "out").read_text() == "a file, no folder"
 
 
-def test_results_are_not_replaced_unasked(workplace, tmp_path, monkeypatch):
+def test_results_are_not_replaced_unasked(workplace, tmp_path, monkeypatch, capsys):
     from face4d.errors import InputError
 
     monkeypatch.chdir(workplace)
@@ -124,9 +124,11 @@ def test_results_are_not_replaced_unasked(workplace, tmp_path, monkeypatch):
     run(*arguments, "--dry-run")
     assert not (tmp_path / "out").exists()
     run(*arguments)
-    with pytest.raises(InputError, match="--overwrite"):
-        run(*arguments)
-    run(*arguments, "--overwrite")
+    run(*arguments)
+    assert capsys.readouterr().out.splitlines()[-1] == f"kept {tmp_path / 'out' / 'me'}"
+    with pytest.raises(InputError, match=r"texture size = 512, not 64.*--overwrite|--overwrite.*texture size = 512, not 64"):
+        run(*arguments, "--texture-size", 64)
+    run(*arguments, "--texture-size", 64, "--overwrite")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -47,9 +47,10 @@ def test_from_rendered_heads_to_a_head_in_a_photo(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr("face4d.reconstruction.volumetric.surface", _small_surface)  # an untrained network's surface is endless
     assert run("vrn_demo.py", "photos", "--landmarks", "photos", "--quiet") == 0
     told = capsys.readouterr().out
-    assert "NME of 1 photos" in told and "left out photos/two.png" in told and "left out photos/three.jpg" in told.replace("\\", "/")
+    assert "NME of 1 photo:" in told and "left out photos/two.png" in told and "left out photos/three.jpg" in told.replace("\\", "/")
     assert len(read_ply("Reconstruction_VRN/one/one_mesh.ply")[0]) == 4
-    assert run("vrn_demo.py", "photos/one.png", "--landmarks", "photos", "--quiet") == 2  # there already
+    assert run("vrn_demo.py", "photos/one.png", "--landmarks", "photos", "--quiet") == 0 and "kept " in capsys.readouterr().out  # there already
+    assert run("vrn_demo.py", "photos/one.png", "--landmarks", "photos", "--volume", "--quiet") == 2  # other settings
     assert run("vrn_demo.py", "photos/three.jpg", "--box", 1, 2, 3, 4, "--quiet") == 2  # alone, a damaged photo is an error
 
 

@@ -33,6 +33,7 @@ def reconstruct_frames(
     writer: ResultWriter,
     write_video: Callable[[Path, Iterator[np.ndarray], float], None],
     *,
+    folder: Path | None = None,
     quiet: bool = False,
 ) -> Path:
     """Write the face of a video: ``<name>_parameters.npz`` with a row per frame, ``_landmarks.npy`` (T, 68, 3) metres,
@@ -43,6 +44,7 @@ def reconstruct_frames(
         finder: with a box or landmarks given they hold for all frames; else the detector looks at each, and a frame without a face takes the
             place of the one before.
         write_video: writes frames (H, W, 3) uint8 at so many per second.
+        folder: default: one of that name in the writer's.
 
     Returns:
         The folder.
@@ -53,7 +55,7 @@ def reconstruct_frames(
     codes, crops, fps = _encode(path, finder, reconstructor, quiet)
     identity = codes.shape.mean(0, keepdim=True)
     codes = replace(codes, shape=identity.expand(len(codes), -1))  # one person, so one identity: its mean is the better estimate
-    folder = writer.folder(name)
+    folder = folder or writer.output / name
     landmarks, placed_landmarks = [], []
     ahead = int(codes.pose[:, :3].norm(dim=1).argmin())
 
@@ -67,7 +69,7 @@ def reconstruct_frames(
             landmarks.append(found.landmarks[0].cpu().numpy())
             placed_landmarks.append(points)
             if number == ahead:
-                writer.write(name, PhotoFace(photo, crop, found, placed, points))
+                writer.write(name, PhotoFace(photo, crop, found, placed, points), folder=folder)
             drawn = draw(placed, reconstructor.face.uv.mesh_faces, *photo.shape[:2])
             yield as_bytes(np.concatenate([dots(photo, points), clay(photo, placed, reconstructor.face.uv.mesh_faces, drawn)], axis=1))
 

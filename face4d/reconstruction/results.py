@@ -34,19 +34,18 @@ class ResultWriter:
         self.texture_model = reconstructor.load_texture_model()
         self.detail_texels = None
 
-    def folder(self, name: str) -> Path:
-        """Where a photo's results go."""
-        return self.output / name
-
-    def write(self, name: str, found: PhotoFace, *, meshes: bool = True) -> Path:
+    def write(self, name: str, found: PhotoFace, *, meshes: bool = True, folder: Path | None = None) -> Path:
         """Write one face: ``<name>_parameters.npz``, ``_landmarks.npy``, ``_landmarks_photo.npy``, ``_overlay.png``, ``_depth.png`` and, with
         ``meshes``, ``_texture.png``, ``_neutral`` and ``_posed`` (``.obj`` with texture, ``.ply`` with colours), with a texture model
         ``_albedo.png`` and, where there is fine displacement, ``_detail.obj`` and ``_detail.ply``.
 
+        Args:
+            folder: default: one of that name in ``output``.
+
         Returns:
             The folder.
         """
-        folder, faces = self.folder(name), self.face.uv.mesh_faces
+        folder, faces = folder or self.output / name, self.face.uv.mesh_faces
         height, width = found.photo.shape[:2]
         posed, neutral = found.face.vertices[0].cpu().numpy(), found.face.neutral[0].cpu().numpy()
         save_arrays(folder / f"{name}_parameters.npz", self.parameters(found.face, found.crop.matrix[None], found.crop.size))

@@ -25,6 +25,7 @@ from face4d.errors import InputError
 from face4d.reconstruction.voxels import VRN_GRID, VolumeGrid, pack, unpack, voxelise
 from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import replacing, write_json
+from face4d.runtime.lock import sole_writer
 from face4d.runtime.progress import track
 from face4d.runtime.fields import configuration, list_of, mapping, plain, record, stem, text
 from face4d.runtime.json_file import read_json
@@ -182,28 +183,29 @@ def write_volume_set(
         InputError: a set of another source is there, or no training sample came.
     """
     path = Path(path)
-    if (path / RECORD).is_file():
-        there = open_volume_set(path)
-        if there.source == source:
-            log.info("%s: there already, %d training and %d test samples", path, len(there.training), len(there.testing))
-            return there
-        if not overwrite:
-            raise InputError(path, "no volume set there, or one of the same source (--overwrite replaces it)", "another one")
-        (path / RECORD).unlink()
-    digest, names = hashlib.sha256(), {part: [] for part in PARTS}
-    with track(path.name, total=total, unit="head", quiet=quiet) as bar:
-        for part, samples in parts.items():
-            for sample in samples:
-                write_sample(path / PARTS[part], sample)
-                for array in (sample.image, sample.bits, sample.landmarks):
-                    digest.update(np.ascontiguousarray(array).tobytes())
-                names[part].append(sample.name)
-                bar.update()
-    if not names["training"]:
-        raise InputError(path, "photos to make training samples of", f"none that could be used, {len(dropped or {})} left out")
-    content = {"source": source, "grid": asdict(grid), **names, "dropped": dropped or {}, "digest": digest.hexdigest()[:16]}
-    write_json(path / RECORD, content)
-    return open_volume_set(path)
+    with sole_writer(path):
+        if (path / RECORD).is_file():
+            there = open_volume_set(path)
+            if there.source == source:
+                log.info("%s: there already, %d training and %d test samples", path, len(there.training), len(there.testing))
+                return there
+            if not overwrite:
+                raise InputError(path, "no volume set there, or one of the same source (--overwrite replaces it)", "another one")
+            (path / RECORD).unlink()
+        digest, names = hashlib.sha256(), {part: [] for part in PARTS}
+        with track(path.name, total=total, unit="head", quiet=quiet) as bar:
+            for part, samples in parts.items():
+                for sample in samples:
+                    write_sample(path / PARTS[part], sample)
+                    for array in (sample.image, sample.bits, sample.landmarks):
+                        digest.update(np.ascontiguousarray(array).tobytes())
+                    names[part].append(sample.name)
+                    bar.update()
+        if not names["training"]:
+            raise InputError(path, "photos to make training samples of", f"none that could be used, {len(dropped or {})} left out")
+        content = {"source": source, "grid": asdict(grid), **names, "dropped": dropped or {}, "digest": digest.hexdigest()[:16]}
+        write_json(path / RECORD, content)
+        return open_volume_set(path)
 
 
 def rendered_samples(face_model: Any, count: int, seed: int, grid: VolumeGrid = VRN_GRID) -> Iterator[VolumeSample]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.runtime.atomic import replacing_folder, write_json
+from face4d.runtime.files import open_file
 
 RECORD = "made.json"
 _FORMAT_VERSION = 1
@@ -21,9 +22,9 @@ Settings = Mapping[str, Any]
 
 
 def file_digest(path: str | Path) -> str:
-    """A short digest of a file's content."""
+    """A short digest of a file's content; raises :class:`InputError` for what is no regular file."""
     total = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(open_file(path, "a file"), "rb") as file:
         while part := file.read(1 << 20):
             total.update(part)
     return total.hexdigest()[:16]
