@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.mesh.ply import read_ply_vertices
     from face4d.mesh.sequence import read_mesh
     from face4d.runtime.atomic import write_json
+    from face4d.runtime.lock import sole_writer
     from face4d.runtime.progress import track
 
     scans: dict[str, Path] = {}
@@ -109,8 +110,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(text_table(columns, [*rows, total]))
     if args.output:
-        written = write_table(args.output / "scan_to_mesh", columns, [*rows, total], contest=[*(row["scan"] for row in rows), None])
-        write_json(args.output / "scan_to_mesh.json", {"unit": "mm", "meshes": rows, "all": pooled(results)})
+        with sole_writer(args.output):
+            written = write_table(args.output / "scan_to_mesh", columns, [*rows, total], contest=[*(row["scan"] for row in rows), None])
+            write_json(args.output / "scan_to_mesh.json", {"unit": "mm", "meshes": rows, "all": pooled(results)})
         cli.report_written([*written, args.output / "scan_to_mesh.json"])
 
 

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from face4d.flame.solver import fit_flame
     from face4d.runtime.device import limit_threads
+    from face4d.runtime.lock import sole_writer
     from face4d.runtime.progress import track
 
     limit_threads(args.threads, small=True)
@@ -85,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"residual at the {points}: mean {per_frame.mean():.3f} mm, worst frame {per_frame.max():.3f} mm (number {int(np.argmax(per_frame))}), "
         f"largest distance {fit.residuals.max():.3f} mm, noise {fit.noise:.3g} mm, {fit.iterations} iterations"
     )
-    cli.report_written(write_fit(args.output, fit, layer.faces.cpu().numpy()))
+    with sole_writer(args.output):
+        written = write_fit(args.output, fit, layer.faces.cpu().numpy())
+    cli.report_written(written)
 
 
 def write_fit(output: Path, fit: FlameFit, faces: np.ndarray) -> list[Path]:
