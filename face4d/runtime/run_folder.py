@@ -111,7 +111,7 @@ class RunFolder:
             with open(self.curves_path, "rb") as file:
                 file.seek(max(0, file.seek(0, 2) - 400))
                 lines = file.read().split(b"\n")[:-1]  # what follows the last line break is still being written
-            return int(lines[-1].split(b",")[0])
+            return max(0, int(lines[-1].split(b",")[0]))
         except (OSError, IndexError, ValueError):
             return 0
 
