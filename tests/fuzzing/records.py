@@ -19,7 +19,8 @@ from tests.fuzzing.mutations import mutated
 
 # Values that no field, or only a few, should take.
 _ODD = (
-    None, True, False, 0, 1, -1, 2, 68, 10**9, 2**63, -(2**70), 0.0, -1.5, 1e300, float("nan"), float("inf"), "", "x", "../x", "/tmp/x", "\x1b[1m", "a\nb", "ä",
+    None, True, False, 0, 1, -1, 2, 68, 10**9, 2**63, -(2**70), 0.0, -1.5, 1e300, float("nan"), float("inf"), "", "x", "../x", "/tmp/x", "\x1b[1m",
+    "a\nb", "ä",
     [], {}, [1], ["x"], {"x": 1}, [[]], [None] * 3, "x" * 5000,
 )  # fmt: skip
 _HOW = ("value", "value", "value", "drop", "more")
@@ -77,7 +78,8 @@ def _odd_tensors() -> tuple[Any, ...]:
     kinds = (torch.float64, torch.half, torch.bfloat16, torch.int64, torch.bool)
     shapes = ((), (0,), (2,), (2, 2), (8, 40), (204, 2))
     tensors = [torch.ones(shape).to(kind) for shape in shapes for kind in (torch.float32, *kinds)]
-    return (*tensors, torch.full((2,), float("nan")), torch.full((204, 2), float("inf")), torch.full((2, 8), 1e300, dtype=torch.float64), torch.ones(2, 2).T)
+    return (*tensors, torch.full((2,), float("nan")), torch.full((204, 2), float("inf")), torch.full((2, 8), 1e300, dtype=torch.float64),
+        torch.ones(2, 2).T)
 
 
 @st.composite
@@ -114,9 +116,12 @@ def _members() -> dict[str, bytes]:
 
 _OPCODES = (
     b"c__builtin__\neval\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"ccollections\nOrderedDict\n", b"cnumpy\ndtype\n",
-    b"cnumpy._core.multiarray\nscalar\n", b"c_codecs\nencode\n", b"R", b"b", b"(", b"t", b"]", b"}", b")", b"s", b"u", b"a", b"e", b"Q", b"0", b"1", b"2", b"N",
-    b"K\x05", b"J\xff\xff\xff\xff", b"q\x03", b"h\x03", b"h\x00", b"r\xff\xff\xff\x7f", b"\x81", b"\x85", b"\x86", b"\x87", b"X\x02\x00\x00\x00f8", b"X\x01\x00\x00\x000",
-    b"G\x7f\xf8\x00\x00\x00\x00\x00\x00", b"\x8a\x08" + struct.pack("<q", 2**40), b"\x95" + b"\xff" * 8, b"\x96" + struct.pack("<Q", 2**33), b"\x8e" + b"\xff" * 8, b".",
+    b"cnumpy._core.multiarray\nscalar\n", b"c_codecs\nencode\n", b"R", b"b", b"(", b"t", b"]", b"}", b")", b"s", b"u", b"a", b"e", b"Q", b"0", b"1",
+    b"2", b"N",
+    b"K\x05", b"J\xff\xff\xff\xff", b"q\x03", b"h\x03", b"h\x00", b"r\xff\xff\xff\x7f", b"\x81", b"\x85", b"\x86", b"\x87", b"X\x02\x00\x00\x00f8",
+    b"X\x01\x00\x00\x000",
+    b"G\x7f\xf8\x00\x00\x00\x00\x00\x00", b"\x8a\x08" + struct.pack("<q", 2**40), b"\x95" + b"\xff" * 8, b"\x96" + struct.pack("<Q", 2**33),
+    b"\x8e" + b"\xff" * 8, b".",
 )  # fmt: skip
 
 
@@ -147,10 +152,12 @@ _SCORED = {
     "generated": "x", "classifier": "x.pt", "landmarks": "x", "sequences": 2, "labels": ["a", "b"], "samples": 1, "fid_real_halves": 0.5,
     "scores": [{"method": "real", "accuracy": 1.0}, {"method": "generated", "mm_mean": 0.5, "accuracy": 0.5, "fid": None}],
     "per_label": [{"label": "a", "generated mm_mean": 0.5}], "per_subject": [], "per_group": [{"group": "jaw", "generated mm_mean": 1.5}],
-    "over_time": {"generated": [0.1, 0.2]}, "per_landmark": {"generated": [0.5] * 68}, "confusion": {"real": [[1, 0], [0, 1]], "generated": [[1, 0], [1, 0]]},
+    "over_time": {"generated": [0.1, 0.2]}, "per_landmark": {"generated": [0.5] * 68}, "confusion": {"real": [[1, 0], [0, 1]], "generated": [[1, 0],
+    [1, 0]]},
 }  # fmt: skip
 _GRID = [{"loss": ["l1", "l2"], "hidden-size": [8, 16]}, {"lr": [0.1, 1e-3]}]
-_SET = {"source": {"kind": "x"}, "grid": {"depth": 200, "height": 192, "width": 192, "step": 1.0, "center": 64.0}, "training": ["a", "b"], "testing": ["c"], "digest": "0"}
+_SET = {"source": {"kind": "x"}, "grid": {"depth": 200, "height": 192, "width": 192, "step": 1.0, "center": 64.0}, "training": ["a", "b"],
+    "testing": ["c"], "digest": "0"}
 _DEMO = {
     "format_version": 2, "seed": 27, "subjects": 6, "coma_labels": ["bareteeth"], "florence_labels": ["Happy"], "florence_subjects": ["Demo01"],
     "level": 0, "geometry": "0123456789abcdef",
@@ -161,7 +168,8 @@ def _json(content: Any) -> st.SearchStrategy[bytes]:
     return mutated(_altered(content).map(lambda value: json.dumps(value, default=str).encode("utf-8", "surrogatepass")), _JSON_WORDS, most=2)
 
 
-_JSON_WORDS = (b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"9" * 30, b'"\\ud800"', b"[" * 2000, b'{"a":' * 500, b'"lr"', b'"../x"', b"{}", b"[]")
+_JSON_WORDS = (b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"9" * 30, b'"\\ud800"', b"[" * 2000, b'{"a":' * 500, b'"lr"', b'"../x"', b"{}",
+    b"[]")
 
 
 def _read_run(path: Path) -> None:
@@ -213,7 +221,8 @@ def _curves(draw: DrawFn) -> bytes:
     """A CSV of curves, gzipped or not."""
     import gzip
 
-    names = ("L1_1200_0.0001_128_COMA_08-20-2023_19:03", "Classification_2_1e-05_256_COMA_FULL_FRAME", "florence_thesis_l1_0.0001_128", "classifier_coma_default_1_0.01_64")
+    names = ("L1_1200_0.0001_128_COMA_08-20-2023_19:03", "Classification_2_1e-05_256_COMA_FULL_FRAME", "florence_thesis_l1_0.0001_128",
+        "classifier_coma_default_1_0.01_64")
     rows = ["run,tag,step,value"]
     for _ in range(draw(st.integers(0, 6))):
         tag = draw(st.sampled_from(("Loss/COMA/train", "Loss/COMA/validation", "x/Validation_Accuracy", "x/Validation_loss_train", "test/mm")))
@@ -240,7 +249,8 @@ def _read_own_curves(path: Path) -> None:
     assert RunFolder(path.parent).last_epoch() >= 0
 
 
-_OWN_CURVES = mutated(st.just(b"epoch,tag,value\n1,loss/train,0.5\n2,loss/train,0.25\n2,test/mm,1e-05\n"), (b"epoch,tag,value", b"nan", b"\0"), most=3)
+_OWN_CURVES = mutated(st.just(b"epoch,tag,value\n1,loss/train,0.5\n2,loss/train,0.25\n2,test/mm,1e-05\n"), (b"epoch,tag,value", b"nan", b"\0"),
+    most=3)
 
 READERS = (
     Reader("checkpoint", ".pt", _checkpoints(), _read_checkpoint),
