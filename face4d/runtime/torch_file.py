@@ -357,28 +357,29 @@ def _unpickled(data: bytes, storage_of: Callable[[Any], _Storage]) -> Any:
         raise _Refused(f"damaged: {str(error)[:60] or type(error).__name__}") from None
 
 
-def _plain(content: Any) -> Any:
-    """The content with every stand-in, at any depth, turned into what it stands for; what is shared stays shared, and is visited once."""
-    made: dict[int, Any] = {}
+def _plain(value: Any, made: dict[int, Any] | None = None, depth: int = 0) -> Any:
+    """The content with every stand-in, at any depth, turned into what it stands for; what is shared stays shared, and is visited once.
 
-    def turn(value: Any, depth: int) -> Any:
-        if isinstance(value, _View):
-            if id(value) not in made:
-                made[id(value)] = value.tensor()
-            return made[id(value)]
-        if value is None or type(value) in (bool, int, float, str, bytes):
-            return value
-        if type(value) not in (dict, _Dictionary, list, tuple):
-            raise _Refused("something that is neither a tensor nor plain data")
-        if depth > _MOST_DEPTH:
-            raise _Refused(f"containers nested more than {_MOST_DEPTH} times")
+    Args:
+        made: what was turned before, by identity.
+        depth: of containers around the value.
+    """
+    made = {} if made is None else made  # no closure: it would hold itself, and all tensors until the next collection
+    if isinstance(value, _View):
         if id(value) not in made:
-            if isinstance(value, dict):
-                if not all(type(key) in (str, int, float, bool) for key in value):
-                    raise _Refused("a dictionary whose keys are no text")
-                made[id(value)] = {key: turn(entry, depth + 1) for key, entry in value.items()}
-            else:
-                made[id(value)] = type(value)(turn(entry, depth + 1) for entry in value)
+            made[id(value)] = value.tensor()
         return made[id(value)]
-
-    return turn(content, 0)
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if type(value) not in (dict, _Dictionary, list, tuple):
+        raise _Refused("something that is neither a tensor nor plain data")
+    if depth > _MOST_DEPTH:
+        raise _Refused(f"containers nested more than {_MOST_DEPTH} times")
+    if id(value) not in made:
+        if isinstance(value, dict):
+            if not all(type(key) in (str, int, float, bool) for key in value):
+                raise _Refused("a dictionary whose keys are no text")
+            made[id(value)] = {key: _plain(entry, made, depth + 1) for key, entry in value.items()}
+        else:
+            made[id(value)] = type(value)(_plain(entry, made, depth + 1) for entry in value)
+    return made[id(value)]
