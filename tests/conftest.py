@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from face4d.mesh.plausibility import FACE_SIZE, MEAN_FACE
 
 torch.set_num_threads(1)  # small work; two threads that wait for busy cores take many times longer
+threadpool_limits(1, user_api="blas")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

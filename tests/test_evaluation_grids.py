@@ -7,6 +7,7 @@ import pytest
 
 from face4d.errors import InputError
 from face4d.evaluation.grids import CONTESTS, choose_runs
+from face4d.generation import train as generation_train
 from tests.conftest import REPOSITORY, write_landmarks
 
 GRID = {"loss": ["l1", "l2"], "hidden-size": [8]}
@@ -101,8 +102,16 @@ def test_overwrite_begins_anew_and_other_settings_are_refused(folder):
     assert [line.split(",")[0] for line in curves.splitlines() if "loss/train" in line] == ["1", "2", "3"]
 
 
-def test_a_cell_that_fails_does_not_stop_the_others(folder, capsys):
-    (folder / "g.json").write_text('{"lr": [1e30, 0.001], "hidden_size": [8]}')
+def test_a_cell_that_fails_does_not_stop_the_others(folder, capsys, monkeypatch):
+    trained = generation_train.train
+
+    def diverging(split, config, run):
+        if config.lr == 1:
+            raise InputError(run.folder.path, "a finite training loss", "nan in epoch 1 (a lower --lr?)")
+        return trained(split, config, run)
+
+    monkeypatch.setattr(generation_train, "train", diverging)
+    (folder / "g.json").write_text('{"lr": [1, 0.001], "hidden_size": [8]}')
     with pytest.raises(InputError, match="finite training loss"):
         main("main.py", "--grid", "g.json", "--preset", "thesis", "--select", "last")
     table = (folder / "runs" / "generators_g_thesis_last" / "grid_florence.csv").read_text()

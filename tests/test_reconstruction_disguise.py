@@ -49,5 +49,5 @@ def test_every_kind_of_change_happens():
 
 def test_a_share_outside_0_to_1_is_refused():
     for config in (EncoderConfig, VolumeConfig):
-        with pytest.raises(InputError, match="0 to 1"):
+        with pytest.raises(InputError, match="at least 0 and at most 1"):
             config(disguised=1.5)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from face4d.constants import (
     COMA_FRAMES,
-    COMA_LABELS,
     COMA_TEST_SUBJECTS,
     FLORENCE_FRAMES,
     FLORENCE_LABELS,

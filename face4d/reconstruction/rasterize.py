@@ -14,7 +14,6 @@ scene's depth (pixels exactly on shared edges) the one listed first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
