@@ -18,7 +18,7 @@ from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.flags import SOURCE
 from face4d.datasets.landmark_set import LandmarkSplit, tensors
 from face4d.runtime import distributed
-from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights
+from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.device import autocast, seed_everything
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, configuration, integer, number, record, unknown
 from face4d.runtime.training import Run, run_epochs, set_learning_rate
@@ -169,7 +169,7 @@ def load_classifier(path: str | Path, *, device: torch.device | str = "cpu") -> 
         InputError: it is missing, damaged, of another program or does not fit its own configuration.
     """
     content = load_checkpoint(path, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
-    with torch.device("meta"):  # weights follow at once
+    with without_weights():
         model = ExpressionClassifier(len(content["labels"]), **content["network"])
     load_weights(model, content["model"], path)
     model.to(device).eval()

@@ -22,7 +22,7 @@ from face4d.dense.s2d import FILTERS, S2DDecoder, load_published
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_embedding, extract
 from face4d.mesh.topology import check_topology
-from face4d.runtime.checkpoint import array, load_checkpoint, load_weights, tensor, weights
+from face4d.runtime.checkpoint import array, load_checkpoint, load_weights, tensor, weights, without_weights
 from face4d.runtime.fields import METRICS, FieldError, configuration, integer, mapping, optional, record, text
 
 CHECKPOINT_KIND = "dense decoder"
@@ -163,22 +163,21 @@ def load_published_decoder(
 
 
 def _build(path: str | Path, config: DenseConfig, content: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """The decoder of a checkpoint, and the part of it that the checkpoint holds the weights of; no memory for the weights yet."""
+    """The decoder of a checkpoint, and the part of it that the checkpoint holds the weights of; these are still to be filled in."""
     if config.decoder == "s2d":
         hierarchy = Hierarchy.from_arrays({name: value.numpy() for name, value in (content.get("hierarchy") or {}).items()}, path)
         if hierarchy.sizes[0] != len(content["template"]) or len(hierarchy.sizes) != len(FILTERS):
             expected = f"a hierarchy of {len(FILTERS)} levels, the first with {len(content['template'])} vertices"
             raise InputError(path, expected, f"{len(hierarchy.sizes)}, the first with {hierarchy.sizes[0]}")
-        with torch.device("meta"):
+        with without_weights():
             network = S2DDecoder(hierarchy)
         return SpiralDecoder(network), network
-    with torch.device("meta"):
-        if config.decoder == "neutral":
-            module: nn.Module = NeutralDecoder()
-        elif config.decoder == "rbf":
-            module = RbfDecoder()
-        else:
-            module = linear_decoder(config, len(content["template"]))
+    if config.decoder == "neutral":
+        module: nn.Module = NeutralDecoder()
+    elif config.decoder == "rbf":
+        module = RbfDecoder()
+    else:
+        module = linear_decoder(config, len(content["template"]))  # no larger than the template, which is in the file, makes it
     return module, module
 
 

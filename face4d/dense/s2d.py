@@ -21,7 +21,7 @@ from face4d.dense.spiral_convolution import SpiralConvolution, mixing_matrix
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding
 from face4d.runtime.arrays import load_numbers
-from face4d.runtime.checkpoint import PARALLEL, load_weights
+from face4d.runtime.checkpoint import PARALLEL, load_weights, without_weights
 from face4d.runtime.torch_file import read_torch_file
 
 _FIRST = "fc_latent_dec.weight"
@@ -120,7 +120,7 @@ def load_published(path: str | Path, hierarchy: Hierarchy) -> S2DDecoder:
     state = next((place for place in places if isinstance(place, dict) and {_FIRST, PARALLEL + _FIRST} & place.keys()), None)
     if state is None:
         raise InputError(path, "a Sparse2Dense checkpoint", f"no {_FIRST} in it")
-    with torch.device("meta"):  # weights follow at once; what is known of the mesh is made
+    with without_weights():  # what is known of the mesh is made
         decoder = S2DDecoder(hierarchy)
     load_weights(decoder, state, path, f"weights for a template of {hierarchy.sizes[0]} vertices", others=True)
     return decoder.eval()

@@ -22,7 +22,7 @@ from face4d.generation.motion3dgan.model import Motion3DGAN
 from face4d.generation.train import CHECKPOINT_KIND
 from face4d.resample import resample_linear
 from face4d.runtime.atomic import save_npy
-from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights
+from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, configuration, integer
 
 CHECKPOINT_FIELDS = {
@@ -128,7 +128,7 @@ def write_sequence(folder: Path, label: str, subject: str, landmarks: np.ndarray
 def network_of(record: dict[str, Any]) -> nn.Module:
     """The network of a generator checkpoint, without its weights and so without memory for them."""
     shape = len(record["labels"]), record["num_landmarks"]
-    with torch.device("meta"):
+    with without_weights():
         if record["config"].get("model") == MotionGANConfig.model:
             return Motion3DGAN(MotionGANConfig(**record["config"]), *shape)
         return build_network(GeneratorConfig(**record["config"]), *shape)

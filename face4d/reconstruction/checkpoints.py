@@ -15,7 +15,7 @@ from face4d.errors import InputError
 from face4d.reconstruction.encoder import IMAGE_SIZE, NUM_DETAIL, CodeLayout, DetailGenerator, Encoder
 from face4d.reconstruction.encoder_config import EncoderConfig
 from face4d.reconstruction.point_encoder import PointEncoder
-from face4d.runtime.checkpoint import checked_record, is_checkpoint, load_weights, weights
+from face4d.runtime.checkpoint import checked_record, is_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.fields import METRICS, configuration, list_of, number, record, text
 from face4d.runtime.torch_file import read_torch_file
 
@@ -103,7 +103,7 @@ def _published(path: Path, content: dict[str, Any]) -> LoadedEncoder:
     if missing == ["E_flame"] or "E_flame" in missing:
         raise InputError(path, f"weights by group: {', '.join(_GROUPS)}", f"no {', '.join(missing)}")
     layout = CodeLayout()
-    with torch.device("meta"):  # weights follow at once, so none are drawn
+    with without_weights():
         coarse, fine, generator = Encoder(layout.total), Encoder(NUM_DETAIL), DetailGenerator()
     load_weights(coarse, content["E_flame"], path, "E_flame", others=True)
     detail_encoder = detail_generator = None
@@ -122,7 +122,7 @@ def _published(path: Path, content: dict[str, Any]) -> LoadedEncoder:
 def _own(path: Path, content: Any) -> LoadedEncoder:
     content = checked_record(path, content, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
     config, layout = EncoderConfig(**content["config"]), CodeLayout(**content["layout"])
-    with torch.device("meta"):  # weights follow at once, so none are drawn
+    with without_weights():
         if config.backbone == "small":
             encoder: nn.Module = PointEncoder(layout, config.hidden)
         else:

@@ -95,9 +95,9 @@ class ResNet(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw the weights of all convolutions as He et al., "Delving deep into rectifiers", ICCV 2015; of a network that has memory for them."""
+    """Draw the weights of all convolutions as He et al., "Delving deep into rectifiers", ICCV 2015."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # drawing nothing would load torch's compiler, two seconds
+        if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 

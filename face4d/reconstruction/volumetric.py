@@ -20,7 +20,7 @@ from face4d.reconstruction.texture import sample
 from face4d.reconstruction.voxels import VRN_GRID, VolumeGrid, first_layers, largest_part, nme, pack, surface, visible
 from face4d.reconstruction.vrn import IMAGE_SIZE, VolumeNetwork, for_inference
 from face4d.reconstruction.vrn_config import CHECKPOINT_KIND, VolumeConfig
-from face4d.runtime.checkpoint import PARALLEL, checked_record, is_checkpoint, load_weights, weights
+from face4d.runtime.checkpoint import PARALLEL, checked_record, is_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.fields import METRICS, configuration, record
 from face4d.runtime.torch_file import read_torch_file
 
@@ -94,7 +94,7 @@ def load_volume_network(path: str | Path = OWN_FILE, *, device: torch.device | s
 
 
 def _filled(path: Path, width: float, values: dict[str, Tensor], group: str) -> VolumeNetwork:
-    with torch.device("meta"):  # weights follow at once
+    with without_weights():
         network = VolumeNetwork(width)
     load_weights(network, values, path, group)
     return for_inference(network)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from face4d.errors import InputError
 from face4d.runtime.atomic import replacing
@@ -127,8 +129,24 @@ def array(*shape: int | None, kind: torch.dtype = torch.float32, low: int | None
     return verify
 
 
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Within the block networks are made on the meta device: their weights take no memory, whatever sizes a file claims, and none are drawn."""
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Initial weights are left as they are: to draw them on the meta device, torch would load its compiler, a second and 75 MB."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function.__name__ in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def load_weights(network: nn.Module, values: Mapping[str, Tensor], path: object, group: str = "model", *, others: bool = False) -> None:
-    """Fill a network, which may be on the meta device, with weights from a file.
+    """Fill a network, which may be one made :func:`without_weights`, with weights from a file.
 
     An absent or mis-shaped entry, which published programs skip without a word, is refused.
 

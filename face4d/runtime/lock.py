@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from face4d.errors import InputError
+from face4d.runtime.json_file import read_json
 from face4d.runtime.leftovers import remove_leftovers
 
 log = logging.getLogger(__name__)
@@ -159,8 +160,8 @@ def _is_held(path: Path) -> bool:
 
 def _owner(path: Path) -> dict[str, object]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        content = read_json(path)
+    except InputError:
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.runtime.atomic import replacing_folder, write_json
+from face4d.runtime.json_file import read_json
 from face4d.runtime.files import open_file
 
 RECORD = "made.json"
@@ -105,10 +106,10 @@ def choose_missing(wanted: Sequence[tuple[Path, Settings]], *, overwrite: bool) 
 def _read_record(folder: Path) -> dict[str, Any]:
     """The record, {} where there is none that can be used."""
     try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
+        record = read_json(folder / RECORD)
         usable = record["format_version"] == _FORMAT_VERSION and isinstance(record["settings"], dict)
         usable = usable and all(_is_inside(name) and isinstance(size, int) and isinstance(digest, str) for name, (size, digest) in record["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):  # InputError is a ValueError
         return {}
     return record if usable else {}
 
