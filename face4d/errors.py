@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from os import PathLike
 
@@ -55,6 +54,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("hapy", ["Happy", "Rage"])
     '; the nearest is Happy'
     """
+    import difflib  # two megabytes that only a slip needs
+
     spelled = {_plain(other): other for other in known}
     found = difflib.get_close_matches(_plain(name), spelled, n=1) or [other for other in spelled if other.startswith(_plain(name))]
     return f"; the nearest is {spelled[found[0]]}" if found else ""

@@ -6,13 +6,12 @@ command can tell what nobody is writing any more; with the suffix, by which writ
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
-import socket
 import time
 import uuid
+import zlib
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +23,7 @@ _mine: set[str] = set()  # names that this process is writing
 
 @lru_cache(maxsize=1)
 def _machine() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+    return f"{zlib.crc32(os.uname().nodename.encode()):08x}"[:6]
 
 
 def temporary_name(path: Path, kind: str = "new", *, is_folder: bool = False) -> Path:

@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -169,7 +168,7 @@ def _owner(path: Path) -> dict[str, object]:
 def _this_command() -> str:
     command = " ".join(["python", *sys.argv])
     command = command if len(command) <= _COMMAND_LENGTH else command[: _COMMAND_LENGTH - 3] + "..."
-    return f"{command} (process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')})"
+    return f"{command} (process {os.getpid()} on {os.uname().nodename}, since {time.strftime('%Y-%m-%d %H:%M:%S')})"
 
 
 def _make(folder: Path) -> list[Path]:
