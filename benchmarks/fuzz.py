@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.runtime import cli
-from run import table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -50,6 +49,9 @@ def campaign(name: str, args: Namespace) -> dict[str, object]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
+
+    from run import table  # beside this file
+
     args.seed = time.time_ns() % 2**31 if args.seed is None else args.seed
     rows, results = [("reader", "executions", "per second", "distinct findings", "peak memory", "slowest")], {}
     for name in args.reader:
