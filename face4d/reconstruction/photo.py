@@ -31,7 +31,7 @@ _KINDS = ("box", "landmarks", "detector")
 def read_photo(path: str | Path) -> np.ndarray:
     """Read a photo: turned upright by its EXIF entry, grey as three equal channels, transparency over white, 16 bits kept of grey ones.
 
-    Takes little more memory than the result and the picture at one byte per channel: 1.0 GB at ``MAX_PIXELS`` (WebP: 1.3 GB).
+    Takes little more memory than the result and the picture at one byte per channel: 1.0 GB at ``MAX_PIXELS`` as JPEG, 1.3 GB as WebP.
 
     Returns:
         (H, W, 3) float32 RGB in 0..1.
