@@ -52,11 +52,10 @@ install() {
     fi
 }
 
-export FACE4D_NEXT=no # the scripts need not tell the next command
 
 step() { printf '\n== %s\n' "$*"; }
 
-py() { .venv/bin/python "$@"; }
+py() { FACE4D_NEXT=no .venv/bin/python "$@"; } # run.sh itself goes on with the next command
 
 holds() { [ -n "$(find -L "$1" -iname "*.$2" ! -name '.*' -print -quit 2>/dev/null)" ]; } # folder, suffix
 
@@ -151,7 +150,7 @@ test)
     install
     pip_install -e '.[test]'
     shift
-    py -m pytest -n auto --maxprocesses 4 "$@"
+    .venv/bin/python -m pytest -n auto --maxprocesses 4 "$@"
     ;;
 *)
     usage
