@@ -57,7 +57,7 @@ def test_training_and_scoring_from_the_shell(workplace, run_script):
     assert "9 training and 3 test sequences of 3 labels" in result.stdout
     result = run_script("Classification/test.py", *SCORE, cwd=workplace)
     assert result.stdout.splitlines()[-2:] == ["wrote generated/run/evaluate.json", "wrote results/run"]
-    assert "nearest sequence" in result.stdout and re.search(r"^next: python \S*figures.py$", result.stderr, re.MULTILINE)  # a busy machine also tells how far it is
+    assert "nearest sequence" in result.stdout and re.search(r"^next: \S*python \S*figures.py$", result.stderr, re.MULTILINE)  # a busy machine also tells how far it is
 
 
 def test_scoring_writes_every_table_and_figure(workplace):
