@@ -122,7 +122,7 @@ def test_readme_from_top_to_bottom(workplace, capsys):
         done.append(command)
         assert re.search(r"^(wrote|kept) ", told, flags=re.MULTILINE), f"{command}: {told}"
         written += re.findall(r"^wrote (.+)$", told, flags=re.MULTILINE)
-        for following in re.findall(r"^next: python (?:\S*/)?((?:\w+/)?\w+\.py .+)$", told, flags=re.MULTILINE):
+        for following in re.findall(r"^next: \S*python (?:\S*/)?((?:\w+/)?\w+\.py .+)$", told, flags=re.MULTILINE):
             assert following.split()[0] in "".join(readme_commands()), following
     assert len(done) > 25
     promised = ["models/florence.pt", "Generated_Animation/florence", "models/florence_classifier.pt", "results/florence", "models/dense_florence_regional.pt"]
