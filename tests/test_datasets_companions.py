@@ -31,7 +31,7 @@ def test_a_recorded_path_is_found_from_where_the_checkpoint_lies(tmp_path, monke
     monkeypatch.chdir(touch(tmp_path / "empty" / "x").parent)
     owner = touch(tmp_path / "F" / "demo" / "models" / "grid" / "run.pt")
     wanted = touch(tmp_path / "F" / "demo" / "models" / "flame" / "template.obj").parent
-    for recorded in ("demo/models/flame", str(wanted), "/gone/work/demo/models/flame"):
+    for recorded in ("demo/models/flame", str(wanted), "/gone/away/demo/models/flame"):
         assert find(owner, recorded) == wanted, recorded
     assert find(Path("..") / "F" / "demo" / "models" / "grid" / "run.pt", "demo/models/flame") == wanted
     (tmp_path / "F" / "demo").rename(tmp_path / "F" / "renamed")

@@ -93,7 +93,12 @@ def explore(reader: Reader, path: Path, number: int, executions: int, known: dic
 
     @seed(number)
     @settings(
-        max_examples=-(-executions // (1 + _COPIES)), database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), verbosity=Verbosity.quiet
+        max_examples=-(-executions // (1 + _COPIES)),
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
     )
     @given(reader.files)
     def examples(content: bytes) -> None:
