@@ -17,7 +17,7 @@ from face4d.mesh.obj import read_obj
 from face4d.mesh.ply import header_of, ply_bytes
 from face4d.mesh.topology import difference, same_topology
 from face4d.runtime.atomic import replacing
-from face4d.runtime.files import matching, require_outside
+from face4d.runtime.files import matching, require_outside, walk
 from face4d.runtime.resume import State, Summary, write_missing
 
 log = logging.getLogger(__name__)
@@ -78,14 +78,7 @@ def convert_tree(
 
 
 def _slices(source: Path, target: Path) -> Iterator[_Slice]:
-    seen: set[str] = set()
-    for place, folders, _ in os.walk(source, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders[:] = []
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for place, _, _ in walk(source):
         count = len(_objects(place))
         for begin in range(0, count, _FILES_PER_JOB):
             yield _Slice(place, str(target / Path(place).relative_to(source)), begin, min(begin + _FILES_PER_JOB, count))

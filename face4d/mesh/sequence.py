@@ -13,7 +13,7 @@ from face4d.errors import InputError
 from face4d.mesh.obj import read_obj
 from face4d.mesh.plausibility import as_float32
 from face4d.mesh.ply import read_ply, read_ply_vertices
-from face4d.runtime.files import is_hidden, matching, report_passed_over
+from face4d.runtime.files import matching, report_passed_over, walk
 
 _LAST_DIGITS = re.compile(r"(\d+)\D*$")
 _OTHER_MESHES = (".stl", ".off", ".glb", ".gltf", ".fbx", ".dae", ".ply.gz", ".obj.gz")  # of which no step reads any
@@ -91,15 +91,11 @@ def find_sequences(root: str | Path, suffix: str = ".ply") -> list[Path]:
         raise InputError(root, f"a folder with sequences of {suffix} frames", "no such folder")
     counts: dict[Path, int] = {}
     beside: dict[Path, list[str]] = {}
-    seen: set[str] = set()
-    for place, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not is_hidden(name))
-        if real not in seen and (frames := len(_numbered(names, suffix))):
+    for place, _, names in walk(root):
+        if frames := len(_numbered(names, suffix)):
             counts[Path(place)] = frames
             unnumbered = [name for name in matching(names, (suffix,)) if _number_in(name) is None] if frames < len(names) else []
             beside[Path(place)] = [*unnumbered, *matching(names, _OTHER_MESHES)]
-        seen.add(real)
     above = {parent for folder in counts for parent in folder.parents}
     found = sorted(folder for folder, frames in counts.items() if frames > 1 or folder not in above)
     if not found:

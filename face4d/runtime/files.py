@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from face4d.errors import InputError
@@ -110,6 +110,23 @@ def beside(folder: str | Path, stem: str, suffixes: Iterable[str]) -> Path | Non
             if (file := Path(folder, stem + spelled)).is_file():
                 return file
     return None
+
+
+def walk(root: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Folders at any depth, ``root`` first: path, names of all folders and of all files in it.
+
+    Links to folders are followed, so that links in a circle end, each folder is met once; hidden folders are named, but not entered.
+    """
+    seen: set[str] = set()
+    for place, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
+        named = list(folders)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield place, named, names
 
 
 def report_passed_over(folder: str | Path, names: Iterable[str], expected: str) -> None:

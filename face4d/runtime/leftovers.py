@@ -16,6 +16,8 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+from face4d.runtime.files import is_hidden, walk
+
 _PATTERN = re.compile(r"\.(?P<name>.+)\.(?P<process>\d{1,10})-(?P<machine>[0-9a-f]{6})-[0-9a-f]{8}\.(?P<kind>new|old)(?P<suffix>\.[^.]*)?")
 _FOREIGN_SECONDS = 24 * 3600  # after that a temporary of another machine counts as left over
 _mine: set[str] = set()  # names that this process is writing
@@ -50,18 +52,13 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
     Args:
         name: only in ``folder`` itself, of files whose names begin with this; None = at any depth.
     """
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders[:] = []
-            continue
-        seen.add(real)
-        for found in [entry for entry in (*folders, *files) if entry.startswith(".")]:
+    for place, folders, files in walk(folder):
+        for found in [entry for entry in (*folders, *files) if is_hidden(entry)]:
             match = _PATTERN.fullmatch(found)
             if match and (name is None or f"{match['name']}.".startswith(f"{name}.")) and not _is_written(Path(place, found), match):
                 _clear(Path(place, found), Path(place, match["name"] + (match["suffix"] or "")), match["kind"])
-        folders[:] = [] if name is not None else [entry for entry in folders if not entry.startswith(".")]
+        if name is not None:
+            return
 
 
 def _is_written(path: Path, match: re.Match[str]) -> bool:
