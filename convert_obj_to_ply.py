@@ -14,7 +14,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets import flags
+from face4d.commands import data_flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.report_written([arguments.output] if summary.written else [])
         defaults, there = DATASETS[arguments.dataset], arguments.output
         if arguments.dataset == "coma":
-            cli.suggest_next(arguments, "sampling_coma.py", *flags.words_unless_usual(input=(there, defaults.coma_meshes)))
+            cli.suggest_next(arguments, "sampling_coma.py", *data_flags.words_unless_usual(input=(there, defaults.coma_meshes)))
         else:
-            words = flags.words_unless_usual(dataset=(arguments.dataset, "florence"), input=(there, defaults.obj_meshes))
+            words = data_flags.words_unless_usual(dataset=(arguments.dataset, "florence"), input=(there, defaults.obj_meshes))
             cli.suggest_next(arguments, "get_animation_landmark_ply.py", *words)
     return 0
 

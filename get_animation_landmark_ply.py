@@ -17,7 +17,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets import flags
+from face4d.commands import data_flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
@@ -31,7 +31,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     paths.add_argument("--output", type=Path, metavar="DIR", help="landmark folder (default: Landmark_dataset_flame_aligned)")
     paths.add_argument("--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: the thesis' ten)")
     paths.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set (default: CH01 CH02)")
-    flags.add_extraction_flags(parser)
+    data_flags.add_extraction_flags(parser)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     return parser.parse_args(argv)
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         return 0
     cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))
-    words = flags.words_unless_usual(landmarks=(output, defaults.landmarks))
+    words = data_flags.words_unless_usual(landmarks=(output, defaults.landmarks))
     cli.suggest_next(arguments, "main.py", "--dataset", arguments.dataset, *words, "--run", "florence")
     return 0
 

@@ -18,7 +18,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets import flags
+from face4d.commands import data_flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
@@ -37,7 +37,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     sampling = parser.add_argument_group("resampling on the way", "the landmarks are those of sampling_coma.py's meshes")
     sampling.add_argument("--frames", type=cli.integer(1, cli.MOST_FRAMES), metavar="N", help="frames per sequence, the neutral one included (default: as they are)")
     sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="see sampling_coma.py; needs --frames")
-    flags.add_extraction_flags(parser)
+    data_flags.add_extraction_flags(parser)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     return parser.parse_args(argv)
 
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         return 0
     cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))
-    words = flags.words_unless_usual(landmarks=(output, defaults.landmarks))
+    words = data_flags.words_unless_usual(landmarks=(output, defaults.landmarks))
     cli.suggest_next(arguments, "main.py", "--dataset", arguments.dataset, *words, "--run", arguments.dataset)
     return 0
 

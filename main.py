@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from face4d.commands import data_flags
 from face4d.datasets import flags
 from face4d.errors import InputError
 from face4d.runtime import cli
@@ -38,7 +39,7 @@ NETWORKS = {"lstm": ("coefficients", "thesis"), "motion3dgan": ("coefficients", 
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
-    flags.add_data_flags(parser, training=True)
+    data_flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
     training.add_argument("--model", choices=NETWORKS, default="lstm", help="default: lstm")
     flags.add_preset_flags(training, thesis="the thesis' network and schedule exactly, published = Motion3DGAN's", others=("published",))

@@ -16,7 +16,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets import flags
+from face4d.commands import data_flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
@@ -32,7 +32,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     sampling = parser.add_argument_group("resampling")
     sampling.add_argument("--frames", type=cli.integer(1, cli.MOST_FRAMES), metavar="N", help="frames per sequence, the neutral one included (default: 41)")
     sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="linear: equally spaced over the whole duration")
-    flags.add_gap_flag(sampling)
+    data_flags.add_gap_flag(sampling)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     arguments = parser.parse_args(argv)
     defaults = DATASETS[arguments.dataset]
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.dry_run:
         cli.report_written([arguments.output] if summary.written else [])
         there = arguments.output, DATASETS[arguments.dataset].sampling
-        words = flags.words_unless_usual(dataset=(arguments.dataset, "coma"), input=there)
+        words = data_flags.words_unless_usual(dataset=(arguments.dataset, "coma"), input=there)
         cli.suggest_next(arguments, "get_landmark_coma.py", *words)
     return 0
 

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from face4d.datasets import flags
+from face4d.commands import data_flags
 from face4d.datasets.layout import DATASETS
+from face4d.datasets.source import DataSource
 from face4d.runtime import cli
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import sole_writer
@@ -35,7 +36,7 @@ from face4d.view.export import FORMATS, export_mesh, load_dense_decoder, load_de
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="generator of main.py, models/<run>.pt")
-    flags.add_data_flags(parser, training=False)
+    data_flags.add_data_flags(parser, training=False)
     own = parser.add_argument_group("one's own face")
     own.add_argument("--actor", type=Path, metavar="FILE", help="neutral mesh (PLY, OBJ) or its 68 landmarks (npy), metres")
     own.add_argument("--photo", type=Path, metavar="FILE", help="a photo of the face in place of --actor, docs/reconstruction.md")
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     generator = load_generator(args.checkpoint, device=resolve_device(args.device))
     if args.samples > 1 and not generator.stochastic:
         raise InputError(args.checkpoint, f"a stochastic generator to draw {args.samples} samples from", "one with a single answer to a label")
-    source = flags.DataSource.from_flags(args, generator.source, args.checkpoint)
+    source = data_flags.data_source(args, generator.source, args.checkpoint)
     # Own faces apart from the test set, which is scored as a whole.
     args.output = args.output or DATASETS[source.dataset].generated / (args.checkpoint.stem + ("_own" if own else ""))
     require_outside(args.output, *(() if own else (source.landmarks, source.actors)))
@@ -115,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             cli.suggest_next(args, "Classification/test.py", "--checkpoint", judge, "--generated", args.output)
 
 
-def face_of_photo(args: Namespace, source: flags.DataSource) -> Path:
+def face_of_photo(args: Namespace, source: DataSource) -> Path:
     """The neutral face in the photo, as a mesh in the output folder."""
     from face4d.errors import InputError
     from face4d.mesh.ply import ply_bytes
@@ -132,7 +133,7 @@ def face_of_photo(args: Namespace, source: flags.DataSource) -> Path:
     return path
 
 
-def photo_encoder(args: Namespace, source: flags.DataSource):
+def photo_encoder(args: Namespace, source: DataSource):
     """The encoder given, else one beside the generator, if there is any: the first that makes faces of the topology of the generator's landmarks.
 
     Its face model is its own or, where that is not there, the one of --flame.
@@ -156,7 +157,7 @@ def photo_encoder(args: Namespace, source: flags.DataSource):
     return encoder
 
 
-def load_decoder(args: Namespace, source: flags.DataSource):
+def load_decoder(args: Namespace, source: DataSource):
     """The decoder that --dense names, else the one beside the generator; None without --dense."""
     if args.dense is None:
         return None
@@ -170,7 +171,7 @@ def load_decoder(args: Namespace, source: flags.DataSource):
     return decoder
 
 
-def decoder_path(args: Namespace, source: flags.DataSource) -> Path:
+def decoder_path(args: Namespace, source: DataSource) -> Path:
     """The checkpoint of --dense, by default the one beside the generator."""
     from face4d.dense.config import DEFAULT_DECODER
 
@@ -207,7 +208,7 @@ def place_of(item: Item) -> Path:
     return item.folder / f"{item.subject}_{item.label}"
 
 
-def made_of(args: Namespace, source: flags.DataSource, sample: int, label: str, start, face, reference=None) -> dict[str, Any]:
+def made_of(args: Namespace, source: DataSource, sample: int, label: str, start, face, reference=None) -> dict[str, Any]:
     """What a sequence follows from: files and faces by digest, and the flags that change it."""
     from face4d.runtime.made import array_digest, file_digest
 
@@ -221,7 +222,7 @@ def made_of(args: Namespace, source: flags.DataSource, sample: int, label: str, 
     return settings
 
 
-def actor_items(args: Namespace, generator, source: flags.DataSource) -> list[Item]:
+def actor_items(args: Namespace, generator, source: DataSource) -> list[Item]:
     """The wanted labels on one neutral face."""
     import numpy as np
 
@@ -247,7 +248,7 @@ def actor_items(args: Namespace, generator, source: flags.DataSource) -> list[It
     return items
 
 
-def test_set_items(args: Namespace, generator, source: flags.DataSource) -> list[Item]:
+def test_set_items(args: Namespace, generator, source: DataSource) -> list[Item]:
     """Every sequence of the test set from its own first frame."""
     from face4d.datasets.actors import actor_path
     from face4d.datasets.landmark_set import stack

@@ -20,13 +20,14 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
+from face4d.commands import data_flags
 from face4d.datasets import flags
 from face4d.runtime import cli
 
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
-    flags.add_data_flags(parser, training=True)
+    data_flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
     flags.add_preset_flags(training, thesis="the thesis' schedule")
     training.add_argument(

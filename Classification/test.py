@@ -17,7 +17,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets import flags
+from face4d.commands import data_flags
 from face4d.datasets.layout import DATASETS, canonical_label, choose
 from face4d.runtime import cli
 from face4d.runtime.files import require_outside
@@ -30,7 +30,7 @@ def build_parser() -> ArgumentParser:
     layout = "what test.py wrote: <label>_<subject>.npy at any depth, or such sets in sample_00, sample_01, ..."
     parser.add_argument("--generated", type=Path, required=True, metavar="DIR", help=layout)
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="score only these of the classifier's labels")
-    flags.add_data_flags(parser, training=False)
+    data_flags.add_data_flags(parser, training=False)
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/<name of the generated folder>")
     cli.add_switch(parser, "figures", True, "draw the confusion matrices")
     cli.add_run_flags(parser, "seed", "device", "overwrite", "dry-run", "quiet")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     limit_threads(None, small=True)
     classifier = load_classifier(args.checkpoint, device=resolve_device(args.device))
     labels = choose([canonical_label(name) for name in args.labels or ["all"]], classifier.labels, "labels", args.checkpoint)
-    source = flags.DataSource.from_flags(args, classifier.source, args.checkpoint)
+    source = data_flags.data_source(args, classifier.source, args.checkpoint)
     output = args.output or (Path("demo") if source.dataset == "demo" else Path()) / "results" / args.generated.resolve().name
     require_outside(output, args.generated, source.landmarks)
     require_finished(args.generated)
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(text_table(filled(REALISM_COLUMNS, rows), rows))
     cli.report_written(beside)
     cli.report_written([output], kept=not missing)
-    figures = "figures.py", *flags.words_unless_usual(dataset=("demo" if source.dataset == "demo" else None, None))
+    figures = "figures.py", *data_flags.words_unless_usual(dataset=("demo" if source.dataset == "demo" else None, None))
     cli.suggest_next(args, *figures, *(["--overwrite"] if (DATASETS[source.dataset].models.parent / "figures").exists() else []))
 
 

@@ -18,6 +18,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from face4d.commands import data_flags
 from face4d.datasets import flags
 from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
@@ -34,7 +35,7 @@ def build_parser() -> ArgumentParser:
     data.add_argument("--dataset", choices=DATASETS, default="coma", help="picks the defaults of all flags of this group")
     data.add_argument("--meshes", type=Path, metavar="DIR", help="<subject>/<label>/ folders of numbered PLY or OBJ frames, metres")
     data.add_argument("--labels", nargs="+", metavar="NAME", help="only these expressions (default: all found)")
-    flags.add_face_flags(data)
+    data_flags.add_face_flags(data)
     protocol = parser.add_argument_group("protocol")
     protocol.add_argument("--split", choices=("identity", "expression"), default="identity", help="what the test set has unseen")
     protocol.add_argument("--fold", choices=FOLDS, default="none", help="of four; all = each in turn, none = learn from everything, score nothing")
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = (args.results or defaults.models.parent / "results") / name
     jobs = list(plan(args, name))
     limit_threads(args.threads, small=False)
-    embedding = flags.face_embedding(args)
+    embedding = data_flags.face_embedding(args)
     meshes = args.meshes or (defaults.obj_meshes if args.dataset == "florence" else defaults.coma_meshes)
     source = {"dataset": args.dataset, "meshes": str(meshes), "actors": args.actors and str(args.actors)}
     with flags.claimed(args, *(run for _, run in jobs)):

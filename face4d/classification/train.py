@@ -15,7 +15,7 @@ from face4d.classification.augment import vary
 from face4d.classification.config import ClassifierConfig
 from face4d.classification.model import ExpressionClassifier, logits_of
 from face4d.constants import NUM_LANDMARKS
-from face4d.datasets.flags import SOURCE
+from face4d.datasets.source import SOURCE
 from face4d.datasets.landmark_set import LandmarkSplit, tensors
 from face4d.runtime import distributed
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights

@@ -1,4 +1,4 @@
-"""Command-line flags that name landmark data and training runs, shared by the scripts of steps 3 to 6."""
+"""Command-line flags of training runs, shared by the scripts of steps 4 to 8."""
 
 from __future__ import annotations
 
@@ -6,79 +6,25 @@ import argparse
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from face4d.datasets import companions
+from face4d.commands.data_flags import data_source
 from face4d.datasets.layout import DATASETS, choose
+from face4d.datasets.source import DataSource
 from face4d.errors import InputError
 from face4d.runtime import cli
-from face4d.runtime import fields as field
-from face4d.runtime.fields import NAMES, list_of, one_of, optional, record, text
 from face4d.runtime.leftovers import remove_leftovers
 from face4d.runtime.lock import sole_writer
 from face4d.runtime.names import require_name
 
 if TYPE_CHECKING:  # these load torch, and parsing flags must not
-    import numpy as np
     import torch
 
     from face4d.datasets.landmark_set import LandmarkSplit
-    from face4d.landmarks import LandmarkEmbedding
     from face4d.runtime.config import Config
     from face4d.runtime.training import Run
-
-
-def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
-    """Add the flags that name a landmark data set.
-
-    Args:
-        training: the script chooses the data set; else what a checkpoint remembers is the default.
-    """
-    group = parser.add_argument_group("data", None if training else "defaults: what the checkpoint was trained with")
-    default = " (default: florence; of a grid: coma and florence, where their landmark folders are)" if training else ""
-    group.add_argument("--dataset", choices=DATASETS, help="picks the defaults of all flags of this group" + default)
-    group.add_argument(
-        "--landmarks", type=Path, metavar="DIR", help="landmark folder of step 3; with dataset_training and dataset_testing, or plain"
-        + ("; or SRVF samples, <label>.mat" if training else "")
-    )
-    group.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set of a plain folder (default: the thesis' subjects)")
-    if training:
-        group.add_argument("--labels", nargs="+", metavar="NAME", help="expressions to learn, or all (default: the thesis' labels)")
-        group.add_argument(
-            "--validation-subjects", nargs="+", default=[], metavar="NAME", help="training subjects held out to choose weights and stopping"
-        )
-    add_face_flags(group)
-
-
-def add_face_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags that name neutral faces and say where landmarks lie on a mesh."""
-    group.add_argument(
-        "--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes (default: frame 0 of each sequence is its neutral)"
-    )
-    group.add_argument("--flame", type=Path, metavar="DIR", help="landmark embedding files, used with meshes (default: models/flame)")
-    group.add_argument(
-        "--landmark-embedding", type=Path, metavar="FILE", help="one's own topology, npz with face_idx, bary, faces; used with meshes"
-    )
-
-
-def add_extraction_flags(parser: ArgumentParser) -> None:
-    """Add the flags of step 3 that say where landmarks lie on a mesh, and whether to draw them."""
-    group = parser.add_argument_group("landmarks")
-    group.add_argument("--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)")
-    group.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame")
-    group.add_argument(
-        "--contour-angle", type=cli.number(-180, 180), default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
-    )
-    cli.add_switch(group, "plot", False, "also write preview GIFs")
-    add_gap_flag(group)
-
-
-def add_gap_flag(group: argparse._ArgumentGroup) -> None:
-    """Add ``--skip-gaps`` of steps 2 and 3."""
-    meaning = "read sequences whose frame numbers have holes: the numbers are the time, missing frames are interpolated"
-    cli.add_switch(group, "skip-gaps", False, meaning)
 
 
 def add_preset_flags(group: argparse._ArgumentGroup, *, thesis: str, others: Sequence[str] = ()) -> None:
@@ -129,22 +75,6 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patience", type=cli.integer(0, 1_000_000), metavar="N", help="stop after N validations without improvement, 0 = never")
 
 
-def words_unless_usual(**flags: tuple[object, object]) -> list[str]:
-    """Words of a command for flags given as (value, what the command takes without the flag); those that agree are left out.
-
-    >>> words_unless_usual(dataset=("demo", "coma"), input=("sampling", "sampling"))
-    ['--dataset', 'demo']
-    """
-    return [word for flag, (value, usual) in flags.items() if value != usual for word in (f"--{flag}", str(value))]
-
-
-def face_embedding(args: Namespace) -> LandmarkEmbedding:
-    """The landmark embedding that the flags of :func:`add_face_flags` name, by default that of the data set."""
-    from face4d.datasets.extraction import choose_embedding
-
-    return choose_embedding(args.flame or DATASETS[args.dataset].flame, args.landmark_embedding)
-
-
 def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, checkpoint_seconds: float = 30.0, grid: bool = True) -> None:
     """Add the flags that say where a training run is written.
 
@@ -163,141 +93,6 @@ def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, checkp
     )
     grid_flags = ("workers", "backend") if grid else ()
     cli.add_run_flags(parser, "seed", "device", "threads", *grid_flags, "overwrite", "dry-run", "quiet", seed=seed)
-
-
-SOURCE = record(
-    {
-        "dataset": optional(one_of(*DATASETS)),
-        "landmarks": optional(text),
-        "test_subjects": optional(NAMES),
-        "labels": optional(list_of(field.name, 1)),
-        "actors": optional(text),
-        "flame": optional(text),
-        "landmark_embedding": optional(text),
-    }
-)
-"""What files say of a :class:`DataSource`; checkpoints of models that were trained on other data say less."""
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Where landmark data comes from, all defaults filled in.
-
-    Attributes:
-        dataset, landmarks, test_subjects, actors, flame, landmark_embedding: as the flags.
-        labels: wanted labels, None = all found.
-        owner: the checkpoint whose memory filled in what no flag gave, None in training.
-        given: names of the paths that flags gave.
-    """
-
-    dataset: str
-    landmarks: Path
-    test_subjects: tuple[str, ...]
-    labels: tuple[str, ...] | None
-    actors: Path | None
-    flame: Path
-    landmark_embedding: Path | None
-    owner: Path | None = None
-    given: frozenset[str] = frozenset()
-
-    @classmethod
-    def from_flags(cls, args: Namespace, remembered: Mapping[str, Any] | None = None, owner: Path | None = None) -> DataSource:
-        """Fill in what the flags leave open: from a checkpoint's memory, unless ``--dataset`` is given, then from the data set's defaults.
-
-        Args:
-            owner: that checkpoint; what it remembers is looked for from where it lies (:func:`face4d.datasets.companions.find`).
-
-        Raises:
-            InputError: a data set in the checkpoint that is none.
-        """
-        memory: Mapping[str, Any] = remembered or {} if remembered and args.dataset is None else {}
-        dataset = args.dataset or memory.get("dataset", "florence")
-        if dataset not in DATASETS:
-            raise InputError(owner or "--dataset", f"a data set ({', '.join(DATASETS)})", ascii(dataset)[:60])
-        defaults = DATASETS[dataset]
-        given = frozenset(name for name in ("landmarks", "actors", "flame", "landmark_embedding") if getattr(args, name))
-
-        def path(name: str, default: Path | None) -> Path | None:
-            if name in given:
-                return Path(getattr(args, name))
-            if name == "landmark_embedding" and "flame" in given:  # the flag replaces either
-                return None
-            recorded = memory.get(name) or default
-            return recorded and (owner and companions.find(owner, recorded) or Path(recorded))
-
-        return cls(
-            dataset=dataset,
-            landmarks=path("landmarks", defaults.landmarks),
-            test_subjects=tuple(args.test_subjects or memory.get("test_subjects") or defaults.test_subjects),
-            labels=getattr(args, "labels", None) or defaults.labels,
-            actors=path("actors", None),
-            flame=path("flame", defaults.flame),
-            landmark_embedding=path("landmark_embedding", None),
-            owner=owner,
-            given=given,
-        )
-
-    def companion(self, name: str | Path) -> Path:
-        """A file of the working folder that the checkpoint belongs to; the name itself where there is none."""
-        return self.owner and companions.find(self.owner, name) or Path(name)
-
-    def _require(self, name: str, what: str, helps: str) -> Path:
-        """One of the paths; a line that names the flag where only the checkpoint knew it, and nothing is there."""
-        path = getattr(self, name)
-        return path if self.owner is None or name in self.given else companions.require(self.owner, path, what, f"{helps} another place")
-
-    def embedding(self) -> LandmarkEmbedding:
-        """The landmark embedding of meshes.
-
-        Raises:
-            InputError: see :func:`face4d.datasets.extraction.choose_embedding`; or not where the checkpoint remembers it.
-        """
-        from face4d.datasets.extraction import choose_embedding
-
-        own, flame = self.landmark_embedding, self.flame
-        if own is not None:
-            own = self._require("landmark_embedding", "the landmark embedding", "--landmark-embedding FILE names")
-        else:
-            where = "models/README.md tells where FLAME's files come from, --flame DIR or --landmark-embedding FILE names"
-            flame = self._require("flame", "the landmark embedding", where)
-        return choose_embedding(flame, own)
-
-    def topology(self) -> companions.Topology | None:
-        """What the landmarks lie on: as the embedding has it or, where its files are not there, as the data set is; None where that is unknown."""
-        from face4d.landmarks import TEMPLATE_FILE
-
-        if (self.landmark_embedding or self.flame / TEMPLATE_FILE).is_file():
-            embedding = self.embedding()
-            return companions.Topology(embedding.num_vertices, embedding.faces)
-        if self.landmark_embedding is not None:
-            return None
-        return companions.Topology(companions.demo_vertices() if self.dataset == "demo" else companions.FLAME_VERTICES)
-
-    def neutrals(self) -> dict[str, np.ndarray] | None:
-        """Neutral landmarks of the actors, (68, 3) metres by subject; None without ``--actors``."""
-        if self.actors is None:
-            return None
-        from face4d.datasets.actors import load_actors
-
-        return load_actors(self._require("actors", "the neutral faces", "--actors DIR names"), self.embedding())
-
-    def load(self, labels: Sequence[str] | None = None) -> LandmarkSplit:
-        """The training and test sequences of ``labels`` (default: the wanted ones)."""
-        from face4d.datasets.landmark_set import load_split
-        from face4d.datasets.srvf_samples import holds_srvf_samples, load_srvf_samples
-
-        self._require("landmarks", "the landmarks", "--landmarks DIR names")
-        if holds_srvf_samples(self.landmarks):
-            wanted = None if self.labels == DATASETS[self.dataset].labels else self.labels  # a thesis' choice of labels is not meant for these
-            split = load_srvf_samples(self.landmarks, labels or wanted)
-        else:
-            split = load_split(self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals())
-        return replace(split, source=self.as_dict())
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain dictionary for checkpoints; paths as typed."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("owner", "given")}
-        return {key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -344,7 +139,7 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
         config = training_config(args, task.presets[preset])
         device = distributed.local_device(resolve_device(args.device))
         limit_threads(args.threads, small=config.hidden_size <= task.one_thread_up_to)
-        source = DataSource.from_flags(args)
+        source = data_source(args)
         split = training_split(source, args.validation_subjects)
         run = training_run(args, args.run or task.run_name(source.dataset, preset, config), device, source.dataset)
         held.enter_context(claimed(args, run))

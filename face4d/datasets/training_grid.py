@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
-from face4d.datasets.flags import DataSource, TrainingTask, training_split
+from face4d.commands.data_flags import data_source
+from face4d.datasets.flags import TrainingTask, training_split
 from face4d.datasets.layout import DATASETS
+from face4d.datasets.source import DataSource
 from face4d.errors import InputError
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.device import keep_freed_memory
@@ -146,7 +148,7 @@ def grid_cells(parser: ArgumentParser, args: Namespace, task: TrainingTask, pres
     name = grid_name(args, task.kind, preset, select)
     cells: dict[Path, Cell] = {}
     for dataset in datasets:
-        source = DataSource.from_flags(Namespace(**{**vars(args), "dataset": dataset}))
+        source = data_source(Namespace(**{**vars(args), "dataset": dataset}))
         held_out = held_out_subjects(args, source) if select == "validation" else ()
         data_digest = training_split(source, held_out).digest()
         models, runs = grid_folders(args, name, dataset)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from face4d.constants import NUM_LANDMARKS, THESIS_SEED
-from face4d.datasets.flags import SOURCE
+from face4d.datasets.source import SOURCE
 from face4d.datasets.layout import canonical_label, sequence_name
 from face4d.errors import InputError, nearest
 from face4d.generation.config import GeneratorConfig

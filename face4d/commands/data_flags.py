@@ -1,0 +1,98 @@
+"""Flags that name landmark data, shared by the scripts of steps 2 to 7, and the options they make."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from face4d.datasets.layout import DATASETS
+from face4d.datasets.source import DataSource, choose_source
+from face4d.runtime import cli
+
+if TYPE_CHECKING:  # it loads numpy, and parsing flags must not
+    from face4d.landmarks import LandmarkEmbedding
+
+
+def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
+    """Add the flags that name a landmark data set.
+
+    Args:
+        training: the script chooses the data set; else what a checkpoint remembers is the default.
+    """
+    group = parser.add_argument_group("data", None if training else "defaults: what the checkpoint was trained with")
+    default = " (default: florence; of a grid: coma and florence, where their landmark folders are)" if training else ""
+    group.add_argument("--dataset", choices=DATASETS, help="picks the defaults of all flags of this group" + default)
+    group.add_argument(
+        "--landmarks", type=Path, metavar="DIR", help="landmark folder of step 3; with dataset_training and dataset_testing, or plain"
+        + ("; or SRVF samples, <label>.mat" if training else "")
+    )
+    group.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set of a plain folder (default: the thesis' subjects)")
+    if training:
+        group.add_argument("--labels", nargs="+", metavar="NAME", help="expressions to learn, or all (default: the thesis' labels)")
+        group.add_argument(
+            "--validation-subjects", nargs="+", default=[], metavar="NAME", help="training subjects held out to choose weights and stopping"
+        )
+    add_face_flags(group)
+
+
+def add_face_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that name neutral faces and say where landmarks lie on a mesh."""
+    group.add_argument(
+        "--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes (default: frame 0 of each sequence is its neutral)"
+    )
+    group.add_argument("--flame", type=Path, metavar="DIR", help="landmark embedding files, used with meshes (default: models/flame)")
+    group.add_argument(
+        "--landmark-embedding", type=Path, metavar="FILE", help="one's own topology, npz with face_idx, bary, faces; used with meshes"
+    )
+
+
+def add_extraction_flags(parser: ArgumentParser) -> None:
+    """Add the flags of step 3 that say where landmarks lie on a mesh, and whether to draw them."""
+    group = parser.add_argument_group("landmarks")
+    group.add_argument("--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)")
+    group.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame")
+    group.add_argument(
+        "--contour-angle", type=cli.number(-180, 180), default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
+    )
+    cli.add_switch(group, "plot", False, "also write preview GIFs")
+    add_gap_flag(group)
+
+
+def add_gap_flag(group: argparse._ArgumentGroup) -> None:
+    """Add ``--skip-gaps`` of steps 2 and 3."""
+    meaning = "read sequences whose frame numbers have holes: the numbers are the time, missing frames are interpolated"
+    cli.add_switch(group, "skip-gaps", False, meaning)
+
+
+def data_source(args: Namespace, remembered: Mapping[str, Any] | None = None, owner: Path | None = None) -> DataSource:
+    """The data that the flags of :func:`add_data_flags` name, see :func:`face4d.datasets.source.choose_source`."""
+    return choose_source(
+        dataset=args.dataset,
+        landmarks=args.landmarks,
+        test_subjects=args.test_subjects,
+        labels=getattr(args, "labels", None),
+        actors=args.actors,
+        flame=args.flame,
+        landmark_embedding=args.landmark_embedding,
+        remembered=remembered,
+        owner=owner,
+    )
+
+
+def face_embedding(args: Namespace) -> LandmarkEmbedding:
+    """The landmark embedding that the flags of :func:`add_face_flags` name, by default that of the data set."""
+    from face4d.datasets.extraction import choose_embedding
+
+    return choose_embedding(args.flame or DATASETS[args.dataset].flame, args.landmark_embedding)
+
+
+def words_unless_usual(**flags: tuple[object, object]) -> list[str]:
+    """Words of a command for flags given as (value, what the command takes without the flag); those that agree are left out.
+
+    >>> words_unless_usual(dataset=("demo", "coma"), input=("sampling", "sampling"))
+    ['--dataset', 'demo']
+    """
+    return [word for flag, (value, usual) in flags.items() if value != usual for word in (f"--{flag}", str(value))]
