@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from face4d.classification.augment import time_warp, vary
@@ -43,3 +44,44 @@ def test_variants_depend_on_the_generator_alone():
     torch.set_rng_state(state)
     assert not torch.equal(first, vary(sequences, labels, chosen, torch.Generator().manual_seed(6)))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_variants_are_scaled_by_half_to_one_and_a_half_and_shifted_by_a_third_of_a_millimetre():
+    still = torch.ones(1, 5, 68, 3)  # neither mixing nor warping changes it
+    varied = vary(still, torch.zeros(1), torch.zeros(4000, dtype=torch.long), torch.Generator().manual_seed(0))
+    scale = varied.mean((1, 2, 3))  # the shifts' mean over 204 coordinates is 2e-5
+    assert scale.min() == pytest.approx(0.5, abs=2e-3) and scale.max() == pytest.approx(1.5, abs=2e-3)
+    assert scale.mean() == pytest.approx(1, abs=0.02) and scale.std() == pytest.approx(12**-0.5, abs=0.01)  # uniform
+    shift = varied - scale[:, None, None, None]
+    assert shift.std() == pytest.approx(3e-4, rel=0.02)
+    torch.testing.assert_close(shift, shift[:, :1].expand(-1, 5, -1, -1), rtol=0, atol=1e-6)  # constant over the frames
+
+
+def test_half_of_the_variants_are_mixed_with_another_sequence_of_the_label_in_any_share():
+    sequences = torch.zeros(3, 5, 68, 3)  # constant in time, each along its own coordinate; the third of another label
+    for number in range(3):
+        sequences[number, :, :, number] = 1
+    labels, chosen = torch.tensor([7, 7, 8]), torch.zeros(4000, dtype=torch.long)
+    varied = vary(sequences, labels, chosen, torch.Generator().manual_seed(0))
+    own, other, foreign = varied.mean((1, 2)).unbind(-1)
+    assert foreign.abs().max() < 3e-4
+    share = other / (own + other)
+    mixed = share > 1e-3
+    assert mixed.float().mean() == pytest.approx(1 / 4, abs=0.03)  # half of the partners are the sequence itself
+    assert share[mixed].mean() == pytest.approx(0.5, abs=0.03)
+    assert share[mixed].std() == pytest.approx(12**-0.5, abs=0.02)  # uniform
+
+
+def test_variants_are_warped_at_a_pivot_between_a_quarter_and_three_quarters_and_half_of_them_smoothed():
+    frames = 401
+    sequence = torch.linspace(0, 1, frames)[None, :, None, None].expand(1, frames, 1, 3)
+    chosen = torch.zeros(300, dtype=torch.long)
+    varied = vary(sequence, torch.zeros(1), chosen, torch.Generator().manual_seed(0)).mean((2, 3))
+    bend = varied.diff(n=2).abs() * frames  # a warped ramp is straight but for the pivot; the mean of two has two bends
+    bends = [torch.nonzero(row > 0.02)[:, 0].tolist() for row in bend]
+    # A bend between two frames shows at both: the first counts.
+    apart = [[place for place, before in zip(row, [-9, *row]) if place - before > 1] for row in bends]
+    places = torch.tensor([place for row in apart for place in row]) / (frames - 1)
+    assert places.min() == pytest.approx(0.25, abs=0.01) and places.max() == pytest.approx(0.75, abs=0.01)
+    assert sum(len(row) > 1 for row in apart) / len(apart) == pytest.approx(1 / 2, abs=0.1)
+    assert max(map(len, apart)) == 2

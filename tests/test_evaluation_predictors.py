@@ -45,6 +45,20 @@ def test_nearest_sequence_takes_the_same_label_of_the_subject_with_the_nearest_f
     np.testing.assert_array_equal(answer, TRAIN[[0]])
 
 
+def test_nearest_sequence_compares_the_faces_wherever_their_heads_are():
+    same_shape, other_shape = RNG.normal(0, 0.03, (2, 68, 3))  # metres, about a face's size
+    wanted = same_shape + np.array([0.0, 0.2, 0.0])
+    neutrals = np.stack([other_shape - other_shape.mean(axis=0) + wanted.mean(axis=0), same_shape - np.array([0.0, 0.3, 0.1])])
+    answer = nearest_sequence(TRAIN[:2], np.array([0, 0]), neutrals, np.array([0]), wanted[None])
+    np.testing.assert_array_equal(answer, TRAIN[[1]])  # the same face half a metre away, not another one at the same place
+
+
+def test_nearest_sequence_takes_the_first_of_equals():
+    face = RNG.normal(size=(68, 3))
+    answer = nearest_sequence(TRAIN, LABELS, np.stack([face] * 4), np.array([1]), face[None])
+    np.testing.assert_array_equal(answer, TRAIN[[2]])
+
+
 def nearest(train, train_labels, labels):
     return nearest_sequence(train, train_labels, np.zeros((4, 68, 3)), labels, np.zeros((1, 68, 3)))
 

@@ -9,6 +9,7 @@ from face4d.datasets.demo.flame import demo_flame_model
 from face4d.datasets.demo.head import demo_head
 from face4d.errors import InputError
 from face4d.flame.layer import FlameLayer
+from face4d.flame.skinning import rodrigues
 from face4d.landmarks import LandmarkEmbedding
 from face4d.reconstruction.appearance import FaceRegions, random_colors
 from face4d.reconstruction.camera import shade, to_pixels
@@ -60,6 +61,36 @@ def test_coefficients_without_effect_are_zero(batch, layer):
     for values, directions in ((batch.shape, model.shape_directions), (batch.expression, model.expression_directions)):
         used = torch.tensor((directions != 0).any(axis=(0, 1))[: values.shape[1]])
         assert not used.all() and (values[:, ~used] == 0).all() and (values[:, used] != 0).all()
+
+
+def test_heads_nod_turn_and_tilt_as_in_photos_and_half_of_the_mouths_are_closed(layer):
+    codes, posed, camera = SyntheticFaces(layer, 3).geometry(2000)
+    pose = codes[:, 150:156]
+    matrix = rodrigues(pose[:, :3])  # R_x R_y R_z
+    nod = torch.atan2(-matrix[:, 1, 2], matrix[:, 2, 2])
+    turn = torch.asin(matrix[:, 0, 2])
+    tilt = torch.atan2(-matrix[:, 0, 1], matrix[:, 0, 0])
+    for radians, degrees in ((nod, 10), (turn, 22), (tilt, 8)):  # normal, cut at twice the standard deviation
+        angle = torch.rad2deg(radians)
+        assert angle.mean() == pytest.approx(0, abs=0.1 * degrees)
+        assert (angle.abs() < degrees).float().mean() == pytest.approx(0.683, abs=0.04)
+        assert angle.min() == pytest.approx(-2 * degrees, rel=1e-3) and angle.max() == pytest.approx(2 * degrees, rel=1e-3)
+    opening, sideways = pose[:, 3], pose[:, 4:]  # radians
+    assert (opening == 0).float().mean() == pytest.approx(0.5, abs=0.04) and opening.min() == 0
+    assert opening.max() == pytest.approx(0.45) and (opening < 0.18).float().mean() == pytest.approx(0.841, abs=0.03)
+    assert sideways.std() == pytest.approx(0.02, rel=0.1)
+    assert torch.equal(camera, codes[:, 156:])
+    again = layer(shape=codes[:2, :100], expression=codes[:2, 100:150], global_pose=pose[:2, :3], jaw_pose=pose[:2, 3:])
+    torch.testing.assert_close(again.vertices, posed.vertices[:2])
+
+
+def test_identities_are_normal_and_expressions_go_from_none_to_strong(layer):
+    codes = SyntheticFaces(layer, 4).geometry(2000)[0]
+    shape, expression = codes[:, :100], codes[:, 100:150]
+    shape, expression = shape[:, shape.abs().amax(0) > 0], expression[:, expression.abs().amax(0) > 0]
+    assert shape.abs().max() == pytest.approx(2.5) and shape.std() == pytest.approx(1, abs=0.03)
+    strength = expression.std(1)  # up to 0.8, whatever number is drawn evenly
+    assert expression.abs().max() <= 1.6 and strength.mean() == pytest.approx(0.4, abs=0.05) and strength.min() < 0.02
 
 
 @pytest.mark.parametrize(("framing", "size", "window"), [("deca", 224, deca_crop), ("vrn", 192, vrn_crop)])
