@@ -27,14 +27,17 @@ class Size:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: our way and the straightforward way of doing the same on the same data.
+    """One row of the table: face4d and one or two other ways of doing the same on the same data.
 
     Attributes:
         unit: what the times are for, e.g. ``frame``.
         ours, baseline: do all the work once.
         units: units that one call of ``ours`` does.
         baseline_units: units that one call of ``baseline`` does; fewer where all of them would take too long (its time is then scaled up).
-        baseline_is: what the straightforward way calls, in words.
+        baseline_is: what the baseline calls, in words.
+        sensible: a second baseline, the loop that a careful user of the usual packages writes, where the first is the original's way and wasteful.
+        sensible_units: units that one call of ``sensible`` does.
+        sensible_is: what it calls, in words.
         bound: seconds per unit that no program of this kind can beat, measured here and now, or None.
         bound_is: what the bound counts.
         target: seconds per unit wanted, or None.
@@ -51,6 +54,9 @@ class Case:
     bound_is: str = ""
     target: float | None = None
     settle: Callable[[], None] = lambda: None
+    sensible: Callable[[], object] | None = None
+    sensible_units: float = 1.0
+    sensible_is: str = ""
 
 
 def seconds(call: Callable[[], object], settle: Callable[[], None] = lambda: None) -> float:
@@ -67,19 +73,25 @@ def best_seconds(call: Callable[[], object], repeat: int = 7) -> float:
 
 
 def compare(case: Case, repeat: int) -> dict[str, float]:
-    """Median seconds per unit of both ways, taken in turns (A B A B ...) after one call of ours to warm up.
+    """Median seconds per unit of all ways, taken in turns (A B C A B C ...) after one call of ours to warm up.
 
     Returns:
-        ``ours``, ``baseline``, ``ratio`` (median of the ratios of neighbours in time), ``spread`` (largest over smallest of ours).
+        ``ours``, ``baseline``, ``ratio`` (median of the ratios of neighbours in time), ``spread`` (largest over smallest of ours); with a second
+        baseline also ``sensible`` and ``sensible_ratio``.
     """
     seconds(case.ours, case.settle)
-    ours, baseline = [], []
+    ours, baseline, sensible = [], [], []
     for _ in range(repeat):
         ours.append(seconds(case.ours, case.settle) / case.units)
         baseline.append(seconds(case.baseline, case.settle) / case.baseline_units)
-    return {
+        if case.sensible:
+            sensible.append(seconds(case.sensible, case.settle) / case.sensible_units)
+    result = {
         "ours": statistics.median(ours),
         "baseline": statistics.median(baseline),
         "ratio": statistics.median(b / a for a, b in zip(ours, baseline)),
         "spread": max(ours) / min(ours),
     }
+    if sensible:
+        result |= {"sensible": statistics.median(sensible), "sensible_ratio": statistics.median(b / a for a, b in zip(ours, sensible))}
+    return result
