@@ -5,14 +5,15 @@
 #   bash run.sh coma       steps 2 to 7 and 9 on Dataset_FLAME_Aligned_COMA/, from where the data begins (landmarks alone: from step 4)
 #   bash run.sh florence   steps 1, 3 to 7 and 9 on Dataset_FLAME_Aligned/, likewise
 #   bash run.sh install    install only
-#   bash run.sh test       install and run the tests
+#   bash run.sh test       install and run the tests (what follows goes to pytest)
+#   bash run.sh check      install, then lint, formatting and types: ruff and mypy, as pyproject.toml says
 #
 # Needs Python 3.10 or newer; PYTHON=python3.12 bash run.sh ... picks one. Run again, it reuses what exists and goes on where it stopped.
 # Without an NVIDIA GPU torch is installed from TORCH_INDEX, PyTorch's builds without CUDA; TORCH_INDEX= bash run.sh ... takes the usual one.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,11p' "$0" | cut -c3-; }
+usage() { sed -n '2,12p' "$0" | cut -c3-; }
 
 find_python() {
     local candidate
@@ -52,6 +53,16 @@ install() {
     fi
 }
 
+# What tests and checks need besides, when it is not there or pyproject.toml has changed.
+install_development() {
+    local wanted
+    install
+    wanted=$(cksum <pyproject.toml)
+    if [ "$(cat .venv/installed_development 2>/dev/null)" != "$wanted" ]; then
+        pip_install -e '.[dev]'
+        echo "$wanted" >.venv/installed_development
+    fi
+}
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -146,9 +157,14 @@ florence)
 install)
     install
     ;;
+check)
+    install_development
+    .venv/bin/python -m ruff check .
+    .venv/bin/python -m ruff format --check .
+    .venv/bin/python -m mypy
+    ;;
 test)
-    install
-    pip_install -e '.[test]'
+    install_development
     shift
     .venv/bin/python -m pytest -n auto --maxprocesses 4 "$@"
     ;;

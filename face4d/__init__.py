@@ -5,6 +5,6 @@ Importing the package loads nothing heavy; import the module you need (``from fa
 
 from face4d.runtime.environment import require_packages
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 require_packages()

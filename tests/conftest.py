@@ -1,4 +1,4 @@
-"""What tests share: where the optional data lies, tiny landmark sets, scripts as subprocesses."""
+"""What tests share: where the real data lies, tiny landmark sets, scripts as subprocesses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,15 +21,40 @@ torch.set_num_threads(1)  # small work; two threads that wait for busy cores tak
 threadpool_limits(1, user_api="blas")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = REPOSITORY.parent / "shared"
+REAL_DATA = Path(os.environ.get("FACE4D_DATA") or REPOSITORY.parent / "shared")
+WITHOUT_DATA = "needs the real data (FACE4D_DATA)"
+
+
+def real_data(place: str) -> Path:
+    """A file or folder of the real data, ``FACE4D_DATA`` or ``../shared``; the test is skipped where it is not there."""
+    if not (REAL_DATA / place).exists():
+        pytest.skip(WITHOUT_DATA)
+    return REAL_DATA / place
 
 
 @pytest.fixture
 def shared_data() -> Path:
     """Folder of real landmarks and faces; the test is skipped where it is not."""
-    if not (SHARED / "data").is_dir():
-        pytest.skip("needs the real data beside the checkout")
-    return SHARED / "data"
+    return real_data("data")
+
+
+def skipped_in_words(reasons: Sequence[str], place: Path) -> list[str]:
+    """At most two lines from the reasons of all skipped tests: for want of the real data, and for anything else."""
+    counts = Counter(reason.removeprefix("Skipped: ") for reason in reasons)
+    missing = counts.pop(WITHOUT_DATA, 0)
+    lines = [f"{missing} skipped for want of the real data: not in {place} (FACE4D_DATA=folder names another place)"] if missing else []
+    if counts:
+        others = "; ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        lines.append(f"{counts.total()} skipped for another reason: {others}")
+    return lines
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was not tested, in a line or two."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
+    for line in skipped_in_words(reasons, REAL_DATA):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

@@ -24,8 +24,6 @@ from face4d.mesh.obj import read_obj, write_obj
 from face4d.mesh.ply import read_ply, write_ply
 
 REFERENCE = np.load(Path(__file__).parent / "reference" / "c04_landmarks.npz")
-DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the research data")
 V, F = 40, 60
 
 
@@ -76,36 +74,33 @@ def test_contour_rows_of_the_reference():
             contour_row(angle)
 
 
-@needs_data
-def test_reference_landmarks_of_all_actors():
-    embedding = load_flame_embedding(DATA / "flame_assets")
+def test_reference_landmarks_of_all_actors(shared_data):
+    embedding = load_flame_embedding(shared_data / "flame_assets")
     for name, expected in zip(REFERENCE["all12_names"], REFERENCE["all12_landmarks"], strict=True):
-        vertices, faces = read_ply(DATA / "actors" / f"{name}.ply")
+        vertices, faces = read_ply(shared_data / "actors" / f"{name}.ply")
         np.testing.assert_array_equal(faces, embedding.faces)
         np.testing.assert_allclose(extract(embedding, vertices.astype(np.float64)), expected, atol=1e-9)
         np.testing.assert_allclose(extract(embedding, vertices), expected, atol=1e-7)
-        np.testing.assert_allclose(extract_files(embedding, [DATA / "actors" / f"{name}.ply"])[0], expected, atol=1e-7)
-    template, _ = read_obj(DATA / "flame_assets" / TEMPLATE_FILE)
+        np.testing.assert_allclose(extract_files(embedding, [shared_data / "actors" / f"{name}.ply"])[0], expected, atol=1e-7)
+    template, _ = read_obj(shared_data / "flame_assets" / TEMPLATE_FILE)
     np.testing.assert_allclose(extract(embedding, template), REFERENCE["template_landmarks"], atol=1e-9)
 
 
-@needs_data
-def test_reference_contours_and_the_sign_of_the_angle():
-    vertices = read_ply(DATA / "actors" / f"{REFERENCE['mesh_names'][0]}.ply")[0].astype(np.float64)
-    front = extract(load_flame_embedding(DATA / "flame_assets"), vertices)
+def test_reference_contours_and_the_sign_of_the_angle(shared_data):
+    vertices = read_ply(shared_data / "actors" / f"{REFERENCE['mesh_names'][0]}.ply")[0].astype(np.float64)
+    front = extract(load_flame_embedding(shared_data / "flame_assets"), vertices)
     for angle, expected in zip(REFERENCE["contour_degrees"], REFERENCE["contour_landmarks"]):
-        points = extract(load_flame_embedding(DATA / "flame_assets", float(angle)), vertices)
+        points = extract(load_flame_embedding(shared_data / "flame_assets", float(angle)), vertices)
         np.testing.assert_allclose(points[:17], expected, atol=1e-9)
         np.testing.assert_array_equal(points[17:], front[17:])
-    moved = extract(load_flame_embedding(DATA / "flame_assets", 39), vertices)[:17] - front[:17]
+    moved = extract(load_flame_embedding(shared_data / "flame_assets", 39), vertices)[:17] - front[:17]
     assert moved[front[:17, 0] > 0.02, 2].min() > 0.01  # positive: the left cheek's points go forward
     assert moved[front[:17, 0] < -0.02, 2].max() < 0
 
 
-@needs_data
-def test_same_embedding_without_pickles():
-    own = load_embedding(DATA / "flame_assets" / "landmark_embedding_68.npz")
-    flame = load_flame_embedding(DATA / "flame_assets")
+def test_same_embedding_without_pickles(shared_data):
+    own = load_embedding(shared_data / "flame_assets" / "landmark_embedding_68.npz")
+    flame = load_flame_embedding(shared_data / "flame_assets")
     assert own.num_vertices == flame.num_vertices == 5023
     np.testing.assert_array_equal(own.corners, flame.corners)
 

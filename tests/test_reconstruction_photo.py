@@ -15,7 +15,7 @@ from face4d.errors import InputError
 from face4d.reconstruction.photo import Crop, FaceBox, crop_face, deca_crop, read_photo, vrn_crop
 from face4d.runtime import picture_files
 from face4d.runtime.picture_files import FORMATS
-from tests.conftest import SHARED
+from tests.conftest import real_data
 
 # the published crops: left, top, right, bottom, how it is known, scale and shift
 CROPS = (
@@ -347,8 +347,7 @@ def test_heic_says_what_to_do(tmp_path):
         read_photo(tmp_path / "a.heic")
 
 
-@pytest.mark.skipif(not (SHARED / "cases" / "photo_eps").is_dir(), reason="needs the cases beside the checkout")
 def test_postscript_of_others():
-    for path in (SHARED / "cases" / "photo_eps").glob("*.jpg"):
+    for path in real_data("cases/photo_eps").glob("*.jpg"):
         with pytest.raises(InputError, match="no picture of these formats"):
             read_photo(path)

@@ -87,3 +87,31 @@ def test_torch_without_cuda_where_there_is_no_gpu(checkout, tmp_path):
     place(tmp_path / "bin" / "nvidia-smi")
     (tmp_path / "bin" / "nvidia-smi").chmod(0o755)
     assert len(installed(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")) == 1
+
+
+def test_checks_and_tests_install_their_tools_once(checkout):
+    install = "-m pip install --quiet --disable-pip-version-check -e .[dev]"
+    checks = ["-m ruff check .", "-m ruff format --check .", "-m mypy"]
+    for arguments, expected in (
+        (["check"], [install, *checks]),
+        (["check"], checks),
+        (["test", "-k", "ply"], ["-m pytest -n auto --maxprocesses 4 -k ply"]),
+    ):
+        (checkout / "calls").unlink(missing_ok=True)
+        result = run(checkout, *arguments)
+        assert result.returncode == 0, result.stderr
+        assert (checkout / "calls").read_text().splitlines() == expected
+
+
+def test_the_python_that_is_named_makes_the_environment(checkout, tmp_path):
+    named = tmp_path / "bin" / "python3.99"
+    named.parent.mkdir()
+    named.write_text('#!/bin/sh\n[ "$1" = -m ] && echo "$@" >>made && mv kept .venv\nexit 0\n')
+    named.chmod(0o755)
+    (checkout / ".venv").rename(checkout / "kept")
+    result = run(checkout, "test", PYTHON="python3.99", PATH=f"{named.parent}:{os.environ['PATH']}")
+    assert result.returncode == 0, result.stderr
+    assert (checkout / "made").read_text() == "-m venv .venv\n"
+    assert calls(checkout) == ["-m", "-m"]  # pip, pytest
+    (checkout / ".venv").rename(checkout / "kept")
+    assert "expected Python 3.10 or newer" in run(checkout, "test", PYTHON="python3.98").stderr

@@ -30,7 +30,7 @@ from face4d.reconstruction.voxels import VRN_GRID
 from face4d.reconstruction.vrn import VolumeNetwork
 from face4d.reconstruction.vrn_config import VolumeConfig
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from tests.conftest import SHARED
+from tests.conftest import real_data
 
 SOURCE = {"dataset": "demo", "landmarks": "demo/x", "test_subjects": ["Demo05"], "labels": None, "actors": None, "flame": "f"}
 LABELS = ["a", "b-c"]
@@ -319,9 +319,6 @@ def test_a_key_that_is_no_name_is_told_in_printable_letters(tmp_path):
 
 @pytest.mark.parametrize("case", ("checkpoint_fields", "label_path"))
 def test_the_cases(case):
-    folder: Path = SHARED / "cases" / case
-    if not folder.is_dir():
-        pytest.skip("needs the cases beside the checkout")
-    for path in sorted(folder.glob("*.pt")):
+    for path in sorted(real_data(f"cases/{case}").glob("*.pt")):
         with pytest.raises(InputError, match=path.name):
             sample.load_generator(path)

@@ -17,10 +17,9 @@ from face4d.landmarks import DYNAMIC_FILE, STATIC_FILE, TEMPLATE_FILE, extract, 
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import read_ply, read_ply_vertices, write_ply
 from face4d.resample import resample_linear, resample_thesis
-from tests.conftest import toy_head
+from tests.conftest import real_data, toy_head
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT / ".." / "shared"
 V = 204
 
 
@@ -431,15 +430,14 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path, coma, monkeypatch, ca
     assert len(list(out.rglob("*.ply"))) == 123
 
 
-@pytest.mark.skipif(not (SHARED / "tools" / "make_sequences.py").exists(), reason="needs the research data")
 def test_real_florence_landmarks_from_meshes(tmp_path):
-    make = SHARED / "tools" / "make_sequences.py"
+    make, data = real_data("tools/make_sequences.py"), real_data("data")
     for subject in ("CH01", "CH03"):
         command = [sys.executable, make, "--layout", "florence", "--out", tmp_path / "meshes", "--subjects", subject, "--labels", "Scream"]
         subprocess.run([*map(str, command)], check=True, capture_output=True)
     call("convert_obj_to_ply.py", "--input", tmp_path / "meshes")
-    flame = SHARED / "data" / "flame_assets"
+    flame = data / "flame_assets"
     call("get_animation_landmark_ply.py", "--input", tmp_path / "meshes", "--output", tmp_path / "marks", "--flame", flame)
     for name in ("dataset_testing/Scream_CH01.npy", "dataset_training/Scream_CH03.npy"):
-        ours, real = np.load(tmp_path / "marks" / name), np.load(SHARED / "data" / "landmarks_florence" / name)
+        ours, real = np.load(tmp_path / "marks" / name), np.load(data / "landmarks_florence" / name)
         assert 1e3 * np.linalg.norm(ours - real, axis=-1).max() < 0.05  # mm
