@@ -20,9 +20,10 @@ from scipy.sparse.linalg import splu
 
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_mesh, extract, load_embedding, load_flame_embedding, mesh_remarks, save_embedding
-from face4d.mesh.closest import check_surface, closest_points
+from face4d.mesh.closest import closest_points
 from face4d.mesh.plausibility import check_face, check_head, report
 from face4d.mesh.sequence import read_mesh
+from face4d.mesh.topology import check_surface
 from face4d.runtime import cli
 from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import replacing

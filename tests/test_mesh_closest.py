@@ -1,10 +1,9 @@
-"""Closest points against a brute search, and surfaces that are none."""
+"""Closest points against a brute search."""
 
 import numpy as np
 import pytest
 
-from face4d.errors import InputError
-from face4d.mesh.closest import check_surface, closest_points
+from face4d.mesh.closest import closest_points
 
 
 def dense_points(vertices, faces, steps=40):
@@ -50,11 +49,3 @@ def test_normals_keep_two_sheets_apart_and_reach_ends_the_search():
     assert up.face[0] == 1 and up.distance[0] == pytest.approx(0.008)
     none = closest_points(point, vertices, faces, normals=np.array([[0, 0, 1.0]]), reach=0.005)
     assert none.face[0] == -1 and np.isinf(none.distance[0]) and not none.bary.any()
-
-
-def test_surfaces_that_are_none():
-    check_surface("a", np.array([[0, 1, 2], [0, 2, 3]]))
-    with pytest.raises(InputError, match=r"^a: expected a manifold mesh .* found edge 0-2 in 3$"):
-        check_surface("a", np.array([[0, 1, 2], [0, 2, 3], [0, 2, 4]]))
-    with pytest.raises(InputError, match="flipped faces: both triangles at edge 2-0"):
-        check_surface("a", np.array([[0, 1, 2], [0, 3, 2]]))

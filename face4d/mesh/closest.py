@@ -1,14 +1,11 @@
-"""Closest points on triangle meshes, and whether a mesh is a surface with one outside."""
+"""Closest points on triangle meshes."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
-
-from face4d.errors import InputError
 
 _CHUNK = 400_000  # pairs of a point and a triangle looked at together
 
@@ -101,22 +98,3 @@ def _on_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
         weights[..., first], weights[..., second] = 1 - along, along
         best = np.where(closer[..., None], weights, best)
     return best
-
-
-def check_surface(path: str | Path, faces: np.ndarray) -> None:
-    """Refuse triangles that are no surface: an edge of three or more, or neighbours that turn opposite sides outwards.
-
-    Raises:
-        InputError: names the first such edge by its vertex numbers, from 0.
-    """
-    faces = np.asarray(faces, np.int64)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    pairs, uses = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
-    if uses.max(initial=0) > 2:
-        worst = pairs[uses.argmax()]
-        raise InputError(path, "a manifold mesh (every edge in one or two triangles)", f"edge {worst[0]}-{worst[1]} in {uses.max()}")
-    directed, uses = np.unique(edges, axis=0, return_counts=True)
-    if uses.max(initial=0) > 1:
-        worst = directed[uses.argmax()]
-        found = f"flipped faces: both triangles at edge {worst[0]}-{worst[1]} run the same way along it"
-        raise InputError(path, "triangles that all run counter-clockwise seen from outside", found)

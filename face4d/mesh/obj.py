@@ -3,28 +3,28 @@
 Texture and normal indices of faces are ignored, polygons become triangle fans, negative indices count back from the vertices read so
 far (Wavefront, "Advanced Visualizer manual", appendix B1).
 
-The usual file is one block of ``v`` lines in plain decimals, which is read at once, and ``f`` lines behind it. Any other is read line by line.
+The usual file is a block of ``v`` lines, then one of ``f`` lines; each block is converted at once. Any other is read line by line.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.mesh.decimals import parse_lines
-from face4d.mesh.polygons import Lists, triangulate
+from face4d.mesh.topology import Lists, triangulate
 from face4d.runtime.atomic import write_text
 from face4d.runtime.files import read_bytes
 
 _AN_OBJ = "an OBJ file"
 _MARK = b"\xef\xbb\xbf"  # UTF-8 byte order mark, put there by editors
-_LARGEST = float(np.finfo(np.float32).max)  # what meshes are kept in; to Python, 1_0 is ten: looked for wherever numbers are read
+_LARGEST = float(np.finfo(np.float32).max)  # what meshes are kept in
+_STATEMENT = re.compile(rb"\n[^\S\n]*[vf](?:[\s#]|$)")  # a v or f line, from the end of the line before it
 
-# Text from the first face line on, number of vertices and triangles of the last usual file: the frames of a sequence share them.
+# Text from the first face line on, vertices before it, and the triangles of the last file: the frames of a sequence share them.
 _last_faces: tuple[bytes, int, np.ndarray] = (b"", 0, np.empty((0, 3), np.int32))
 
 
@@ -38,8 +38,25 @@ def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         InputError: no such file, no vertices or faces, a line cut short, NaN or infinity (also beyond float32), an index of no vertex; names file and
             line.
     """
+    global _last_faces
     data = read_text(path)
-    return _read_usual(path, data) or _read_any(path, data)
+    begin = data.find(b"\nf ") + 1
+    head, tail = data[:begin], data[begin:]
+    vertices = _vertex_block(head)
+    if vertices is None:
+        return _read_lines(path, data)
+    if (tail, len(vertices)) == _last_faces[:2]:
+        return vertices, _last_faces[2].copy()
+    corners = _face_block(tail, len(vertices))
+    if corners is not None:
+        faces = triangulate(path, Lists.of_rows(corners), len(vertices))
+    else:
+        known = len(vertices)
+        vertices, faces = _read_lines(path, tail, vertices, head.count(b"\n"))
+        if len(vertices) > known:
+            return vertices, faces
+    _last_faces = (tail, len(vertices), faces)
+    return vertices, faces.copy()
 
 
 def read_text(path: str | Path) -> bytes:
@@ -48,112 +65,84 @@ def read_text(path: str | Path) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
-def _read_usual(path: str | Path, data: bytes) -> tuple[np.ndarray, np.ndarray] | None:
-    """The usual file, else None: outside of the block of ``v`` lines nothing else is one, and behind it nothing refers to later ones."""
-    global _last_faces
-    text, num_vertices, faces = _last_faces
-    if not text or not data.endswith(text):
-        text = b""
-    stop = len(data) - len(text)
-    begin = 0 if data.startswith(b"v ") else data.find(b"\nv ", 0, stop) + 1
-    end = data.find(b"\n", data.rfind(b"\nv ", 0, stop) + 1) + 1  # of the last line that starts like this
-    if not data.startswith(b"v ", begin) or end <= begin or data.find(b"\\", 0, stop) >= 0:
+def _vertex_block(text: bytes) -> np.ndarray | None:
+    """Vertices (V, 3) of a text whose ``v`` lines are one block of plain ones, without ``f`` lines; None of any other, and of what is wrong."""
+    rows = None if b"\\" in text else _block(text, b"v", float)
+    if rows is None or rows.shape[1] < 3 or not np.abs(rows[:, :3]).max() < _LARGEST / 3:  # false for NaN, too
         return None
-    if not text:
-        first = data.find(b"\nf ", end - 1)
-        text = data[first:] if first >= 0 else b""
-        stop = len(data) - len(text)
-    if not text or not _has_no_statement(data, 0, begin) or not _has_no_statement(data, end, stop):
-        return None
-    vertices = parse_lines(data[begin:end], b"v", 3)
-    if vertices is None:
-        return None
-    if text != _last_faces[0] or len(vertices) != num_vertices:
-        faces = _plain_triangles(text[1:], len(vertices))
-        if faces is None:
-            faces = _other_triangles(path, text[1:], len(vertices))
-        if faces is None:
-            return None
-        _last_faces = (text, len(vertices), faces)
-    return vertices, faces.copy()
+    return np.ascontiguousarray(rows[:, :3])
 
 
-def _has_no_statement(data: bytes, begin: int, end: int) -> bool:
-    """Whether it is certain that none of the lines in ``data[begin:end]``, without continuation marks, is a ``v`` or ``f`` line."""
-    if end <= begin:
-        return True
-    text = np.frombuffer(b"\n" + data[begin:end] + b"\n\n", np.uint8)
-    first, second = text[1:-1], text[2:]  # of each line, seen from the line end before it
-    named = (first & 0xEF == 0x66) & (second <= 32)  # v and f differ in one bit
-    found = np.flatnonzero((text[:-2] == 10) & ((first <= 32) | named))
-    return bool((first[found] == 10).all())  # empty lines
+def _face_block(text: bytes, num_vertices: int) -> np.ndarray | None:
+    """Corners (N, K), from 0, of a text whose ``f`` lines are one block of polygons of K corners, without ``v`` lines; None of any other."""
+    corners = _block(re.sub(rb"(?<=\d)/\S*", b"", text), b"f", int)
+    if corners is None or corners.shape[1] < 3 or corners.min() < 1 or corners.max() > num_vertices:
+        return None
+    return corners - 1
 
 
-def _plain_triangles(text: bytes, num_vertices: int) -> np.ndarray | None:
-    """Triangles (F, 3) int32 of lines ``f a b c``, texture and normal indices dropped; None when a line is another."""
-    if b"_" in text:
+def _block(text: bytes, name: bytes, number: type[float]) -> np.ndarray | None:
+    """Numbers (N, K) of the ``v`` or ``f`` lines of a text: those from the first to the last that begins with ``name`` and a space.
+
+    None where they are not all numbers, K on each line, or where there is another ``v`` or ``f`` line.
+    """
+    start = b"\n" + name + b" "
+    begin = 0 if text.startswith(start[1:]) else text.find(start) + 1
+    end = text.find(b"\n", max(begin, text.rfind(start) + 1))
+    block = text[begin : end if end >= 0 else len(text)]
+    words, lines = block.split(), block.count(b"\n") + 1
+    width = len(words) // lines
+    if not block.startswith(start[1:]) or block.count(start) != lines - 1 or b"_" in block:  # to Python, 1_0 is ten
         return None
-    words = re.sub(rb"(?<=\d)/\S*", b"", text).split()
-    lines = text.count(b"\n") + (not text.endswith(b"\n"))
-    if len(words) != 4 * lines or text.count(b"\nf ") != lines - 1:
+    # Every line begins with the name. Where every width-th word is the name and all others are numbers, every line has this width.
+    if len(words) != lines * width or words[::width].count(name) != lines:
         return None
+    if _STATEMENT.search(b"\n" + text[:begin]) or (end >= 0 and _STATEMENT.search(text, end)):
+        return None
+    del words[::width]
     try:
-        corners = np.array(list(map(int, (word for k, word in enumerate(words) if k % 4)))).reshape(lines, 3)
-    except ValueError:
-        return None
-    return (corners - 1).astype(np.int32) if corners.min() >= 1 and corners.max() <= num_vertices else None
-
-
-def _other_triangles(path: str | Path, text: bytes, num_vertices: int) -> np.ndarray | None:
-    """Triangles (F, 3) int32 of all ``f`` lines of a text; None when there is a ``v`` line or something is wrong."""
-    polygons: list[list[int]] = []
-    try:
-        for number, words in statements(path, text):
-            if words[0] == b"v":
-                return None
-            if words[0] == b"f":
-                polygons.append(corner_indices(path, number, words, 0, num_vertices))
-                if max(polygons[-1]) >= num_vertices:
-                    return None
-        return triangulate(path, _lists(polygons), num_vertices)
-    except InputError:  # said again with the right line, by the reader of whole files
+        return np.fromiter(map(number, words), number, len(words)).reshape(lines, width - 1)
+    except (ValueError, OverflowError):
         return None
 
 
-def _read_any(path: str | Path, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Any file, line by line."""
+def _read_lines(path: str | Path, text: bytes, known: np.ndarray | None = None, line: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Any file, line by line; of a file whose first lines have been read the text behind them, and the vertices ``known`` from them."""
+    before = np.empty((0, 3)) if known is None else known
     vertices: list[list[float]] = []
     polygons: list[list[int]] = []
     lines_of_polygons: list[int] = []
-    for number, words in statements(path, data):
+    for number, words in statements(path, text, line):
         if words[0] == b"v":
             vertices.append(coordinates(path, number, words, 3))
         elif words[0] == b"f":
-            polygons.append(corner_indices(path, number, words, 0, len(vertices)))
+            polygons.append(corner_indices(path, number, words, 0, len(before) + len(vertices)))
             lines_of_polygons.append(number)
-    if not vertices:
-        raise InputError(path, f"{_AN_OBJ} with vertices ('v x y z' lines)", "none" if data.strip() else "an empty file")
+    count = len(before) + len(vertices)
+    if not count:
+        raise InputError(path, f"{_AN_OBJ} with vertices ('v x y z' lines)", "none" if text.strip() else "an empty file")
     if not polygons:
         raise InputError(path, f"{_AN_OBJ} with faces ('f a b c' lines)", "none (file cut short?)")
     for number, polygon in zip(lines_of_polygons, polygons):
-        if max(polygon) >= len(vertices):
-            raise InputError(f"{path}:{number}", f"vertex indices up to {len(vertices)}", f"{max(polygon) + 1}")
-    return np.array(vertices, np.float64), triangulate(path, _lists(polygons), len(vertices))
+        if max(polygon) >= count:
+            raise InputError(f"{path}:{number}", f"vertex indices up to {count}", f"{max(polygon) + 1}")
+    corners = np.array([corner for polygon in polygons for corner in polygon], np.int64)
+    faces = triangulate(path, Lists(corners, np.array(list(map(len, polygons)), np.int64)), count)
+    return np.concatenate([before, np.array(vertices).reshape(-1, 3)]), faces
 
 
-def _lists(polygons: Sequence[Sequence[int]]) -> Lists:
-    return Lists(np.array([corner for polygon in polygons for corner in polygon], np.int64), np.array(list(map(len, polygons)), np.int64))
-
-
-def statements(path: str | Path, data: bytes) -> Iterator[tuple[int, list[bytes]]]:
+def statements(path: str | Path, data: bytes, before: int = 0) -> Iterator[tuple[int, list[bytes]]]:
     """Number and words of every line (see :func:`read_text`) that has any; comments are left out, continued lines joined.
+
+    Args:
+        before: lines of the file in front of ``data``.
 
     Raises:
         InputError: the last line is to be continued.
     """
     pending: list[bytes] = []
-    number = 0
-    for number, line in enumerate(data.split(b"\n"), 1):
+    number = before
+    for number, line in enumerate(data.split(b"\n"), before + 1):
         line = line.partition(b"#")[0]
         if line.rstrip().endswith(b"\\"):
             pending.append(line.rstrip()[:-1])
