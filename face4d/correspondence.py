@@ -23,7 +23,7 @@ from face4d.landmarks import LandmarkEmbedding, check_mesh, extract, load_embedd
 from face4d.mesh.closest import closest_points
 from face4d.mesh.plausibility import check_face, check_head, report
 from face4d.mesh.sequence import read_mesh
-from face4d.mesh.topology import check_surface
+from face4d.mesh.triangles import check_surface
 from face4d.runtime import cli
 from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import replacing

@@ -11,7 +11,7 @@ from face4d.dense import hierarchy as module
 from face4d.dense.edge_collapse import collapse_edges
 from face4d.dense.hierarchy import Hierarchy, build_hierarchy, read_downsampling_matrices, template_hierarchy
 from face4d.errors import InputError
-from face4d.mesh.topology import check_surface
+from face4d.mesh.triangles import check_surface
 
 OCTAHEDRON = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=float)
 OCTAHEDRON_FACES = np.array([[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]])

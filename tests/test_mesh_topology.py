@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from face4d.errors import InputError
-from face4d.mesh.topology import check_surface, check_topology, difference, same_topology
+from face4d.mesh.topology import check_topology, difference, same_topology
 
 QUADS = np.array([[0, 1, 4, 3], [1, 2, 5, 4], [3, 4, 7, 6], [4, 5, 8, 7]])  # a sheet of 3 x 3 vertices
 FACES = np.concatenate([QUADS[:, [0, 1, 2]], QUADS[:, [0, 2, 3]]])
@@ -53,11 +53,3 @@ def test_a_mesh_with_the_same_number_of_triangles_is_never_described_by_it():
         faces = rng.integers(0, 9, (8, 3))
         if not same_topology(faces, FACES):
             assert not difference(faces, FACES).startswith("8 triangles")
-
-
-def test_surfaces_that_are_none():
-    check_surface("a", np.array([[0, 1, 2], [0, 2, 3]]))
-    with pytest.raises(InputError, match=r"^a: expected a manifold mesh .* found edge 0-2 in 3$"):
-        check_surface("a", np.array([[0, 1, 2], [0, 2, 3], [0, 2, 4]]))
-    with pytest.raises(InputError, match="flipped faces: both triangles at edge 2-0"):
-        check_surface("a", np.array([[0, 1, 2], [0, 3, 2]]))

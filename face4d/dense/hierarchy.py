@@ -20,7 +20,8 @@ from face4d.dense.edge_collapse import collapse_edges
 from face4d.dense.spirals import build_spirals, connected_components, default_references
 from face4d.errors import InputError
 from face4d.mesh.closest import closest_points
-from face4d.mesh.topology import check_surface, check_topology
+from face4d.mesh.topology import check_topology
+from face4d.mesh.triangles import check_surface
 from face4d.runtime.arrays import load_npz, numbers
 from face4d.runtime.atomic import replacing
 from face4d.runtime.files import read_bytes

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.mesh.topology import Lists, triangulate
+from face4d.mesh.triangles import Lists, triangulate
 from face4d.runtime.atomic import write_text
 from face4d.runtime.files import read_bytes
 

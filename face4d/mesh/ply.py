@@ -16,7 +16,7 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.mesh.ply_header import A_PLY, BYTE_ORDER, PlyElement, PlyHeader, header_of
-from face4d.mesh.topology import Lists, check_indices, triangulate, unroll_strips
+from face4d.mesh.triangles import Lists, check_indices, triangulate, unroll_strips
 from face4d.runtime.atomic import write_bytes
 from face4d.runtime.files import open_sized, read_bytes
 
