@@ -31,6 +31,9 @@ class LinearDecoder(nn.Module):
         denoise: filter the landmark displacements (of the mean face's size) before.
     """
 
+    weights: Tensor
+    mean_extent: Tensor
+
     def __init__(self, num_vertices: int, *, size_aware: bool = False, denoise: bool = False) -> None:
         super().__init__()
         self.size_aware = size_aware
@@ -59,6 +62,8 @@ class LinearDecoder(nn.Module):
 
 class RbfDecoder(nn.Module):
     """Radial basis functions over each neutral face; learns nothing but how closely to follow the landmarks."""
+
+    smoothing: Tensor
 
     def __init__(self) -> None:
         super().__init__()

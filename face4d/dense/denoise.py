@@ -19,6 +19,12 @@ class LandmarkDenoiser(nn.Module):
         width: P = 3 L coordinates.
     """
 
+    directions: Tensor
+    variances: Tensor
+    noise: Tensor
+    scales: Tensor
+    log_weights: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("directions", torch.eye(width))  # columns: eigenvectors of C

@@ -98,7 +98,8 @@ class _Mesh:
             return False
         existing = {frozenset(self.corners[face]) for face in self.around[other]}
         for face in moved:
-            new = tuple(other if corner == vertex else corner for corner in self.corners[face])
+            a, b, c = (other if corner == vertex else corner for corner in self.corners[face])
+            new = (a, b, c)
             if frozenset(new) in existing or (careful and self.spoils(face, new)):
                 return False
         return True

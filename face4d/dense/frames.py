@@ -12,7 +12,7 @@ import numpy as np
 
 from face4d.constants import MM_PER_METRE
 from face4d.datasets.actors import actor_path
-from face4d.datasets.mesh_set import find_mesh_sequences
+from face4d.datasets.mesh_set import MeshSequence, find_mesh_sequences
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_mesh, extract, mesh_remarks, read_head
 from face4d.mesh.obj import read_obj
@@ -201,7 +201,8 @@ def load_frames(
     )
 
 
-def _find(root: str | Path, labels: Sequence[str] | None):
+def _find(root: str | Path, labels: Sequence[str] | None) -> tuple[list[MeshSequence], str]:
+    """Mesh sequences and the suffix of their frames: PLY where there are any, else OBJ."""
     try:
         return find_mesh_sequences(root, labels=labels), ".ply"
     except InputError as missing_ply:

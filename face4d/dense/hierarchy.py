@@ -94,7 +94,7 @@ class Hierarchy:
         """Vertices of every level."""
         return tuple(len(level.vertices) for level in self.levels)
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """Everything as named arrays, for files; :meth:`from_arrays` reads them back."""
         named = {f"level{number}_{name}": value for number, level in enumerate(self.levels) for name, value in vars(level).items()}
         return named | {f"step{number}_{name}": value for number, step in enumerate(self.steps) for name, value in vars(step).items()}
@@ -338,9 +338,9 @@ def _mesh(path: str | Path, number: int, pair: object) -> tuple[np.ndarray, np.n
     """Vertices (V, 3) float64 and triangles (F, 3) int32 of one level."""
     expected = "vertices (V, 3) and triangles (F, 3) of three vertices each"
     parts = [numbers(part) for part in pair] if isinstance(pair, (list, tuple, np.ndarray)) and len(pair) == 2 else []
-    if len(parts) != 2 or any(part is None for part in parts):
+    vertices, faces = parts if len(parts) == 2 else (None, None)
+    if vertices is None or faces is None:
         raise InputError(f"{path}, mesh {number}", expected, "other content")
-    vertices, faces = parts
     vertices = vertices.astype(np.float64) if vertices.dtype.kind in "fiu" else vertices
     if not _are_points(vertices) or not _are_indices(faces, (None, 3), 0, len(vertices)) or (faces == np.roll(faces, 1, axis=1)).any():
         raise InputError(f"{path}, mesh {number}", expected, f"{vertices.dtype} {vertices.shape} and {faces.dtype} {faces.shape} of other content")
@@ -350,7 +350,7 @@ def _mesh(path: str | Path, number: int, pair: object) -> tuple[np.ndarray, np.n
     return vertices, faces.astype(np.int32)
 
 
-def _matrix(path: str | Path, name: str, matrix: object, shape: tuple[int, int]) -> Any:
+def _matrix(path: str | Path, name: str, matrix: Any, shape: tuple[int, int]) -> Any:
     """A sparse or full matrix of finite real numbers as CSR."""
     from scipy import sparse
 

@@ -14,11 +14,13 @@ Features lie as (V, B, C): one row of the mix then is a whole batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
 # Below this many output channels a transposed product is faster: its rows are then single channels of a batch.
@@ -90,7 +92,7 @@ class _SpiralProduct(torch.autograd.Function):
     """:class:`SpiralConvolution` with its gradient; the products W_j x_u are not kept."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, features: Tensor, weight: Tensor, bias: Tensor, mix: SparseRows, transposed_mix: SparseRows) -> Tensor:
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, mix: SparseRows, transposed_mix: SparseRows) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.transposed_mix = transposed_mix
         coarse, batch, inputs = features.shape
@@ -106,7 +108,7 @@ class _SpiralProduct(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """``d_x`` is the gradient of the loss with respect to x."""
         features, weight = ctx.saved_tensors
         coarse, batch, inputs = features.shape

@@ -148,7 +148,7 @@ class _Fan:
     """
 
     def __init__(self, triangles: Iterable[Triangle], seen: set[int]) -> None:
-        self.remaining = list(triangles)
+        self.remaining: list[Triangle] | set[Triangle] = list(triangles)
         self.seen = seen
 
     def at(self, vertex: int) -> list[Triangle]:
@@ -214,20 +214,26 @@ def _second_ring(mesh: _Connectivity, centre: int, ring: list[int], set_order: b
     for vertex in ring:
         if vertex != DUMMY:
             near = [neighbour for neighbour in mesh.neighbours[vertex] if neighbour not in seen]
-            outside |= set(near) if set_order else dict.fromkeys(near)
+            if isinstance(outside, set):
+                outside |= set(near)
+            else:
+                outside |= dict.fromkeys(near)
     candidates: dict[Triangle, None] | set[Triangle] = set() if set_order else {}
     base = None
     for vertex in outside:
         for triangle in mesh.triangles[vertex]:
             if len(seen.intersection(triangle)) == 1:
-                candidates |= {triangle} if set_order else {triangle: None}
+                if isinstance(candidates, set):
+                    candidates |= {triangle}
+                else:
+                    candidates |= {triangle: None}
             elif ring[0] in triangle and ring[-1] in triangle:
                 base = triangle
     touched = {corner for triangle in candidates for corner in triangle}
     first = _second_start(mesh, ring, seen, touched, base)
     if first is None:
         return []
-    fan = (_SetFan(candidates, mesh, seen) if set_order else _Fan(candidates, seen))
+    fan = _SetFan(candidates, mesh, seen) if isinstance(candidates, set) else _Fan(candidates, seen)
     start = fan.at(first)[0]
     return _walk(fan, first, start[start.index(first) - 1] in seen, closing=False)
 
@@ -253,8 +259,8 @@ class _SetFan(_Fan):
 
     def __init__(self, triangles: set[Triangle], mesh: _Connectivity, seen: set[int]) -> None:
         super().__init__((), seen)
-        self.remaining = triangles
+        self.remaining = self.triangles = triangles
         self.mesh = mesh
 
     def at(self, vertex: int) -> list[Triangle]:
-        return list(self.remaining & set(self.mesh.triangles[vertex]))
+        return list(self.triangles & set(self.mesh.triangles[vertex]))

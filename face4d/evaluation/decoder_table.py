@@ -24,7 +24,7 @@ _AVERAGED = ("mm", "mm_std", "mm_noisy", "seconds", "ms_per_frame")
 
 def average(rows: Sequence[Row]) -> list[Row]:
     """One row per decoder: means over its folds (of the standard deviations too [S]), for decoders with several folds."""
-    found = []
+    found: list[Row] = []
     for decoder in dict.fromkeys(row["decoder"] for row in rows):
         own = [row for row in rows if row["decoder"] == decoder]
         if len(own) > 1:

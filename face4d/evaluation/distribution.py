@@ -37,7 +37,7 @@ def fid(generated: np.ndarray, real: np.ndarray) -> float:
 def _factor(features: np.ndarray) -> np.ndarray:
     """(min(N, D), D) matrix R of (N, D) features with R^T R their covariance."""
     centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
-    return np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r")) if len(centred) > centred.shape[1] else centred
 
 
 def fid_deviation(generated: np.ndarray, real: np.ndarray, generator: np.random.Generator, resamples: int = 100) -> float:

@@ -58,7 +58,8 @@ def write_results(output: str | Path, scores: Scores, labels: Sequence[str], rec
     if scores.features:
         paths.append(output / FEATURES)
         with replacing(paths[-1]) as temporary:
-            np.savez(temporary, **{method.replace(" ", "_"): array for method, array in scores.features.items()})
+            arrays: dict[str, Any] = {method.replace(" ", "_"): array for method, array in scores.features.items()}
+            np.savez(temporary, **arrays)
     content = {**record, "labels": list(labels), **as_record(scores)}
     paths.append(output / RECORD)
     write_json(paths[-1], content)

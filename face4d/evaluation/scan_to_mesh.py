@@ -133,8 +133,9 @@ def scan_unit(choice: str, landmarks: Path) -> float:
     unit = unit_of(apart, EYES_APART, EYES_RANGE) if apart > 0 else None
     if unit is None:
         check_eyes(landmarks, marks)
-    log.warning("note: %s: outer eye corners %.4g apart: taken for %s (--unit says otherwise)", landmarks, apart, unit[0])
-    return unit[1]
+    name, size = unit or ("metres", 1.0)
+    log.warning("note: %s: outer eye corners %.4g apart: taken for %s (--unit says otherwise)", landmarks, apart, name)
+    return size
 
 
 def check_eyes(path: Path, marks: np.ndarray) -> None:

@@ -81,7 +81,7 @@ def test_set(scored: Scored) -> tuple:
     Any two scorings of the same test set find the same error of the static neutral, whatever was generated.
     """
     neutral = next((row for row in scored.rows("scores") if row["method"] == "static neutral"), {})
-    errors = [f"{neutral[key]:.4g}" for key in ("mm_mean", "mse") if neutral.get(key) is not None]
+    errors: list[Any] = [f"{neutral[key]:.4g}" for key in ("mm_mean", "mse") if neutral.get(key) is not None]
     content = scored.content
     return (content.get("classifier"), content.get("sequences"), content.get("frames"), *(errors or [content.get("landmarks")]))
 

@@ -137,7 +137,7 @@ def _best(columns: Sequence[Column], rows: Sequence[Row], contest: Sequence[Hash
                 mark([(i, j) for i, own in enumerate(contest) if own == name], column.best)
     inside = [j for j, column in enumerate(columns) if column.key in across]
     for i in range(len(rows)):
-        mark([(i, j) for j in inside], next((columns[j].best for j in inside if columns[j].best), "min"))
+        mark([(i, j) for j in inside], next((best for j in inside if (best := columns[j].best)), "min"))
     return marks
 
 

@@ -7,6 +7,8 @@ mesh and can go into a file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from face4d.mesh.rasterizer import visible_fragments
@@ -53,7 +55,7 @@ def ambient_light(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) 
     return np.divide(reached, possible, out=np.ones(len(vertices)), where=possible > 0)
 
 
-def hollow_tint(frames: np.ndarray, faces: np.ndarray, dark: tuple[float, float, float]) -> np.ndarray:
+def hollow_tint(frames: np.ndarray, faces: np.ndarray, dark: Sequence[float]) -> np.ndarray:
     """Factors (V, 3) on the colour of a moving mesh (T, V, 3): 1 on skin, ``dark`` deep in hollows.
 
     A vertex counts by the frame of those looked at that gives it the most light: lips that touch are not dark when they open.

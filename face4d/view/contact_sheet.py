@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -77,7 +78,7 @@ def mesh_sheet(
     pictures, captions = [], []
     for caption, vertices in sequences.items():
         chosen = frames[caption]
-        colors = np.float32(CLAY) * hollow_tint(vertices[chosen], faces, _DARK).astype(np.float32)  # a mouth is dark from the side, too
+        colors = np.array(CLAY, np.float32) * hollow_tint(vertices[chosen], faces, _DARK).astype(np.float32)  # a mouth is dark from the side, too
         for yaw in yaws:
             row = render_sequence(vertices[chosen], faces, size=size, yaw=yaw, framing=replace(framings[yaw], half_side=half_side), colors=colors)
             missing = columns - len(row)
@@ -86,7 +87,7 @@ def mesh_sheet(
     return contact_sheet(pictures, columns, captions)
 
 
-def write_mesh_sheet(path: str | Path, sequences: Mapping[str, np.ndarray], faces: np.ndarray, **options) -> None:
+def write_mesh_sheet(path: str | Path, sequences: Mapping[str, np.ndarray], faces: np.ndarray, **options: Any) -> None:
     """Write :func:`mesh_sheet` as PNG, whole or not at all."""
     sheet = mesh_sheet(sequences, faces, **options)
     with replacing(path) as temporary:

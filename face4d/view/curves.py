@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.lines import Line2D
 
 from face4d.evaluation.run_records import OURS, RunRecord
-from face4d.view.plots import COLOURS, DASHES, MARKERS, STYLE, exponential_average
+from face4d.view.plots import COLOURS, DASHES, MARKERS, STYLE, Dash, exponential_average
 
 SMOOTHING = 0.2
 _FEW = 60  # points up to which single ones are marked
@@ -57,10 +58,10 @@ def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = ""
         return None
     rows, columns = rows_and_columns(records)
     sizes = sorted({record.hidden_size for record in records} | set(_SIZES))
-    sharing = False if tag == "loss/train" else "row"
+    sharing = tag != "loss/train"
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 3.0 * len(columns), 1.0 + 2.3 * len(rows)), layout="constrained")
-        panels = figure.subplots(len(rows), len(columns), squeeze=False, sharey=sharing)
+        panels = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row" if sharing else False)
         for line, (loss, layers) in enumerate(rows):
             for column, (preset, lr) in enumerate(columns):
                 axes = panels[line][column]
@@ -132,7 +133,7 @@ def _draw(axes: Axes, record: RunRecord, tag: str, number: int, smoothing: float
     )
 
 
-def _look(number: int) -> tuple[str, str]:
+def _look(number: int) -> tuple[str, Dash]:
     return COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
 
 
@@ -147,7 +148,7 @@ def _legend(figure: Figure, records: Sequence[RunRecord], sizes: Sequence[int]) 
     if origins != [OURS]:
         for origin in origins:
             own = origin == OURS
-            looks = {"linewidth": 1.8 if own else 0.9, "markersize": 4.5 if own else 3, "markerfacecolor": "#555555" if own else "white"}
+            looks: dict[str, Any] = {"linewidth": 1.8 if own else 0.9, "markersize": 4.5 if own else 3, "markerfacecolor": "#555555" if own else "white"}
             handles.append(Line2D([], [], color="#555555", label=origin, marker="o", **looks))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 9), handlelength=3)
 
@@ -194,10 +195,10 @@ def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] 
             )
         for name, value in (references or {}).items():
             axes.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (1, 1)))
-            place = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+            place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
             axes.annotate(name, (1, value), fontsize=7, color="#555555", **place)
-        values = [*(value for points in series.values() for _, value in points), *(references or {}).values()]
-        _scale(axes, "accuracy" in quantity, values)
+        heights = [*(value for points in series.values() for _, value in points), *(references or {}).values()]
+        _scale(axes, "accuracy" in quantity, heights)
         axes.set_xscale("log", base=2)
         ticks = sorted({size for points in series.values() for size, _ in points})
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -227,11 +228,11 @@ def _scores_by_name(
         axes = figure.add_subplot()
         for line, (_, value, origin) in enumerate(rows):
             own = origin == OURS
-            looks = {"color": COLOURS[0], "markersize": 6} if own else {"color": "#555555", "markersize": 7, "markerfacecolor": "white"}
+            looks: dict[str, Any] = {"color": COLOURS[0], "markersize": 6} if own else {"color": "#555555", "markersize": 7, "markerfacecolor": "white"}
             axes.plot(value, line, "o" if origin else "|", **looks)
             told = f"{value:.1%}" if is_share else f"{value:.3g}"
             side = 1 if value < 0.8 * limit else -1  # of the dot, so that the number stays inside
-            place = {"xytext": (8 * side, 0), "textcoords": "offset points", "ha": "left" if side == 1 else "right", "va": "center"}
+            place: dict[str, Any] = {"xytext": (8 * side, 0), "textcoords": "offset points", "ha": "left" if side == 1 else "right", "va": "center"}
             axes.annotate(told, (value, line), fontsize=7, **place)
         axes.set_xlim(-0.03 * limit, 1.03 * limit)
         if is_share:

@@ -59,7 +59,7 @@ class DenseFace:
     def move(self, displacement: np.ndarray) -> np.ndarray:
         """Vertices (T, V, 3) float32 in metres of the mesh that is shown, for landmark displacements (T, 68, 3)."""
         vertices = self.decoder.decode(displacement, self.neutral)
-        if self.target is None:
+        if self.target is None or self.correspondence is None:
             return np.asarray(vertices, np.float32)
         moved = self.correspondence.transfer(np.asarray(vertices, np.float64) - self.neutral)
         return (self.target + self.scale * moved).astype(np.float32)
@@ -194,5 +194,5 @@ def write_frames(folder: Path, label: str, vertices: np.ndarray, faces: np.ndarr
     for number, frame in enumerate(vertices, 1):
         write_ply(folder / f"{label}.{number:06d}.ply", frame, faces)
     for path in folder.glob(f"{label}.??????.ply"):
-        if frame_number(path) > len(vertices):
+        if (frame_number(path) or 0) > len(vertices):
             path.unlink()

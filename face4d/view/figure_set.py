@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,9 @@ class FigureSet:
             yield "scores", self._all_scores
         newest_first = sorted(self.scored, key=lambda pair: -(pair[0].folder / RECORD).stat().st_mtime_ns)  # the room in the page is theirs first
         for scored, truth in newest_first:
-            yield scored.name, lambda scored=scored, truth=truth: self._scoring(scored, truth)
+            yield scored.name, partial(self._scoring, scored, truth)
         for kind, dataset in dict.fromkeys((kind, dataset) for kind, dataset, _ in groups(self.records)):
-            yield f"{kind}s, {dataset}", lambda kind=kind, dataset=dataset: self._training(kind, dataset)
+            yield f"{kind}s, {dataset}", partial(self._training, kind, dataset)
         if "report" in self.families:
             yield "report", self._report
 
@@ -122,8 +123,8 @@ class FigureSet:
         contest = [row["test_set"] if competes(row["method"]) else None for row in rows]
         told = "Errors over frames 1 to T of the test sequences. Bold is the best of the answers to one test set, judged by one classifier"
         section.text(f"{told}: not the real sequences, nor what was chosen with them.")
-        for name, columns in (("scores", SCORE_COLUMNS), ("realism", REALISM_COLUMNS)):
-            columns = filled(columns, rows)
+        for name, all_columns in (("scores", SCORE_COLUMNS), ("realism", REALISM_COLUMNS)):
+            columns = filled(all_columns, rows)
             if len(columns) > 1:
                 title = "Errors and accuracy" if name == "scores" else "Realism (docs/evaluation.md defines each)"
                 self._table(section, title, name, [Column("result", "result"), *columns], rows, contest)
@@ -234,7 +235,9 @@ class FigureSet:
     def _references(self, dataset: str, loss: str) -> dict[str, float]:
         """Scores of trivial predictors of a data set, for a generator's figure."""
         key = {"l1": "l1", "l2": "mse"}.get(loss)
-        for scored, _ in self.scored if key else ():
+        if key is None:
+            return {}
+        for scored, _ in self.scored:
             if dataset_of(scored, self.records) == dataset:
                 return {row["method"]: row[key] for row in scored.rows("scores") if row["method"] in TRIVIAL and row.get(key) is not None}
         return {}
@@ -275,7 +278,8 @@ def all_score_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
 
     ``test_set`` of a row, no column of the table, is the one it may be compared on.
     """
-    rows, others = [], []
+    rows: list[dict[str, Any]] = []
+    others: list[tuple[dict[str, Any], list[str]]] = []
     for one in scored:
         own = [{**row, "test_set": test_set(one)} for row in one.rows("scores")]
         rows += [{"result": one.name, **row} for row in own if row["method"] == "generated"]

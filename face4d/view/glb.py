@@ -141,7 +141,7 @@ def write_glb(
     writer = _Writer(name)
     skin = (1.0, 1.0, 1.0) if colors is not None else SKIN
     if colors is None:
-        colors = hollow_tint(vertices, faces, tuple(dark / own for dark, own in zip(_INSIDE, SKIN)))
+        colors = hollow_tint(vertices, faces, [dark / own for dark, own in zip(_INSIDE, SKIN)])
     writer.meshes(base, base_normals, faces, skin, colors, motion.targets, normals, {**said, "tolerance_mm": tolerance_mm})
     writer.animation(np.arange(len(vertices), dtype=np.float32) / np.float32(fps), motion.weights)
     data = writer.bytes()
@@ -199,7 +199,7 @@ class _Writer:
 
     def meshes(
         self, base: np.ndarray, base_normals: np.ndarray, faces: np.ndarray, skin: tuple[float, float, float], colors: np.ndarray,
-        targets: np.ndarray, normals: Sequence[np.ndarray] | None, said: dict[str, Any],
+        targets: np.ndarray, normals: np.ndarray | None, said: dict[str, Any],
     ) -> None:  # fmt: skip
         """The skin and what is seen behind it through mouth and nostrils, with their morph targets, and the scene that shows both.
 

@@ -6,7 +6,9 @@ coverage wins whatever the drawing order, and a GIF needs no colour reduction.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from face4d.constants import LANDMARK_GROUPS, LANDMARK_LINES, MM_PER_METRE, NUM_LANDMARKS
 from face4d.view.gif import write_gif
 
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 THREE_QUARTER_DEGREES = 40.0
 
 _BACKGROUND = (255, 255, 255)
@@ -90,7 +93,9 @@ def _make_palette() -> np.ndarray:
 PALETTE = _make_palette()
 
 
-def _draw(landmarks, reference, title, titles, size) -> np.ndarray:
+def _draw(
+    landmarks: np.ndarray, reference: np.ndarray | None, title: str, titles: Sequence[str], size: int
+) -> np.ndarray:
     """(T, H, W) uint8 palette indices."""
     sequences = [_checked(landmarks, "landmarks")]
     if reference is not None:
@@ -131,12 +136,12 @@ def _draw(landmarks, reference, title, titles, size) -> np.ndarray:
             pixels.append((view[column] - centre) * scale + corner)
     for points in pixels:
         stroke(static[None], points[:1], 0.8 * unit, GHOST, LANDMARK_LINES)
-    _rules(static, head + size, width, scale, unit, small, range(len(views)), half + gap, half)
+    _rules(static, head + size, scale, unit, small, range(len(views)), half + gap, half)
 
     canvas = np.repeat(static[None], len(sequences[0]), axis=0)
     for number, points in enumerate(pixels):
         for ink, (name, group) in enumerate(LANDMARK_GROUPS.items(), start=1):
-            lines = [line for line in LANDMARK_LINES if group.start <= line[0] < group.stop]
+            lines: list[Sequence[int]] = [line for line in LANDMARK_LINES if group.start <= line[0] < group.stop]
             if name == "jaw" and number % 2:  # the far cheek would cross the mouth
                 chin = (group.start + group.stop) // 2
                 stroke(canvas, points, 0.85 * unit, RULE, [range(chin, group.stop)])
@@ -158,7 +163,7 @@ def _checked(points: np.ndarray, name: str) -> np.ndarray:
 
 
 def front(points: np.ndarray) -> np.ndarray:
-    return points[..., :2] * np.float32([1, -1])
+    return points[..., :2] * np.array([1, -1], np.float32)
 
 
 def _three_quarter(points: np.ndarray) -> np.ndarray:
@@ -172,7 +177,7 @@ def inked(grey: np.ndarray, ink: int) -> np.ndarray:
     return np.where(level > 0, level * 8 + ink, 0).astype(np.uint8)
 
 
-def stroke(canvas: np.ndarray, points: np.ndarray, radius: float, ink: int, lines) -> None:
+def stroke(canvas: np.ndarray, points: np.ndarray, radius: float, ink: int, lines: Iterable[Sequence[int]]) -> None:
     """Draw polylines through ``points`` (T, P, 2) on ``canvas`` (T, H, W), round caps."""
     pairs = np.array([pair for line in lines for pair in zip(line[:-1], line[1:])])
     _capsules(canvas, points[:, pairs[:, 0]], points[:, pairs[:, 1]], radius, ink)
@@ -216,7 +221,9 @@ def _capsules(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, radius: fl
         np.maximum.at(flat, base[number] + row * width + column, np.where(level > 0, level * 8 + ink, 0).astype(np.uint8))
 
 
-def _rules(static, top, width, scale, unit, font, halves, offset, half) -> None:
+def _rules(
+    static: np.ndarray, top: int, scale: float, unit: float, font: Font, halves: range, offset: int, half: int
+) -> None:
     """A 20 mm scale bar at the lower right of each half."""
     layer = Image.new("L", (static.shape[1], static.shape[0]), 0)
     pen = ImageDraw.Draw(layer)
@@ -229,7 +236,9 @@ def _rules(static, top, width, scale, unit, font, halves, offset, half) -> None:
     np.maximum(static, inked(np.array(layer), RULE), out=static)
 
 
-def _captions(canvas, sequences, top, width, unit, font) -> None:
+def _captions(
+    canvas: np.ndarray, sequences: Sequence[np.ndarray], top: int, width: int, unit: float, font: Font
+) -> None:
     """Frame counter, error against the reference, and a thin bar of elapsed time, drawn into every frame."""
     frames = len(canvas)
     y, left = top + round(12 * unit), round(10 * unit)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -14,10 +15,10 @@ from matplotlib.figure import Figure
 
 from face4d.runtime.atomic import replacing
 
-
+Dash: TypeAlias = Literal["-", "--", "-.", ":"]
 STYLE = dict(matplotlib.rc_params_from_file(Path(__file__).with_name("face4d.mplstyle"), use_default_template=False))
 COLOURS: tuple[str, ...] = tuple(entry["color"] for entry in STYLE["axes.prop_cycle"])
-DASHES: tuple[str, ...] = ("-", "--", "-.", ":")
+DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":")
 MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P", "X")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,7 +26,7 @@ def error_over_time(errors: Mapping[str, Sequence[float]], *, title: str = "") -
         axes = figure.add_subplot()
         for number, (method, values) in enumerate(errors.items()):
             frames = np.arange(1, len(values) + 1)
-            look = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)], "marker": MARKERS[number % len(MARKERS)]}
+            look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)], "marker": MARKERS[number % len(MARKERS)]}
             # Marks of different curves at different frames, so that none hides another.
             axes.plot(frames, values, label=method, markevery=(2 * number % 10, 10), linewidth=2.0 if number == 0 else 1.2, **look)
         axes.set_ylim(bottom=0)
@@ -101,14 +102,14 @@ def feature_plane(features: Mapping[str, np.ndarray], labels: np.ndarray, names:
             for index in np.unique(labels):
                 colour, marker = _mark(int(index))
                 chosen = plane[labels == index]
-                look = {"facecolors": colour if number == 0 else "none", "edgecolors": colour, "s": 26 if number == 0 else 70}
+                look: dict[str, Any] = {"facecolors": colour if number == 0 else "none", "edgecolors": colour, "s": 26 if number == 0 else 70}
                 axes.scatter(chosen[:, 0], chosen[:, 1], marker=marker, linewidths=1.2, **look)
         handles = []
         for index in np.unique(labels):
             colour, marker = _mark(int(index))
             handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=names[index]))
         for number, method in enumerate(features):
-            looks = {"markersize": 8.4, "markerfacecolor": "none"} if number else {"markersize": 5, "markerfacecolor": "#555555"}
+            looks: dict[str, Any] = {"markersize": 8.4, "markerfacecolor": "none"} if number else {"markersize": 5, "markerfacecolor": "#555555"}
             handles.append(Line2D([], [], color="#555555", marker="o", linestyle="", label=method, **looks))
         figure.legend(handles=handles, loc="outside right upper")
         axes.set_xlabel(f"first principal component ({shares[0]:.0%} of the variance)")
