@@ -15,24 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import data_flags
-from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
-    """Command line; defaults that depend on ``--dataset`` are filled in."""
+    """Command line."""
     parser = cli.parser(__doc__)
     paths = parser.add_argument_group("data")
-    paths.add_argument("--dataset", choices=sorted(DATASETS), default="florence", help="picks the default --input")
+    data_flags.add_dataset_flag(paths, "picks the default --input", "default: florence")
     paths.add_argument("--input", type=Path, metavar="DIR", help="folder with OBJ files at any depth (default: Dataset_FLAME_Aligned)")
     paths.add_argument("--output", type=Path, metavar="DIR", help="gets the same tree as PLY (default: the input folder)")
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
-    arguments = parser.parse_args(argv)
-    defaults = DATASETS[arguments.dataset]
-    if arguments.input is None:
-        arguments.input = defaults.coma_meshes if arguments.dataset == "coma" else defaults.obj_meshes
-    arguments.output = arguments.output or arguments.input
-    return arguments
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,25 +34,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     from face4d.mesh.conversion import convert_tree
     from face4d.runtime.parallel import cluster
 
+    dataset = data_flags.chosen_dataset(arguments, "florence")
+    meshes = dataset.to_convert()
+    source = arguments.input or meshes.folder
+    output = arguments.output or source
     with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
         summary = convert_tree(
-            arguments.input,
-            arguments.output,
+            source,
+            output,
             overwrite=arguments.overwrite,
             dry_run=arguments.dry_run,
             workers=workers,
             quiet=arguments.quiet,
         )
     if arguments.dry_run or not arguments.quiet:
-        print(f"{summary.sentence('PLY files', arguments.dry_run)} in {arguments.output}")
+        print(f"{summary.sentence('PLY files', arguments.dry_run)} in {output}")
     if not arguments.dry_run:
-        cli.report_written([arguments.output] if summary.written else [])
-        defaults, there = DATASETS[arguments.dataset], arguments.output
-        if arguments.dataset == "coma":
-            cli.suggest_next(arguments, "sampling_coma.py", *data_flags.words_unless_usual(input=(there, defaults.coma_meshes)))
-        else:
-            words = data_flags.words_unless_usual(dataset=(arguments.dataset, "florence"), input=(there, defaults.obj_meshes))
-            cli.suggest_next(arguments, "get_animation_landmark_ply.py", *words)
+        cli.report_written([output] if summary.written else [])
+        following, usual = ("sampling_coma.py", "coma") if meshes.resampled else ("get_animation_landmark_ply.py", "florence")
+        words = data_flags.words_unless_usual(dataset=(dataset.name, usual), input=(output, meshes.folder))
+        cli.suggest_next(arguments, following, *words)
     return 0
 
 

@@ -16,7 +16,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets.layout import DATASETS
+from face4d.commands import data_flags
+from face4d.datasets.entry import DATASETS
 from face4d.errors import InputError
 from face4d.runtime import cli
 from face4d.runtime.files import is_hidden, require_outside
@@ -28,7 +29,7 @@ FAMILIES = ("curves", "strips", "galleries", "scores", "tables", "report")
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     data = parser.add_argument_group("input")
-    data.add_argument("--dataset", choices=DATASETS, help="picks the defaults of all folders (default: those of coma and florence)")
+    data_flags.add_dataset_flag(data, "picks the defaults of all folders", "default: those of coma and florence")
     data.add_argument("--runs", type=Path, metavar="DIR", help="run records, at any depth (default: runs)")
     data.add_argument("--results", type=Path, metavar="DIR", help="scorings (default: results)")
     data.add_argument("--generated", type=Path, metavar="DIR", help="generated folders (default: Generated_Animation)")
@@ -55,10 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.runtime.words import counted
     from face4d.view.figure_set import FigureSet
 
-    defaults = DATASETS[args.dataset or "florence"]
-    runs, generated = args.runs or defaults.runs, args.generated or defaults.generated
-    root = defaults.runs.parent
-    results, output = args.results or root / "results", args.output or root / "figures"
+    dataset = data_flags.chosen_dataset(args, "florence")
+    runs, generated = args.runs or dataset.runs, args.generated or dataset.generated
+    results, output = args.results or dataset.results, args.output or dataset.figures
     given = [("--runs", args.runs), ("--results", args.results), ("--generated", args.generated)]
     for flag, folder in [*given, *(("--landmarks", folder) for folder in args.landmarks or [])]:
         if folder is not None and not folder.is_dir():
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not records and not scored:
         raise InputError(runs, f"runs, or scorings in {results}", "none")
     require_truth(scored, args.landmarks or [])
-    folders = args.landmarks or [DATASETS[name].landmarks for name in ([args.dataset] if args.dataset else DATASETS)]
+    folders = args.landmarks or [one.landmarks for one in ([dataset] if args.dataset else DATASETS.values()) if one.landmarks]
     figures = FigureSet(output, records, [(one, truth_files(one, folders)) for one in scored], args.only or FAMILIES, args.every_subject)
     if args.dry_run:
         print(f"would write figures of {counted(len(records), 'run')} and {counted(len(scored), 'scoring')} to {output}")

@@ -18,15 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import data_flags
-from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
-    """Command line; defaults that depend on ``--dataset`` are filled in."""
+    """Command line."""
     parser = cli.parser(__doc__)
     paths = parser.add_argument_group("data")
-    paths.add_argument("--dataset", choices=("florence", "demo"), default="florence", help="picks defaults for all of these")
+    data_flags.add_dataset_flag(paths, "picks defaults for all of these", "default: florence")
     paths.add_argument("--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: Dataset_FLAME_Aligned)")
     paths.add_argument("--output", type=Path, metavar="DIR", help="landmark folder (default: Landmark_dataset_flame_aligned)")
     paths.add_argument("--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: the thesis' ten)")
@@ -38,20 +37,22 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    from face4d.datasets.extraction import choose_embedding, plan_landmarks, write_landmarks
+    from face4d.datasets.extraction import plan_landmarks, write_landmarks
     from face4d.runtime.parallel import cluster
 
-    defaults = DATASETS[arguments.dataset]
-    output = arguments.output or defaults.florence_landmarks
+    dataset = data_flags.chosen_dataset(arguments, "florence")
+    meshes = dataset.to_use_as_they_are()
+    labels = arguments.labels or data_flags.usual_labels(arguments, dataset)
+    output = arguments.output or meshes.landmarks
     train, test = plan_landmarks(
-        arguments.input or defaults.obj_meshes,
+        arguments.input or meshes.folder,
         output,
-        labels=arguments.labels or defaults.labels,
+        labels=labels,
         strict_labels=arguments.labels is not None,
-        test_subjects=arguments.test_subjects or defaults.test_subjects,
+        test_subjects=arguments.test_subjects or data_flags.usual_test_subjects(dataset),
         strict_subjects=arguments.test_subjects is not None,
     )
-    embedding = choose_embedding(arguments.flame or defaults.flame, arguments.landmark_embedding, arguments.contour_angle)
+    embedding = dataset.landmark_embedding(arguments.flame, arguments.landmark_embedding, arguments.contour_angle)
     with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
         run = {"overwrite": arguments.overwrite, "workers": workers, "quiet": arguments.quiet}
         summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, skip_gaps=arguments.skip_gaps, **run)
@@ -65,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         return 0
     cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))
-    words = data_flags.words_unless_usual(landmarks=(output, defaults.landmarks))
-    cli.suggest_next(arguments, "main.py", "--dataset", arguments.dataset, *words, "--run", "florence")
+    cli.suggest_next(arguments, "main.py", *data_flags.words_of_landmarks(arguments, dataset, output))
     return 0
 
 

@@ -19,15 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import data_flags
-from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
-    """Command line; defaults that depend on ``--dataset`` are filled in."""
+    """Command line."""
     parser = cli.parser(__doc__)
     paths = parser.add_argument_group("data")
-    paths.add_argument("--dataset", choices=("coma", "demo"), default="coma", help="picks defaults for all of these")
+    data_flags.add_dataset_flag(paths, "picks defaults for all of these", "default: coma")
     paths.add_argument(
         "--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: sampling; with --frames Dataset_FLAME_Aligned_COMA)"
     )
@@ -44,20 +43,22 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    from face4d.datasets.extraction import choose_embedding, plan_landmarks, write_landmarks
+    from face4d.datasets.extraction import plan_landmarks, write_landmarks
     from face4d.runtime.parallel import cluster
 
-    defaults = DATASETS[arguments.dataset]
-    output = arguments.output or defaults.landmarks
+    dataset = data_flags.chosen_dataset(arguments, "coma")
+    meshes = dataset.to_resample()
+    labels = arguments.labels or data_flags.usual_labels(arguments, dataset)
+    output = arguments.output or meshes.landmarks
     train, test = plan_landmarks(
-        arguments.input or (defaults.coma_meshes if arguments.frames else defaults.sampling),
+        arguments.input or (meshes.folder if arguments.frames else meshes.resampled),
         output,
-        labels=arguments.labels or defaults.labels,
+        labels=labels,
         strict_labels=arguments.labels is not None,
-        test_subjects=arguments.test_subjects or defaults.test_subjects,
+        test_subjects=arguments.test_subjects or data_flags.usual_test_subjects(dataset),
         strict_subjects=arguments.test_subjects is not None,
     )
-    embedding = choose_embedding(arguments.flame or defaults.flame, arguments.landmark_embedding, arguments.contour_angle)
+    embedding = dataset.landmark_embedding(arguments.flame, arguments.landmark_embedding, arguments.contour_angle)
     with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
         run = {"overwrite": arguments.overwrite, "workers": workers, "quiet": arguments.quiet}
         sampling = {"frames": arguments.frames, "method": arguments.method, "skip_gaps": arguments.skip_gaps}
@@ -72,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         return 0
     cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))
-    words = data_flags.words_unless_usual(landmarks=(output, defaults.landmarks))
-    cli.suggest_next(arguments, "main.py", "--dataset", arguments.dataset, *words, "--run", arguments.dataset)
+    cli.suggest_next(arguments, "main.py", *data_flags.words_of_landmarks(arguments, dataset, output))
     return 0
 
 

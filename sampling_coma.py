@@ -17,15 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import data_flags
-from face4d.datasets.layout import DATASETS
 from face4d.runtime import cli
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
-    """Command line; defaults that depend on ``--dataset`` are filled in."""
+    """Command line."""
     parser = cli.parser(__doc__)
     paths = parser.add_argument_group("data")
-    paths.add_argument("--dataset", choices=("coma", "demo"), default="coma", help="picks the default --input, --output, --frames")
+    data_flags.add_dataset_flag(paths, "picks the default --input, --output, --frames", "default: coma")
     paths.add_argument("--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: Dataset_FLAME_Aligned_COMA)")
     paths.add_argument("--output", type=Path, metavar="DIR", help="folder of the resampled sequences (default: sampling)")
     paths.add_argument("--labels", nargs="+", metavar="LABEL", default=["all"], help="only these expressions (default: all found)")
@@ -34,12 +33,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="linear: equally spaced over the whole duration")
     data_flags.add_gap_flag(sampling)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
-    arguments = parser.parse_args(argv)
-    defaults = DATASETS[arguments.dataset]
-    arguments.input = arguments.input or defaults.coma_meshes
-    arguments.output = arguments.output or defaults.sampling
-    arguments.frames = arguments.frames or defaults.frames
-    return arguments
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,11 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from face4d.datasets.sampling import sample_tree
     from face4d.runtime.parallel import cluster
 
+    dataset = data_flags.chosen_dataset(arguments, "coma")
+    meshes = dataset.to_resample()
+    output = arguments.output or meshes.resampled
     with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
         summary = sample_tree(
-            arguments.input,
-            arguments.output,
-            frames=arguments.frames,
+            arguments.input or meshes.folder,
+            output,
+            frames=arguments.frames or dataset.frames,
             method=arguments.method,
             labels=arguments.labels,
             skip_gaps=arguments.skip_gaps,
@@ -61,11 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             quiet=arguments.quiet,
         )
     if arguments.dry_run or not arguments.quiet:
-        print(f"{summary.sentence('frames', arguments.dry_run)} in {arguments.output}")
+        print(f"{summary.sentence('frames', arguments.dry_run)} in {output}")
     if not arguments.dry_run:
-        cli.report_written([arguments.output] if summary.written else [])
-        there = arguments.output, DATASETS[arguments.dataset].sampling
-        words = data_flags.words_unless_usual(dataset=(arguments.dataset, "coma"), input=there)
+        cli.report_written([output] if summary.written else [])
+        words = data_flags.words_unless_usual(dataset=(dataset.name, "coma"), input=(output, meshes.resampled))
         cli.suggest_next(arguments, "get_landmark_coma.py", *words)
     return 0
 

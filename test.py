@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from face4d.commands import data_flags
-from face4d.datasets.layout import DATASETS
 from face4d.datasets.source import DataSource
 from face4d.runtime import cli
 from face4d.runtime.files import require_outside
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(args.checkpoint, f"a stochastic generator to draw {args.samples} samples from", "one with a single answer to a label")
     source = data_flags.data_source(args, generator.source, args.checkpoint)
     # Own faces apart from the test set, which is scored as a whole.
-    args.output = args.output or DATASETS[source.dataset].generated / (args.checkpoint.stem + ("_own" if own else ""))
+    args.output = args.output or source.entry.generated / (args.checkpoint.stem + ("_own" if own else ""))
     require_outside(args.output, *(() if own else (source.landmarks, source.actors)))
     if args.photo and args.dry_run:
         print(f"would move the face in {args.photo} and write it to {args.output}")
@@ -107,11 +106,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.dry_run:
         cli.report_written([place_of(item) for item in items] if own else [args.output], kept=not made)
     if not own and not args.dry_run:
-        models = DATASETS[source.dataset].models
+        models = source.entry.models
         judges = (source.companion(models / name) for name in (f"{source.dataset}_classifier.pt", "classifier.pt"))
         judge = next((path for path in judges if path.is_file()), None)
         if judge is None:
-            cli.suggest_next(args, "Classification/main.py", "--dataset", source.dataset, "--run", f"{source.dataset}_classifier")
+            cli.suggest_next(args, "Classification/main.py", *source.words(), "--run", f"{source.dataset}_classifier")
         else:
             cli.suggest_next(args, "Classification/test.py", "--checkpoint", judge, "--generated", args.output)
 
@@ -175,7 +174,7 @@ def decoder_path(args: Namespace, source: DataSource) -> Path:
     """The checkpoint of --dense, by default the one beside the generator."""
     from face4d.dense.config import DEFAULT_DECODER
 
-    name = DATASETS[source.dataset].models / f"dense_{source.dataset}_{DEFAULT_DECODER}.pt"
+    name = source.entry.models / f"dense_{source.dataset}_{DEFAULT_DECODER}.pt"
     return source.companion(name) if args.dense is True else args.dense
 
 

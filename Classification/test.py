@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import data_flags
-from face4d.datasets.layout import DATASETS, canonical_label, choose
+from face4d.datasets.layout import canonical_label, choose
 from face4d.runtime import cli
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import require_finished, sole_writer
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     classifier = load_classifier(args.checkpoint, device=resolve_device(args.device))
     labels = choose([canonical_label(name) for name in args.labels or ["all"]], classifier.labels, "labels", args.checkpoint)
     source = data_flags.data_source(args, classifier.source, args.checkpoint)
-    output = args.output or (Path("demo") if source.dataset == "demo" else Path()) / "results" / args.generated.resolve().name
+    output = args.output or source.entry.results / args.generated.resolve().name
     require_outside(output, args.generated, source.landmarks)
     require_finished(args.generated)
     split = source.load(labels)
@@ -98,8 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(text_table(filled(REALISM_COLUMNS, rows), rows))
     cli.report_written(beside)
     cli.report_written([output], kept=not missing)
-    figures = "figures.py", *data_flags.words_unless_usual(dataset=("demo" if source.dataset == "demo" else None, None))
-    cli.suggest_next(args, *figures, *(["--overwrite"] if (DATASETS[source.dataset].models.parent / "figures").exists() else []))
+    words = ["--dataset", source.dataset] if source.entry.output != Path() else []
+    cli.suggest_next(args, "figures.py", *words, *(["--overwrite"] if source.entry.figures.exists() else []))
 
 
 if __name__ == "__main__":

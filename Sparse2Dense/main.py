@@ -20,7 +20,7 @@ from pathlib import Path
 
 from face4d.commands import data_flags
 from face4d.datasets import flags
-from face4d.datasets.layout import DATASETS
+from face4d.datasets.entry import Dataset
 from face4d.runtime import cli
 
 FOLDS = ("1", "2", "3", "4", "all", "none")
@@ -32,7 +32,7 @@ def build_parser() -> ArgumentParser:
     default = DenseConfig()
     parser = cli.parser(__doc__)
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=DATASETS, default="coma", help="picks the defaults of all flags of this group")
+    data_flags.add_dataset_flag(data, "picks the defaults of all flags of this group", "default: coma, with --meshes own")
     data.add_argument("--meshes", type=Path, metavar="DIR", help="<subject>/<label>/ folders of numbered PLY or OBJ frames, metres")
     data.add_argument("--labels", nargs="+", metavar="NAME", help="only these expressions (default: all found)")
     data_flags.add_face_flags(data)
@@ -79,24 +79,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.evaluation.tables import text_table
     from face4d.runtime.device import limit_threads
 
-    defaults = DATASETS[args.dataset]
-    name = args.run or f"dense_{args.dataset}"
-    results = (args.results or defaults.models.parent / "results") / name
-    jobs = list(plan(args, name))
+    dataset = data_flags.chosen_dataset(args, "coma", by_hand=args.meshes is not None)
+    meshes, actors = args.meshes or dataset.mesh_sequences().folder, args.actors or dataset.actors
+    name = args.run or f"dense_{dataset.name}"
+    results = (args.results or dataset.results) / name
+    jobs = list(plan(args, name, dataset))
     limit_threads(args.threads, small=False)
-    embedding = data_flags.face_embedding(args)
-    meshes = args.meshes or (defaults.obj_meshes if args.dataset == "florence" else defaults.coma_meshes)
-    source = {"dataset": args.dataset, "meshes": str(meshes), "actors": args.actors and str(args.actors)}
+    embedding = dataset.landmark_embedding(args.flame, args.landmark_embedding)
+    source = {"dataset": dataset.name, "meshes": str(meshes), "actors": actors and str(actors)}
     with flags.claimed(args, *(run for _, run in jobs)):
         if args.dry_run:
             for config, run in jobs:
                 print(f"would train {config.decoder}, fold {config.fold or 'none'} of {config.split}, as {run.checkpoint}")
             return
-        frames = load_frames(meshes, embedding, labels=args.labels, actors=args.actors, quiet=args.quiet)
+        frames = load_frames(meshes, embedding, labels=args.labels, actors=actors, quiet=args.quiet)
         if args.noise_landmarks_mm or args.noise_vertices_mm:
             frames = frames.with_noise(args.noise_landmarks_mm, args.noise_vertices_mm, args.seed)
         rows, folds, before = [], {}, {run: run.finished_at for _, run in jobs}
-        hierarchy = load_hierarchy(args, frames) if any(config.decoder == "s2d" for config, _ in jobs) else None
+        hierarchy = load_hierarchy(frames, args.downsampling, args.models or dataset.models, meshes) if any(config.decoder == "s2d" for config, _ in jobs) else None
         for config, run in jobs:
             if config.fold not in folds:
                 options = {key: getattr(config, key) for key in ("frame_step", "test_frame_step", "subjects_fraction", "seed")}
@@ -115,12 +115,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.report_runs(before)
     cli.report_written(tables)
     if args.fold == "none":
-        face = "demo/actors/Demo05.ply" if args.dataset == "demo" else "neutral.ply"
-        words = "--checkpoint", defaults.models / f"{args.dataset}.pt", "--actor", face, "--label", "all", "--dense", jobs[0][1].checkpoint
+        words = "--checkpoint", dataset.models / f"{dataset.name}.pt", "--actor", dataset.neutral[0], "--label", "all", "--dense", jobs[0][1].checkpoint
         cli.suggest_next(args, "test.py", *words, "--export", "glb,mp4")
 
 
-def plan(args: Namespace, name: str) -> Iterator[tuple]:
+def plan(args: Namespace, name: str, dataset: Dataset) -> Iterator[tuple]:
     """Configuration and run of every decoder on every fold; a name gets what tells it from the others."""
     from face4d.dense.config import DECODERS, DenseConfig
     from face4d.runtime.device import resolve_device
@@ -134,20 +133,18 @@ def plan(args: Namespace, name: str) -> Iterator[tuple]:
             parts = [name]
             parts += [decoder] if len(decoders) > 1 or args.run is None else []
             parts += [f"{args.split}{number}"] if number and (len(numbers) > 1 or args.run is None) else []
-            yield config, flags.training_run(args, "_".join(parts), device, args.dataset)
+            yield config, flags.training_run(args, "_".join(parts), device, dataset.name)
 
 
-def load_hierarchy(args: Namespace, frames):
+def load_hierarchy(frames, matrices: Path | None, models: Path, source: Path):
     """Of the authors' file, or of the mean of all faces."""
     from face4d.dense.fit import mean_face
     from face4d.dense.hierarchy import template_hierarchy
-
     from face4d.runtime.leftovers import remove_leftovers
 
-    cache = (args.models or DATASETS[args.dataset].models) / "template_cache"
+    cache = models / "template_cache"
     remove_leftovers(cache)
-    source = args.meshes or args.dataset
-    return template_hierarchy(mean_face(frames)[0], frames.embedding.faces, matrices=args.downsampling, cache=cache, source=source)
+    return template_hierarchy(mean_face(frames)[0], frames.embedding.faces, matrices=matrices, cache=cache, source=source)
 
 
 if __name__ == "__main__":

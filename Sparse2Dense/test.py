@@ -18,7 +18,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets.layout import DATASETS
+from face4d.datasets.entry import FLAME
 from face4d.runtime import cli
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import sole_writer
@@ -41,7 +41,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: Generated_Animation/<name of --landmarks>_meshes")
     published = parser.add_argument_group("only with the authors' checkpoint.pth.tar")
     published.add_argument("--downsampling", type=Path, metavar="FILE", help="their downsampling_matrices.pkl")
-    published.add_argument("--flame", type=Path, metavar="DIR", default=DATASETS["coma"].flame, help="landmark embedding files")
+    published.add_argument("--flame", type=Path, metavar="DIR", default=FLAME, help="landmark embedding files")
     cli.add_run_flags(parser, "device", "threads", "overwrite", "dry-run", "quiet")
     return parser
 

@@ -63,6 +63,9 @@ FLORENCE_LABELS: tuple[str, ...] = (
 )
 FLORENCE_TEST_SUBJECTS: tuple[str, ...] = ("CH01", "CH02")
 
+FLAME_VERTICES = 5023
+DEMO_VERTICES = 871  # of the procedural head
+
 COMA_FRAMES = 41  # neutral + 40
 FLORENCE_FRAMES = 61  # neutral + 60
 THESIS_SEED = 27

@@ -206,7 +206,7 @@ def test_foreign_checkpoints_are_refused(tmp_path):
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     write_landmarks(tmp_path / "landmarks", ("Happy", "Rage"), ("CH01", "CH03", "CH04", "CH05"), 9)
     script = str(REPOSITORY / "Classification" / "main.py")
-    command = [sys.executable, script, "--landmarks", "../landmarks", "--labels", "all", "--run", "x", "--quiet"]
+    command = [sys.executable, script, "--dataset", "florence", "--landmarks", "../landmarks", "--labels", "all", "--run", "x", "--quiet"]
     command += ["--hidden-size", "8", "--epochs", "120", "--batch-size", "3", "--select", "test", "--checkpoint-seconds", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name in ("whole", "killed"):

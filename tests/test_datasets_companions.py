@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from face4d.datasets import companions
+from face4d.constants import DEMO_VERTICES
 from face4d.datasets.companions import Topology, find, require_fit
 from face4d.datasets.demo.write import write_demo
 from face4d.errors import InputError
@@ -53,7 +53,7 @@ def test_its_own_working_folder_comes_before_the_working_directory(tmp_path, mon
 
 def test_what_does_not_fit_is_named_with_what_would():
     require_fit("g.pt", Topology(871), "e.pt", Topology(871), "makes", "--encoder FILE")
-    demo = Topology(companions.demo_vertices())
+    demo = Topology(DEMO_VERTICES)
     with pytest.raises(InputError) as caught:
         require_fit("models/florence.pt", Topology(5023), "models/deca_demo.pt", demo, "makes", "--encoder FILE")
     words = ["models/deca_demo.pt", "models/florence.pt", "FLAME (5023 vertices)", f"the demo head ({demo.vertices} vertices)"]

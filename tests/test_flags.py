@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from face4d.datasets.layout import DATASETS
+from face4d.datasets.entry import DATASETS
 from face4d.errors import InputError
 from face4d.runtime import cli
 from tests.conftest import REPOSITORY
@@ -132,8 +132,10 @@ def _written_by_default(parsers) -> set[str]:
                 found.add(action.default)
             for told in re.findall(r"default: ([\w/]+)(?=[/<);,]|$)", action.help or "") if set(action.option_strings) & set(OUTPUTS) else ():
                 found.add(Path(told))
-    for defaults in DATASETS.values():
-        found |= {value for value in vars(defaults).values() if isinstance(value, Path)}
+    for entry in DATASETS.values():
+        found |= {entry.models, entry.runs, entry.results, entry.figures, entry.generated, *([entry.landmarks] if entry.landmarks else [])}
+        for meshes in entry.meshes:
+            found |= {meshes.folder, meshes.landmarks, *([meshes.resampled] if meshes.resampled else [])}
     return {path.as_posix() for path in found if not path.is_absolute()}
 
 

@@ -188,7 +188,7 @@ GENERATOR = [
     ("labels", {"a": 1}, "labels to be a list"),
     ("config/hidden_size", 10**9, "config.hidden_size to be an integer from 1 to 65536"),
     ("config/hidden_size", 60_000, "entries of this network's shapes"),
-    ("source/dataset", "../x", "source.dataset to be coma or florence or demo"),
+    ("source/dataset", "../x", "source.dataset to be a name of letters"),
     ("source/landmarks", 3, "source.landmarks to be text"),
     ("source/test_subjects", ["../x"], r"source.test_subjects\[0\] to be a name"),
 ]

@@ -264,7 +264,7 @@ FLAGS = ("--labels", "all", "--hidden-size", "8", "--batch-size", "4", "--run", 
 
 def test_torchrun_interrupted_leaves_a_checkpoint_that_one_process_continues(landmarks, tmp_path, monkeypatch):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
-    flags = [str(REPOSITORY / "main.py"), "--landmarks", str(landmarks), *FLAGS, "--epochs"]
+    flags = [str(REPOSITORY / "main.py"), "--dataset", "florence", "--landmarks", str(landmarks), *FLAGS, "--epochs"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*torchrun, *flags, "100000"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -294,7 +294,7 @@ def test_bad_input_of_one_process_is_one_line_of_rank_0_and_ends_both(landmarks,
     """The second process works in another folder, where the data is not."""
     shutil.copytree(landmarks, tmp_path / "0" / "landmarks")
     (tmp_path / "1").mkdir()
-    code = [str(REPOSITORY / "Classification" / "main.py"), "--landmarks", "landmarks", "--labels", "all"]
+    code = [str(REPOSITORY / "Classification" / "main.py"), "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all"]
     (_, said, first), (*others, second) = finish(spawn([tmp_path / "0", tmp_path / "1"], code))
     assert (first, second) == (2, 2)
     assert said.startswith("error: landmarks: expected a folder") and said.count("\n") == 1

@@ -15,7 +15,7 @@ from face4d.errors import InputError
 from tests.conftest import REPOSITORY, toy_sequence, write_landmarks
 
 LABELS, SUBJECTS = ("Happy", "Rage", "Scream"), ("CH01", "CH03", "CH04", "CH05")
-TRAIN = ["--landmarks", "landmarks", "--labels", "all", "--hidden-size", "16", "--epochs", "25", "--run", "c", "--models", "models", "--runs", "runs"]
+TRAIN = ["--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", "--hidden-size", "16", "--epochs", "25", "--run", "c", "--models", "models", "--runs", "runs"]
 
 
 def script(name: str):

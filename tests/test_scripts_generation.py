@@ -212,6 +212,6 @@ def test_help_answers_at_once_and_has_examples(script):
 
 def test_dry_run_writes_nothing(workplace, run_here):
     before = sorted(workplace.rglob("*"))
-    assert run_here("main.py", "--landmarks", "landmarks", "--labels", "all", "--dry-run", cwd=workplace).returncode == 0
+    assert run_here("main.py", "--landmarks", "landmarks", "--test-subjects", "CH01", "--dry-run", cwd=workplace).returncode == 0
     assert run_here("test.py", "--checkpoint", "models/x.pt", "--dry-run", cwd=workplace).returncode == 0
     assert sorted(workplace.rglob("*")) == before

@@ -23,10 +23,10 @@ def workplace(landmark_folder, monkeypatch):
 
 
 def test_train_and_draw_samples_of_the_test_set(workplace, capsys):
-    script("main.py", "--model", "motion3dgan", "--landmarks", "landmarks", "--labels", "all", *TINY, "--quiet")
+    script("main.py", "--model", "motion3dgan", "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", *TINY, "--quiet")
     told = capsys.readouterr().out.splitlines()
     assert told[-2:] == ["wrote models/g.pt", "wrote runs/g"] and "nearest of ten" in told[-3]
-    script("main.py", "--model", "motion3dgan", "--landmarks", "landmarks", "--labels", "all", *TINY, "--quiet", "--resume")
+    script("main.py", "--model", "motion3dgan", "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", *TINY, "--quiet", "--resume")
     assert capsys.readouterr().out.splitlines() == [*told[:-2], "kept models/g.pt", "kept runs/g"]
     base = ("--checkpoint", "models/g.pt", "--no-gif", "--quiet")
     script("test.py", *base, "--samples", 3, "--seed", 4)
@@ -72,11 +72,11 @@ def test_published_samples_make_faces_move(workplace):
 )
 def test_flags_of_the_other_model_are_refused(workplace, flags, message):
     with pytest.raises(InputError, match=message):
-        script("main.py", "--landmarks", "landmarks", "--labels", "all", *flags)
+        script("main.py", "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", *flags)
     assert not (workplace / "models").exists()
 
 
 def test_one_answer_is_no_sample(workplace):
-    script("main.py", "--landmarks", "landmarks", "--labels", "all", "--epochs", "1", "--hidden-size", "8", "--run", "l", "--quiet")
+    script("main.py", "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", "--epochs", "1", "--hidden-size", "8", "--run", "l", "--quiet")
     with pytest.raises(InputError, match="stochastic generator to draw 2 samples"):
         script("test.py", "--checkpoint", "models/l.pt", "--samples", 2)

@@ -48,4 +48,4 @@ PRESETS: dict[str, ClassifierConfig] = {
 
 _SIZES = {"lr": (1e-4, 1e-5), "hidden_size": (128, 256, 512, 1024)}
 # The author's forty runs: 24 on CoMA, 16 on CoMA_Florence.
-THESIS_GRIDS = {"coma": {"layers": (1, 2, 3), **_SIZES}, "florence": {"layers": (1, 2), **_SIZES}, "demo": {"layers": (1, 2, 3), **_SIZES}}
+THESIS_GRIDS = {"coma": {"layers": (1, 2, 3), **_SIZES}, "florence": {"layers": (1, 2), **_SIZES}}

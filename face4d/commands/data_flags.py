@@ -6,15 +6,13 @@ import argparse
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from face4d.datasets.layout import DATASETS
+from face4d.datasets.entry import DATASETS, OWN, Dataset
+from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource, choose_source
+from face4d.errors import InputError
 from face4d.runtime import cli
-
-if TYPE_CHECKING:  # it loads numpy, and parsing flags must not
-    from face4d.landmarks import LandmarkEmbedding
-
 
 def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
     """Add the flags that name a landmark data set.
@@ -23,8 +21,8 @@ def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
         training: the script chooses the data set; else what a checkpoint remembers is the default.
     """
     group = parser.add_argument_group("data", None if training else "defaults: what the checkpoint was trained with")
-    default = " (default: florence; of a grid: coma and florence, where their landmark folders are)" if training else ""
-    group.add_argument("--dataset", choices=DATASETS, help="picks the defaults of all flags of this group" + default)
+    default = "default: florence, with --landmarks own; of a grid: coma and florence, where their landmark folders are"
+    add_dataset_flag(group, "picks the defaults of all flags of this group", default if training else "")
     group.add_argument(
         "--landmarks", type=Path, metavar="DIR", help="landmark folder of step 3; with dataset_training and dataset_testing, or plain"
         + ("; or SRVF samples, <label>.mat" if training else "")
@@ -36,6 +34,50 @@ def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
             "--validation-subjects", nargs="+", default=[], metavar="NAME", help="training subjects held out to choose weights and stopping"
         )
     add_face_flags(group)
+
+
+def add_dataset_flag(group: argparse._ActionsContainer, meaning: str, default: str = "") -> None:
+    """Add ``--dataset``."""
+    known = f"{', '.join(name for name in DATASETS if name != OWN)}, or NAME of one's own data, described in NAME.toml (docs/data.md)"
+    group.add_argument("--dataset", metavar="NAME", help=f"{meaning}: {known}" + (f" ({default})" if default else ""))
+
+
+def chosen_dataset(args: Namespace, default: str, *, by_hand: bool = False) -> Dataset:
+    """The data set of ``--dataset``.
+
+    Args:
+        default: its name where the flag is not given.
+        by_hand: another flag names the data, which then belongs to none of the known data sets.
+
+    Raises:
+        InputError: no such data set.
+    """
+    return find_dataset(args.dataset or (OWN if by_hand else default))
+
+
+def usual_labels(args: Namespace, dataset: Dataset) -> tuple[str, ...] | None:
+    """Labels of step 3 without ``--labels``: the data set's, but all of a folder that is named by hand."""
+    return None if args.input and not args.dataset else dataset.labels
+
+
+def usual_test_subjects(dataset: Dataset) -> tuple[str, ...]:
+    """Test subjects of step 3 without ``--test-subjects``.
+
+    Raises:
+        InputError: the data set names none.
+    """
+    if not dataset.test_subjects:
+        raise InputError("--test-subjects", f"subjects of the test set, which {dataset.name} does not name", "none")
+    return dataset.test_subjects
+
+
+def words_of_landmarks(args: Namespace, dataset: Dataset, landmarks: Path) -> list[str]:
+    """Words of ``main.py`` that train on what step 3 wrote."""
+    if args.input and not args.dataset:
+        return ["--landmarks", str(landmarks)]
+    words = words_unless_usual(landmarks=(landmarks, dataset.landmarks))
+    run = dataset.name if landmarks == dataset.landmarks else f"{dataset.name}_{landmarks.name}"
+    return ["--dataset", dataset.name, *words, "--run", run]
 
 
 def add_face_flags(group: argparse._ArgumentGroup) -> None:
@@ -80,13 +122,6 @@ def data_source(args: Namespace, remembered: Mapping[str, Any] | None = None, ow
         remembered=remembered,
         owner=owner,
     )
-
-
-def face_embedding(args: Namespace) -> LandmarkEmbedding:
-    """The landmark embedding that the flags of :func:`add_face_flags` name, by default that of the data set."""
-    from face4d.datasets.extraction import choose_embedding
-
-    return choose_embedding(args.flame or DATASETS[args.dataset].flame, args.landmark_embedding)
 
 
 def words_unless_usual(**flags: tuple[object, object]) -> list[str]:

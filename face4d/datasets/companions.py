@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from face4d.constants import DEMO_VERTICES, FLAME_VERTICES
 from face4d.errors import InputError
 
 if TYPE_CHECKING:  # flags are parsed without it
     import numpy as np
 
 LAYOUT = ("models", "runs", "results", "Generated_Animation")  # folders that checkpoints and records lie in, below the root of a working folder
-FLAME_VERTICES = 5023
+HEADS = {FLAME_VERTICES: "FLAME", DEMO_VERTICES: "the demo head"}  # by number of vertices
 
 
 def find(owner: str | Path, recorded: str | Path) -> Path | None:
@@ -87,18 +88,10 @@ class Topology:
 
     @property
     def name(self) -> str:
-        known = {FLAME_VERTICES: "FLAME", demo_vertices(): "the demo head"}
-        return known.get(self.vertices, f"a head of {self.vertices} vertices")
+        return HEADS.get(self.vertices, f"a head of {self.vertices} vertices")
 
     def __str__(self) -> str:
         return self.name if str(self.vertices) in self.name else f"{self.name} ({self.vertices} vertices)"
-
-
-def demo_vertices() -> int:
-    """V of the built-in head."""
-    from face4d.datasets.demo.head import demo_head
-
-    return len(demo_head().mean)
 
 
 def require_fit(generator: str | Path, wanted: Topology, other: str | Path, found: Topology, makes: str, flag: str) -> None:

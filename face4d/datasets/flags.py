@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from face4d.commands.data_flags import data_source
-from face4d.datasets.layout import DATASETS, choose
+from face4d.datasets.layout import choose
+from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource
 from face4d.errors import InputError
 from face4d.runtime import cli
@@ -164,7 +165,7 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
 
 def newest_generated(dataset: str) -> Path:
     """The test set generated last with a data set's default folders; where there is none, the folder that its usual generator would write."""
-    folder = DATASETS[dataset].generated
+    folder = find_dataset(dataset).generated
     found = [path for path in folder.glob("[!.]*") if path.is_dir() and not path.name.endswith(("_own", "_meshes"))]
     return max(found, key=lambda path: path.stat().st_mtime, default=folder / dataset)
 
@@ -198,7 +199,7 @@ def training_run(args: Namespace, name: str, device: torch.device, dataset: str 
     from face4d.runtime.training import Run
 
     require_name("--run", "the name of a run", name)
-    defaults = DATASETS[dataset]
+    defaults = find_dataset(dataset)
     how = {flag: getattr(args, flag) for flag in ("resume", "checkpoint_seconds", "quiet")}
     return Run(name, args.models or defaults.models, args.runs or defaults.runs, device, **how)
 

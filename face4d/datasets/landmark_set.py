@@ -213,7 +213,7 @@ def load_split(
         if not held_out or held_out == set(subjects):
             raise InputError(
                 root,
-                f"{TRAIN_FOLDER} and {TEST_FOLDER}, or some but not only the test subjects {', '.join(test_subjects) or '(none named)'}",
+                f"{TRAIN_FOLDER} and {TEST_FOLDER}, or some but not only the test subjects {', '.join(test_subjects) or '(none named; --test-subjects names them)'}",
                 f"subjects {', '.join(subjects)}",
             )
         train = tuple(sequence for sequence in sequences if sequence.subject not in held_out)

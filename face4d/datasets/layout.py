@@ -1,79 +1,16 @@
-"""Names: how labels, subjects and sequences are spelled, and the default places of every step."""
+"""Names: how labels, subjects and sequences are spelled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from face4d.constants import (
-    COMA_FRAMES,
-    COMA_TEST_SUBJECTS,
-    FLORENCE_FRAMES,
-    FLORENCE_LABELS,
-    FLORENCE_TEST_SUBJECTS,
-)
 from face4d.errors import InputError, nearest
 from face4d.runtime.files import has_suffix, is_hidden
 
 TRAIN_FOLDER = "dataset_training"
 TEST_FOLDER = "dataset_testing"
 SAMPLE_PREFIX = "sample_"
-
-
-@dataclass(frozen=True)
-class DatasetDefaults:
-    """What ``--dataset`` stands for. Paths are relative to the working directory.
-
-    Attributes:
-        obj_meshes: OBJ/PLY sequences of step 1 and of the Florence landmark step (``get_animation_landmark_ply.py``).
-        coma_meshes: PLY sequences of step 2 (``sampling_coma.py``).
-        sampling: what step 2 writes and the CoMA landmark step reads.
-        landmarks: the landmark folder that training, generation and classification use.
-        labels: labels of the thesis; ``None`` = all found.
-        test_subjects: subjects of the thesis' test set.
-        frames: frames per sequence, the neutral one included.
-    """
-
-    obj_meshes: Path
-    coma_meshes: Path
-    sampling: Path
-    landmarks: Path
-    florence_landmarks: Path
-    flame: Path
-    models: Path
-    runs: Path
-    generated: Path
-    labels: tuple[str, ...] | None
-    test_subjects: tuple[str, ...]
-    frames: int
-
-
-def _defaults(root: str, landmarks: str, labels, test_subjects, frames) -> DatasetDefaults:
-    base = Path(root)
-    return DatasetDefaults(
-        obj_meshes=base / "Dataset_FLAME_Aligned",
-        coma_meshes=base / "Dataset_FLAME_Aligned_COMA",
-        sampling=base / "sampling",
-        landmarks=base / landmarks,
-        florence_landmarks=base / "Landmark_dataset_flame_aligned",
-        flame=base / "models" / "flame",
-        models=base / "models",
-        runs=base / "runs",
-        generated=base / "Generated_Animation",
-        labels=labels,
-        test_subjects=test_subjects,
-        frames=frames,
-    )
-
-
-DEMO_TEST_SUBJECTS: tuple[str, ...] = ("Demo05", "Demo06")
-
-DATASETS: dict[str, DatasetDefaults] = {
-    "coma": _defaults(".", "Landmark_dataset_flame_aligned_coma", None, COMA_TEST_SUBJECTS, COMA_FRAMES),
-    "florence": _defaults(".", "Landmark_dataset_flame_aligned", FLORENCE_LABELS, FLORENCE_TEST_SUBJECTS, FLORENCE_FRAMES),
-    "demo": _defaults("demo", "Landmark_dataset_flame_aligned_coma", None, DEMO_TEST_SUBJECTS, COMA_FRAMES),
-}
 
 
 def canonical_label(label: str) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from face4d.datasets import companions
-from face4d.datasets.layout import DATASETS
+from face4d.datasets.entry import DATASETS, OWN, Dataset
+from face4d.datasets.layout import canonical_label
+from face4d.datasets.own import find_dataset, unnamed_dataset
 from face4d.errors import InputError
-from face4d.runtime.fields import NAMES, list_of, name, one_of, optional, record, text
+from face4d.runtime.fields import NAMES, list_of, name, optional, record, text
 
 if TYPE_CHECKING:  # these load torch, and parsing flags must not
     import numpy as np
@@ -18,9 +20,11 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
     from face4d.datasets.landmark_set import LandmarkSplit
     from face4d.landmarks import LandmarkEmbedding
 
+DEFAULT = "florence"  # the data set of the training scripts
+
 SOURCE = record(
     {
-        "dataset": optional(one_of(*DATASETS)),
+        "dataset": optional(name),
         "landmarks": optional(text),
         "test_subjects": optional(NAMES),
         "labels": optional(list_of(name, 1)),
@@ -37,13 +41,14 @@ class DataSource:
     """Where landmark data comes from, all defaults filled in.
 
     Attributes:
-        dataset, landmarks, test_subjects, actors, flame, landmark_embedding: see :func:`choose_source`.
-        labels: wanted labels, None = all found.
-        owner: the checkpoint whose memory filled in what no flag gave, None in training.
-        given: names of the paths that flags gave.
+        entry: the data set; ``own`` for landmarks that belong to none.
+        landmarks, test_subjects, actors, flame, landmark_embedding: see :func:`choose_source`.
+        labels: wanted labels, canonical; None = all found.
+        owner: the checkpoint whose memory filled in what was not asked for, None in training.
+        given: names of what was asked for.
     """
 
-    dataset: str
+    entry: Dataset
     landmarks: Path
     test_subjects: tuple[str, ...]
     labels: tuple[str, ...] | None
@@ -52,6 +57,11 @@ class DataSource:
     landmark_embedding: Path | None
     owner: Path | None = None
     given: frozenset[str] = frozenset()
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return self.entry.name
 
     def companion(self, name: str | Path) -> Path:
         """A file of the working folder that the checkpoint belongs to; the name itself where there is none."""
@@ -87,7 +97,7 @@ class DataSource:
             return companions.Topology(embedding.num_vertices, embedding.faces)
         if self.landmark_embedding is not None:
             return None
-        return companions.Topology(companions.demo_vertices() if self.dataset == "demo" else companions.FLAME_VERTICES)
+        return companions.Topology(self.entry.vertices) if self.entry.vertices else None
 
     def neutrals(self) -> dict[str, np.ndarray] | None:
         """Neutral landmarks of the actors, (68, 3) metres by subject; None without ``--actors``."""
@@ -104,15 +114,23 @@ class DataSource:
 
         self._require("landmarks", "the landmarks", "--landmarks DIR names")
         if holds_srvf_samples(self.landmarks):
-            wanted = None if self.labels == DATASETS[self.dataset].labels else self.labels  # a thesis' choice of labels is not meant for these
+            wanted = self.labels if "labels" in self.given else None  # a data set's choice of labels is not meant for these
             split = load_srvf_samples(self.landmarks, labels or wanted)
         else:
             split = load_split(self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals())
         return replace(split, source=self.as_dict())
 
+    def words(self) -> list[str]:
+        """Words of a command that name these data again."""
+        named = [] if self.dataset == OWN else ["--dataset", self.dataset]
+        named += ["--landmarks", str(self.landmarks)] if self.landmarks != self.entry.landmarks else []
+        others = set(self.test_subjects) != set(self.entry.test_subjects)
+        return named + (["--test-subjects", *self.test_subjects] if others else [])
+
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary for checkpoints; paths as typed."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("owner", "given")}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("entry", "owner", "given")}
+        values = {"dataset": self.dataset, **values}
         return {key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
@@ -142,31 +160,46 @@ def choose_source(
         owner: that checkpoint; paths in it are looked for from where it lies (:func:`face4d.datasets.companions.find`).
 
     Raises:
-        InputError: a data set that is none.
+        InputError: a data set that is none, or no landmark folder.
     """
     memory: Mapping[str, Any] = remembered or {} if remembered and dataset is None else {}
-    dataset = dataset or memory.get("dataset", "florence")
-    if dataset not in DATASETS:
-        raise InputError(owner or "--dataset", f"a data set ({', '.join(DATASETS)})", ascii(dataset)[:60])
-    defaults = DATASETS[dataset]
+    entry = _entry(dataset, landmarks, memory, owner)
     asked = {"landmarks": landmarks, "actors": actors, "flame": flame, "landmark_embedding": landmark_embedding}
 
     def path(name: str, default: Path | None) -> Path | None:
-        if asked[name]:
-            return Path(asked[name])
+        value = asked[name]
+        if value:
+            return Path(value)
         if name == "landmark_embedding" and flame:  # the folder replaces either
             return None
         recorded = memory.get(name) or default
         return recorded and (owner and companions.find(owner, recorded) or Path(recorded))
 
+    place = path("landmarks", entry.landmarks)
+    if place is None:
+        raise InputError("--landmarks", f"the landmark folder of {entry.name} data", "none")
     return DataSource(
-        dataset=dataset,
-        landmarks=path("landmarks", defaults.landmarks),
-        test_subjects=tuple(test_subjects or memory.get("test_subjects") or defaults.test_subjects),
-        labels=labels or defaults.labels,
-        actors=path("actors", None),
-        flame=path("flame", defaults.flame),
-        landmark_embedding=path("landmark_embedding", None),
+        entry=entry,
+        landmarks=place,
+        test_subjects=tuple(test_subjects or memory.get("test_subjects") or entry.test_subjects),
+        labels=tuple(map(canonical_label, labels)) if labels else entry.labels,
+        actors=path("actors", entry.actors),
+        flame=path("flame", entry.flame) or entry.flame,
+        landmark_embedding=path("landmark_embedding", entry.embedding),
         owner=owner,
-        given=frozenset(name for name, value in asked.items() if value),
+        given=frozenset(name for name, value in {**asked, "labels": labels}.items() if value),
     )
+
+
+def _entry(dataset: str | None, landmarks: Path | None, memory: Mapping[str, Any], owner: Path | None) -> Dataset:
+    """The data set asked for, else the remembered one; else Florence or, where landmarks are named by hand, none of the known ones."""
+    if dataset is not None:
+        return find_dataset(dataset)
+    if memory.get("dataset") is not None:
+        try:
+            return find_dataset(memory["dataset"], owner)
+        except InputError:
+            if memory.get("landmarks") is None:
+                raise
+            return unnamed_dataset(memory["dataset"])  # its file is not here; the paths are remembered
+    return DATASETS[OWN if landmarks or memory.get("landmarks") else DEFAULT]

@@ -14,7 +14,8 @@ import torch
 
 from face4d.commands.data_flags import data_source
 from face4d.datasets.flags import TrainingTask, training_split
-from face4d.datasets.layout import DATASETS
+from face4d.datasets.entry import DATASETS
+from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource
 from face4d.errors import InputError
 from face4d.runtime.config import TrainingConfig
@@ -27,7 +28,7 @@ from face4d.runtime.names import require_name
 from face4d.runtime.training import Run
 
 THESIS = "thesis"
-_TWO_SETS = ("coma", "florence")  # of the thesis
+_OF_THE_THESIS = [name for name, entry in DATASETS.items() if entry.thesis_name]
 _IN_RUN_NAME = {"loss", "lr", "hidden_size", "layers"}
 
 
@@ -95,7 +96,7 @@ def grid_name(args: Namespace, kind: str, preset: str, select: str) -> str:
 
 def grid_folders(args: Namespace, name: str, dataset: str) -> tuple[Path, Path]:
     """Folders of the checkpoints and of the records of a grid."""
-    defaults = DATASETS[dataset]
+    defaults = find_dataset(dataset)
     return (args.models or defaults.models) / name, (args.runs or defaults.runs) / name
 
 
@@ -110,8 +111,8 @@ def present_datasets(args: Namespace) -> tuple[list[str], list[str]]:
     for flag, given in (("--landmarks", args.landmarks), ("--actors", args.actors), ("--test-subjects", args.test_subjects)):
         if given:
             raise InputError(flag, "--dataset with it", "a grid over all data sets")
-    found = [name for name in _TWO_SETS if DATASETS[name].landmarks.is_dir()]
-    missing = [f"{name} ({DATASETS[name].landmarks})" for name in _TWO_SETS if name not in found]
+    found = [name for name in _OF_THE_THESIS if DATASETS[name].landmarks.is_dir()]
+    missing = [f"{name} ({DATASETS[name].landmarks})" for name in _OF_THE_THESIS if name not in found]
     if not found:
         raise InputError("--grid", "a landmark folder of step 3", f"none of {', '.join(missing)} (--dataset and --landmarks name another)")
     return found, missing
@@ -126,7 +127,7 @@ def grid_settings(args: Namespace, task: TrainingTask, preset: str, dataset: str
         InputError: a bad grid file, or a flag that the grid varies.
     """
     if args.grid == THESIS:
-        grids: Sequence[Grid] = [{k: v for k, v in task.thesis_grids[dataset].items() if k != "lr" or preset == THESIS}]
+        grids: Sequence[Grid] = [{k: v for k, v in task.thesis_grids[find_dataset(dataset).grid].items() if k != "lr" or preset == THESIS}]
     else:
         allowed = described(type(task.presets[preset]))
         grids = read_grid(args.grid, {name: allowed[name] for name in sorted(allowed.keys() & vars(args).keys() - {"select"})})

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from face4d.classification.config import ClassifierConfig
+from face4d.datasets.entry import DATASETS
 from face4d.errors import InputError
 from face4d.generation.config import GeneratorConfig
 from face4d.runtime.fields import check, configuration, integer, name, number, optional, plain, record, score
@@ -44,7 +45,7 @@ class RunRecord:
         name: name of the run.
         origin: ``ours``, or whose it is.
         kind: ``generator`` or ``classifier``.
-        dataset: ``coma``, ``florence``, ``demo`` or a name of another program.
+        dataset: ``coma``, ``florence``, ``demo``, that of one's own data, or a name of another program.
         preset: ``default`` or ``thesis``, by its network and schedule.
         loss: ``l1`` or ``l2`` of a generator, else "".
         layers: of a classifier, else 0.
@@ -129,7 +130,7 @@ def read_runs(folder: str | Path) -> list[RunRecord]:
     return records
 
 
-_DATASETS = {"COMA": "coma", "COMA_Florence": "florence"}
+_DATASETS = {entry.thesis_name: name for name, entry in DATASETS.items() if entry.thesis_name}
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,30})?(?:e-?[0-9]{1,3})?"
 # L1_1200_0.0001_128_COMA_08-20-2023_19:03 and Classification_2_1e-05_256_COMA_FULL_FRAME_08-22-2023_09:36
 _COUNT = "[0-9]{1,9}"
@@ -137,8 +138,8 @@ _THESIS_GENERATOR = re.compile(rf"(L[12])_{_COUNT}_({_NUMBER})_({_COUNT})_([A-Za
 _THESIS_CLASSIFIER = re.compile(rf"Classification_({_COUNT})_({_NUMBER})_({_COUNT})_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
 _DATE = re.compile(r"_\d\d-\d\d-\d{4}_\d\d:\d\d$")
 # florence_thesis_l1_0.0001_128 and classifier_coma_default_1_0.01_64, the names of this program
-_GENERATOR = re.compile(rf"([a-z]+)_(default|thesis)_(l[12])_({_NUMBER})_({_COUNT})")
-_CLASSIFIER = re.compile(rf"classifier_([a-z]+)_(default|thesis)_({_COUNT})_({_NUMBER})_({_COUNT})")
+_GENERATOR = re.compile(rf"(.+)_(default|thesis)_(l[12])_({_NUMBER})_({_COUNT})")
+_CLASSIFIER = re.compile(rf"classifier_(.+)_(default|thesis)_({_COUNT})_({_NUMBER})_({_COUNT})")
 
 
 def parse_run_name(name: str) -> dict[str, Any] | None:

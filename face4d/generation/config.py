@@ -64,4 +64,4 @@ PRESETS: dict[str, GeneratorConfig] = {
 
 # The author's forty runs: these twenty cells on each data set.
 _THESIS_GRID = {"loss": ("l1", "l2"), "lr": (1e-4, 1e-5), "hidden_size": (128, 256, 512, 1024, 2048)}
-THESIS_GRIDS = {"coma": _THESIS_GRID, "florence": _THESIS_GRID, "demo": _THESIS_GRID}
+THESIS_GRIDS = {"coma": _THESIS_GRID, "florence": _THESIS_GRID}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from face4d.datasets.companions import FLAME_VERTICES
+from face4d.constants import FLAME_VERTICES
 from face4d.errors import InputError
 from face4d.reconstruction.encoder import IMAGE_SIZE, NUM_DETAIL, CodeLayout, DetailGenerator, Encoder
 from face4d.reconstruction.encoder_config import EncoderConfig

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.datasets.layout import DATASETS
+from face4d.datasets.entry import DATASETS
 from face4d.runtime import cli
 
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"already there: {summary.root} ({summary.meshes} meshes)")
     else:
         cli.report_written([summary.root])
-    if summary.root == DATASETS["demo"].models.parent:
+    if summary.root == DATASETS["demo"].output:
         cli.suggest_next(args, "convert_obj_to_ply.py", "--dataset", "demo")
 
 
