@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -130,7 +131,7 @@ def write_landmarks(
             (:func:`face4d.landmarks.check_mesh`), or jump; a file of other content, or of the same name in the
             other half of the split, without ``overwrite`` (which replaces the first and removes the second).
     """
-    how = {"embedding": embedding, "frames": frames, "method": method, "skip_gaps": skip_gaps}
+    how: dict[str, Any] = {"embedding": embedding, "frames": frames, "method": method, "skip_gaps": skip_gaps}
     remarks: list[Remark] = []
     summary = write_missing(
         Path(files[0].target).parents[1],

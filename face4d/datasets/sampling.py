@@ -187,10 +187,11 @@ class _Watch:
         self.paths, self.moves = paths, False
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        first = before = None
+        first: np.ndarray | None = None
+        before: np.ndarray | None = None
         for index, vertices in enumerate(iterate_vertices(self.paths)):
             some = vertices[:: max(len(vertices) // _WATCHED, 1)]
-            if first is None:
+            if first is None or before is None:
                 first = vertices
             else:
                 check_jumps(self.paths[index - 1 : index + 1], np.stack([before, some]))

@@ -139,7 +139,8 @@ def _own(path: Path, content: Any) -> LoadedEncoder:
 @torch.no_grad()
 def fold_scale(encoder: Encoder) -> None:
     """Make a plain :class:`Encoder` of one whose output is multiplied by ``code_scale`` and moved by ``code_mean``, two buffers."""
-    last = encoder.layers[2]
-    last.weight = nn.Parameter(last.weight * encoder.code_scale[:, None])
-    last.bias = nn.Parameter(last.bias * encoder.code_scale + encoder.code_mean)
+    last, scale = encoder.layers[2], encoder.get_buffer("code_scale")
+    assert isinstance(last, nn.Linear)
+    last.weight = nn.Parameter(last.weight * scale[:, None])
+    last.bias = nn.Parameter(last.bias * scale + encoder.get_buffer("code_mean"))
     del encoder.code_mean, encoder.code_scale

@@ -75,7 +75,7 @@ class Reconstructor:
         face_model.layer.to(self.device)
         self.coarse = for_inference(encoder.coarse).to(self.device)
         self.detail_encoder = self.detail_generator = None
-        if encoder.detail_encoder is not None and face_model.uv.is_published:
+        if encoder.detail_encoder is not None and encoder.detail_generator is not None and face_model.uv.is_published:
             self.detail_encoder = for_inference(encoder.detail_encoder).to(self.device)
             self.detail_generator = for_inference(encoder.detail_generator).to(self.device)
         elif encoder.detail_encoder is not None:
@@ -126,7 +126,7 @@ class Reconstructor:
         """Faces of pictures (B, 3, H, W) RGB in 0..1; fine displacement where the weights and the layout allow it."""
         code = self.encode(crops)
         displacement = None
-        if detail and self.detail_encoder is not None:
+        if detail and self.detail_encoder is not None and self.detail_generator is not None:
             fine = self.detail_encoder(self._sized(crops, DECA_SIZE))  # (B, 128)
             displacement = self.detail_generator(torch.cat([code.pose[:, 3:], code.expression, fine], dim=1))[:, 0]
         return self.decode(code, displacement)
@@ -146,8 +146,8 @@ class Reconstructor:
 
 def as_batch(pictures: np.ndarray) -> Tensor:
     """Pictures (B, H, W, 3) or one (H, W, 3) as the networks see them, (B, 3, H, W)."""
-    pictures = torch.from_numpy(np.ascontiguousarray(pictures, dtype=np.float32))
-    return (pictures if pictures.ndim == 4 else pictures[None]).permute(0, 3, 1, 2)
+    batch = torch.from_numpy(np.ascontiguousarray(pictures, dtype=np.float32))
+    return (batch if batch.ndim == 4 else batch[None]).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def neutral_from_photo(
     face = find_face(photo, path) if face is None else face
     check_inside(face if isinstance(face, FaceBox) else FaceBox.of_landmarks(face), photo, path)
     found = reconstruct(reconstructor, photo, face, detail=False)
-    info = {name: value[0].cpu().numpy() for name, value in found.face.code.as_dict().items()}
+    info: dict[str, Any] = {name: value[0].cpu().numpy() for name, value in found.face.code.as_dict().items()}
     info |= {"checkpoint": str(reconstructor.encoder.path), "face_model": reconstructor.face.source, "crop": found.crop.matrix}
     info |= {"landmarks": found.landmarks}
     return found.face.neutral[0].cpu().numpy(), reconstructor.face.model.faces, info

@@ -99,7 +99,8 @@ def detect_faces(photo: np.ndarray, path: str | Path) -> list[FaceBox]:
         found = cascade.detectMultiScale(picture, _FINAL_SCALE, _NEIGHBOURS, minSize=(smallest, smallest))
         if len(found):
             break
-    boxes = [FaceBox(*(np.array([x, y, x + w, y + h]) / scale).tolist(), "detector") for x, y, w, h in found]
+    corners = (np.array([[x, y, x + w, y + h] for x, y, w, h in found]).reshape(-1, 4) / scale).tolist()
+    boxes = [FaceBox(left, top, right, bottom, "detector") for left, top, right, bottom in corners]
     return sorted(boxes, key=lambda box: (-box.width * box.height, box.left, box.top))
 
 

@@ -79,10 +79,13 @@ class FaceFinder:
     def __init__(self, box: Sequence[float] | None = None, landmarks: str | Path | None = None) -> None:
         if box is not None and landmarks is not None:
             raise InputError("--box and --landmarks", "one of them", "both")
-        self.box = FaceBox(*box) if box is not None else None
+        self.box: FaceBox | None = None
+        if box is not None:
+            left, top, right, bottom = box
+            self.box = FaceBox(left, top, right, bottom)
         self.landmarks = Path(landmarks) if landmarks is not None else None
         if self.landmarks is not None and not self.landmarks.exists():
-            raise InputError(landmarks, "landmarks of the photo, or a folder with landmarks named as the photos", "nothing of that name")
+            raise InputError(self.landmarks, "landmarks of the photo, or a folder with landmarks named as the photos", "nothing of that name")
         if self.box is None and self.landmarks is None:
             opencv("where the face is")  # said once, not of every photo
         self._told: set[Path] = set()
@@ -108,6 +111,8 @@ class FaceFinder:
 
     def file(self, photo: Path) -> Path:
         """The landmark file of a photo; raises :class:`InputError` where there is none."""
+        if self.landmarks is None:
+            raise InputError(photo, "a file or folder with its landmarks", "none")
         if not self.landmarks.is_dir():
             return self.landmarks
         if (file := beside(self.landmarks, photo.stem, LANDMARK_SUFFIXES)) is not None:

@@ -13,7 +13,7 @@ from face4d.errors import InputError
 from face4d.reconstruction.deca import PhotoFace, Reconstructor, as_batch
 from face4d.reconstruction.encoder import FaceCode
 from face4d.reconstruction.inputs import FaceFinder
-from face4d.reconstruction.photo import Crop, crop_face
+from face4d.reconstruction.photo import Crop, FaceBox, crop_face
 from face4d.reconstruction.pictures import clay, dots, draw
 from face4d.reconstruction.results import ResultWriter, as_bytes, save_arrays
 from face4d.reconstruction.video import read_video
@@ -85,7 +85,11 @@ def reconstruct_frames(
 def _encode(path: Path, finder: FaceFinder, reconstructor: Reconstructor, quiet: bool) -> tuple[FaceCode, list[Crop], float]:
     """Codes of all frames, the crop of each, and the frames per second."""
     video = read_video(path)
-    codes, crops, waiting, face, lost = [], [], [], None, 0
+    codes: list[FaceCode] = []
+    crops: list[Crop] = []
+    waiting: list[np.ndarray] = []
+    face: FaceBox | np.ndarray | None = None
+    lost = 0
 
     def flush() -> None:
         if waiting:

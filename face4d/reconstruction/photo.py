@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -45,9 +45,8 @@ def read_photo(path: str | Path) -> np.ndarray:
         raise InputError(path, "a photo of 8 or 16 bits per channel", "floating-point pixels, whose range is not known")
     if image.mode.startswith("I"):
         return _grey(path, np.asarray(image), bits)
-    if (
-        deep and image.mode in ("RGB", "RGBA") and all(high < 16 for _, high in image.getextrema()[:3])
-    ):  # of which Pillow has kept four bits, or fewer
+    extremes: Any = image.getextrema() if deep and image.mode in ("RGB", "RGBA") else ()
+    if extremes and all(high < 16 for _, high in extremes[:3]):  # of 16 bits Pillow has kept four, or fewer
         raise InputError(path, "a photo whose colours use their range of 16 bits", "values below 4096 only (12 bits in 16?); save it with 8 bits")
     mode = "RGBA" if image.mode in _TRANSPARENT or "transparency" in image.info else "RGB"
     photo = np.empty((image.height, image.width, 3), np.float32)

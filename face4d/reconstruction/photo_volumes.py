@@ -108,6 +108,8 @@ class PhotoSamples:
 
     def _mesh(self, photo: Path, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.meshes is None:
+            if self.layer is None:
+                raise InputError(photo, "its mesh, or a face model to fit", "neither")
             return fit_to_landmarks(self.layer, landmarks), self.layer.faces.cpu().numpy()
         if (file := beside(self.meshes, photo.stem, _MESH_SUFFIXES)) is not None:
             return read_mesh(file)

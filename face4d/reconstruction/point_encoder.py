@@ -31,6 +31,12 @@ class PointEncoder(nn.Module):
         widths: channels of the maps, finest first.
     """
 
+    vertices: Tensor
+    point_mean: Tensor
+    point_scale: Tensor
+    code_mean: Tensor
+    code_scale: Tensor
+
     def __init__(self, layout: CodeLayout, hidden: int = 512, widths: tuple[int, int, int] = (32, 64, 96)) -> None:
         super().__init__()
         self.num_geometry = layout.total - layout.light

@@ -69,7 +69,8 @@ def render(
     else:
         albedo = 0.7 * mask.expand_as(normals)
     image = albedo * shade(normals, light) * mask
-    return Rendering(*(picture.permute(0, 3, 1, 2) for picture in (image, mask, albedo, normals)), raster)
+    image, mask, albedo, normals = (picture.permute(0, 3, 1, 2) for picture in (image, mask, albedo, normals))
+    return Rendering(image, mask, albedo, normals, raster)
 
 
 def unwrap(image: Tensor, screen_vertices: Tensor, uv: Tensor, uv_faces: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,8 @@ def render_faces(
             whole = ((batch.images * 255).round().byte(), code, batch.screen_landmarks, (batch.colors * 255).round().byte())
             parts.append(tuple(part[:kept].to(device) for part in whole))
             bar.update(kept)
-    return RenderedFaces(*(torch.cat(part) for part in zip(*parts)), layout)
+    images, codes, landmarks, colours = (torch.cat(part) for part in zip(*parts))
+    return RenderedFaces(images, codes, landmarks, colours, layout)
 
 
 def photometric_difference(face: FaceModel, code: FaceCode, true: RenderedFaces) -> Tensor:

@@ -7,6 +7,7 @@ state dict are those of the published ResNet weights without the last layer.
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from face4d.errors import InputError
+from face4d.runtime.device import channels_last
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class BasicBlock(nn.Module):
@@ -73,6 +77,11 @@ class ResNet(nn.Module):
         width: channels of the stem and of the first stage; doubled in each stage after it.
     """
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(self, block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, int, int, int], width: int = 64) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
@@ -119,7 +128,7 @@ def build_backbone(name: str) -> ResNet:
     return _BACKBONES[name]()
 
 
-def for_inference(network: nn.Module) -> nn.Module:
+def for_inference(network: Network) -> Network:
     """A copy in eval mode that computes the same sooner: batch norms folded into the convolutions before them, channels last.
 
     Folding needs a convolution and the batch norm of the same number in one module (``conv2`` and ``bn2``), or side by side in a
@@ -135,4 +144,4 @@ def for_inference(network: nn.Module) -> nn.Module:
             if isinstance(norm, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(child, norm))
                 setattr(module, after, nn.Identity())
-    return network.requires_grad_(False).to(memory_format=torch.channels_last)
+    return channels_last(network.requires_grad_(False))

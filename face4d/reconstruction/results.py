@@ -11,7 +11,7 @@ from PIL import Image
 from face4d.mesh.textured import write_coloured_ply, write_textured_obj
 from face4d.reconstruction.deca import PhotoFace, Reconstruction, Reconstructor
 from face4d.reconstruction.pictures import clay, depth_picture, dots, draw, textured
-from face4d.reconstruction.texture import detailed_mesh, sample, uv_map, vertex_colours
+from face4d.reconstruction.texture import UvMap, detailed_mesh, sample, uv_map, vertex_colours
 from face4d.runtime.atomic import replacing, save_npy
 
 _PANEL = 512  # largest side of a picture in the overview, pixels
@@ -32,7 +32,7 @@ class ResultWriter:
         self.checkpoint = reconstructor.encoder.path
         self.texels = uv_map(self.face.uv, texture_size)
         self.texture_model = reconstructor.load_texture_model()
-        self.detail_texels = None
+        self.detail_texels: UvMap | None = None
 
     def write(self, name: str, found: PhotoFace, *, meshes: bool = True, folder: Path | None = None) -> Path:
         """Write one face: ``<name>_parameters.npz``, ``_landmarks.npy``, ``_landmarks_photo.npy``, ``_overlay.png``, ``_depth.png`` and, with
@@ -91,7 +91,7 @@ class ResultWriter:
         return arrays | {"crop": np.asarray(crops), "crop_size": np.array(crop_size)} | names
 
 
-def save_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+def save_arrays(path: str | Path, arrays: dict[str, Any]) -> None:
     """Write an npz whole or not at all."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
@@ -100,7 +100,7 @@ def save_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
 def save_picture(path: str | Path, picture: np.ndarray, *, quality: int = 95) -> None:
     """Write (H, W) or (H, W, 3) in 0..1 as PNG or JPEG, by the suffix, whole or not at all."""
     is_jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
-    options = {"quality": quality} if is_jpeg else {"compress_level": 4}  # 5 % larger than by default, twice as fast
+    options: dict[str, Any] = {"quality": quality} if is_jpeg else {"compress_level": 4}  # 5 % larger than by default, twice as fast
     with replacing(path) as temporary:
         Image.fromarray(as_bytes(picture)).save(temporary, **options)
 

@@ -50,8 +50,7 @@ def find_layout(folder: str | Path | None, template: np.ndarray, faces: np.ndarr
         template: (V, 3) metres.
         faces: (F, 3).
     """
-    for name in LAYOUT_FILES if folder is not None else ():
-        path = Path(folder) / name
+    for path in (Path(folder) / name for name in LAYOUT_FILES) if folder is not None else ():
         if path.is_file():
             layout = read_layout(path)
             if layout is not None and len(layout.mesh_faces) == len(faces) and layout.mesh_faces.max() < len(template):

@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -87,8 +87,13 @@ def _ffmpeg(path: str | Path, *output: str) -> Iterator[tuple[subprocess.Popen[b
             yield process, complaints
         finally:
             process.kill()
-            process.stdout.close()
+            _pipe(process).close()
             process.wait()
+
+
+def _pipe(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdout is not None  # it was started with a pipe
+    return process.stdout
 
 
 def _read(path: str | Path, process: subprocess.Popen[bytes], size: int) -> bytes:
@@ -103,7 +108,7 @@ def _read(path: str | Path, process: subprocess.Popen[bytes], size: int) -> byte
     timer.daemon = True
     timer.start()
     try:
-        data = process.stdout.read(size)
+        data = _pipe(process).read(size)
     finally:
         timer.cancel()
     if late.is_set():

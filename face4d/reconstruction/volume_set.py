@@ -192,7 +192,8 @@ def write_volume_set(
             if not overwrite:
                 raise InputError(path, "no volume set there, or one of the same source (--overwrite replaces it)", "another one")
             (path / RECORD).unlink()
-        digest, names = hashlib.sha256(), {part: [] for part in PARTS}
+        digest = hashlib.sha256()
+        names: dict[str, list[str]] = {part: [] for part in PARTS}
         with track(path.name, total=total, unit="head", quiet=quiet) as bar:
             for part, samples in parts.items():
                 for sample in samples:
@@ -243,7 +244,7 @@ def write_rendered_set(
     """The default training set: renderings of a FLAME-format head, other people in the test part."""
     source = {"kind": "rendered heads", "face_model": face_model.source, "seed": seed}
     source |= {"fingerprint": list(face_model.fingerprint[:12]), "training": training, "testing": testing}
-    parts = {
+    parts: dict[str, Iterable[VolumeSample]] = {
         "training": rendered_samples(face_model, training, seed),
         "testing": rendered_samples(face_model, testing, seed + _HELD_OUT_SEED),
     }

@@ -8,6 +8,7 @@ does not tell how far away a face is).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Annotated
 
 import numpy as np
@@ -78,13 +79,13 @@ def close_holes(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
         return vertices, faces
     start, end = pairs[open_pairs] // count, pairs[open_pairs] % count
     start, end = np.where(surplus[open_pairs] > 0, start, end), np.where(surplus[open_pairs] > 0, end, start)
-    start, end = (np.repeat(side, abs(surplus[open_pairs])) for side in (start, end))
+    start, end = (np.repeat(side, np.abs(surplus[open_pairs])) for side in (start, end))
     _, rim = connected_components(coo_matrix((np.ones(len(start)), (start, end)), (count, count)), directed=False)
     rims, rim = np.unique(rim[start], return_inverse=True)
     length = np.linalg.norm(vertices[start] - vertices[end], axis=1) + 1e-300
     weighted = length[:, None] * (vertices[start] + vertices[end]) / 2
-    middle = np.stack([np.bincount(rim, weights=column, minlength=len(rims)) for column in weighted.T], axis=1)
-    middle /= np.bincount(rim, weights=length, minlength=len(rims))[:, None]
+    sums = np.stack([np.bincount(rim, weights=column, minlength=len(rims)) for column in weighted.T], axis=1)
+    middle = sums / np.bincount(rim, weights=length, minlength=len(rims))[:, None]
     caps = np.stack([end, start, count + rim], axis=1)
     return np.concatenate([vertices, middle]), np.concatenate([faces, caps])
 
@@ -117,7 +118,9 @@ def voxelise(vertices: np.ndarray, faces: np.ndarray, grid: VolumeGrid = VRN_GRI
     return (winding != 0).reshape(grid.shape)
 
 
-def _crossings(vertices: np.ndarray, faces: np.ndarray, height: int, width: int):
+def _crossings(
+    vertices: np.ndarray, faces: np.ndarray, height: int, width: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield where the rays of pixels meet triangles: pixels (N,), depths (N,), signs (N,) of the turn of the triangle.
 
     Which side of an edge a ray passes is computed alike for the two triangles of the edge, so that it meets exactly one of them.

@@ -7,11 +7,14 @@ two stacked hourglasses. Modules are numbered as in the published weights, so th
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from face4d.runtime.device import channels_last
 
 DEPTH, IMAGE_SIZE = 200, 192  # layers of the volume, pixels of the picture
 COARSE_SIZE, UPSAMPLING = 48, 4  # pixels of the last features, and how far they are enlarged
@@ -88,12 +91,17 @@ class VolumeNetwork(nn.Sequential):
         """Logits (B, 200, 48, 48) before they are enlarged four times, of pictures (B, 3, 192, 192)."""
         for module in list(self)[:-1]:
             pictures = module(pictures)
-        return self[-1][0][:2](pictures)
+        return self._output()[:2](pictures)
 
     def set_prior(self, occupancy: Tensor) -> None:
         """Start from the probability (200,) that voxels of a layer are filled, instead of from one half everywhere."""
         with torch.no_grad():
-            self[-1][0][1].bias.copy_(torch.logit(occupancy.clamp(1e-4, 1 - 1e-4)))
+            self._output()[1].bias.copy_(torch.logit(occupancy.clamp(1e-4, 1 - 1e-4)))
+
+    def _output(self) -> Any:
+        """The last layers: two 1x1 convolutions to logits, the enlargement, the sigmoid."""
+        outer: Any = self[-1]
+        return outer[0]
 
 
 def enlarged_phase(coarse: Tensor, row: int, column: int) -> Tensor:
@@ -138,7 +146,8 @@ def for_inference(network: VolumeNetwork) -> VolumeNetwork:
     for module in network.modules():
         if isinstance(module, nn.Sequential):
             for number in range(len(module) - 1):
-                if isinstance(module[number], nn.Conv2d) and isinstance(module[number + 1], nn.BatchNorm2d):
-                    module[number] = fuse_conv_bn_eval(module[number], module[number + 1])
+                convolution, norm = module[number], module[number + 1]
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[number] = fuse_conv_bn_eval(convolution, norm)
                     module[number + 1] = nn.Identity()
-    return network.requires_grad_(False).to(memory_format=torch.channels_last)
+    return channels_last(network.requires_grad_(False))

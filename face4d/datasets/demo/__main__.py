@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 from pathlib import Path
 
 from face4d.datasets.entry import DATASETS
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from face4d.datasets.demo.write import write_demo
 
-    bar = None
+    bar: Any = None
 
     def show(done: int, total: int) -> None:
         nonlocal bar

@@ -18,14 +18,14 @@ def vertex_colors(
 ) -> np.ndarray:
     """Linear RGB (V, 3) in 0..1 for `face4d.view.render.render_mesh(colors=...)`."""
     p, q = head.p, head.q
-    skin = np.asarray(skin, dtype=float)
-    color = np.tile(skin, (len(p), 1))
+    flesh = np.asarray(skin, dtype=float)
+    color = np.tile(flesh, (len(p), 1))
     flush = bump(p, q, (44, -8), (16, 12)) + 0.7 * bump(p, q, (0, -12), (13, 8)) + 0.6 * smoothstep(surface.ear_radius(p, q), 1.0, 0.7)
-    color = _mix(color, skin * [1.02, 0.80, 0.78], 0.55 * np.clip(flush, 0, 1))
+    color = _mix(color, flesh * [1.02, 0.80, 0.78], 0.55 * np.clip(flush, 0, 1))
     u, v = surface.mouth_coordinates(p, q)
     height = np.where(v >= 0, surface.upper_lip_height(u), surface.lower_lip_height(u))
     lip = smoothstep(np.abs(v) / np.maximum(height, 1.5), 1.12, 0.88) * (u <= 1.0)
-    color = _mix(color, skin * [0.80, 0.46, 0.46], lip)
+    color = _mix(color, flesh * [0.80, 0.46, 0.46], lip)
     brow_q = 43.5 + 3.5 * np.sin(np.clip((p - 6) / 46, 0, 1) * 2.4)
     brow = np.exp(-0.5 * ((q - brow_q) / 2.6) ** 2) * smoothstep(p, 6, 11) * smoothstep(p, 58, 46) * (head.kind == SKIN)
     color = _mix(color, np.array([0.10, 0.06, 0.045]), 0.85 * brow)
@@ -33,7 +33,7 @@ def vertex_colors(
     near = np.hypot(p - surface.EYE_CHART[0], q - surface.EYE_CHART[1]) < 25
     lash = near * smoothstep(distance, 1.6, 0.0) * np.where(above > 0, 0.8, 0.35)
     color = _mix(color, np.array([0.12, 0.07, 0.055]), lash)
-    color[head.kind == RIM] = skin * [0.75, 0.55, 0.52]
+    color[head.kind == RIM] = flesh * [0.75, 0.55, 0.52]
     pocket = head.kind == POCKET
     color[pocket] = np.array([0.16, 0.035, 0.035]) * (1 - 0.85 * head.inner[pocket, 2:3])
     color[head.kind == TEETH] = [0.78, 0.74, 0.64]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,8 +33,8 @@ _SLIDE_TO = 26.0  # silhouette points stay at p >= this, beside nose and mouth
 
 def static_embedding(head: DemoHead) -> tuple[np.ndarray, np.ndarray]:
     """(51,) face indices and (51, 3) barycentric weights."""
-    left: list[tuple[float, float]] = list(_BROW)
-    points: list[tuple[float, tuple[float, float]]] = [(-1, c) for c in _BROW[::-1]] + [(1, c) for c in left]
+    points: list[tuple[int, Sequence[float]]] = [(-1, c) for c in _BROW[::-1]]
+    points += [(1, c) for c in _BROW]
     points += [(1, c) for c in _NOSE_MIDDLE]
     points += [(-1, c) for c in _NOSE_BASE[:0:-1]] + [(1, c) for c in _NOSE_BASE]
     lids = surface.lid_curve(np.deg2rad([0, 62, 118, 180, 242, 298]))

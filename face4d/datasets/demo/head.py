@@ -84,8 +84,9 @@ def demo_head(level: int = 0) -> DemoHead:
     chart = np.concatenate([half.chart[both], np.tile(surface.EYE_CHART, (2 * eyes, 1)), teeth_chart])
     teeth_inner = np.where(is_upper, 1.0, -1.0)[:, None] * np.array([0.0, 1.0, 0.0])
     inner = np.concatenate([half.inner[both], np.zeros((2 * eyes, 3)), teeth_inner])
-    side = [np.where(half.on_middle, 0, 1), np.full(twins.size, -1), np.full(eyes, 1), np.full(eyes, -1)]
-    side = np.concatenate([*side, np.sign(teeth_points[:, 0].round(6)).astype(int)])
+    skin_side = [np.where(half.on_middle, 0, 1), np.full(twins.size, -1)]
+    eye_side = [np.full(eyes, 1), np.full(eyes, -1)]
+    side = np.concatenate([*skin_side, *eye_side, np.sign(teeth_points[:, 0].round(6)).astype(int)])
     mirror = np.concatenate([mirror_of_half, twins, skin + eyes + np.arange(eyes), skin + np.arange(eyes), first_tooth + teeth_mirror])
     p, q = surface.onto_lid_margin(*chart.T)
     p[kind == EYE], q[kind == EYE] = surface.EYE_CHART
@@ -129,14 +130,14 @@ def _teeth(level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     columns, rows = (11, 2) if level == 0 else (40 * level + 1, 2 + level)
     along = np.linspace(-1, 1, columns)
     groove = np.zeros(columns) if level == 0 else np.exp(-(((np.abs(along * 5) + 0.5) % 1 - 0.5) / 0.13) ** 2)
-    points = []
+    arches = []
     for front, gum, edge in ((44.0, -37.0, -46.2), (41.6, -55.5, -47.2)):
         across = np.linspace(0, 1, rows)[:, None]
         turn = 1.36 * along
         z = front - 25 * (1 - np.cos(turn)) - 0.9 * groove
         y = gum + (edge - gum) * across - np.sign(edge - gum) * across * (0.7 * groove + 0.9 * along**2)
-        points.append(np.stack([np.broadcast_to(26 * np.sin(turn), y.shape), y, np.broadcast_to(z, y.shape) - 0.8 * across], axis=2))
-    points = np.stack(points)  # (arch, row, column, 3)
+        arches.append(np.stack([np.broadcast_to(26 * np.sin(turn), y.shape), y, np.broadcast_to(z, y.shape) - 0.8 * across], axis=2))
+    points = np.stack(arches)  # (arch, row, column, 3)
     number = np.arange(points[..., 0].size).reshape(points.shape[:3])
     faces = []
     for arch in (0, 1):

@@ -70,7 +70,7 @@ _ROWS, _ODD, _EVEN = _loft()
 _SCALE = PchipInterpolator([-200, 80, 103, 125, 155, 190], [72, 72, 70, 59, 35, 0])
 
 
-def ring_scale(q: np.ndarray) -> np.ndarray:
+def ring_scale(q: np.ndarray | float) -> np.ndarray:
     """Millimetres of p per radian around the head; shrinks to 0 at the crown."""
     return np.maximum(_SCALE(q), 0)
 
@@ -81,7 +81,9 @@ def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def bump(p: np.ndarray, q: np.ndarray, center: tuple[float, float], width: tuple[float, float], turn: float = 0.0) -> np.ndarray:
+def bump(
+    p: np.ndarray, q: np.ndarray, center: tuple[np.ndarray | float, float], width: tuple[float, float], turn: float = 0.0
+) -> np.ndarray:
     """Gaussian hill of height 1; `turn` in degrees tilts its axes."""
     u, v, a = p - center[0], q - center[1], np.deg2rad(turn)
     u, v = u * np.cos(a) + v * np.sin(a), v * np.cos(a) - u * np.sin(a)

@@ -274,11 +274,11 @@ def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_co
     kind.append(np.full(lid_count, RIM))
     inner.append(np.tile([0.0, 0.0, 1.0], (lid_count, 1)))
     new_faces.append(_ring_strip(lid, rim))
-    kind, charts, inner = np.concatenate(kind), np.concatenate(charts), np.concatenate(inner)
+    places = np.concatenate(charts)
     faces = np.concatenate(new_faces)
     faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])]
-    back = charts[:, 0] >= np.pi * surface.ring_scale(charts[:, 1]) - 1e-6
-    return HalfHead(kind, charts, inner, (charts[:, 0] <= 1e-9) | back, faces)
+    back = places[:, 0] >= np.pi * surface.ring_scale(places[:, 1]) - 1e-6
+    return HalfHead(np.concatenate(kind), places, np.concatenate(inner), (places[:, 0] <= 1e-9) | back, faces)
 
 
 def _nearest(chart: np.ndarray, point: np.ndarray) -> int:

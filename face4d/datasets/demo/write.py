@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -242,7 +243,8 @@ def _read_marker(root: Path) -> _Plan | None:
         return None
     content = read_json(root / MARKER, _MARKER_FIELDS, "the marker of a demo of this version (remove the folder)")
     version = content.pop("format_version")
-    plan = _Plan(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    plan = _Plan(**fields)
     return plan if version == FORMAT_VERSION else None
 
 
