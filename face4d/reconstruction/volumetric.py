@@ -186,7 +186,8 @@ def write_volume_face(folder: Path, name: str, found: VolumeFace, *, volume: boo
 
 def overview(found: VolumeFace, enlarge: int = 2) -> np.ndarray:
     """A row of pictures: the crop, the depth of the volume, its middle slices from the side and from above, the mesh in place and turned."""
-    filled, size = found.volume > found.level, IMAGE_SIZE * enlarge
+    filled: np.ndarray = found.volume > found.level  # (depth, height, width)
+    size = IMAGE_SIZE * enlarge
     first = first_layers(filled)
     depth = np.where(first < len(filled), 1 - first / len(filled), 0.0)
     from_side = _fitted(found.volume[:, :, int(_middle(filled.any(axis=(0, 1))))].T)
