@@ -45,7 +45,8 @@ def test_fid_of_equal_sets_and_of_a_shift():
 
 
 def test_fid_refuses_what_has_no_covariance():
-    for a, b in ((np.zeros((1, 3)), np.zeros((4, 3))), (np.zeros((4, 3)), np.zeros((4, 2))), (np.zeros(4), np.zeros(4))):
+    cloud = np.zeros((4, 3))
+    for a, b in ((cloud[:1], cloud), (cloud, cloud[:1]), (cloud, cloud[:, :2]), (cloud[0], cloud[0]), (cloud, cloud[None])):
         with pytest.raises(ValueError, match="at least 2"):
             fid(a, b)
 
@@ -60,6 +61,16 @@ def test_bootstrap_resamples_pairs():
     assert first > 0 and first == fid_deviation(other, real, np.random.default_rng(0)) != fid_deviation(other, real, np.random.default_rng(1))
     with pytest.raises(ValueError, match="pairs"):
         fid_deviation(other[:5], real, np.random.default_rng(0))
+
+
+def test_bootstrap_draws_every_pair_and_estimates_without_bias():
+    generated, real = np.array([[0.0], [1.0]]), np.array([[1.0], [5.0]])
+    both = fid(generated, real)  # one of each: half of the resamples; else twice the same pair, whose covariance is zero
+    values = [both, both, 1.0, 16.0]  # square distances of the single pairs
+    many = fid_deviation(generated, real, np.random.default_rng(0), resamples=4000)
+    assert many == pytest.approx(np.std(values), rel=0.03)
+    differences = {abs(a - b) / np.sqrt(2) for a in values for b in values}  # of two values, divided by 2 - 1
+    assert any(fid_deviation(generated, real, np.random.default_rng(1), resamples=2) == pytest.approx(d) for d in differences if d)
 
 
 def test_bootstrap_agrees_with_fresh_samples():
@@ -82,6 +93,16 @@ def test_halves_are_of_subjects():
     assert mean == pytest.approx(fid(apart[half], apart[~half])) and std == pytest.approx(0.0, abs=1e-8)  # "a" is always in one of them
     with pytest.raises(ValueError, match="two subjects"):
         fid_of_halves(same, np.repeat("a", 24), np.random.default_rng(0))
+
+
+def test_mean_and_deviation_over_the_draws_of_halves():
+    """Three subjects: which one is alone decides, and its value is one of three."""
+    subjects, found = np.repeat([0, 1, 2], 4), features(12, 2, 11)
+    alone = [fid(found[subjects == one], found[subjects != one]) for one in range(3)]
+    mean, std = fid_of_halves(found, subjects, np.random.default_rng(0), draws=3000)
+    assert mean == pytest.approx(np.mean(alone), rel=0.05) and std == pytest.approx(np.std(alone), rel=0.05)
+    single, none = fid_of_halves(found, subjects, np.random.default_rng(0), draws=1)
+    assert single in alone and none == 0
 
 
 def test_diversity_by_hand():

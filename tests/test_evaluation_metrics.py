@@ -31,6 +31,21 @@ def test_mse_and_l1_by_hand():
     assert l1(GENERATED, REAL) == pytest.approx((0.007 / 6 + 0.017 / 3) / 2)
 
 
+def test_errors_are_of_differences_wherever_the_points_lie():
+    place = np.array([0.3, -0.2, 0.1])
+    moved, still = [sequence + place for sequence in GENERATED], [sequence + place for sequence in REAL]
+    np.testing.assert_allclose(distances_mm(moved[0], still[0]), [[5.0], [0.0]], atol=1e-12)
+    assert mm_error(moved, still) == pytest.approx(mm_error(GENERATED, REAL))
+    assert mse(moved, still) == pytest.approx(mse(GENERATED, REAL)) == pytest.approx(mse(still, moved))
+    assert l1(moved, still) == pytest.approx(l1(GENERATED, REAL)) == pytest.approx(l1(still, moved))
+
+
+@pytest.mark.parametrize(("first", "second"), [((2, 68, 3), (1, 68, 3)), ((2, 68, 2), (2, 68, 2)), ((3, 68, 3), (2, 68, 3))])
+def test_distances_are_of_two_sets_of_points_of_one_shape(first, second):
+    with pytest.raises(ValueError, match=r"expected two arrays \(\.\.\., L, 3\) of one shape, found \("):
+        distances_mm(np.zeros(first), np.zeros(second))
+
+
 def test_equal_sequences_have_no_error():
     assert mm_error(REAL, REAL) == (0.0, 0.0) and mse(REAL, REAL) == l1(REAL, REAL) == 0.0
 
@@ -85,6 +100,11 @@ def test_bad_class_indices_are_refused():
         accuracy(np.array([]), np.array([]))
     with pytest.raises(ValueError):
         accuracy(np.array([1, 2]), np.array([1]))
+    with pytest.raises(ValueError):
+        accuracy(np.zeros((2, 2)), np.zeros((2, 2)))
+    for predicted, true in ((np.array([1]), np.array([1, 0])), (np.zeros((2, 2), int), np.zeros((2, 2), int))):
+        with pytest.raises(ValueError, match=r"expected two \(N,\) arrays"):
+            confusion_matrix(predicted, true, 2)
     with pytest.raises(ValueError, match="0..1"):
         confusion_matrix(np.array([0, 2]), np.array([0, 1]), 2)
     with pytest.raises(ValueError, match="0..1"):

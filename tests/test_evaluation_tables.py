@@ -73,6 +73,7 @@ def test_only_what_can_be_compared_competes():
 
 def test_filled_leaves_out_columns_without_a_value():
     assert [column.key for column in filled(COLUMNS, [{"name": "real", "error": None, "share": 0.0}])] == ["name", "share"]
+    assert filled(COLUMNS, ROWS) == list(COLUMNS)  # a value in some row is enough: the first has no error
 
 
 def test_write_table_writes_all_three_files(tmp_path):
@@ -80,3 +81,18 @@ def test_write_table_writes_all_three_files(tmp_path):
     assert [path.name for path in paths] == ["scores.v1.csv", "scores.v1.md", "scores.v1.tex"]
     for path, table in zip(paths, (csv_table, markdown_table, latex_table)):
         assert path.read_text() == table(COLUMNS, ROWS)
+
+
+def test_written_tables_have_the_contest_and_the_columns_that_compete_within_a_row(tmp_path):
+    columns = [Column("name", "name"), Column("a", "a", ".1f", best="min"), Column("b", "b", ".1f"), COLUMNS[2]]
+    rows = [{"name": "x", "a": 1.0, "b": 2.0, "share": 0.9}, {"name": "y", "a": 4.0, "b": 3.0, "share": 0.5}, {"name": "z", "share": 0.7}]
+    _, markdown, latex = write_table(tmp_path / "scores", columns, rows, contest=[False, 1, 1], across=("a", "b"))
+    lines = markdown.read_text().splitlines()[2:]
+    # a and b compete within each row, and not with the other rows; the shares of the second and third row with each other
+    assert lines == ["| x | **1.0** | 2.0 | 90% |", "| y | 4.0 | **3.0** | 50% |", "| z |  |  | **70%** |"]
+    bold = [[cell.strip().startswith(r"\textbf") for cell in line.split("&")] for line in latex.read_text().splitlines()[5:8]]
+    assert bold == [[False, True, False, False], [False, False, True, False], [False, False, False, True]]
+
+
+def test_text_has_a_rule_under_the_headings_as_wide_as_the_columns():
+    assert text_table(COLUMNS[:2], ROWS[1:3]).splitlines() == ["name  error (mm)", "----  ----------", "a|b          1.3", "c            1.3"]
