@@ -59,12 +59,15 @@ class Case:
     sensible_is: str = ""
 
 
-def seconds(call: Callable[[], object], settle: Callable[[], None] = lambda: None) -> float:
-    """Wall-clock seconds of one call."""
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # cpu: of all threads of this process, whatever else the machine does
+
+
+def seconds(call: Callable[[], object], settle: Callable[[], None] = lambda: None, clock: str = "wall") -> float:
+    """Seconds of one call."""
     settle()
-    begun = time.perf_counter()
+    begun = CLOCKS[clock]()
     call()
-    return time.perf_counter() - begun
+    return CLOCKS[clock]() - begun
 
 
 def best_seconds(call: Callable[[], object], repeat: int = 7) -> float:
@@ -72,7 +75,7 @@ def best_seconds(call: Callable[[], object], repeat: int = 7) -> float:
     return min(seconds(call) for _ in range(repeat))
 
 
-def compare(case: Case, repeat: int) -> dict[str, float]:
+def compare(case: Case, repeat: int, clock: str = "wall") -> dict[str, float]:
     """Median seconds per unit of all ways, taken in turns (A B C A B C ...) after one call of ours to warm up.
 
     Returns:
@@ -82,10 +85,10 @@ def compare(case: Case, repeat: int) -> dict[str, float]:
     seconds(case.ours, case.settle)
     ours, baseline, sensible = [], [], []
     for _ in range(repeat):
-        ours.append(seconds(case.ours, case.settle) / case.units)
-        baseline.append(seconds(case.baseline, case.settle) / case.baseline_units)
+        ours.append(seconds(case.ours, case.settle, clock) / case.units)
+        baseline.append(seconds(case.baseline, case.settle, clock) / case.baseline_units)
         if case.sensible:
-            sensible.append(seconds(case.sensible, case.settle) / case.sensible_units)
+            sensible.append(seconds(case.sensible, case.settle, clock) / case.sensible_units)
     result = {
         "ours": statistics.median(ours),
         "baseline": statistics.median(baseline),

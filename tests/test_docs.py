@@ -18,7 +18,12 @@ import pytest
 from face4d.runtime import cli
 from tests.conftest import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), *sorted(REPOSITORY.glob("[!.]*/README.md"))]
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted(REPOSITORY.glob("[!.]*/README.md")),
+    *sorted((REPOSITORY / "benchmarks" / "results").glob("*.md")),
+]
 SCRIPTS = [
     *(path for path in sorted(REPOSITORY.glob("*.py"))),
     *(path for folder in ("Classification", "Reconstruction", "Sparse2Dense") for path in sorted((REPOSITORY / folder).glob("*.py"))),
@@ -251,9 +256,33 @@ def test_links_lead_somewhere(page):
     assert broken == []
 
 
+def test_the_readme_is_short_and_begins_with_a_sentence():
+    text = (REPOSITORY / "README.md").read_text()
+    assert len(text.split()) <= 1200
+    first = text.split("\n\n")[1]
+    assert re.fullmatch(r"face4d [a-z]+s [^.]+\.", first), first
+    headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
+    assert headings[:2] == ["Install", "Use"] and text.index("![") < text.index("## Install")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_lines_are_no_longer_than_120(page):
+    """Everywhere in the README; elsewhere but in tables and lines with a link that cannot be broken."""
+    strict = page == REPOSITORY / "README.md"
+    lines = enumerate(page.read_text().splitlines(), 1)
+    breakable = [(number, line) for number, line in lines if strict or not (line.startswith("|") or re.search(r"\S{80}", line))]
+    assert [number for number, line in breakable if len(line) > 120] == []
+
+
 @pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*.md")), ids=name)
 def test_pages_are_reached_from_the_readme(page):
     assert f"(docs/{page.name})" in (REPOSITORY / "README.md").read_text()
+
+
+def test_results_are_reached_from_their_index():
+    index = (REPOSITORY / "benchmarks" / "results" / "README.md").read_text()
+    pages = sorted((REPOSITORY / "benchmarks" / "results").glob("[!R]*.md"))
+    assert len(pages) > 5 and [page.name for page in pages if f"({page.name})" not in index] == []
 
 
 def test_the_map_names_every_module():

@@ -1,4 +1,4 @@
-"""README followed from top to bottom: its commands in their order, as written, on small data in the folders it names.
+"""README, then docs/steps.md, followed from top to bottom: their commands as written, on small data in the folders they name.
 
 What is not there (licensed files) is passed over; what takes long gets more words (``SMALLER``). Nothing is overwritten.
 """
@@ -23,6 +23,7 @@ from face4d.constants import COMA_TEST_SUBJECTS, FLORENCE_LABELS
 from face4d.datasets.demo.write import write_demo
 from face4d.landmarks import load_flame_embedding
 from tests.conftest import REPOSITORY
+from tests.test_docs import command_lines
 
 BOX = "--box 5 5 60 60"
 # More words for a command that begins so: sizes, and where the face is in pictures of noise.
@@ -48,15 +49,11 @@ LICENSED = ("Reconstruction/deca.py photos/ --checkpoint models/deca_model.tar",
 
 
 def readme_commands() -> Iterator[str]:
-    """All ``python <script> ...`` of code blocks and of the table of steps, in order."""
-    for line in (REPOSITORY / "README.md").read_text().splitlines():
-        if line.startswith("    "):
+    """All ``python <script> ...`` of code blocks, in order."""
+    for page in ("README.md", "docs/steps.md"):
+        for line in command_lines((REPOSITORY / page).read_text()):
             found = line.split(" #")[0].split("&&")
-        elif re.match(r"\| \d ", line):
-            found = re.findall(r"`([^`]+)`", line)[:1]
-        else:
-            continue
-        yield from (command.strip().removeprefix("python ") for command in found if re.match(r"\s*python \S+\.py", command))
+            yield from (command.strip().removeprefix("python ") for command in found if re.match(r"\s*python \S+\.py", command))
 
 
 @pytest.fixture
