@@ -1,10 +1,11 @@
-"""Step 1: every OBJ mesh below a folder to binary PLY, vertices and faces in the order of the file.
+"""Step 1: convert every OBJ mesh below a folder to binary PLY, with vertices and faces in the order of the file.
 
-    python convert_obj_to_ply.py                                  # Dataset_FLAME_Aligned/**/*.obj, PLY beside each OBJ
+    python convert_obj_to_ply.py                                  # every OBJ below Dataset_FLAME_Aligned/
     python convert_obj_to_ply.py --dataset demo
     python convert_obj_to_ply.py --input MyMeshes --output MyPly --workers 8
 
-Polygons become triangles. Files that are already converted and unchanged are skipped, so a stopped run is continued by running it again.
+Polygons are split into triangles. Files that are already converted and unchanged are skipped, so running the command
+again continues a stopped run.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Step 9: the figures and tables of everything that was trained and scored, and one page with all of it.
+"""Step 9: draw the figures and tables of all runs and scores, and one page with all of them.
 
     python figures.py
     python figures.py --dataset demo
     python figures.py --import-curves author_curves.csv.gz --output figures --overwrite
     python figures.py --only strips galleries --every-subject
 
-Reads runs/ (main.py, Classification/main.py), results/*/evaluate.json (Classification/test.py), Generated_Animation/ (test.py) and
-the landmark folders. Writes figures/report.html, figures/curves/, figures/<result>/ (error over time and on the face, confusion matrices,
-features, strips/, gallery.gif) as PDF and PNG, and figures/tables/ as CSV, Markdown and LaTeX. docs/figures.md explains each.
+Reads runs/ (main.py, Classification/main.py), results/*/evaluate.json (Classification/test.py), Generated_Animation/
+(test.py) and the landmark folders. Writes figures/report.html, figures/curves/, figures/<result>/ (error over time
+and per landmark, confusion matrices, features, strips/, gallery.gif) as PDF and PNG, and figures/tables/ as CSV,
+Markdown and LaTeX. See docs/figures.md.
 """
 
 from __future__ import annotations

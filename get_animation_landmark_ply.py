@@ -1,13 +1,14 @@
-"""Step 3, CoMA_Florence: 68 landmarks of every frame, split by subject as in the thesis.
+"""Step 3, CoMA_Florence: extract 68 landmarks of every frame and split the sequences by subject as in the thesis.
 
-    python get_animation_landmark_ply.py                                # Dataset_FLAME_Aligned -> Landmark_dataset_flame_aligned
+    python get_animation_landmark_ply.py                    # Dataset_FLAME_Aligned -> Landmark_dataset_flame_aligned
     python get_animation_landmark_ply.py --dataset demo
     python get_animation_landmark_ply.py --input MyMeshes --output MyLandmarks --test-subjects S05 S06
     python get_animation_landmark_ply.py --landmark-embedding my_topology.npz       # npz with face_idx, bary, faces
-    python get_animation_landmark_ply.py --plot                         # a GIF of every sequence besides
+    python get_animation_landmark_ply.py --plot                 # also a GIF of every sequence
 
-Reads PLY sequences <subject>/<label>/*.ply at any depth, writes <output>/dataset_training and <output>/dataset_testing with
-<label>_<subject>.npy, (frames, 68, 3) in metres. Equal files that are already there are kept.
+Reads PLY sequences <subject>/<label>/*.ply at any depth, writes <output>/dataset_training and
+<output>/dataset_testing with <label>_<subject>.npy, (frames, 68, 3) in metres. Files that exist with the same content
+are kept.
 """
 
 from __future__ import annotations

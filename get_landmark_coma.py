@@ -1,14 +1,15 @@
-"""Step 3, CoMA: 68 landmarks of every frame, split by subject as in the thesis.
+"""Step 3, CoMA: extract 68 landmarks of every frame and split the sequences by subject as in the thesis.
 
     python get_landmark_coma.py                                 # sampling -> Landmark_dataset_flame_aligned_coma
     python get_landmark_coma.py --dataset demo
-    python get_landmark_coma.py --frames 41                     # steps 2 and 3 in one: from Dataset_FLAME_Aligned_COMA, no meshes written
+    python get_landmark_coma.py --frames 41                     # steps 2 and 3 in one, no meshes written
     python get_landmark_coma.py --input MySampling --output MyLandmarks --test-subjects S05 S06
     python get_landmark_coma.py --landmark-embedding my_topology.npz       # npz with face_idx, bary, faces
-    python get_landmark_coma.py --plot                          # a GIF of every sequence besides
+    python get_landmark_coma.py --plot                          # also a GIF of every sequence
 
-Reads PLY sequences <subject>/<label>/*.ply at any depth, writes <output>/dataset_training and <output>/dataset_testing with
-<label>_<subject>.npy, (frames, 68, 3) in metres. Equal files that are already there are kept.
+Reads PLY sequences <subject>/<label>/*.ply at any depth, writes <output>/dataset_training and
+<output>/dataset_testing with <label>_<subject>.npy, (frames, 68, 3) in metres. Files that exist with the same content
+are kept.
 """
 
 from __future__ import annotations

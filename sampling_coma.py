@@ -1,12 +1,13 @@
-"""Step 2: every mesh sequence with the same number of frames, over its whole duration.
+"""Step 2: resample every mesh sequence to the same number of frames, equally spaced over its duration.
 
-    python sampling_coma.py                                       # Dataset_FLAME_Aligned_COMA -> sampling, 41 frames each
+    python sampling_coma.py                                       # Dataset_FLAME_Aligned_COMA -> sampling, 41 frames
     python sampling_coma.py --dataset demo
     python sampling_coma.py --input MyData --output MySampling --frames 61
-    python sampling_coma.py --method thesis                       # as published: it may lose up to half of a sequence
+    python sampling_coma.py --method thesis                       # as published: may drop up to half of a sequence
 
-Reads <subject>/<label>/*.ply at any depth, writes <output>/<subject>/<label>/<label>.000000.ply and so on. The first and the last frame are
-exact. Sequences that are already there and unchanged are skipped, so a stopped run is continued by running it again.
+Reads <subject>/<label>/*.ply at any depth, writes <output>/<subject>/<label>/<label>.000000.ply and so on. The first
+and the last frame are kept exactly. Sequences that exist and are unchanged are skipped, so running the command again
+continues a stopped run.
 """
 
 from __future__ import annotations

@@ -5,15 +5,16 @@
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label Happy --frames 60 --intensity 1.2
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label all
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label Happy --dense --export glb,mp4,ply,gif
-    python test.py --checkpoint models/florence.pt --label Happy --dense --target my_head.obj --target-embedding my_head_embedding.npz --export glb
+    python test.py --checkpoint models/florence.pt --label Happy --dense --export glb \\
+        --target my_head.obj --target-embedding my_head_embedding.npz      # a head of another topology, docs/export.md
     python test.py --checkpoint models/florence.pt --photo face.jpg --label Happy --dense --export glb,mp4
-    python test.py --checkpoint models/gan.pt --samples 10 --seed 1        # ten answers of a stochastic generator, docs/motion3dgan.md
+    python test.py --checkpoint models/gan.pt --samples 10 --seed 1        # ten motions per label, docs/motion3dgan.md
 
-Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in metres with the
-start frame first, and a GIF beside it (for the test set next to the ground truth). One's own face goes to Generated_Animation/<run>_own/.
-With --dense the moving mesh lies beside them in the formats of --export (docs/export.md).
-With --samples K each answer is a set of its own: Generated_Animation/<run>/sample_00/<subject>_<label>/ and so on.
-Each folder appears as a whole, with made.json that says how it was made. A command that was stopped goes on when it is typed again.
+Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in
+metres with the start frame first, and a GIF (for the test set next to the ground truth). With --actor or --photo the
+folder is Generated_Animation/<run>_own/. --dense adds the moving mesh in the formats of --export (docs/export.md).
+--samples K writes K complete sets, Generated_Animation/<run>/sample_00/<subject>_<label>/ and so on. Running the
+command again continues a stopped run; made.json in each folder records how it was made.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@
     python Classification/test.py --checkpoint models/classifier.pt --generated Generated_Animation/florence \\
         --landmarks Landmark_dataset_flame_aligned --output results/florence
 
-Prints and writes accuracy, errors in millimetres, FID, diversity and smoothness of the generated sequences beside the real ones and four
-trivial predictors (static neutral, class mean, the same with noise, nearest training sequence); docs/evaluation.md defines them. Sets in
-sample_00, sample_01, ... of a stochastic generator are scored as several answers to the same question. In the output folder: scores, realism,
-per_label, per_subject and per_group as .csv, .md and .tex, confusion_real and confusion_generated as .csv, .png and .pdf, features.npz, and
-evaluate.json with everything, which also goes into the generated folder. A scoring that is there already is kept.
+Prints and writes accuracy, errors in millimetres, FID, diversity and smoothness of the generated sequences, of the
+real ones and of four trivial predictors (static neutral, class mean, the same with noise, nearest training sequence);
+docs/evaluation.md defines them. Sets in sample_00, sample_01, ... are scored as several samples of one stochastic
+generator. The output folder holds scores, realism, per_label, per_subject and per_group as .csv, .md and .tex,
+confusion_real and confusion_generated as .csv, .png and .pdf, features.npz, and evaluate.json with everything, which
+is also written into the generated folder. Scores that exist are kept.
 """
 
 from __future__ import annotations

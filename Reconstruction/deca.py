@@ -1,14 +1,15 @@
-"""Step 8: the face in a photo, as a mesh.
+"""Step 8: reconstruct the face in a photo as a mesh (DECA).
 
     python Reconstruction/deca.py photo.jpg --box 80 60 210 220
     python Reconstruction/deca.py photos/ --checkpoint models/deca_model.tar --flame models/flame
-    python Reconstruction/deca.py photos/ --landmarks photos/             # <photo>.npy (68, 2) or AFLW2000's <photo>.mat; also prints the error
+    python Reconstruction/deca.py photos/ --landmarks photos/       # <photo>.npy (68, 2) or AFLW2000's <photo>.mat
     python Reconstruction/deca.py --video talk.mp4 --box 80 60 210 220
 
-Writes Reconstruction_DECA/<photo>/<photo>_parameters.npz, _neutral and _posed (.obj with texture, .ply with colours), _landmarks.npy
-(68, 3) metres, _landmarks_photo.npy (pixels), _depth.png, _texture.png, _overlay.png, and _detail (.obj, .ply) with the published weights.
-What is there already and of the same photo, checkpoint and flags is kept. A video gives one neutral face and the parameters and landmarks of all
-frames. docs/reconstruction.md says where weights come from.
+Writes Reconstruction_DECA/<photo>/<photo>_parameters.npz, _neutral and _posed (.obj with texture, .ply with colours),
+_landmarks.npy (68, 3) in metres, _landmarks_photo.npy (pixels), _depth.png, _texture.png, _overlay.png, and with the
+published weights _detail (.obj, .ply). --landmarks also prints the landmark error. Results that exist for the same
+photo, checkpoint and flags are kept. A video gives one neutral face and the parameters and landmarks of all frames.
+Where weights come from: docs/reconstruction.md.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Step 8: a training set for portrait animation by GAN inversion, from one source photo and N target photos or a target video's frames.
+"""Step 8: make a training set for portrait animation by GAN inversion from one source photo and many target photos.
 
     python Reconstruction/generate_dataset.py --source me.jpg --targets others/ --landmarks marks/
-    python Reconstruction/generate_dataset.py --source me.jpg --targets frames/ --smooth
+    python Reconstruction/generate_dataset.py --source me.jpg --targets frames/ --smooth          # frames of a video
     python Reconstruction/generate_dataset.py --source me.jpg --targets others/ --expression-scale 2 --keep-eyes
 
-Identity, head pose, camera and light are the source's, expression and jaw each target's. Writes Inversion_Dataset/<source>_<NNN>_depth.jpg,
-_rendered_images.jpg, _mask.jpg, _masked_rendered_images.jpg, and <source>_parameters.json with all parameters and the camera.
+Identity, head pose, camera and light are the source's, expression and jaw each target's. Writes
+Inversion_Dataset/<source>_<NNN>_depth.jpg, _rendered_images.jpg, _mask.jpg, _masked_rendered_images.jpg, and
+<source>_parameters.json with all parameters and the camera.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Step 8: make a training set for the volume network (VRN): crops of 192 pixels with the filled volumes of their heads.
+"""Step 8: make a training set for the volume network (VRN): crops of 192 pixels and the filled volumes of their heads.
 
-    python Reconstruction/vrn_dataset.py                                               # rendered demo heads -> demo/vrn
+    python Reconstruction/vrn_dataset.py                                            # rendered demo heads -> demo/vrn
     python Reconstruction/vrn_dataset.py --rendered 5000 --face-model models/flame --output vrn_flame
-    python Reconstruction/vrn_dataset.py photos/ --landmarks photos/ --output vrn_photos                      # fits a face model to each photo
-    python Reconstruction/vrn_dataset.py photos/ --landmarks photos/ --meshes fitted/ --output vrn_photos     # meshes in pixels of the photos
+    python Reconstruction/vrn_dataset.py photos/ --landmarks photos/ --output vrn_photos    # fits a face model
+    python Reconstruction/vrn_dataset.py photos/ --landmarks photos/ --meshes fitted/ --output vrn_photos
 
-Landmarks are 68 points with depth in pixels: <photo>.npy (z away from the viewer) or <photo>.mat (pt3d_68 of AFLW2000-3D and 300W-LP). Photos
-without are left out and named, as are damaged ones. docs/vrn.md describes the files.
+Landmarks are 68 points with depth in pixels: <photo>.npy (z away from the viewer) or <photo>.mat (pt3d_68 of
+AFLW2000-3D and 300W-LP). Meshes are in pixels of the photos. Photos without landmarks and damaged ones are left out
+and named. docs/vrn.md describes the files.
 """
 
 from __future__ import annotations

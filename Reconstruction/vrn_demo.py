@@ -1,12 +1,13 @@
-"""Step 8: the head in a photo by way of its volume (VRN).
+"""Step 8: reconstruct the head in a photo through a volume (VRN).
 
     python Reconstruction/vrn_demo.py photo.jpg --box 80 60 210 220
-    python Reconstruction/vrn_demo.py photos/ --landmarks photos/         # <photo>.npy or AFLW2000's <photo>.mat; with depth also prints the error
+    python Reconstruction/vrn_demo.py photos/ --landmarks photos/         # <photo>.npy or AFLW2000's <photo>.mat
     python Reconstruction/vrn_demo.py photos/ --checkpoint models/vrn_unguided.pth --volume
 
-Writes Reconstruction_VRN/<photo>/<photo>_mesh.obj and .ply with colours (pixels of the photo, y up), _overview.png (crop, depth, slices, mesh)
-and with --volume the volume. Weights: models/vrn_demo.pt of Reconstruction/vrn_train.py, or the published ones. Weights trained on rendered
-heads are poor on photos; docs/vrn.md has numbers.
+Writes Reconstruction_VRN/<photo>/<photo>_mesh.obj and .ply with colours (pixels of the photo, y up), _overview.png
+(crop, depth, slices, mesh) and with --volume the volume. Landmarks with depth also give the error. Weights are
+models/vrn_demo.pt of Reconstruction/vrn_train.py or the published ones. Weights trained on rendered heads are poor on
+photos: docs/vrn.md.
 """
 
 from __future__ import annotations

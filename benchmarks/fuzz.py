@@ -1,11 +1,11 @@
-"""Try readers of files from outside with many files made and damaged at random; anything but a sane value or one line of error is a finding.
+"""Try readers of files with many damaged files; anything but a sane value or one line of error is a finding.
 
     python benchmarks/fuzz.py --reader ply --executions 200000
     python benchmarks/fuzz.py --reader ply obj --executions 5000 --output findings      # each finding as a file
-    python benchmarks/fuzz.py --reader ply --library ../before                         # another checkout's face4d, to compare
+    python benchmarks/fuzz.py --reader ply --library ../before      # another checkout's face4d, to compare
 
-Readers, strategies and the property lie in tests/fuzzing, which says how a reader is added. Peak memory is what the processes took on top of
-what they had before the first file.
+Readers, strategies and the property are in tests/fuzzing, which says how a reader is added. Peak memory is what the
+processes took on top of what they had before the first file.
 """
 
 from __future__ import annotations

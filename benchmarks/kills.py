@@ -1,13 +1,14 @@
-"""Kill every step at every rename and at random moments, run it again, and compare with a run that nothing disturbed.
+"""Kill every step at every rename and at random moments, run it again, and compare with an undisturbed run.
 
-    python benchmarks/kills.py                                    # all steps, every rename and removal, 50 random moments each
+    python benchmarks/kills.py                                    # all steps, 50 random moments each
     python benchmarks/kills.py --steps sampling "sampling --overwrite" --random 10
     python benchmarks/kills.py --list
 
-A step runs in a child process on a small demo. It ends itself with SIGKILL just before its n-th call of os.replace, rename, unlink, rmdir or
-link, or is killed after a random share of its time. Then, per kill: is every file that can be seen the old one or the new one; does the next step
-read a mixture without a word; does the same command (with --resume where training has it) end well; is the result that of an undisturbed run; are
-hidden files left over. Prints a table; docs/reliability.md has the figures. Needs fork, so Linux or macOS.
+A step runs in a child process on a small demo. It ends itself with SIGKILL just before its n-th call of os.replace,
+rename, unlink, rmdir or link, or is killed after a random share of its time. Checked after each kill: every visible
+file is the old or the new one; the next step reads no mixture silently; the same command (with --resume where
+training has it) ends well, with the result of an undisturbed run; no hidden files are left. Prints a table;
+docs/reliability.md has the figures. Needs fork, so Linux or macOS.
 """
 
 from __future__ import annotations

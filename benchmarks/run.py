@@ -1,17 +1,18 @@
-"""Measure every step against the straightforward way of doing it, on the same data, in turns, in the same run.
+"""Measure every step against baselines on the same data, in turns, in the same run.
 
     python benchmarks/run.py                                  # all of them, some minutes
     python benchmarks/run.py --only mesh_gif landmarks        # some
     python benchmarks/run.py --repeat 9 --json results.json
-    python benchmarks/run.py --clock cpu --threads 1          # on a machine with other work: processor time in place of the clock's
-    python benchmarks/run.py --scaling                        # ours with 1, 2 and 4 times the data: a straight line
-    python benchmarks/run.py --memory                         # all processes of training and classification; data preparation with more data
+    python benchmarks/run.py --clock cpu --threads 1          # on a machine with other work: processor time
+    python benchmarks/run.py --scaling                        # face4d with 1, 2 and 4 times the data: proportional time
+    python benchmarks/run.py --memory                         # memory of whole programs
 
-Times are medians of seconds per unit; a ratio is the median over neighbouring runs of both ways, so that other work on the machine hits
-both alike. The baseline is the original's way or the usual package's; where that is wasteful, a second baseline is the loop that a careful user of the
-same packages writes. Peak memory is the resident set of a process that does one thing once (getrusage, imports included). Each benchmark has its
-own processes. Modules: measure.py (what a benchmark is), data.py (data of real size made in code), meshes.py, pictures.py, networks.py, dense.py
-(the benchmarks), memory.py.
+Times are medians of seconds per unit; a ratio is the median over neighbouring runs of both ways, so that other work
+on the machine affects both alike. The baseline is the original's way or the usual package's; where that is wasteful,
+a second baseline is the loop that a careful user of the same packages writes. Peak memory is the resident set of a
+process that does one thing once (getrusage, imports included). Each benchmark has its own processes. Modules:
+measure.py (what a benchmark is), data.py (data of real size made in code), meshes.py, pictures.py, networks.py,
+dense.py (the benchmarks), memory.py.
 """
 
 from __future__ import annotations

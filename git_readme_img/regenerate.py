@@ -3,8 +3,9 @@
     bash run.sh demo
     .venv/bin/python git_readme_img/regenerate.py
 
-Writes into git_readme_img/: face4d.gif (above: what the network was never shown, a test subject's real motion; below: what it generated from that
-subject's first frame and the label), expressions.png (all labels of both data sets on the demo head) and confusion.png.
+Writes into git_readme_img/: face4d.gif (above: a test subject's real motion, unseen in training; below: the landmarks
+generated from that subject's first frame and the label), expressions.png (all labels of both data sets on the demo
+head) and confusion.png.
 """
 
 from __future__ import annotations
