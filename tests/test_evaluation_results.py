@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from face4d.datasets.landmark_set import load_split, stack
-from face4d.evaluation.results import write_results
+from face4d.evaluation.results import write_beside, write_results
 from face4d.evaluation.scores import score
 
 
@@ -59,6 +59,29 @@ def test_best_of_several_is_shown_and_not_compared(split, scores, tmp_path):
     assert "**" in lines["generated"] and "**" not in lines["best of 2"] and "**" not in lines["real"]
     assert r"\textbf{" in (tmp_path / "per_group.tex").read_text()
     assert "of one face" in (tmp_path / "realism.md").read_text()
+
+
+def test_the_truth_does_not_compete_in_realism(split, scores, tmp_path):
+    for number, row in enumerate(scores.rows):
+        row["fid"] = float(number)  # that of real against real is the smallest
+    write_results(tmp_path, scores, split.labels, {})
+    lines = (tmp_path / "realism.md").read_text().splitlines()
+    assert [line.split(" | ")[:2] for line in lines if "**" in line] == [["| generated", "**1.000**"]]
+
+
+def test_the_record_beside_the_generated_sequences_is_replaced_only_on_request(tmp_path, caplog):
+    for folder in ("generated", "first", "second"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "first" / "evaluate.json").write_text('{"a": 1}')
+    (tmp_path / "second" / "evaluate.json").write_text('{"a": 2}')
+    place = tmp_path / "generated" / "evaluate.json"
+    assert write_beside(tmp_path / "generated", tmp_path / "first", overwrite=False) == [place]
+    assert place.read_text() == '{"a": 1}' and not caplog.messages
+    assert write_beside(tmp_path / "generated", tmp_path / "first", overwrite=False) == [] and not caplog.messages  # it is there already
+    assert write_beside(tmp_path / "generated", tmp_path / "second", overwrite=False) == []
+    assert place.read_text() == '{"a": 1}' and "is of another scoring and stays (--overwrite replaces it)" in caplog.text
+    assert write_beside(tmp_path / "generated", tmp_path / "second", overwrite=True) == [place]
+    assert place.read_text() == '{"a": 2}'
 
 
 def test_without_features_there_is_no_file_of_them(split, tmp_path):

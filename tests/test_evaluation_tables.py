@@ -25,6 +25,14 @@ def test_without_contest_all_rows_compete():
     assert "**100%**" in markdown_table(COLUMNS, ROWS)
 
 
+def test_words_in_a_column_of_numbers_are_shown_as_they_are_and_align_it_left():
+    rows = [{"name": "a", "error": 1.26, "share": None}, {"name": "b", "error": "none"}]
+    lines = ["| name | error (mm) | share |", "| --- | --- | --- |", "| a | 1.3 |  |", "| b | none |  |"]
+    columns = [Column(column.key, column.title, column.form) for column in COLUMNS]
+    assert markdown_table(columns, rows).splitlines() == lines
+    assert latex_table(columns, rows).splitlines()[1] == r"\begin{tabular}{lll}"
+
+
 def test_csv_keeps_full_precision():
     assert csv_table(COLUMNS, ROWS).splitlines() == ["name,error,share", "real,,1.0", "a|b,1.26,0.5", "c,1.34,0.75", "d,2.0,0.1"]
 
