@@ -43,7 +43,27 @@ def test_rigid_keeps_the_size():
     np.testing.assert_allclose(found.apply(points).mean(axis=0), (3 * points + 1).mean(axis=0))
 
 
-@pytest.mark.parametrize("points", [np.zeros((4, 3)), np.ones((2, 3)), np.ones((4, 2))])
-def test_points_without_extent_are_refused(points):
-    with pytest.raises(ValueError, match="points"):
-        fit_similarity(points, points)
+def test_three_points_are_enough_and_single_precision_is_not_the_limit():
+    points = np.random.default_rng(0).normal(size=(3, 3))
+    moved = (2 * points + 1000).astype(np.float32)
+    found = fit_similarity(points.astype(np.float32), moved)
+    assert found.scale == pytest.approx(2, rel=1e-3)  # the points themselves are rounded
+    np.testing.assert_allclose(found.apply(points).mean(axis=0), moved.astype(np.float64).mean(axis=0), atol=1e-9)
+
+
+def test_points_without_extent_are_refused():
+    for points in (np.zeros((4, 3)), np.full((4, 3), np.nan)):
+        with pytest.raises(ValueError, match="expected points of some extent"):
+            fit_similarity(points, points)
+
+
+POINTS = np.random.default_rng(0).normal(size=(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [(POINTS[:2], POINTS[:2]), (POINTS[:, :2], POINTS[:, :2]), (POINTS, POINTS[:3]), (POINTS[0], POINTS[0]), (POINTS[None], POINTS[None])],
+)
+def test_other_shapes_are_refused(source, target):
+    with pytest.raises(ValueError, match=r"expected two sets of at least three points \(N, 3\)"):
+        fit_similarity(source, target)

@@ -44,8 +44,19 @@ def test_normals_keep_two_sheets_apart_and_reach_ends_the_search():
     vertices = np.concatenate([square, square + [0, 0, 0.01]])
     faces = np.array([[0, 1, 2], [0, 2, 3], [4, 6, 5], [4, 7, 6]])  # the lower looks up (+z), the upper down
     point = np.array([[0.3, 0.6, 0.008]])
-    assert closest_points(point, vertices, faces).face[0] == 3
-    up = closest_points(point, vertices, faces, normals=np.array([[0, 0, 1.0]]))
-    assert up.face[0] == 1 and up.distance[0] == pytest.approx(0.008)
-    none = closest_points(point, vertices, faces, normals=np.array([[0, 0, 1.0]]), reach=0.005)
-    assert none.face[0] == -1 and np.isinf(none.distance[0]) and not none.bary.any()
+    for place in ([0.0, 0.0, 0.0], [-2.0, 3.0, 5.0]):  # wherever they are
+        assert closest_points(point + place, vertices + place, faces).face[0] == 3
+        up = closest_points(point + place, vertices + place, faces, normals=np.array([[0, 0, 1.0]]))
+        assert up.face[0] == 1 and up.distance[0] == pytest.approx(0.008)
+        none = closest_points(point + place, vertices + place, faces, normals=np.array([[0, 0, 1.0]]), reach=0.005)
+        assert none.face[0] == -1 and np.isinf(none.distance[0]) and not none.bary.any()
+
+
+def test_a_triangle_counts_from_the_least_cosine_on():
+    triangle, faces = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.0]]), np.array([[0, 1, 2]])
+    point = np.array([[0.2, 0.3, 0.5]])
+    for cosine, found in ((0.19, -1), (0.21, 0)):  # the default is 0.2
+        normal = np.array([[0, np.sqrt(1 - cosine**2), cosine]])
+        assert closest_points(point, triangle, faces, normals=normal).face[0] == found
+        assert closest_points(point, triangle, faces, normals=normal, min_cosine=cosine - 0.01).face[0] == 0
+    assert closest_points(point, triangle, faces, reach=0.5).face[0] == 0  # the farthest that counts

@@ -54,6 +54,24 @@ def test_thesis_formula_for_short_sequences(length):
     np.testing.assert_allclose(resample_thesis(sequence, 41), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("frames", [2, 6, 7, 40, 41, 42, 46, 61])
+def test_the_thesis_method_says_how_many_frames_it_needs(frames):
+    """Four more frames in each interval have to make as many as are wanted."""
+    shortest = next(length for length in range(1, 100) if 5 * (length - 1) + 1 >= frames)
+    assert len(resample_thesis(np.arange(float(shortest)), frames)) == frames
+    with pytest.raises(ValueError, match=f"expected {shortest} frames or more .* found {shortest - 1}"):
+        resample_thesis(np.arange(float(shortest - 1)), frames)
+
+
+def test_plans_name_only_frames_that_are_there():
+    for length in range(1, 8):
+        for frames in range(1, 12):
+            plan = linear_plan(length, frames)
+            assert plan.indices.min() == 0 and plan.indices.max() <= length - 1
+            sequence = np.random.default_rng(length).normal(size=(length, 2))
+            np.testing.assert_allclose(apply_plan(sequence, plan), resample_linear(sequence, frames), atol=1e-12)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="expected 9 frames or more .* found 8"):
         resample_thesis(np.zeros((8, 3)), 41)
