@@ -10,18 +10,23 @@ import pytest
 from face4d.errors import InputError
 from face4d.landmarks import (
     DYNAMIC_FILE,
+    NO_TRIANGLES,
     STATIC_FILE,
     TEMPLATE_FILE,
     LandmarkEmbedding,
+    check_mesh,
     contour_row,
     extract,
     extract_files,
     load_embedding,
     load_flame_embedding,
+    read_head,
     save_embedding,
 )
 from face4d.mesh.obj import read_obj, write_obj
+from face4d.mesh.plausibility import Remark, face_size
 from face4d.mesh.ply import read_ply, write_ply
+from tests.conftest import toy_head
 
 REFERENCE = np.load(Path(__file__).parent / "reference" / "c04_landmarks.npz")
 V, F = 40, 60
@@ -175,7 +180,10 @@ def test_own_embedding_round_trip_and_errors(tmp_path):
         ({"bary": None}, "no bary"),
         ({"faces": embedding.faces[:, :2]}, "faces"),
         ({"face_idx": embedding.face_idx + F}, "face numbers"),
+        ({"face_idx": np.where(np.arange(68) == 20, -1, embedding.face_idx)}, "face numbers .* found -1 to"),
+        ({"bary": np.tile([-0.2, 0.6, 0.6], (68, 1))}, "weights from 0 to 1 that sum to 1, found -0.2 to 0.6"),
         ({"num_vertices": np.array(3)}, "num_vertices above"),
+        ({"num_vertices": np.array(V - 1)}, f"num_vertices above {V - 1}"),  # the largest index itself is one too few
         ({"face_idx": np.array([_Malicious(tmp_path / "executed")], dtype=object)}, "npz"),
     ]:
         np.savez(tmp_path / "bad.npz", allow_pickle=True, **{k: v for k, v in (bare | change).items() if v is not None})
@@ -196,6 +204,46 @@ def test_another_topology_is_an_error(tmp_path):
     write_ply(tmp_path / "a.1.ply", np.zeros((39, 3)), np.array([[0, 1, 2]]))
     with pytest.raises(InputError, match="a.1.ply: expected 40 vertices, found 39"):
         extract_files(embedding, [tmp_path / "a.1.ply"])
+
+
+def test_a_mesh_that_enters_is_checked():
+    vertices, faces = toy_head()
+    embedding = LandmarkEmbedding(np.arange(68), np.full((68, 3), 1 / 3), faces, len(vertices))
+    middles = vertices.reshape(68, 3, 3).mean(axis=1)
+    np.testing.assert_allclose(check_mesh("a.ply", vertices, faces, embedding), middles, atol=1e-12)
+    assert check_mesh("a.ply", vertices.astype(np.float32), faces[:0], embedding).dtype == np.float32
+    with pytest.raises(InputError, match=r"the topology of the landmarks \(204 vertices, 68 triangles\), found its"):
+        check_mesh("a.ply", vertices, faces[:, ::-1], embedding)
+    with pytest.raises(InputError, match="a.ply: expected the head .* found 203 vertices"):
+        check_mesh("a.ply", vertices[1:], faces, embedding, "the head")
+    with pytest.raises(InputError, match="millimetres"):
+        check_mesh("a.ply", 1000 * vertices, faces, embedding)
+    with pytest.raises(InputError, match="mirrored"):
+        check_mesh("a.ply", vertices * [-1, 1, 1], faces, embedding)
+    mixed = np.random.default_rng(0).permutation(vertices)
+    corners = mixed[faces]
+    sides = np.linalg.norm(corners[:, 1:] - corners[:, :1], axis=2).max(axis=1)  # the longer one from the first corner
+    ratio = sides.mean() / face_size(corners.mean(axis=1))
+    with pytest.raises(InputError, match=f"in the order of .*, found triangles {ratio:.1f} times as large as the face"):
+        check_mesh("a.ply", mixed, faces, embedding)
+
+
+def test_a_head_is_read_with_what_is_odd_about_it(tmp_path, caplog):
+    vertices, faces = toy_head()
+    embedding = LandmarkEmbedding(np.arange(68), np.full((68, 3), 1 / 3), faces, len(vertices))
+    write_ply(tmp_path / "head.ply", vertices, faces)
+    write_ply(tmp_path / "points.ply", vertices, faces[:0])
+    write_ply(tmp_path / "lying.ply", vertices[:, [0, 2, 1]] * [1, 1, -1], faces)
+    found, landmarks = read_head(tmp_path / "head.ply", embedding)
+    np.testing.assert_array_equal(found, vertices.astype(np.float32))
+    np.testing.assert_allclose(landmarks, vertices.reshape(68, 3, 3).mean(axis=1), atol=1e-7)
+    assert not caplog.messages
+    remarks: list[Remark] = []
+    read_head(tmp_path / "points.ply", embedding, remarks)
+    assert remarks == [Remark(NO_TRIANGLES, str(tmp_path / "points.ply"))] and not caplog.messages
+    read_head(tmp_path / "lying.ply", embedding)
+    (message,) = caplog.messages
+    assert "does not stand upright" in message and "lying.ply (turned by 90 degrees)" in message
 
 
 def test_files_give_what_arrays_give(tmp_path):

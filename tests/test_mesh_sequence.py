@@ -115,3 +115,24 @@ def test_holes_are_read_over_on_request(tmp_path):
     assert numbered_frames(tmp_path, skip_gaps=True) == [(1, "a.1.ply"), (2, "a.2.ply"), (4, "a.4.ply")]
     with pytest.raises(InputError, match="--skip-gaps reads on"):
         numbered_frames(tmp_path)
+
+
+def test_as_many_holes_as_frames_and_not_more(tmp_path):
+    _write(tmp_path / "a", ["a.1.ply", "a.4.ply"])
+    assert len(numbered_frames(tmp_path / "a", skip_gaps=True)) == 2
+    _write(tmp_path / "b", ["b.1.ply", "b.5.ply"])
+    with pytest.raises(InputError, match="more frames than gaps .*, found 2 frames and 3 numbers without one"):
+        numbered_frames(tmp_path / "b", skip_gaps=True)
+
+
+def test_suffixes_are_read_in_either_case(tmp_path):
+    _write(tmp_path, ["a.1.PLY", "a.2.ply"])
+    assert [path.name for path in frame_paths(tmp_path, ".PLY")] == ["a.1.PLY", "a.2.ply"]
+    assert find_sequences(tmp_path, ".PLY") == [tmp_path]
+    np.testing.assert_array_equal(read_mesh(tmp_path / "a.1.PLY")[1], FACES)
+
+
+def test_several_frames_are_a_sequence_also_above_others(tmp_path):
+    _write(tmp_path / "smile", ["x.0.ply", "x.1.ply"])
+    _write(tmp_path / "smile" / "again", ["y.0.ply", "y.1.ply"])
+    assert find_sequences(tmp_path) == [tmp_path / "smile", tmp_path / "smile" / "again"]

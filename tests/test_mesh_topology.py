@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from face4d.errors import InputError
-from face4d.mesh.topology import check_topology, difference, same_topology
+from face4d.mesh.topology import canonical, check_topology, difference, same_topology
 
 QUADS = np.array([[0, 1, 4, 3], [1, 2, 5, 4], [3, 4, 7, 6], [4, 5, 8, 7]])  # a sheet of 3 x 3 vertices
 FACES = np.concatenate([QUADS[:, [0, 1, 2]], QUADS[:, [0, 2, 3]]])
@@ -45,6 +45,29 @@ def test_without_triangles_the_vertices_are_counted():
     check_topology("a.ply", 9, FACES, 9, nothing, "the topology")
     with pytest.raises(InputError, match="found 8 vertices, 0 triangles"):
         check_topology("a.ply", 8, nothing, 9, FACES, "the topology")
+
+
+def test_canonical_triangles_begin_with_their_smallest_vertex_are_sorted_and_keep_their_way_round():
+    triangles = np.array([[5, 3, 4], [9, 0, 1], [3, 0, 2], [2, 4, 0]])
+    assert canonical(triangles).tolist() == [[0, 1, 9], [0, 2, 3], [0, 2, 4], [3, 4, 5]]
+    assert canonical(triangles[:, ::-1]).tolist() == [[0, 3, 2], [0, 4, 2], [0, 9, 1], [3, 5, 4]]
+
+
+def test_what_is_only_listed_twice_is_not_called_flipped():
+    twice = np.concatenate([FACES[:-1], FACES[:1]])
+    assert difference(FACES, twice).startswith("other triangles (7 in common)")
+    assert difference(twice, FACES).startswith("other triangles (7 in common)")
+
+
+@pytest.mark.parametrize(
+    ("faces", "expected"),
+    [
+        ([[0, 4, 2], [0, 4, 3], [0, 3, 1], [2, 3, 4]], [[0, 2, 1], [0, 1, 3], [1, 2, 4], [1, 3, 4]]),
+        ([[1, 4, 3], [0, 4, 2], [1, 2, 3], [0, 2, 3]], [[0, 3, 1], [0, 2, 4], [1, 3, 4], [1, 2, 4]]),
+    ],
+)
+def test_edges_that_only_look_like_diagonals_from_one_side(faces, expected):
+    assert difference(np.array(faces), np.array(expected)).startswith("other triangles")
 
 
 def test_a_mesh_with_the_same_number_of_triangles_is_never_described_by_it():
