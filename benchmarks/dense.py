@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import elu
@@ -29,7 +32,8 @@ class PlainDecoder(S2DDecoder):
 
     def convolve(self, number: int, x: Tensor, spirals: Tensor) -> Tensor:
         gathered = x[:, spirals.flatten()].view(len(x), *spirals.shape, -1).flatten(2)  # (B, V + 1, k C)
-        y = self.dconv[number].conv(gathered)
+        convolution: Any = self.dconv[number]
+        y = convolution.conv(gathered)
         return y if number == len(self.dconv) - 1 else elu(y)
 
     def forward(self, landmarks: Tensor) -> Tensor:
@@ -77,7 +81,7 @@ def s2d_step(size: Size) -> Case:
     target = 1e-3 * torch.randn(batch, decoders[0].num_vertices, 3, generator=generator)
     weights = torch.rand(target.shape[1], generator=generator)
 
-    def stepper(decoder: S2DDecoder, fused: bool):
+    def stepper(decoder: S2DDecoder, fused: bool) -> Callable[[], None]:
         optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-3, weight_decay=5e-5, fused=fused)
 
         def step() -> None:

@@ -35,7 +35,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     return parser.parse_args(argv)
 
 
-def campaign(name: str, args: Namespace) -> dict[str, object]:
+def campaign(name: str, args: Namespace) -> dict[str, Any]:
     """One reader, in a process of its own."""
     command = [sys.executable, "-m", "tests.fuzzing.campaign", name, str(args.executions), str(args.seed)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}

@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CALLS = ("replace", "rename", "unlink", "remove", "rmdir", "link")
 TIMES = {"seconds", "ms_per_frame", "since", "started", "written"}  # of records; they differ from run to run
@@ -149,7 +150,7 @@ class Bench:
                 os.chdir(self.work)
                 calls = _count_calls(kill_at) if kill_at is not None else None
                 code = self._main(script, arguments)
-                if kill_at == 0:
+                if kill_at == 0 and calls is not None:
                     os.write(1, f"\n{calls[0]}".encode())
             except BaseException:
                 traceback.print_exc()
@@ -224,7 +225,7 @@ def _count_calls(kill_at: int) -> list[int]:
     count = [0]
 
     def wrapped(real: Callable) -> Callable:
-        def call(*arguments, **keywords):
+        def call(*arguments: Any, **keywords: Any) -> Any:
             count[0] += 1
             if count[0] == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -292,7 +293,7 @@ def _loaded(path: Path) -> dict:
         return {"unreadable": f"{path.stat().st_size} {error}"}
 
 
-def _without_times(value: object) -> object:
+def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_times(part) for key, part in value.items() if key not in TIMES and key != "checksum"}
     if isinstance(value, (list, tuple)):
@@ -363,7 +364,7 @@ def try_step(bench: Bench, step: Step, moments: int, most: int, seed: int, told:
             read = [{name: read[k >> i & 1][name] for i, name in enumerate(sorted(read[1]))} for k in range(2 ** len(read[1]))]
     numbers = range(1, calls + 1) if calls <= most else [1 + k * calls // most for k in range(most)]
     generator = random.Random(seed)
-    kills = [("call", {"kill_at": number}) for number in numbers]
+    kills: list[tuple[str, dict[str, Any]]] = [("call", {"kill_at": number}) for number in numbers]
     kills += [("moment", {"kill_after": seconds * generator.random()}) for _ in range(moments)]
     counts: Counter = Counter({"calls": calls})
     for kind, how in kills:

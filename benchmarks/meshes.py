@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -12,7 +13,7 @@ import trimesh
 import data
 from face4d.datasets.extraction import resampled_landmarks
 from face4d.datasets.sampling import sample_tree
-from face4d.landmarks import extract_files
+from face4d.landmarks import LandmarkEmbedding, extract_files
 from face4d.mesh.conversion import convert_tree
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import read_ply, read_ply_vertices
@@ -33,7 +34,7 @@ def obj_to_ply(size: Size) -> Case:
     def baseline() -> None:
         target.mkdir()
         for path in paths:
-            trimesh.load(path, process=False, maintain_order=True).export(target / (path.stem + ".ply"))
+            _loaded(path).export(target / (path.stem + ".ply"))
 
     ours = target / "S01" / "Happy"
     convert_tree(root / "obj", target, quiet=True)
@@ -69,8 +70,13 @@ def _coma(size: Size) -> tuple[Path, list[list[Path]], np.ndarray]:
     return root, sequences, faces
 
 
+def _loaded(path: Path) -> Any:
+    """A mesh by trimesh, its vertices as they are in the file."""
+    return trimesh.load(path, process=False, maintain_order=True)
+
+
 def _naive_resampling(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    meshes = [trimesh.load(path, process=False, maintain_order=True) for path in paths]
+    meshes = [_loaded(path) for path in paths]
     vertices = np.stack([mesh.vertices for mesh in meshes])
     times = np.linspace(0, len(vertices) - 1, FRAMES)
     left = np.minimum(times.astype(int), len(vertices) - 2)
@@ -113,16 +119,16 @@ def resample(size: Size) -> Case:
     )
 
 
-def _template_landmarks(template: Path, embedding, vertices: np.ndarray) -> np.ndarray:
+def _template_landmarks(template: Path, embedding: LandmarkEmbedding, vertices: np.ndarray) -> np.ndarray:
     """The straightforward way: the template is loaded again for each frame."""
-    faces = trimesh.load(template, process=False, maintain_order=True).faces
+    faces = _loaded(template).faces
     return np.einsum("lkd,lk->ld", vertices[faces[embedding.face_idx]], embedding.bary)
 
 
-def _trimesh_landmarks(embedding, paths: list[Path]) -> np.ndarray:
+def _trimesh_landmarks(embedding: LandmarkEmbedding, paths: list[Path]) -> np.ndarray:
     """The sensible loop: the embedding is in memory, every mesh is loaded once by trimesh, three corners are weighted by numpy."""
     corners = embedding.faces[embedding.face_idx]
-    vertices = (trimesh.load(path, process=False, maintain_order=True).vertices for path in paths)
+    vertices = (_loaded(path).vertices for path in paths)
     return np.stack([np.einsum("lkd,lk->ld", frame[corners], embedding.bary) for frame in vertices])
 
 
@@ -173,7 +179,7 @@ def landmarks(size: Size) -> Case:
 
     def baseline() -> None:
         for path in few:
-            _template_landmarks(template, embedding, trimesh.load(path, process=False, maintain_order=True).vertices)
+            _template_landmarks(template, embedding, _loaded(path).vertices)
 
     return Case(
         "frame",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -23,7 +25,9 @@ FRAMES = 40
 _LIMIT = 0.12  # metres
 
 
-def _matplotlib_gif(path: Path, draw, frames: int, dpi: int, inches: tuple[float, float]) -> None:
+def _matplotlib_gif(
+    path: Path, draw: Callable[[Any, int], None], frames: int, dpi: int, inches: tuple[float, float]
+) -> None:
     """A 3D figure per frame, saved as PNG, the PNGs joined to a GIF."""
     pictures = []
     for number in range(frames):
@@ -47,10 +51,11 @@ def _one_figure_gif(path: Path, points: np.ndarray) -> None:
     axes.set(xlim=(-_LIMIT, _LIMIT), ylim=(-_LIMIT, _LIMIT), zlim=(-_LIMIT, _LIMIT))
     axes.view_init(90, -90)
     pictures = []
+    canvas: Any = figure.canvas
     for frame in points:
         dots._offsets3d = tuple(frame.T)
-        figure.canvas.draw()
-        pictures.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
+        canvas.draw()
+        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
     plt.close(figure)
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40, loop=0)
 
@@ -76,7 +81,7 @@ def mesh_pictures(size: Size) -> Case:
     folder, frames, few = Path(tempfile.mkdtemp(prefix="face4d-benchmark-")), size.of(FRAMES, 2), 2
     vertices, faces = data.head_in_motion(frames)
 
-    def draw(axes, number: int) -> None:
+    def draw(axes: Any, number: int) -> None:
         x, y, z = vertices[number].T
         axes.plot_trisurf(x, y, z, triangles=faces, color=(0.8, 0.65, 0.55))
 

@@ -29,6 +29,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from face4d.runtime import cli
 
@@ -67,7 +68,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     return parser.parse_args(argv)
 
 
-def work(name: str, args: Namespace) -> dict[str, object]:
+def work(name: str, args: Namespace) -> dict[str, Any]:
     """One part of one benchmark, in this process."""
     from measure import Size, compare, seconds
 
@@ -91,7 +92,7 @@ def work(name: str, args: Namespace) -> dict[str, object]:
     return result
 
 
-def part(name: str, worker: str, args: Namespace, scale: int = 1) -> dict[str, object]:
+def part(name: str, worker: str, args: Namespace, scale: int = 1) -> dict[str, Any]:
     """The same in a process of its own, with a temporary folder of its own."""
     command = [sys.executable, __file__, "--only", name, "--worker", worker, "--repeat", str(args.repeat), "--scale", str(scale)]
     command += ["--threads", str(args.threads), "--clock", args.clock, "--tiny" if args.tiny else "--no-tiny"]
@@ -119,7 +120,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
-def compared(args: Namespace) -> tuple[dict[str, object], str]:
+def compared(args: Namespace) -> tuple[dict[str, Any], str]:
     """All benchmarks against their baselines."""
     results = {}
     rows = [
@@ -139,7 +140,7 @@ def compared(args: Namespace) -> tuple[dict[str, object], str]:
     return results, table(rows)
 
 
-def scaled(args: Namespace) -> tuple[dict[str, object], str]:
+def scaled(args: Namespace) -> tuple[dict[str, Any], str]:
     """Seconds of ours with 1, 2, 4 times the data, and their ratio to once the data."""
     results, rows = {}, [("benchmark", *(f"{scale} x" for scale in SCALES), *(f"{scale} x / 1 x" for scale in SCALES[1:]))]
     for name in args.only:

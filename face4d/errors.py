@@ -26,7 +26,7 @@ class InputError(ValueError):
         self.found = found
         super().__init__(printable(f"{self.path}: expected {shortened(expected)}, found {shortened(found)}"))
 
-    def __reduce__(self):  # crosses process borders in parallel file work
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:  # crosses process borders in parallel file work
         return type(self), (self.path, self.expected, self.found)
 
 

@@ -14,8 +14,14 @@ import shutil
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from face4d.runtime import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from face4d.datasets.demo.head import DemoHead
 
 SUBJECT_NUMBER, LABELS = 4, ("high-smile", "mouth-extreme", "mouth-side", "eyebrow", "bareteeth")
 SIZE, YAW = 240, 16
@@ -48,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.report_written(written)
 
 
-def moving_faces(head, demo: Path, path: Path) -> Path:
+def moving_faces(head: DemoHead, demo: Path, path: Path) -> Path:
     """Real motion as a mesh above the landmarks generated for the same subject and label."""
     import numpy as np
 
@@ -76,7 +82,7 @@ def moving_faces(head, demo: Path, path: Path) -> Path:
     return path
 
 
-def captioned(frames, caption: str):
+def captioned(frames: np.ndarray, caption: str) -> np.ndarray:
     """Frames (T, H, W, 3) with a caption in the upper left corner."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
@@ -86,7 +92,7 @@ def captioned(frames, caption: str):
     return np.concatenate([np.broadcast_to(np.asarray(strip), (len(frames), 20, frames.shape[2], 3)), frames], axis=1)
 
 
-def expressions(head, labels: Sequence[str], path: Path) -> Path:
+def expressions(head: DemoHead, labels: Sequence[str], path: Path) -> Path:
     """Every label at its apex on the mean head."""
     from PIL import Image
 

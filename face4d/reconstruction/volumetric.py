@@ -186,12 +186,13 @@ def write_volume_face(folder: Path, name: str, found: VolumeFace, *, volume: boo
 
 def overview(found: VolumeFace, enlarge: int = 2) -> np.ndarray:
     """A row of pictures: the crop, the depth of the volume, its middle slices from the side and from above, the mesh in place and turned."""
-    filled: np.ndarray = found.volume > found.level  # (depth, height, width)
+    filled = np.asarray(found.volume > found.level)  # (depth, height, width)
+    beside, above = np.logical_or.reduce(filled, axis=(0, 1)), np.logical_or.reduce(filled, axis=(0, 2))
     size = IMAGE_SIZE * enlarge
     first = first_layers(filled)
     depth = np.where(first < len(filled), 1 - first / len(filled), 0.0)
-    from_side = _fitted(found.volume[:, :, int(_middle(filled.any(axis=(0, 1))))].T)
-    from_above = _fitted(found.volume[:, int(_middle(filled.any(axis=(0, 2)))), :])
+    from_side = _fitted(found.volume[:, :, int(_middle(beside))].T)
+    from_above = _fitted(found.volume[:, int(_middle(above)), :])
     pictures = [found.picture] + [np.repeat(grey[:, :, None], 3, axis=2) for grey in (depth, from_side, from_above)]
     pictures = [np.kron(picture, np.ones((enlarge, enlarge, 1))) for picture in pictures]
     middle = (found.vertices.max(axis=0) + found.vertices.min(axis=0)) / 2

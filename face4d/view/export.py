@@ -113,6 +113,8 @@ def load_dense_face(
             raise InputError(actor, "a neutral mesh (PLY, OBJ), since landmarks have no surface", "landmarks")
         neutral, landmarks = read_head(actor, embedding)
     if target is None:
+        if neutral is None:
+            raise InputError("--actor", "a neutral mesh (PLY, OBJ) or a target", "neither")
         return DenseFace(decoder, neutral, embedding.faces, landmarks)
     if target_embedding is None:
         raise InputError(target, "--target-embedding FILE (python -m face4d.landmarks --fit-embedding makes it)", "none")

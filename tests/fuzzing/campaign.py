@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from random import Random
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
@@ -154,7 +155,7 @@ def shortest(reader: Reader, path: Path, kind: str, content: bytes) -> bytes:
     return content
 
 
-def campaign(reader: Reader, executions: int, first_seed: int) -> dict[str, object]:
+def campaign(reader: Reader, executions: int, first_seed: int) -> dict[str, Any]:
     """The numbers of one reader and its findings, content in hexadecimal."""
     known: dict[str, bytes] = {}
     done, number, peak, slowest, slowest_content = 0, first_seed, 0.0, 0.0, ""

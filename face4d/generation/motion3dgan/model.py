@@ -50,6 +50,8 @@ class Motion3DGAN(nn.Module):
         self.noise_size, self.clip = config.noise_size, config.clip or None
         self.convolutional = config.network == "convolution"
         size = 3 * num_landmarks
+        self.generator: ConvolutionalGenerator | DenseGenerator
+        self.critic: ConvolutionalCritic | DenseCritic
         if self.convolutional:
             self.generator = ConvolutionalGenerator(num_labels, num_landmarks, config.points, config.noise_size, config.width)
             self.critic = ConvolutionalCritic(num_labels, num_landmarks, config.points, config.width, config.critic_norm)

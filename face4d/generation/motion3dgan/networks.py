@@ -90,7 +90,9 @@ class ConditionedConvolution(nn.Conv2d):
         super().__init__(channels + code_size, outputs, kernel, stride, padding=kernel // 2)
         self.channels = channels
 
-    def forward(self, x: Tensor, code: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def forward(  # type: ignore[override] # of a map and a condition
+        self, x: Tensor, code: Tensor, size: tuple[int, int] | None = None
+    ) -> Tensor:
         """The convolution of [x, code] or, with ``size``, of [x resized to ``size`` by nearest neighbours, code].
 
         Args:
@@ -98,6 +100,7 @@ class ConditionedConvolution(nn.Conv2d):
             code: (B, code_size).
         """
         of_x, of_code = self.weight.split([self.channels, self.weight.shape[1] - self.channels], dim=1)
+        assert self.bias is not None
         size = size or (x.shape[2], x.shape[3])
         if size == (2 * x.shape[2], 2 * x.shape[3]) and self.kernel_size == (3, 3):
             result = convolve_doubled(x, of_x) + self.bias[:, None, None]
