@@ -34,6 +34,7 @@ from face4d.runtime import cli
 if TYPE_CHECKING:
     from face4d.runtime.config import Config
 
+RUN_NAME = "{dataset}_{preset}_{loss}_{lr:g}_{hidden_size}"
 NETWORKS = {"lstm": ("coefficients", "thesis"), "motion3dgan": ("coefficients", "convolution")}
 
 
@@ -111,9 +112,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.grid and args.model != "lstm":
         raise InputError("--grid", "--model lstm with it", args.model)
     if args.grid:
-        from face4d.evaluation.grids import run_grid
+        from face4d.commands import grid
+        from face4d.evaluation.choice import GENERATORS
+        from face4d.generation.config import PRESETS, THESIS_GRIDS
 
-        run_grid(parser, args, task)
+        grid.run(parser, args, grid.Script("main.py", "generators", PRESETS, THESIS_GRIDS, RUN_NAME, GENERATORS))
     else:
         flags.run_training(args, task)
 
@@ -127,7 +130,7 @@ def lstm_task() -> flags.TrainingTask:
         "generators",
         PRESETS,
         train,
-        run_name=lambda dataset, preset, config: f"{dataset}_{preset}_{config.loss}_{config.lr:g}_{config.hidden_size}",
+        run_name=lambda dataset, preset, config: RUN_NAME.format(dataset=dataset, preset=preset, **config.as_dict()),
         one_thread_up_to=256,
         summary=lambda metrics: (
             f"test set: mse {metrics['mse']:.3g} m2, l1 {metrics['l1']:.4g} m, {metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}); "

@@ -24,6 +24,8 @@ from face4d.commands import data_flags
 from face4d.datasets import flags
 from face4d.runtime import cli
 
+RUN_NAME = "classifier_{dataset}_{preset}_{layers}_{lr:g}_{hidden_size}"
+
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "classifiers",
         PRESETS,
         train,
-        run_name=lambda dataset, preset, config: f"classifier_{dataset}_{preset}_{config.layers}_{config.lr:g}_{config.hidden_size}",
+        run_name=lambda dataset, preset, config: RUN_NAME.format(dataset=dataset, preset=preset, **config.as_dict()),
         one_thread_up_to=128,
         summary=lambda metrics: (
             f"accuracy: test set {metrics['test_accuracy']:.1%}, training set {metrics['train_accuracy']:.1%}; "
@@ -67,9 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         ),
     )
     if args.grid:
-        from face4d.evaluation.grids import run_grid
+        from face4d.commands import grid
+        from face4d.evaluation.choice import CLASSIFIERS
 
-        run_grid(parser, args, task)
+        grid.run(parser, args, grid.Script("Classification/main.py", "classifiers", PRESETS, THESIS_GRIDS, RUN_NAME, CLASSIFIERS))
     else:
         flags.run_training(args, task)
 

@@ -23,12 +23,14 @@ class Column:
         title: heading, with the unit.
         form: format specification of numbers, e.g. ``.2f``; empty = as they are.
         best: ``min`` or ``max``: which value is set bold in Markdown, LaTeX and HTML; None = no value is.
+        long: too long for paper and a terminal: left out of LaTeX and text.
     """
 
     key: str
     title: str
     form: str = ""
     best: str | None = None
+    long: bool = False
 
 
 Row = Mapping[str, Any]
@@ -85,6 +87,7 @@ def markdown_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: S
 
 def latex_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[Hashable] | None = None, across: Sequence[str] = ()) -> str:
     """A LaTeX ``tabular`` with the rules of the booktabs package, to ``\\input`` into a table; best values as in :func:`markdown_table`."""
+    columns = [column for column in columns if not column.long]
     best = _best(columns, rows, contest, across)
     cells = [[_latex_cell(_cell(column, row), best[i][j]) for j, column in enumerate(columns)] for i, row in enumerate(rows)]
     form = "".join("r" if _numeric(column, rows) else "l" for column in columns)
@@ -109,6 +112,7 @@ def html_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Seque
 
 def text_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """Aligned text for the terminal."""
+    columns = [column for column in columns if not column.long]
     lines = [[column.title for column in columns], *[[_cell(column, row) for column in columns] for row in rows]]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     numeric = [_numeric(column, rows) for column in columns]

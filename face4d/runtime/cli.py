@@ -10,11 +10,11 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from face4d.errors import InputError, nearest, printable, shortened
 from face4d.runtime.environment import missing_package, typed_python, typed_script
@@ -61,6 +61,31 @@ class Parser(argparse.ArgumentParser):
             if error.message.startswith("invalid "):  # of a type that says nothing itself, as int
                 error.message = f"expected {_TYPES.get(action.type, 'another value')}, found {text}"
             raise
+
+    def words(self, values: Mapping[str, Any]) -> list[str]:
+        """What one types for flags of these values, by destination; what a flag takes without being typed is left out.
+
+        Raises:
+            KeyError: of a value that no flag has.
+        """
+        left = dict(values)
+        words: list[str] = []
+        for action in self._actions:
+            value = left.pop(action.dest, action.default)
+            if value == action.default or value is None:
+                continue
+            flag = action.option_strings[0]
+            if isinstance(action, argparse.BooleanOptionalAction):
+                words.append(flag if value else f"--no-{flag.removeprefix('--')}")
+            elif action.nargs == 0:
+                words.append(flag)
+            elif isinstance(value, (list, tuple)):
+                words += [flag, *map(str, value)] if value else []
+            else:
+                words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+        for name in left:
+            raise KeyError(name)
+        return words
 
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2 and one line; a flag that does not exist is named before all that follows from it."""

@@ -144,9 +144,9 @@ def map_files(
 
 
 def as_finished(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int = 1) -> Iterator[tuple[int, Result]]:
-    """Yield (number, ``function(item)``) as items get done, for few and long items: each is handed over alone and from the start.
+    """Yield (number, ``function(item)``) as items get done, for few and long items that start programs of their own: each is handed over alone.
 
-    With one worker everything stays in this process; ray hands back everything at its end.
+    On this machine threads wait for them; ray hands back everything at its end.
 
     Args:
         function, items, workers: as for :func:`map_files`.
@@ -157,7 +157,7 @@ def as_finished(function: Callable[[Item], Result], items: Sequence[Item], *, wo
             yield from (_numbered(function, number, item) for number, item in enumerate(items))
         else:
             tasks = [delayed(_numbered)(function, number, item) for number, item in enumerate(items)]
-            yield from Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(tasks)
+            yield from Parallel(n_jobs=workers, backend="threading", return_as="generator_unordered", batch_size=1)(tasks)
         return
     tasks = [delayed(_in_folder)(os.getcwd(), partial(_numbered, function, number), item) for number, item in enumerate(items)]
     if _backend.get() == "dask":

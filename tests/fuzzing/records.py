@@ -194,7 +194,7 @@ def _read_scored(path: Path) -> None:
 def _read_grid(path: Path) -> None:
     from face4d.generation.config import GeneratorConfig
     from face4d.runtime.fields import described
-    from face4d.runtime.grid import expand, read_grid
+    from face4d.commands.grid import expand, read_grid
 
     allowed = described(GeneratorConfig)
     for cell in expand(read_grid(path, allowed)):

@@ -1,0 +1,545 @@
+"""Grids of training runs: every cell is the command one would type, ``python main.py --loss l1 --hidden-size 128 ...``.
+
+A grid makes the commands from lists of settings, runs those that are not finished side by side, and writes one table. What a cell trains is known
+to its script alone; here it is words, a run folder and the scores in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import ctypes
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from face4d.commands.data_flags import data_source
+from face4d.datasets.entry import DATASETS
+from face4d.datasets.flags import training_config, training_split
+from face4d.datasets.own import find_dataset
+from face4d.datasets.source import DataSource
+from face4d.errors import InputError
+from face4d.evaluation.choice import Contest, choose_runs, sentences
+from face4d.evaluation.tables import Column, Row, filled, text_table, write_table
+from face4d.runtime import cli
+from face4d.runtime.atomic import write_json, write_text
+from face4d.runtime.config import TrainingConfig
+from face4d.runtime.environment import REPOSITORY, typed_python, typed_script
+from face4d.runtime.fields import METRICS, Check, check, described, list_of, mapping, plain, record, text, told
+from face4d.runtime.interrupt import deferred_interrupt
+from face4d.runtime.json_file import read_json
+from face4d.runtime.lock import sole_writer
+from face4d.runtime.names import require_name
+from face4d.runtime.parallel import as_finished, cluster
+from face4d.runtime.progress import track
+from face4d.runtime.run_folder import RunFolder
+
+Grid = Mapping[str, Sequence[Any]]
+Settings = dict[str, Any]
+
+THESIS = "thesis"
+MOST_CELLS = 1000  # of a grid of one's own
+PROCESSES_PER_GPU = 4
+_OF_THE_THESIS = [name for name, entry in DATASETS.items() if entry.thesis_name]
+_OF_GRIDS = ("grid", "run", "models", "runs", "resume", "workers", "backend", "scheduler", "overwrite", "dry_run", "quiet", "threads", "select")
+_LOOK_SECONDS = 0.2
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(frozen=True)
+class Script:
+    """A training script, as far as a grid has to know it.
+
+    Attributes:
+        path: from the top of the repository, ``main.py``.
+        kind: what it trains, in the plural.
+        presets: configurations by ``--preset``.
+        thesis: what ``--grid thesis`` varies, by data set.
+        run_name: format of the name of a run, from ``dataset``, ``preset`` and the fields of the configuration; other settings follow it.
+        contest: what runs are compared by.
+        cost: the setting by which a run takes longer.
+    """
+
+    path: str
+    kind: str
+    presets: Mapping[str, TrainingConfig]
+    thesis: Mapping[str, Grid]
+    run_name: str
+    contest: Contest
+    cost: str = "hidden_size"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+        name: of its files.
+        dataset: its data set.
+        settings: what the grid varies, as configured.
+        script: path of its script from the top of the repository.
+        words: of its command, after the script.
+        config: its whole configuration.
+        held_out: training subjects that do not train.
+        models, runs: folders of the grid's checkpoints and records.
+    """
+
+    name: str
+    dataset: str
+    settings: Settings
+    script: str
+    words: tuple[str, ...]
+    config: TrainingConfig
+    held_out: tuple[str, ...]
+    models: Path
+    runs: Path
+
+    @property
+    def folder(self) -> RunFolder:
+        """Its record."""
+        return RunFolder(self.runs / self.name)
+
+    @property
+    def command(self) -> str:
+        """What one types to train it alone, or what is left of it."""
+        return f"{typed_python()} {shlex.join([typed_script(self.script), *self.words])}"
+
+    def progress(self) -> float:
+        """Share 0..1 of its epochs that were trained."""
+        return self.folder.last_epoch() / self.config.epochs
+
+    def metrics(self) -> dict[str, Any] | None:
+        """Its scores, None where it is not finished."""
+        if not ((self.models / f"{self.name}.pt").is_file() and self.folder.metrics_path.is_file()):
+            return None
+        return read_json(self.folder.metrics_path, METRICS)
+
+    def state(self) -> str:
+        """``finished``, ``epoch 12 of 1200`` or ``new``."""
+        if not self.folder.path.exists():
+            return "new"
+        return "finished" if self.metrics() is not None else f"epoch {self.folder.last_epoch()} of {self.config.epochs}"
+
+    def discard(self) -> None:
+        """Remove what an earlier run of this name has written."""
+        self.folder.clear()
+        for path in (*(self.models / f"{self.name}{end}" for end in (".pt", ".last.pt")), self.folder.path / "config.json"):
+            path.unlink(missing_ok=True)
+
+    def require_own(self, data_digest: str) -> None:
+        """Refuse to go on in the folder of a run with another configuration or other data.
+
+        A field that the record does not have is one that came later: the run was trained as its default says.
+
+        Raises:
+            InputError: naming the first difference.
+        """
+        path = self.folder.path / "config.json"
+        if not path.is_file():
+            return
+        found = read_json(path, record({"config": mapping(plain), "data_digest": text}))
+        defaults = {field.name: field.default for field in fields(self.config) if field.default is not MISSING}
+        there = {**defaults, **found["config"], "data": found["data_digest"][:12]}
+        for key, value in {**self.config.as_dict(), "data": data_digest[:12]}.items():
+            if there.get(key) != value:
+                raise InputError(path, f"a run with {key} = {value} (another --run NAME, or --overwrite)", f"{key} = {told(there.get(key))}")
+
+
+def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
+    """What ``--grid`` does: train the cells that are not finished, write and print the table, tell which run is chosen.
+
+    Raises:
+        InputError: bad flags, data or settings; at the end, the first cell that could not be trained.
+        KeyboardInterrupt: after Ctrl-C; the same command goes on.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--grid", "one process (--workers N trains runs side by side)", "torchrun")
+    preset = args.preset or (THESIS if args.grid == THESIS else "default")
+    select = args.select or "validation"
+    if args.validation_subjects and select != "validation":
+        raise InputError("--validation-subjects", "--select validation", f"--select {select}")
+    name = require_name("--run", "a name of a grid's folder,", args.run or "_".join(dict.fromkeys((script.kind, Path(args.grid).stem, preset, select))))
+    datasets, missing = present_datasets(args)
+    cells = [cell for dataset in datasets for cell in cells_of(parser, args, script, dataset, name, preset, select)]
+    done = {cell.name for cell in cells if cell.metrics() is not None and not args.overwrite}
+    held_out = {cell.dataset: list(cell.held_out) for cell in cells}
+    if not args.quiet:
+        print(f"{len(cells)} {script.kind} of {' and '.join(datasets)}, preset {preset}, {len(done)} finished")
+        for left_out in missing:
+            print(f"left out, no landmark folder: {left_out}")
+        if any(held_out.values()):
+            print("; ".join(f"{dataset}: held out {', '.join(subjects)}" for dataset, subjects in held_out.items()))
+    if args.dry_run:
+        states = [{"run": cell.name, "state": "new" if args.overwrite else cell.state()} for cell in cells]
+        print(text_table([Column("run", "run"), Column("state", "state")], states))
+        print("\n".join(cell.command for cell in cells))
+        return
+    models, runs = cells[0].models, cells[0].runs
+    with sole_writer(runs), sole_writer(models):
+        if args.overwrite:
+            for cell in cells:
+                cell.discard()
+        missing_cells = sorted((cell for cell in cells if cell.name not in done), key=lambda cell: -getattr(cell.config, script.cost))
+        problems = train(args, script.kind, missing_cells, len(done))
+
+        rows = [row_of(cell, problems.get(cell.name)) for cell in cells]
+        chosen = choose_runs(script.contest, cells, select)
+        for row in rows:
+            row["chosen"] = "yes" if row["run"] in chosen.values() else None
+        columns = table_columns(script.contest, cells, rows)
+        written = []
+        for dataset in datasets:  # best values are bold: only what saw the same data competes
+            written += write_table(runs / f"grid_{dataset}", columns, [row for row in rows if row["dataset"] == dataset])
+        what = {"kind": script.kind, "grid": args.grid, "preset": preset, "select": select, "chosen": chosen}
+        write_json(runs / "grid.json", {**what, "held_out": held_out, "runs": rows})
+        print(text_table(columns, rows))
+        for sentence in sentences(script.contest, [cell for cell in cells if cell.name in chosen.values()], held_out, select):
+            print(sentence)
+        cli.report_written([models], kept=len(done) == len(cells))
+        cli.report_written([runs, *written])
+        for failed, problem in problems.items():
+            raise InputError(runs / failed, "a run that ends well", problem)
+
+
+def row_of(cell: Cell, problem: str | None = None) -> dict[str, Any]:
+    """A cell's row of the table."""
+    metrics = cell.metrics() if problem is None else None
+    scores = metrics or {"problem": problem or "unfinished"}
+    return {"run": cell.name, "dataset": cell.dataset, **cell.settings, **scores, "command": cell.command}
+
+
+def table_columns(contest: Contest, cells: Sequence[Cell], rows: Sequence[Row]) -> list[Column]:
+    """Columns of a grid's table that have a value: what it varies, the scores, time, the command of each run."""
+    settings = dict.fromkeys(key for cell in cells for key in cell.settings)
+    columns = [Column("dataset", "data"), *(Column(key, contest.titles.get(key, key.replace("_", " "))) for key in settings)]
+    columns += [*contest.columns, Column("epoch", "epoch"), Column("seconds", "time (s)", ".0f"), Column("problem", "problem")]
+    return filled([*columns, Column("chosen", "chosen"), Column("command", "command", long=True)], rows)
+
+
+# Cells
+
+
+def expand(grids: Sequence[Grid]) -> list[Settings]:
+    """All combinations of the lists of each grid, the last list running fastest; a combination met before is left out.
+
+    >>> expand([{"loss": ["l1", "l2"], "hidden_size": [128]}])
+    [{'loss': 'l1', 'hidden_size': 128}, {'loss': 'l2', 'hidden_size': 128}]
+    """
+    cells: dict[frozenset[tuple[str, Any]], Settings] = {}
+    for grid in grids:
+        for values in product(*grid.values()):
+            cells.setdefault(frozenset(zip(grid, values)), dict(zip(grid, values)))
+    return list(cells.values())
+
+
+def read_grid(path: str | Path, allowed: Mapping[str, Check]) -> list[Grid]:
+    """Read a grid of one's own: a JSON object of lists by flag name (``{"loss": ["l1", "l2"], "hidden-size": [128]}``), or a list of such.
+
+    Args:
+        allowed: what values each setting takes, by its name with underscores; the file may spell names with dashes.
+
+    Raises:
+        InputError: another content, a name that is not allowed, a value that its flag does not take, or more than 1000 combinations.
+    """
+    content = read_json(path)
+    grids = []
+    for grid in content if isinstance(content, list) else [content]:
+        if not isinstance(grid, dict) or not grid:
+            raise InputError(path, 'a JSON object of lists by flag name, {"loss": ["l1", "l2"]}, or a list of such', told(grid))
+        for name, values in grid.items():
+            if name.replace("-", "_") not in allowed:
+                raise InputError(path, f"flags among {', '.join(allowed)}", name[:60])
+            if not isinstance(values, list) or not values:
+                raise InputError(path, f"a list of values of {name}", told(values))
+        settings = {name.replace("-", "_"): values for name, values in grid.items()}
+        if len(settings) < len(grid):
+            raise InputError(path, "every flag once", f"two spellings of one: {', '.join(grid)}")
+        grids.append({name: check(path, values, list_of(allowed[name]), name) for name, values in settings.items()})
+    if not grids:
+        raise InputError(path, "at least one grid", "an empty list")
+    count = sum(math.prod(map(len, grid.values())) for grid in grids)
+    if count > MOST_CELLS:
+        raise InputError(path, f"a grid of at most {MOST_CELLS} runs", f"{count} combinations")
+    return grids
+
+
+def present_datasets(args: Namespace) -> tuple[list[str], list[str]]:
+    """Data sets of a grid: that of ``--dataset``, or those of the thesis whose landmark folders exist; and those that are missing.
+
+    Raises:
+        InputError: none exists, or flags that fit one data set only.
+    """
+    if args.dataset:
+        return [args.dataset], []
+    for flag, given in (("--landmarks", args.landmarks), ("--actors", args.actors), ("--test-subjects", args.test_subjects)):
+        if given:
+            raise InputError(flag, "--dataset with it", "a grid over all data sets")
+    found = [name for name in _OF_THE_THESIS if DATASETS[name].landmarks.is_dir()]
+    missing = [f"{name} ({DATASETS[name].landmarks})" for name in _OF_THE_THESIS if name not in found]
+    if not found:
+        raise InputError("--grid", "a landmark folder of step 3", f"none of {', '.join(missing)} (--dataset and --landmarks name another)")
+    return found, missing
+
+
+def settings_of(args: Namespace, script: Script, dataset: str, preset: str) -> list[Settings]:
+    """What the cells of a data set vary, as ``--grid`` says.
+
+    The default preset has a learning rate schedule of its own, so with it the thesis' grid varies no learning rate.
+
+    Raises:
+        InputError: a bad grid file, or a flag that the grid varies.
+    """
+    if args.grid == THESIS:
+        grids: Sequence[Grid] = [{key: values for key, values in script.thesis[find_dataset(dataset).grid].items() if key != "lr" or preset == THESIS}]
+    else:
+        allowed = described(type(script.presets[preset]))
+        grids = read_grid(args.grid, {name: allowed[name] for name in sorted(allowed.keys() & vars(args).keys() - {"select"})})
+    for name in (name for grid in grids for name in grid):
+        if name != "seed" and getattr(args, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')}", f"no such flag with --grid {args.grid}, which varies it", str(getattr(args, name)))
+    return expand(grids)
+
+
+def cells_of(parser: cli.Parser, args: Namespace, script: Script, dataset: str, name: str, preset: str, select: str) -> list[Cell]:
+    """The cells of a data set, checked: what is on disk under their names belongs to them.
+
+    Args:
+        name: of the grid's folder below ``models`` and ``runs``.
+        select: ``last``, ``validation`` or ``test``: what chooses the run, and the weights of runs whose preset chooses any.
+
+    Raises:
+        InputError: bad data or settings, or another run under the name of a cell (without ``--overwrite``).
+    """
+    models, runs = (getattr(args, where) or getattr(find_dataset(dataset), where) for where in ("models", "runs"))
+    one_thread = None if args.workers == 1 else 1
+    given = {key: value for key, value in vars(args).items() if key not in _OF_GRIDS}
+    given |= {"dataset": dataset, "preset": preset, "threads": args.threads or one_thread, "resume": True, "quiet": True}
+    given["select"] = "last" if script.presets[preset].select == "last" else select  # a preset that chooses no weights chooses none here
+    source = data_source(parser.parse_args(parser.words(given)))
+    given["validation_subjects"] = held_out_subjects(args.validation_subjects, source) if select == "validation" else ()
+    data_digest = training_split(source, given["validation_subjects"]).digest()
+    cells: dict[str, Cell] = {}
+    for settings in settings_of(args, script, dataset, preset):
+        config = training_config(parsed(parser, {**given, **settings}, args.grid), script.presets[preset])
+        settings = {key: getattr(config, key) for key in settings}
+        run_name = script.run_name.format(dataset=dataset, preset=preset, **config.as_dict())
+        run_name += "".join(f"_{key}_{value}" for key, value in settings.items() if f"{{{key}" not in script.run_name)
+        places = {"run": run_name, "models": models / name, "runs": runs / name}
+        words = tuple(parser.words({**given, **settings, **places}))
+        held_out = tuple(given["validation_subjects"])
+        cell = Cell(run_name, dataset, settings, script.path, words, config, held_out, models / name, runs / name)
+        if not args.overwrite:
+            cell.require_own(data_digest)
+        cells.setdefault(run_name, cell)
+    return list(cells.values())
+
+
+def parsed(parser: cli.Parser, values: Mapping[str, Any], grid: str) -> Namespace:
+    """A cell's flags, checked as typed ones are.
+
+    Raises:
+        InputError: a value that its flag does not take.
+    """
+    parser = copy.copy(parser)
+    parser.exit_on_error = False
+    try:
+        return parser.parse_args(parser.words(values))
+    except argparse.ArgumentError as error:
+        raise InputError(grid, "values that their flags take", str(error)) from None
+
+
+def held_out_subjects(wanted: Sequence[str], source: DataSource) -> tuple[str, ...]:
+    """Training subjects that choose: the wanted ones, else the last fifth of the sorted ones, at least one."""
+    if wanted:
+        return tuple(wanted)
+    subjects = sorted({sequence.subject for sequence in source.load().train})
+    return tuple(subjects[-max(1, len(subjects) // 5) :])
+
+
+# Running them
+
+
+class Lease:
+    """The right to train the runs of a folder, held by one command at a time.
+
+    Whoever waits for a cell asks :meth:`held` meanwhile, here or on another machine, so cells end when the command is interrupted, and when another
+    one takes over.
+
+    Args:
+        path: file that tells who holds it; all workers must see it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.holder = uuid.uuid4().hex
+
+    def take(self) -> None:
+        """Become the holder, whoever it was before."""
+        write_text(self.path, self.holder)
+
+    def held(self) -> bool:
+        """Whether it is still ours; a file system that does not answer changes nothing."""
+        try:
+            return self.path.read_text(encoding="utf-8") == self.holder
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+    def release(self) -> None:
+        """Give it up; what runs under it stops after its epoch."""
+        if self.held():
+            self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell's command on its way to a worker.
+
+    Attributes:
+        cell: whose command.
+        lease: it runs while this is held.
+        gpu: the one it sees, as ``CUDA_VISIBLE_DEVICES`` names it; None = all.
+    """
+
+    cell: Cell
+    lease: Lease
+    gpu: str | None = None
+
+
+def run_command(job: Job) -> str | None:
+    """Run a cell's command in a process of its own, for as long as the lease is held; then Ctrl-C is pressed for it, and it saves a checkpoint.
+
+    Returns:
+        Its one-line error; None where it ended well or was interrupted.
+    """
+    if not job.lease.held():
+        return None
+    command = [sys.executable, str(REPOSITORY / job.cell.script), *job.cell.words]
+    environment = {**os.environ, **({} if job.gpu is None else {"CUDA_VISIBLE_DEVICES": job.gpu})}
+    with tempfile.TemporaryFile() as errors:
+        how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": errors, "env": environment}
+        # A session of its own: Ctrl-C in the terminal reaches it once, from here.
+        process = subprocess.Popen(command, **how, start_new_session=True, preexec_fn=_end_with_parent)
+        try:
+            while job.lease.held():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_SECONDS)
+                    break
+            else:
+                process.send_signal(signal.SIGINT)
+            code = process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            raise
+        if code == 0 or not job.lease.held():
+            return None
+        errors.seek(0)
+        lines = [line for line in errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    return lines[-1].strip().removeprefix("error: ") if lines else f"exit code {code}"
+
+
+def _end_with_parent() -> None:
+    """In a new process: have Ctrl-C pressed for it when the one that started it ends, however that ends (Linux; elsewhere nothing happens)."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGINT)
+
+
+def train(args: Namespace, kind: str, cells: Sequence[Cell], finished: int) -> dict[str, str]:
+    """Train cells side by side; returns the one-line errors by run."""
+    if not cells:
+        return {}
+    gpus, wanted = visible_gpus(args.device), args.workers
+    if gpus and wanted is None and args.scheduler is None:
+        wanted = PROCESSES_PER_GPU * len(gpus)
+    lease = Lease(cells[0].runs / "running")
+    jobs = [Job(cell, lease, gpus[number % len(gpus)] if gpus else None) for number, cell in enumerate(cells)]
+    with cluster(args.backend, args.scheduler, wanted) as workers:
+        problems = side_by_side(run_command, jobs, lease, workers=workers, finished=finished, description=kind, quiet=args.quiet)
+    return {job.cell.name: problem for job, problem in zip(jobs, problems) if problem is not None}
+
+
+def visible_gpus(device: str) -> list[str]:
+    """Names of the GPUs that ``--device`` may use, as ``CUDA_VISIBLE_DEVICES`` spells them; none for the CPU.
+
+    Raises:
+        InputError: ``cuda`` was asked for and is not usable.
+    """
+    import torch
+
+    from face4d.runtime.device import resolve_device
+
+    if resolve_device(device).type != "cuda":
+        return []
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named or [str(number) for number in range(torch.cuda.device_count())]
+
+
+def side_by_side(
+    function: Callable[[Job], str | None], jobs: Sequence[Job], lease: Lease, *, workers: int, finished: int, description: str, quiet: bool
+) -> list[str | None]:
+    """``function(job)`` for all jobs, ``workers`` at a time, below a bar that counts runs and moves with the epochs in their folders.
+
+    Args:
+        function: :func:`run_command`; travels to other machines.
+        lease: that the jobs run under.
+        finished: runs done before.
+
+    Returns:
+        Results in the order of ``jobs``.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, once the running epochs are finished and saved; a second Ctrl-C does not wait.
+    """
+    results: dict[int, str | None] = {}
+    stop = threading.Event()
+    bar = track(
+        description,
+        total=finished + len(jobs),
+        initial=finished,
+        unit="run",
+        quiet=quiet,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}]{postfix}",
+    )
+
+    def look() -> None:
+        while not stop.wait(_LOOK_SECONDS):
+            done = sum(1.0 if number in results else job.cell.progress() for number, job in enumerate(jobs))
+            bar.n = max(bar.n, finished + done)
+            bar.refresh()
+
+    watcher = threading.Thread(target=look, daemon=True)
+    lease.take()
+    with bar, deferred_interrupt(lease.release) as interrupted:
+        if not quiet:
+            watcher.start()
+        try:
+            for number, result in as_finished(function, jobs, workers=workers):
+                results[number] = result
+        finally:
+            stop.set()
+            stopped = interrupted() or not lease.held()
+            lease.release()
+            if watcher.is_alive():
+                watcher.join()
+        if not stopped:
+            bar.n = bar.total
+            bar.refresh()
+    if stopped:
+        raise KeyboardInterrupt
+    return [results[number] for number in range(len(jobs))]
