@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -130,3 +131,11 @@ def write_landmarks(folder: Path, labels: Sequence[str], subjects: Sequence[str]
         for subject_number, subject in enumerate(subjects):
             np.save(folder / f"{label}_{subject}.npy", toy_sequence(label_number, subject_number, frames))
     return folder
+
+
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for something that another process or thread does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)

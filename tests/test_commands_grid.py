@@ -8,20 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from face4d.commands import grid
-from face4d.commands.grid import Job, Lease, expand, read_grid, run_command, side_by_side
+from face4d.commands.grid import expand, read_grid
 from face4d.errors import InputError
 from face4d.generation.config import GeneratorConfig
 from face4d.runtime.fields import described
 from face4d.runtime.lock import sole_writer
-from tests.conftest import REPOSITORY, write_landmarks
+from face4d.runtime.run_folder import RunFolder
+from tests.conftest import REPOSITORY, until, write_landmarks
 
 SETTINGS = described(GeneratorConfig)
 FLAGS = ["--labels", "all", "--epochs", "2", "--workers", "1", "--quiet"]
@@ -30,7 +28,9 @@ FLAGS = ["--labels", "all", "--epochs", "2", "--workers", "1", "--quiet"]
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A working folder with Florence landmarks of five subjects and a grid of two cells."""
-    write_landmarks(tmp_path / "Landmark_dataset_flame_aligned", ("Happy", "Rage"), ("CH01", "CH02", "CH03", "CH04", "CH05"), 9)
+    write_landmarks(
+        tmp_path / "Landmark_dataset_flame_aligned", ("Happy", "Rage"), ("CH01", "CH02", "CH03", "CH04", "CH05"), 9
+    )
     (tmp_path / "g.json").write_text('{"loss": ["l1", "l2"], "hidden-size": [8]}')
     (tmp_path / "one.json").write_text('{"hidden_size": [8]}')
     monkeypatch.chdir(tmp_path)
@@ -126,18 +126,26 @@ def test_grid_trains_holds_out_chooses_and_skips_what_is_finished(folder, capsys
     alone = folder / "alone"
     shutil.copytree(folder / "Landmark_dataset_flame_aligned", alone / "Landmark_dataset_flame_aligned")
     row = next(row for row in record["runs"] if row["run"] == "florence_default_l2_0.004_8")
-    assert row["command"] in (runs / "grid_florence.csv").read_text() and row["command"] not in (runs / "grid_florence.tex").read_text()
+    assert (
+        row["command"] in (runs / "grid_florence.csv").read_text()
+        and row["command"] not in (runs / "grid_florence.tex").read_text()
+    )
     python, *words = shlex.split(row["command"])
     assert python.endswith("python") and {"--loss", "l2", "--hidden-size", "8"} <= set(words)
     subprocess.run([sys.executable, *words], cwd=alone, check=True, timeout=300, stdout=subprocess.DEVNULL)
-    here, there = (weights(root / models.relative_to(folder) / "florence_default_l2_0.004_8.pt") for root in (folder, alone))
+    here, there = (
+        weights(root / models.relative_to(folder) / "florence_default_l2_0.004_8.pt") for root in (folder, alone)
+    )
     assert here.keys() == there.keys() and all(torch.equal(here[name], there[name]) for name in here)
 
     before = {path: path.stat().st_mtime_ns for path in models.rglob("*.pt")}
     main("main.py", "--grid", "g.json")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     told = capsys.readouterr().out
-    assert "kept models/generators_g_default_validation\n" in told and "wrote runs/generators_g_default_validation\n" in told
+    assert (
+        "kept models/generators_g_default_validation\n" in told
+        and "wrote runs/generators_g_default_validation\n" in told
+    )
     (models / "florence_default_l2_0.004_8.pt").unlink()  # as if never finished
     main("main.py", "--grid", "g.json")
     after = {path: path.stat().st_mtime_ns for path in before}
@@ -156,12 +164,17 @@ def test_weights_chosen_on_the_test_set_hold_nothing_out(folder, capsys):
 
 
 def test_classifier_grid_of_the_thesis_keeps_validation_weights(folder):
-    (folder / "g.json").write_text('{"layers": [1, 2], "hidden_size": [4]}')
+    (folder / "g.json").write_text('{"layers": [2], "hidden_size": [4]}')
     main("Classification/main.py", "--grid", "g.json", "--preset", "thesis", "--validate-every", "1")
     runs = folder / "runs" / "classifiers_g_thesis_validation"
     record = json.loads((runs / "grid.json").read_text())
-    assert {row["layers"] for row in record["runs"]} == {1, 2} and all("validation_accuracy" in row for row in record["runs"])
-    assert json.loads((runs / "classifier_florence_thesis_1_0.0001_4" / "config.json").read_text())["config"]["select"] == "validation"
+    assert {row["layers"] for row in record["runs"]} == {2} and all(
+        "validation_accuracy" in row for row in record["runs"]
+    )
+    assert (
+        json.loads((runs / "classifier_florence_thesis_2_0.0001_4" / "config.json").read_text())["config"]["select"]
+        == "validation"
+    )
 
 
 @pytest.fixture
@@ -192,38 +205,48 @@ def test_thesis_grid_and_its_presets(folder, commands):
 def test_a_cells_command_has_every_flag_that_was_given_and_no_other(folder, commands):
     (words,) = commands("--grid", "one.json", "--seed", 5, "--threads", 3, "--run", "mine", "--models", "m", "--lr", "1e-05",
         "--select", "last").values()  # fmt: skip
-    given = {flag: words[words.index(flag) + 1] for flag in ("--seed", "--threads", "--models", "--runs", "--lr", "--select", "--dataset", "--labels")}
+    given = {
+        flag: words[words.index(flag) + 1]
+        for flag in ("--seed", "--threads", "--models", "--runs", "--lr", "--select", "--dataset", "--labels")
+    }
     assert given == {"--seed": "5", "--threads": "3", "--models": "m/mine", "--runs": "runs/mine", "--lr": "1e-05", "--select": "last",
         "--dataset": "florence", "--labels": "all"}  # fmt: skip
-    assert "--grid" not in words and "--workers" not in words and "--validation-subjects" not in words and {"--resume", "--quiet"} <= set(words)
+    assert (
+        "--grid" not in words
+        and "--workers" not in words
+        and "--validation-subjects" not in words
+        and {"--resume", "--quiet"} <= set(words)
+    )
 
 
-def test_overwrite_begins_anew_and_other_settings_are_refused(folder):
-    main("main.py", "--grid", "one.json", "--select", "last")
-    with pytest.raises(InputError, match="epochs = 3.*found epochs = 2"):
-        main("main.py", "--grid", "one.json", "--select", "last", "--epochs", 3)
-    main("main.py", "--grid", "one.json", "--select", "last", "--epochs", 3, "--overwrite")
-    curves = (folder / "runs" / "generators_one_default_last" / "florence_default_l2_0.004_8" / "curves.csv").read_text()
-    assert list(dict.fromkeys(line.split(",")[0] for line in curves.splitlines()[1:])) == ["1", "2", "3"]
-
-
-def test_records_of_other_versions_are_compared_by_what_both_have(folder, commands):
+def test_overwrite_begins_anew_and_other_settings_are_refused(folder, commands):
+    same = ("--grid", "one.json", "--select", "last")
     run = folder / "runs" / "generators_one_default_last" / "florence_default_l2_0.004_8"
-    main("main.py", "--grid", "one.json", "--select", "last")
+    main("main.py", *same)
+    with pytest.raises(InputError, match="epochs = 3.*found epochs = 2"):
+        main("main.py", *same, "--epochs", 3)
+
+    # Records of other versions are compared by what both have: what came later was as its default says.
     record = json.loads((run / "config.json").read_text())
     del record["config"]["precision"]
     record["config"]["unheard_of"] = 1
     (run / "config.json").write_text(json.dumps(record))
-    assert len(commands("--grid", "one.json", "--select", "last")) == 1
+    assert len(commands(*same)) == 1
     with pytest.raises(InputError, match="precision = bf16 .*, found precision = 'fp32'"):
-        commands("--grid", "one.json", "--select", "last", "--precision", "bf16")
+        commands(*same, "--precision", "bf16")
+
+    main("main.py", *same, "--epochs", 3, "--overwrite")
+    rows = (run / "curves.csv").read_text().splitlines()[1:]
+    assert list(dict.fromkeys(row.split(",")[0] for row in rows)) == ["1", "2", "3"]
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(folder, capsys):
     models = folder / "models" / "generators_g_default_last"
     models.mkdir(parents=True)
     (models / "florence_default_l1_0.004_8.last.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match="florence_default_l1_0.004_8: expected a run that ends well, found .*last.pt: expected"):
+    with pytest.raises(
+        InputError, match="florence_default_l1_0.004_8: expected a run that ends well, found .*last.pt: expected"
+    ):
         main("main.py", "--grid", "g.json", "--select", "last")
     rows = (folder / "runs" / "generators_g_default_last" / "grid_florence.csv").read_text().splitlines()
     assert "last.pt: expected" in rows[1] and rows[2].startswith("florence,l2,8,") and "expected" not in rows[2]
@@ -233,7 +256,10 @@ def test_a_cell_that_fails_does_not_stop_the_others(folder, capsys):
     ("arguments", "words"),
     [
         (["--grid", "g.json", "--loss", "l1"], ["--loss", "g.json"]),
-        (["--grid", "g.json", "--select", "test", "--validation-subjects", "CH03"], ["--validation-subjects", "--select test"]),
+        (
+            ["--grid", "g.json", "--select", "test", "--validation-subjects", "CH03"],
+            ["--validation-subjects", "--select test"],
+        ),
         (["--grid", "g.json", "--validation-subjects", "CH77"], ["CH77", "CH03, CH04, CH05"]),
         (["--grid", "g.json", "--landmarks", "elsewhere"], ["--landmarks", "--dataset"]),
         (["--grid", "thesis", "--dataset", "coma"], ["Landmark_dataset_flame_aligned_coma"]),
@@ -254,91 +280,16 @@ def test_no_landmark_folder_at_all(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [('{"loss": ["l3"]}', r"expected loss\[0\] to be l1 or l2, found 'l3'"), ('{"hidden-size": [9000]}', "values that their flags take")]
+    ("text", "words"),
+    [
+        ('{"loss": ["l3"]}', r"expected loss\[0\] to be l1 or l2, found 'l3'"),
+        ('{"hidden-size": [9000]}', "values that their flags take"),
+    ],
 )
 def test_values_are_checked_as_flags_are(folder, text, words):
     (folder / "g.json").write_text(text)
     with pytest.raises(InputError, match=f"g.json: .*{words}"):
         main("main.py", "--grid", "g.json")
-
-
-def test_lease_has_one_holder(tmp_path):
-    first, second = Lease(tmp_path / "running"), Lease(tmp_path / "running")
-    first.take()
-    assert first.held() and not second.held()
-    second.take()
-    first.release()  # no longer its own: nothing happens
-    assert second.held() and not first.held()
-    second.release()
-    assert not second.held() and not list(tmp_path.iterdir())
-
-
-class Words:
-    """A cell whose script is told in words."""
-
-    def __init__(self, *words: str, progress: float = 0.5) -> None:
-        self.script, self.words, self._progress = "-c", words, progress
-
-    def progress(self) -> float:
-        return self._progress
-
-
-@pytest.fixture
-def python(monkeypatch):
-    """Lets a cell's script be Python's flag ``-c``."""
-    monkeypatch.setattr(grid, "REPOSITORY", Path(""))
-
-
-@pytest.mark.parametrize(
-    ("code", "problem"),
-    [
-        ("print('well')", None),
-        ("import sys; print('a note\\nerror: x.npy: expected this, found that', file=sys.stderr); sys.exit(2)", "x.npy: expected this, found that"),
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL"),
-        ("import sys; sys.exit(3)", "exit code 3"),
-        ("import os; print(os.environ['CUDA_VISIBLE_DEVICES'], file=sys.stderr) if 0 else os._exit(int(os.environ['CUDA_VISIBLE_DEVICES']))", "exit code 7"),
-    ],
-)
-def test_a_command_that_fails_is_one_line(tmp_path, python, code, problem):
-    lease = Lease(tmp_path / "running")
-    lease.take()
-    assert run_command(Job(Words(code), lease, "7")) == problem
-
-
-def test_ctrl_c_is_pressed_for_a_command_when_the_lease_is_gone(tmp_path, python):
-    lease, sign = Lease(tmp_path / "running"), tmp_path / "sign"
-    code = f"import pathlib, time, sys\nsign = pathlib.Path({str(sign)!r})\nsign.touch()\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sign.unlink()"
-    lease.take()
-    end = threading.Thread(target=lambda: (until(sign.exists), lease.release()))
-    end.start()
-    assert run_command(Job(Words(code), lease)) is None and not sign.exists()
-    end.join()
-    assert run_command(Job(Words("1 / 0"), lease)) is None  # not begun at all
-
-
-def test_side_by_side_returns_in_order_and_stops_without_lease(tmp_path):
-    lease = Lease(tmp_path / "running")
-    how = {"workers": 1, "finished": 0, "description": "", "quiet": True}
-    jobs = [Job(Words(str(number)), lease) for number in (3, 1, 2)]
-    assert side_by_side(lambda job: f"{job.cell.words[0]} {lease.held()}", jobs, lease, **how) == ["3 True", "1 True", "2 True"] and not lease.held()
-    with pytest.raises(KeyboardInterrupt):
-        side_by_side(lambda job: lease.release(), jobs[:1], lease, **how)
-
-
-def test_the_bar_moves_with_what_other_processes_write(tmp_path, capsys):
-    lease = Lease(tmp_path / "running")
-    jobs = [Job(Words(progress=0.25), lease)]
-    side_by_side(lambda job: time.sleep(1.3), jobs, lease, workers=1, finished=1, description="runs", quiet=False)  # some looks of the watcher
-    text = capsys.readouterr().err
-    assert "1.25 of 2 runs" in text and "2 of 2 runs" in text
-
-
-def until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.05)
 
 
 def processes_of(folder):
@@ -355,7 +306,8 @@ def processes_of(folder):
 
 def test_a_second_command_is_refused(folder):
     with sole_writer(folder / "runs" / "generators_one_default_last"):
-        second = subprocess.run([*typed("main.py"), "--grid", "one.json", "--select", "last"], capture_output=True, text=True, timeout=120)
+        command = [*typed("main.py"), "--grid", "one.json", "--select", "last"]
+        second = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert second.returncode == 2 and "no other run writing here" in second.stderr
 
 
@@ -366,7 +318,19 @@ def typed(script):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_grid_that_is_stopped_leaves_checkpoints_and_goes_on(folder, end):
-    command = [*typed("main.py"), "--grid", "g.json", "--select", "last", "--checkpoint-seconds", "1000", "--epochs", "600", "--workers", "2"]
+    command = [
+        *typed("main.py"),
+        "--grid",
+        "g.json",
+        "--select",
+        "last",
+        "--checkpoint-seconds",
+        "1000",
+        "--epochs",
+        "600",
+        "--workers",
+        "2",
+    ]
     models, runs = (folder / place / "generators_g_default_last" for place in ("models", "runs"))
     curves = [runs / f"florence_default_{loss}_0.004_8" / "curves.csv" for loss in ("l1", "l2")]
     with open(folder / "said", "w") as said:
@@ -376,10 +340,12 @@ def test_a_grid_that_is_stopped_leaves_checkpoints_and_goes_on(folder, end):
     assert process.wait(60) == (130 if end == signal.SIGINT else -signal.SIGKILL)
     assert end == signal.SIGKILL or "the same command goes on" in (folder / "said").read_text()
     until(lambda: not processes_of(folder))
-    assert len(list(models.glob("*.last.pt"))) == len(list(models.glob("*.pt"))) == 2  # of the epochs where they were stopped
-    assert all(0 < grid.RunFolder(path.parent).last_epoch() < 600 for path in curves)
+    assert (
+        len(list(models.glob("*.last.pt"))) == len(list(models.glob("*.pt"))) == 2
+    )  # of the epochs where they were stopped
+    assert all(0 < RunFolder(path.parent).last_epoch() < 600 for path in curves)
     if end == signal.SIGINT:
-        assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=240).returncode == 0
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=240)
         for path in curves:
             epochs = list(dict.fromkeys(int(line.split(",")[0]) for line in path.read_text().splitlines()[1:]))
             assert epochs == list(range(1, 601)) and (models / f"{path.parent.name}.pt").is_file()

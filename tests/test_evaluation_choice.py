@@ -32,15 +32,22 @@ def test_choice_is_mean_plus_std_or_accuracy_then_loss():
     assert choose_runs(GENERATORS, RUNS, "validation") == {"florence": "a", "coma": "c"}
     assert choose_runs(GENERATORS, RUNS, "test") == {"florence": "b", "coma": "c"}
     assert choose_runs(GENERATORS, RUNS, "last") == {}
-    runs = [Finished("coma", name, {"test_accuracy": a, "test_loss": b}) for name, a, b in (("a", 0.5, 0.1), ("b", 0.9, 0.4), ("c", 0.9, 0.3))]
+    runs = [
+        Finished("coma", name, {"test_accuracy": a, "test_loss": b})
+        for name, a, b in (("a", 0.5, 0.1), ("b", 0.9, 0.4), ("c", 0.9, 0.3))
+    ]
     assert choose_runs(CLASSIFIERS, runs, "test") == {"coma": "c"}
 
 
 def test_the_choice_is_told_with_what_it_was_made_by():
     by_validation = sentences(GENERATORS, RUNS[:1], {"florence": ["CH09", "CH10"]}, "validation")
-    assert by_validation == ["florence: chosen a; on CH09, CH10, which did not train: 1.000 mm (std 1.000); test set: 1.000 mm (std 2.000)"]
+    assert by_validation == [
+        "florence: chosen a; on CH09, CH10, which did not train: 1.000 mm (std 1.000); test set: 1.000 mm (std 2.000)"
+    ]
     by_test = sentences(GENERATORS, RUNS[1:2], {"florence": []}, "test")
-    assert by_test[0] == "florence: chosen b; test set: 1.100 mm (std 1.000)" and "not those of unseen data" in by_test[1]
+    assert (
+        by_test[0] == "florence: chosen b; test set: 1.100 mm (std 1.000)" and "not those of unseen data" in by_test[1]
+    )
     assert sentences(GENERATORS, [], {}, "last") == []
 
 

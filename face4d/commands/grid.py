@@ -8,19 +8,11 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
 import math
 import os
 import shlex
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import uuid
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -35,16 +27,15 @@ from face4d.errors import InputError
 from face4d.evaluation.choice import Contest, choose_runs, sentences
 from face4d.evaluation.tables import Column, Row, filled, text_table, write_table
 from face4d.runtime import cli
-from face4d.runtime.atomic import write_json, write_text
+from face4d.runtime.atomic import write_json
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.environment import REPOSITORY, typed_python, typed_script
 from face4d.runtime.fields import METRICS, Check, check, described, list_of, mapping, plain, record, text, told
-from face4d.runtime.interrupt import deferred_interrupt
 from face4d.runtime.json_file import read_json
 from face4d.runtime.lock import sole_writer
 from face4d.runtime.names import require_name
-from face4d.runtime.parallel import as_finished, cluster
-from face4d.runtime.progress import track
+from face4d.runtime.parallel import cluster
+from face4d.runtime.programs import Lease, Program, run_side_by_side
 from face4d.runtime.run_folder import RunFolder
 
 Grid = Mapping[str, Sequence[Any]]
@@ -54,9 +45,21 @@ THESIS = "thesis"
 MOST_CELLS = 1000  # of a grid of one's own
 PROCESSES_PER_GPU = 4
 _OF_THE_THESIS = [name for name, entry in DATASETS.items() if entry.thesis_name]
-_OF_GRIDS = ("grid", "run", "models", "runs", "resume", "workers", "backend", "scheduler", "overwrite", "dry_run", "quiet", "threads", "select")
-_LOOK_SECONDS = 0.2
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+_OF_GRIDS = (
+    "grid",
+    "run",
+    "models",
+    "runs",
+    "resume",
+    "workers",
+    "backend",
+    "scheduler",
+    "overwrite",
+    "dry_run",
+    "quiet",
+    "threads",
+    "select",
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,10 @@ class Cell:
     def discard(self) -> None:
         """Remove what an earlier run of this name has written."""
         self.folder.clear()
-        for path in (*(self.models / f"{self.name}{end}" for end in (".pt", ".last.pt")), self.folder.path / "config.json"):
+        for path in (
+            *(self.models / f"{self.name}{end}" for end in (".pt", ".last.pt")),
+            self.folder.path / "config.json",
+        ):
             path.unlink(missing_ok=True)
 
     def require_own(self, data_digest: str) -> None:
@@ -155,7 +161,11 @@ class Cell:
         there = {**defaults, **found["config"], "data": found["data_digest"][:12]}
         for key, value in {**self.config.as_dict(), "data": data_digest[:12]}.items():
             if there.get(key) != value:
-                raise InputError(path, f"a run with {key} = {value} (another --run NAME, or --overwrite)", f"{key} = {told(there.get(key))}")
+                raise InputError(
+                    path,
+                    f"a run with {key} = {value} (another --run NAME, or --overwrite)",
+                    f"{key} = {told(there.get(key))}",
+                )
 
 
 def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
@@ -171,7 +181,11 @@ def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
     select = args.select or "validation"
     if args.validation_subjects and select != "validation":
         raise InputError("--validation-subjects", "--select validation", f"--select {select}")
-    name = require_name("--run", "a name of a grid's folder,", args.run or "_".join(dict.fromkeys((script.kind, Path(args.grid).stem, preset, select))))
+    name = require_name(
+        "--run",
+        "a name of a grid's folder,",
+        args.run or "_".join(dict.fromkeys((script.kind, Path(args.grid).stem, preset, select))),
+    )
     datasets, missing = present_datasets(args)
     cells = [cell for dataset in datasets for cell in cells_of(parser, args, script, dataset, name, preset, select)]
     done = {cell.name for cell in cells if cell.metrics() is not None and not args.overwrite}
@@ -192,7 +206,9 @@ def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
         if args.overwrite:
             for cell in cells:
                 cell.discard()
-        missing_cells = sorted((cell for cell in cells if cell.name not in done), key=lambda cell: -getattr(cell.config, script.cost))
+        missing_cells = sorted(
+            (cell for cell in cells if cell.name not in done), key=lambda cell: -getattr(cell.config, script.cost)
+        )
         problems = train(args, script.kind, missing_cells, len(done))
 
         rows = [row_of(cell, problems.get(cell.name)) for cell in cells]
@@ -202,11 +218,15 @@ def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
         columns = table_columns(script.contest, cells, rows)
         written = []
         for dataset in datasets:  # best values are bold: only what saw the same data competes
-            written += write_table(runs / f"grid_{dataset}", columns, [row for row in rows if row["dataset"] == dataset])
+            written += write_table(
+                runs / f"grid_{dataset}", columns, [row for row in rows if row["dataset"] == dataset]
+            )
         what = {"kind": script.kind, "grid": args.grid, "preset": preset, "select": select, "chosen": chosen}
         write_json(runs / "grid.json", {**what, "held_out": held_out, "runs": rows})
         print(text_table(columns, rows))
-        for sentence in sentences(script.contest, [cell for cell in cells if cell.name in chosen.values()], held_out, select):
+        for sentence in sentences(
+            script.contest, [cell for cell in cells if cell.name in chosen.values()], held_out, select
+        ):
             print(sentence)
         cli.report_written([models], kept=len(done) == len(cells))
         cli.report_written([runs, *written])
@@ -224,8 +244,16 @@ def row_of(cell: Cell, problem: str | None = None) -> dict[str, Any]:
 def table_columns(contest: Contest, cells: Sequence[Cell], rows: Sequence[Row]) -> list[Column]:
     """Columns of a grid's table that have a value: what it varies, the scores, time, the command of each run."""
     settings = dict.fromkeys(key for cell in cells for key in cell.settings)
-    columns = [Column("dataset", "data"), *(Column(key, contest.titles.get(key, key.replace("_", " "))) for key in settings)]
-    columns += [*contest.columns, Column("epoch", "epoch"), Column("seconds", "time (s)", ".0f"), Column("problem", "problem")]
+    columns = [
+        Column("dataset", "data"),
+        *(Column(key, contest.titles.get(key, key.replace("_", " "))) for key in settings),
+    ]
+    columns += [
+        *contest.columns,
+        Column("epoch", "epoch"),
+        Column("seconds", "time (s)", ".0f"),
+        Column("problem", "problem"),
+    ]
     return filled([*columns, Column("chosen", "chosen"), Column("command", "command", long=True)], rows)
 
 
@@ -255,10 +283,12 @@ def read_grid(path: str | Path, allowed: Mapping[str, Check]) -> list[Grid]:
         InputError: another content, a name that is not allowed, a value that its flag does not take, or more than 1000 combinations.
     """
     content = read_json(path)
-    grids = []
+    grids: list[Grid] = []
     for grid in content if isinstance(content, list) else [content]:
         if not isinstance(grid, dict) or not grid:
-            raise InputError(path, 'a JSON object of lists by flag name, {"loss": ["l1", "l2"]}, or a list of such', told(grid))
+            raise InputError(
+                path, 'a JSON object of lists by flag name, {"loss": ["l1", "l2"]}, or a list of such', told(grid)
+            )
         for name, values in grid.items():
             if name.replace("-", "_") not in allowed:
                 raise InputError(path, f"flags among {', '.join(allowed)}", name[:60])
@@ -284,13 +314,21 @@ def present_datasets(args: Namespace) -> tuple[list[str], list[str]]:
     """
     if args.dataset:
         return [args.dataset], []
-    for flag, given in (("--landmarks", args.landmarks), ("--actors", args.actors), ("--test-subjects", args.test_subjects)):
+    for flag, given in (
+        ("--landmarks", args.landmarks),
+        ("--actors", args.actors),
+        ("--test-subjects", args.test_subjects),
+    ):
         if given:
             raise InputError(flag, "--dataset with it", "a grid over all data sets")
     found = [name for name in _OF_THE_THESIS if DATASETS[name].landmarks.is_dir()]
     missing = [f"{name} ({DATASETS[name].landmarks})" for name in _OF_THE_THESIS if name not in found]
     if not found:
-        raise InputError("--grid", "a landmark folder of step 3", f"none of {', '.join(missing)} (--dataset and --landmarks name another)")
+        raise InputError(
+            "--grid",
+            "a landmark folder of step 3",
+            f"none of {', '.join(missing)} (--dataset and --landmarks name another)",
+        )
     return found, missing
 
 
@@ -303,17 +341,27 @@ def settings_of(args: Namespace, script: Script, dataset: str, preset: str) -> l
         InputError: a bad grid file, or a flag that the grid varies.
     """
     if args.grid == THESIS:
-        grids: Sequence[Grid] = [{key: values for key, values in script.thesis[find_dataset(dataset).grid].items() if key != "lr" or preset == THESIS}]
+        grids: Sequence[Grid] = [
+            {key: values for key, values in script.thesis[find_dataset(dataset).grid].items() if key != "lr" or preset == THESIS}
+        ]
     else:
         allowed = described(type(script.presets[preset]))
-        grids = read_grid(args.grid, {name: allowed[name] for name in sorted(allowed.keys() & vars(args).keys() - {"select"})})
+        grids = read_grid(
+            args.grid, {name: allowed[name] for name in sorted(allowed.keys() & vars(args).keys() - {"select"})}
+        )
     for name in (name for grid in grids for name in grid):
         if name != "seed" and getattr(args, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')}", f"no such flag with --grid {args.grid}, which varies it", str(getattr(args, name)))
+            raise InputError(
+                f"--{name.replace('_', '-')}",
+                f"no such flag with --grid {args.grid}, which varies it",
+                str(getattr(args, name)),
+            )
     return expand(grids)
 
 
-def cells_of(parser: cli.Parser, args: Namespace, script: Script, dataset: str, name: str, preset: str, select: str) -> list[Cell]:
+def cells_of(
+    parser: cli.Parser, args: Namespace, script: Script, dataset: str, name: str, preset: str, select: str
+) -> list[Cell]:
     """The cells of a data set, checked: what is on disk under their names belongs to them.
 
     Args:
@@ -326,15 +374,23 @@ def cells_of(parser: cli.Parser, args: Namespace, script: Script, dataset: str, 
     models, runs = (getattr(args, where) or getattr(find_dataset(dataset), where) for where in ("models", "runs"))
     one_thread = None if args.workers == 1 else 1
     given = {key: value for key, value in vars(args).items() if key not in _OF_GRIDS}
-    given |= {"dataset": dataset, "preset": preset, "threads": args.threads or one_thread, "resume": True, "quiet": True}
-    given["select"] = "last" if script.presets[preset].select == "last" else select  # a preset that chooses no weights chooses none here
+    given |= {
+        "dataset": dataset,
+        "preset": preset,
+        "threads": args.threads or one_thread,
+        "resume": True,
+        "quiet": True,
+    }
+    given["select"] = (
+        "last" if script.presets[preset].select == "last" else select
+    )  # a preset that chooses no weights chooses none here
     source = data_source(parser.parse_args(parser.words(given)))
     given["validation_subjects"] = held_out_subjects(args.validation_subjects, source) if select == "validation" else ()
     data_digest = training_split(source, given["validation_subjects"]).digest()
     cells: dict[str, Cell] = {}
-    for settings in settings_of(args, script, dataset, preset):
-        config = training_config(parsed(parser, {**given, **settings}, args.grid), script.presets[preset])
-        settings = {key: getattr(config, key) for key in settings}
+    for wanted in settings_of(args, script, dataset, preset):
+        config = training_config(parsed(parser, {**given, **wanted}, args.grid), script.presets[preset])
+        settings = {key: getattr(config, key) for key in wanted}
         run_name = script.run_name.format(dataset=dataset, preset=preset, **config.as_dict())
         run_name += "".join(f"_{key}_{value}" for key, value in settings.items() if f"{{{key}" not in script.run_name)
         places = {"run": run_name, "models": models / name, "runs": runs / name}
@@ -369,109 +425,28 @@ def held_out_subjects(wanted: Sequence[str], source: DataSource) -> tuple[str, .
     return tuple(subjects[-max(1, len(subjects) // 5) :])
 
 
-# Running them
-
-
-class Lease:
-    """The right to train the runs of a folder, held by one command at a time.
-
-    Whoever waits for a cell asks :meth:`held` meanwhile, here or on another machine, so cells end when the command is interrupted, and when another
-    one takes over.
-
-    Args:
-        path: file that tells who holds it; all workers must see it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.holder = uuid.uuid4().hex
-
-    def take(self) -> None:
-        """Become the holder, whoever it was before."""
-        write_text(self.path, self.holder)
-
-    def held(self) -> bool:
-        """Whether it is still ours; a file system that does not answer changes nothing."""
-        try:
-            return self.path.read_text(encoding="utf-8") == self.holder
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-
-    def release(self) -> None:
-        """Give it up; what runs under it stops after its epoch."""
-        if self.held():
-            self.path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A cell's command on its way to a worker.
-
-    Attributes:
-        cell: whose command.
-        lease: it runs while this is held.
-        gpu: the one it sees, as ``CUDA_VISIBLE_DEVICES`` names it; None = all.
-    """
-
-    cell: Cell
-    lease: Lease
-    gpu: str | None = None
-
-
-def run_command(job: Job) -> str | None:
-    """Run a cell's command in a process of its own, for as long as the lease is held; then Ctrl-C is pressed for it, and it saves a checkpoint.
-
-    Returns:
-        Its one-line error; None where it ended well or was interrupted.
-    """
-    if not job.lease.held():
-        return None
-    command = [sys.executable, str(REPOSITORY / job.cell.script), *job.cell.words]
-    environment = {**os.environ, **({} if job.gpu is None else {"CUDA_VISIBLE_DEVICES": job.gpu})}
-    with tempfile.TemporaryFile() as errors:
-        how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": errors, "env": environment}
-        # A session of its own: Ctrl-C in the terminal reaches it once, from here.
-        process = subprocess.Popen(command, **how, start_new_session=True, preexec_fn=_end_with_parent)
-        try:
-            while job.lease.held():
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(_LOOK_SECONDS)
-                    break
-            else:
-                process.send_signal(signal.SIGINT)
-            code = process.wait()
-        except BaseException:
-            process.send_signal(signal.SIGINT)
-            raise
-        if code == 0 or not job.lease.held():
-            return None
-        errors.seek(0)
-        lines = [line for line in errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name}"
-    return lines[-1].strip().removeprefix("error: ") if lines else f"exit code {code}"
-
-
-def _end_with_parent() -> None:
-    """In a new process: have Ctrl-C pressed for it when the one that started it ends, however that ends (Linux; elsewhere nothing happens)."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGINT)
-
-
 def train(args: Namespace, kind: str, cells: Sequence[Cell], finished: int) -> dict[str, str]:
     """Train cells side by side; returns the one-line errors by run."""
     if not cells:
         return {}
-    gpus, wanted = visible_gpus(args.device), args.workers
-    if gpus and wanted is None and args.scheduler is None:
-        wanted = PROCESSES_PER_GPU * len(gpus)
-    lease = Lease(cells[0].runs / "running")
-    jobs = [Job(cell, lease, gpus[number % len(gpus)] if gpus else None) for number, cell in enumerate(cells)]
-    with cluster(args.backend, args.scheduler, wanted) as workers:
-        problems = side_by_side(run_command, jobs, lease, workers=workers, finished=finished, description=kind, quiet=args.quiet)
-    return {job.cell.name: problem for job, problem in zip(jobs, problems) if problem is not None}
+    gpus, workers = visible_gpus(args.device), args.workers
+    if gpus and workers is None and args.scheduler is None:
+        workers = PROCESSES_PER_GPU * len(gpus)
+    seen = [{"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {} for number in range(len(cells))]
+    programs = [
+        Program((str(REPOSITORY / cell.script), *cell.words), gpu) for cell, gpu in zip(cells, seen, strict=True)
+    ]
+    with cluster(args.backend, args.scheduler, workers) as number_of:
+        problems = run_side_by_side(
+            programs,
+            Lease(cells[0].runs / "running"),
+            workers=number_of,
+            progress=lambda number: cells[number].progress(),
+            description=kind,
+            finished=finished,
+            quiet=args.quiet,
+        )
+    return {cell.name: problem for cell, problem in zip(cells, problems, strict=True) if problem is not None}
 
 
 def visible_gpus(device: str) -> list[str]:
@@ -488,58 +463,3 @@ def visible_gpus(device: str) -> list[str]:
         return []
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return named or [str(number) for number in range(torch.cuda.device_count())]
-
-
-def side_by_side(
-    function: Callable[[Job], str | None], jobs: Sequence[Job], lease: Lease, *, workers: int, finished: int, description: str, quiet: bool
-) -> list[str | None]:
-    """``function(job)`` for all jobs, ``workers`` at a time, below a bar that counts runs and moves with the epochs in their folders.
-
-    Args:
-        function: :func:`run_command`; travels to other machines.
-        lease: that the jobs run under.
-        finished: runs done before.
-
-    Returns:
-        Results in the order of ``jobs``.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C, once the running epochs are finished and saved; a second Ctrl-C does not wait.
-    """
-    results: dict[int, str | None] = {}
-    stop = threading.Event()
-    bar = track(
-        description,
-        total=finished + len(jobs),
-        initial=finished,
-        unit="run",
-        quiet=quiet,
-        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}]{postfix}",
-    )
-
-    def look() -> None:
-        while not stop.wait(_LOOK_SECONDS):
-            done = sum(1.0 if number in results else job.cell.progress() for number, job in enumerate(jobs))
-            bar.n = max(bar.n, finished + done)
-            bar.refresh()
-
-    watcher = threading.Thread(target=look, daemon=True)
-    lease.take()
-    with bar, deferred_interrupt(lease.release) as interrupted:
-        if not quiet:
-            watcher.start()
-        try:
-            for number, result in as_finished(function, jobs, workers=workers):
-                results[number] = result
-        finally:
-            stop.set()
-            stopped = interrupted() or not lease.held()
-            lease.release()
-            if watcher.is_alive():
-                watcher.join()
-        if not stopped:
-            bar.n = bar.total
-            bar.refresh()
-    if stopped:
-        raise KeyboardInterrupt
-    return [results[number] for number in range(len(jobs))]

@@ -95,13 +95,17 @@ def choose_runs(contest: Contest, runs: Sequence[Candidate], select: str) -> dic
     chosen = {}
     for dataset in dict.fromkeys(run.dataset for run in runs):
         own = [run for run in runs if run.dataset == dataset]
-        ranked = [(contest.rank(metrics, prefix), run.name) for run in own if (metrics := scores_of(contest, run, prefix))]
+        ranked = [
+            (contest.rank(metrics, prefix), run.name) for run in own if (metrics := scores_of(contest, run, prefix))
+        ]
         if ranked:
             chosen[dataset] = min(ranked, key=lambda entry: entry[0])[1]
     return chosen
 
 
-def sentences(contest: Contest, chosen: Sequence[Candidate], held_out: Mapping[str, Sequence[str]], select: str) -> list[str]:
+def sentences(
+    contest: Contest, chosen: Sequence[Candidate], held_out: Mapping[str, Sequence[str]], select: str
+) -> list[str]:
     """The choice in words.
 
     Args:
@@ -115,7 +119,9 @@ def sentences(contest: Contest, chosen: Sequence[Candidate], held_out: Mapping[s
         if metrics is not None and select == "validation":
             by = f"on {', '.join(held_out[run.dataset])}, which did not train: {contest.told(metrics, 'validation_')}; "
         if metrics is not None:
-            lines.append(f"{run.dataset}: chosen {run.name}; {by}test set: {contest.told(metrics, contest.test_prefix)}")
+            lines.append(
+                f"{run.dataset}: chosen {run.name}; {by}test set: {contest.told(metrics, contest.test_prefix)}"
+            )
     if chosen and select == "test":
         lines.append("chosen on the test set, as in the thesis: its scores are not those of unseen data")
     return lines
