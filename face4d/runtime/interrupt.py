@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
-_condition: ContextVar[Callable[[], bool]] = ContextVar("condition", default=lambda: False)
+STARTED_BY = "FACE4D_STARTED_BY"
+"""Environment variable of a process that another one watches over: the number of that one."""
 
 
-@contextmanager
-def interrupted_when(condition: Callable[[], bool]) -> Iterator[None]:
-    """Within the block :func:`deferred_interrupt` also says yes where ``condition()`` holds: Ctrl-C that was pressed elsewhere."""
-    token = _condition.set(condition)
-    try:
-        yield
-    finally:
-        _condition.reset(token)
+def orphaned() -> bool:
+    """Whether the process that watched over this one is gone, however it ended."""
+    parent = os.environ.get(STARTED_BY)
+    return parent is not None and parent != str(os.getppid())
 
 
 @contextmanager
 def deferred_interrupt(on_press: Callable[[], object] = lambda: None) -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether Ctrl-C was pressed; a second Ctrl-C interrupts at once.
+    """Yield a function that says whether Ctrl-C was pressed, or nobody is left who could; a second Ctrl-C interrupts at once.
 
     Outside the main thread signals cannot be caught.
 
@@ -31,7 +28,6 @@ def deferred_interrupt(on_press: Callable[[], object] = lambda: None) -> Iterato
         on_press: called at the first Ctrl-C, for those who wait where they cannot ask.
     """
     pressed = False
-    condition = _condition.get()
 
     def remember(number: int, frame: object) -> None:
         nonlocal pressed
@@ -41,10 +37,10 @@ def deferred_interrupt(on_press: Callable[[], object] = lambda: None) -> Iterato
         on_press()
 
     if threading.current_thread() is not threading.main_thread():
-        yield condition
+        yield orphaned
         return
     previous = signal.signal(signal.SIGINT, remember)
     try:
-        yield lambda: pressed or condition()
+        yield lambda: pressed or orphaned()
     finally:
         signal.signal(signal.SIGINT, previous)

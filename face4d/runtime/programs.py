@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -17,12 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from face4d.runtime.atomic import write_text
-from face4d.runtime.interrupt import deferred_interrupt
+from face4d.runtime.interrupt import STARTED_BY, deferred_interrupt
 from face4d.runtime.parallel import as_finished
 from face4d.runtime.progress import track
 
 _LOOK_SECONDS = 0.2
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 @dataclass(frozen=True)
@@ -75,23 +73,21 @@ class Program:
 def run_program(program: Program, lease: Lease) -> str | None:
     """Run a program for as long as the lease is held; then Ctrl-C is pressed for it, and its end awaited.
 
-    It ends too, in the same way, where the process that started it is killed (on Linux).
+    A training ends too, after its epoch, where the process that started it is killed; see :mod:`face4d.runtime.interrupt`.
 
     Returns:
         Its one-line error, the last line it wrote; None where it ended well or was interrupted.
     """
     if not lease.held():
         return None
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # in a session of its own: Ctrl-C in the terminal reaches it once, from here
             [sys.executable, *program.words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            env={**os.environ, **program.environment},
+            env={**os.environ, STARTED_BY: str(os.getpid()), **program.environment},
             start_new_session=True,
-            preexec_fn=prctl and partial(prctl, _PARENT_DEATH_SIGNAL, signal.SIGINT),  # noqa: PLW1509 (one system call)
         )
         try:
             while lease.held():
