@@ -4,6 +4,7 @@
 #   bash run.sh demo       install, make the demo data, run steps 1 to 7 and 9 on it (no download of data)
 #   bash run.sh coma       steps 2 to 7 and 9 on Dataset_FLAME_Aligned_COMA/, from where the data begins (landmarks alone: from step 4)
 #   bash run.sh florence   steps 1, 3 to 7 and 9 on Dataset_FLAME_Aligned/, likewise
+#   bash run.sh mine       the same on one's own data, as mine.toml describes them (python -m face4d.commands.dataset FOLDER writes it)
 #   bash run.sh install    install only
 #   bash run.sh test       install and run the tests (what follows goes to pytest)
 #   bash run.sh check      install, then lint, formatting and types: ruff and mypy, as pyproject.toml says
@@ -13,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,12p' "$0" | cut -c3-; }
+usage() { sed -n '2,13p' "$0" | cut -c3-; }
 
 find_python() {
     local candidate
@@ -68,40 +69,83 @@ step() { printf '\n== %s\n' "$*"; }
 
 py() { FACE4D_NEXT=no .venv/bin/python "$@"; } # run.sh itself goes on with the next command
 
-holds() { [ -n "$(find -L "$1" -iname "*.$2" ! -name '.*' -print -quit 2>/dev/null)" ]; } # folder, suffix
+holds() { [ -n "$1" ] && [ -n "$(find -L "$1" -iname "*.$2" ! -name '.*' -print -quit 2>/dev/null)" ]; } # folder, suffix
 
 no_data() { # data set, places
     echo "error: $1: expected data, found none in $2 (README.md, Data, says where it goes; bash run.sh demo needs none)" >&2
     exit 2
 }
 
+# What the entry of a data set says, as variables: name, output, maker; meshes, to_convert, to_resample, resampled, as_they_are, frames (steps 1 to 3),
+# landmarks; neutral, another, label (a face to move, one to try next, a label). What it has not is empty.
+read_entry() { # data set
+    local python facts
+    if [ -f "$1.toml" ]; then install; fi # Python 3.10 needs a package to read it
+    python=.venv/bin/python
+    [ -x "$python" ] || python=$(find_python)
+    facts=$(FACE4D_PACKAGES=unchecked "$python" -m face4d.commands.dataset --show "$1")
+    eval "$facts"
+}
+
+run_all() { # data set
+    local name output maker meshes to_convert to_resample resampled as_they_are frames landmarks neutral another label
+    read_entry "$1"
+    local root="" places=""
+    [ "$output" = . ] || root=$output/
+    if [ -z "$maker" ]; then
+        places=$(printf '%s\n' "$to_convert" "$to_resample" "$resampled" "$as_they_are" "$landmarks" | awk 'NF && !seen[$0]++ { printf "%s%s/", (n++ ? ", " : ""), $0 }')
+        holds "$to_convert" obj || holds "$to_resample" ply || holds "$resampled" ply || holds "$as_they_are" ply || holds "$landmarks" npy ||
+            no_data "$name" "$places"
+    fi
+    install
+    if [ -n "$maker" ]; then
+        step "0  make the $name data"
+        eval "py $maker"
+    fi
+    if holds "$to_convert" obj; then
+        step "1  OBJ to PLY"
+        py convert_obj_to_ply.py --dataset "$name"
+    fi
+    if holds "$to_resample" ply; then
+        step "2  $frames frames per sequence"
+        py sampling_coma.py --dataset "$name"
+    fi
+    if holds "$resampled" ply || holds "$as_they_are" ply; then
+        step "3  68 landmarks per frame"
+        if holds "$resampled" ply; then py get_landmark_coma.py --dataset "$name"; fi
+        if holds "$as_they_are" ply; then py get_animation_landmark_ply.py --dataset "$name"; fi
+    fi
+    learn
+}
+
 # Steps 4 to 7 and 9: train, generate, train the classifier, score, train the dense decoder, draw the figures.
-learn() { # data set, folder that its outputs lie in (with /, or nothing), a neutral face to move, a label to move it with, a face to try next, meshes
-    local generator=${2}models/$1.pt classifier=${2}models/$1_classifier.pt generated=${2}Generated_Animation/$1 results=${2}results/$1
-    local decoder=${2}models/dense_$1_regional.pt own=${2}Generated_Animation/$1_own report=${2}figures/report.html
+learn() { # variables of run_all
+    local generator=${root}models/$name.pt classifier=${root}models/${name}_classifier.pt generated=${root}Generated_Animation/$name
+    local decoder=${root}models/dense_${name}_regional.pt own=${root}Generated_Animation/${name}_own results=${root}results/$name
+    local report=${root}figures/report.html
     step "4  train the generator"
-    py main.py --dataset "$1" --run "$1" --resume
+    py main.py --dataset "$name" --run "$name" --resume
     step "5  generate the test set"
     py test.py --checkpoint "$generator" --output "$generated" --overwrite # keeps what is whole and of this generator
     step "6  train the classifier, score what was generated"
-    py Classification/main.py --dataset "$1" --run "$1_classifier" --resume
+    py Classification/main.py --dataset "$name" --run "${name}_classifier" --resume
     py Classification/test.py --checkpoint "$classifier" --generated "$generated" --output "$results" --overwrite
     step "7  train the decoder from landmarks to meshes"
-    if holds "$6" ply || holds "$6" obj; then
-        py Sparse2Dense/main.py --dataset "$1" --resume
+    if holds "$meshes" ply || holds "$meshes" obj; then
+        py Sparse2Dense/main.py --dataset "$name" --resume
     fi
     if [ ! -f "$decoder" ]; then
-        echo "note: no meshes in $6, so there is no decoder and no mesh is moved"
-    elif [ ! -f "$3" ]; then
-        echo "note: no $3, so no mesh is moved; put a neutral face there (the first frame of a sequence will do) and run again"
+        echo "note: no meshes${meshes:+ in $meshes}, so there is no decoder and no mesh is moved"
+    elif [ ! -f "$neutral" ]; then
+        echo "note: no $neutral, so no mesh is moved; put a neutral face there (the first frame of a sequence will do) and run again"
     else
-        py test.py --checkpoint "$generator" --actor "$3" --label "$4" --dense --export glb,mp4,gif,png --overwrite
+        py test.py --checkpoint "$generator" --actor "$neutral" --label "$label" --dense --export glb,mp4,gif,png --overwrite
     fi
     step "9  figures, tables, and the page with all of it"
-    if [ "$report" -nt "$results/scores.md" ] && [ ! -e "${2}figures/.face4d.lock" ]; then # a mark of figures that were stopped
+    if [ "$report" -nt "$results/scores.md" ] && [ ! -e "${root}figures/.face4d.lock" ]; then # a mark of figures that were stopped
         echo "$report: already there"
     else
-        py figures.py --dataset "$1" --overwrite
+        py figures.py --dataset "$name" --overwrite
     fi
     step "done"
     echo "moving faces   $generated/*/*.gif"
@@ -109,51 +153,10 @@ learn() { # data set, folder that its outputs lie in (with /, or nothing), a neu
     echo "table          $results/scores.md"
     echo "page           $report"
     echo "generator      $generator"
-    echo "own face       .venv/bin/python test.py --checkpoint $generator --actor $5 --label all --dense --export glb,mp4"
+    echo "own face       .venv/bin/python test.py --checkpoint $generator --actor $another --label all --dense --export glb,mp4"
 }
 
 case "${1:-}" in
-demo)
-    install
-    step "0  make the demo data"
-    py -m face4d.datasets.demo --output demo
-    step "1  OBJ to PLY"
-    py convert_obj_to_ply.py --dataset demo
-    step "2  41 frames per sequence"
-    py sampling_coma.py --dataset demo
-    step "3  68 landmarks per frame"
-    py get_landmark_coma.py --dataset demo
-    py get_animation_landmark_ply.py --dataset demo
-    learn demo demo/ demo/actors/Demo06.ply mouth_open demo/actors/Demo05.ply demo/Dataset_FLAME_Aligned_COMA
-    ;;
-coma)
-    meshes=Dataset_FLAME_Aligned_COMA sampled=sampling landmarks=Landmark_dataset_flame_aligned_coma
-    holds $meshes ply || holds $sampled ply || holds $landmarks npy || no_data coma "$meshes/, $sampled/, $landmarks/"
-    install
-    if holds $meshes ply; then
-        step "2  41 frames per sequence"
-        py sampling_coma.py --dataset coma
-    fi
-    if holds $sampled ply; then
-        step "3  68 landmarks per frame"
-        py get_landmark_coma.py --dataset coma
-    fi
-    learn coma "" neutral.ply mouth_open my_neutral.ply $meshes
-    ;;
-florence)
-    meshes=Dataset_FLAME_Aligned landmarks=Landmark_dataset_flame_aligned
-    holds $meshes obj || holds $meshes ply || holds $landmarks npy || no_data florence "$meshes/, $landmarks/"
-    install
-    if holds $meshes obj; then
-        step "1  OBJ to PLY"
-        py convert_obj_to_ply.py --dataset florence
-    fi
-    if holds $meshes ply; then
-        step "3  68 landmarks per frame"
-        py get_animation_landmark_ply.py --dataset florence
-    fi
-    learn florence "" neutral.ply Happy my_neutral.ply $meshes
-    ;;
 install)
     install
     ;;
@@ -168,8 +171,11 @@ test)
     shift
     .venv/bin/python -m pytest -n auto --maxprocesses 4 "$@"
     ;;
-*)
+"" | -*)
     usage
     exit 2
+    ;;
+*)
+    run_all "$1"
     ;;
 esac

@@ -29,7 +29,7 @@ SCRIPTS = [
     *(path for folder in ("Classification", "Reconstruction", "Sparse2Dense") for path in sorted((REPOSITORY / folder).glob("*.py"))),
     *(REPOSITORY / name for name in ("benchmarks/run.py", "benchmarks/unroll.py", "git_readme_img/regenerate.py")),
 ]
-MODULES = ["face4d.datasets.demo", "face4d.evaluation.scan_to_mesh", "face4d.flame.fit", "face4d.landmarks"]
+MODULES = ["face4d.commands.dataset", "face4d.datasets.demo", "face4d.evaluation.scan_to_mesh", "face4d.flame.fit", "face4d.landmarks"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")  # programs are started where others ran before
 FOREIGN_FLAGS = {"--nproc-per-node", "--shutdown-timeout", "--signal", "--cpus-per-task", "--index-url", "--all-files", "--check", "--fix"}
 WRITTEN = ("demo/", "figures/", "models/", "results/", "runs/")  # what lies in these folders is made by the steps

@@ -1,8 +1,10 @@
 """run.sh: what is installed, and where it begins with the data that is there. A stand-in for Python writes down what it is asked to do."""
 
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,13 @@ from tests.conftest import REPOSITORY
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    """A folder with run.sh and a .venv whose python writes its arguments to ``calls``; everything is installed."""
+    """A folder with run.sh and a .venv whose python writes its arguments to ``calls``, but says what a data set is; everything is installed."""
     for name in ("run.sh", "requirements.txt", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, tmp_path)
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$@" >>calls\n')
+    show = f'case "$*" in *--show*) PYTHONPATH={shlex.quote(str(REPOSITORY))} exec {shlex.quote(sys.executable)} "$@";; esac'
+    python.write_text(f'#!/bin/sh\n{show}\necho "$@" >>calls\n')
     python.chmod(0o755)
     command = "cat requirements.txt pyproject.toml | cksum >.venv/installed"
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
@@ -53,10 +56,15 @@ WITH_MESHES = [*LANDMARKS_ALONE[:-1], "Sparse2Dense/main.py", "figures.py"]
         ("florence", "Dataset_FLAME_Aligned/CH01/Happy/Happy_01.obj", ["convert_obj_to_ply.py", *WITH_MESHES]),
         ("florence", "Dataset_FLAME_Aligned/CH01/Happy/Happy_01.ply", ["get_animation_landmark_ply.py", *WITH_MESHES]),
         ("florence", "Landmark_dataset_flame_aligned/Happy_CH01.npy", LANDMARKS_ALONE),
+        ("mine", "Scans/S1/smile/1.obj", ["convert_obj_to_ply.py", *WITH_MESHES]),
+        ("mine", "Scans/S1/smile/1.ply", ["sampling_coma.py", *WITH_MESHES]),
+        ("mine", "mine/sampling/S1/smile/1.ply", ["get_landmark_coma.py", *LANDMARKS_ALONE]),
+        ("mine", "mine/landmarks/smile_S1.npy", LANDMARKS_ALONE),
     ],
 )
 def test_it_begins_where_the_data_begins(checkout, dataset, file, steps):
     place(checkout / file)
+    (checkout / "mine.toml").write_text('meshes = "Scans"\nformat = "obj"\nframes = 9\ntest_subjects = ["S1"]\n')
     result = run(checkout, dataset)
     assert result.returncode == 0, result.stderr
     assert calls(checkout) == steps
@@ -70,6 +78,18 @@ def test_without_data_it_says_where_data_goes_and_installs_nothing(checkout, dat
     assert result.returncode == 2 and result.stdout == "" and result.stderr.count("\n") == 1
     assert result.stderr.startswith(f"error: {dataset}: expected data, found none in Dataset_FLAME_Aligned")
     assert calls(checkout) == []
+
+
+def test_demo_makes_its_data_first(checkout):
+    assert run(checkout, "demo").returncode == 0
+    told = (checkout / "calls").read_text().splitlines()
+    assert told[0] == "-m face4d.datasets.demo --output demo" and told[1] == "main.py --dataset demo --run demo --resume"
+
+
+def test_an_unknown_data_set_is_one_line(checkout):
+    result = run(checkout, "cmoa")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "found cmoa and no cmoa.toml; the nearest is coma" in result.stderr
+    assert run(checkout).returncode == 2 and run(checkout, "--help").stdout.startswith("The whole program")
 
 
 def test_torch_without_cuda_where_there_is_no_gpu(checkout, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,19 @@ from face4d.datasets import companions
 from face4d.datasets.entry import DATASETS, FLAME, FORMATS, OWN, Dataset, MeshFolder
 from face4d.datasets.layout import canonical_label, require_one_spelling
 from face4d.errors import InputError, nearest
-from face4d.runtime.fields import FRAMES, Check, FieldError, check, list_of, name, one_of, optional, record, text, told
+from face4d.runtime.fields import (
+    FRAMES,
+    Check,
+    FieldError,
+    check,
+    list_of,
+    name,
+    one_of,
+    optional,
+    record,
+    text,
+    told,
+)
 from face4d.runtime.files import read_bytes
 from face4d.runtime.names import is_name
 
@@ -53,7 +64,7 @@ def find_dataset(wanted: str, owner: Path | None = None) -> Dataset:
     """
     if wanted in DATASETS:
         return DATASETS[wanted]
-    expected = f"{', '.join(DATASETS)}, or the name of one's own data with <name>.toml in this folder (docs/data.md)"
+    expected = f"{', '.join(known for known in DATASETS if known != OWN)}, or the name of one's own data with <name>.toml in this folder (docs/data.md)"
     if not is_name(wanted):
         raise InputError("--dataset", expected, ascii(wanted)[:60])
     file = companions.find(owner, f"{wanted}.toml") if owner else Path(f"{wanted}.toml")
@@ -68,30 +79,30 @@ def read_dataset(file: str | Path) -> Dataset:
     Raises:
         InputError: names the file, the key, what it has to be and what it is.
     """
-    file = Path(file)
+    return dataset_of(Path(file), read_toml(file))
+
+
+def dataset_of(file: Path, content: Mapping[str, Any]) -> Dataset:
+    """:func:`read_dataset` of content that is read, or about to be written."""
     if file.stem in DATASETS or not is_name(file.stem):
-        raise InputError(file, f"a name that no data set has ({', '.join(DATASETS)})", file.stem)
-    values = check(file, read_toml(file), record(KEYS, others=_no_key))
-    values = {key: value for key, value in values.items() if value is not None}
+        raise InputError(file, f"a name that no data set has ({', '.join(DATASETS)})", ascii(file.stem)[:60])
+    values = check(file, content, record(KEYS, others=_no_key))
     _require_keys_that_fit(file, values)
 
     def place(key: str) -> Path | None:
         return file.parent / values[key] if key in values else None
 
     output = Path(values.get("output", file.stem))
-    landmarks = place("landmarks") or output / "landmarks"
-    meshes = place("meshes")
+    landmarks, meshes = place("landmarks") or output / "landmarks", place("meshes")
     folders: tuple[MeshFolder, ...] = ()
     if meshes is not None:
         for what, folder in (("output", output), ("landmarks", landmarks)):
             if meshes.resolve() in (folder.resolve(), *folder.resolve().parents):
-                raise InputError(file, f"{what} outside of meshes ({meshes})", f"{folder}, which is inside")
+                raise InputError(file, f"{what} outside of meshes, {meshes}", f"{folder}, which is inside")
         resampled = output / "sampling" if "frames" in values else None
         folders = (MeshFolder(meshes, values["format"], landmarks, resampled),)
     neutral = place("neutral") or Path("neutral.ply")
     labels = tuple(sorted(map(canonical_label, values["labels"]))) if "labels" in values else None
-    if labels is not None:
-        require_one_spelling(file, labels, "a label")
     return Dataset(
         file.stem,
         landmarks,
@@ -114,7 +125,10 @@ def read_toml(file: str | Path) -> dict[str, Any]:
     Raises:
         InputError: missing, too large or not TOML; says in which line.
     """
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    if sys.version_info >= (3, 11):
+        import tomllib as toml
+    else:
+        import tomli as toml
     data = read_bytes(file, "a TOML file", most=MOST_BYTES)
     try:
         return toml.loads(data.decode("utf-8-sig"))
@@ -141,7 +155,9 @@ def _require_keys_that_fit(file: Path, values: Mapping[str, Any]) -> None:
         raise InputError(file, "flame or embedding, one of them", "both")
     labels = [canonical_label(label) for label in values.get("labels", ())]
     if len(set(labels)) < len(labels):
-        raise InputError(file, "labels to be different ones", f"{next(label for label in labels if labels.count(label) > 1)} twice")
+        raise InputError(file, "labels to be different", f"{next(label for label in labels if labels.count(label) > 1)} twice")
+    require_one_spelling(file, labels, "a label")
+    require_one_spelling(file, values.get("test_subjects", ()), "a test subject")
 
 
 def unnamed_dataset(remembered: str) -> Dataset:

@@ -123,7 +123,8 @@ class DataSource:
     def words(self) -> list[str]:
         """Words of a command that name these data again."""
         named = [] if self.dataset == OWN else ["--dataset", self.dataset]
-        named += ["--landmarks", str(self.landmarks)] if self.landmarks != self.entry.landmarks else []
+        usual = self.entry.landmarks is not None and self.landmarks.resolve() == self.entry.landmarks.resolve()
+        named += [] if usual else ["--landmarks", str(self.landmarks)]
         others = set(self.test_subjects) != set(self.entry.test_subjects)
         return named + (["--test-subjects", *self.test_subjects] if others else [])
 
