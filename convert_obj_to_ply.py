@@ -15,8 +15,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.commands import data_flags
-from face4d.runtime import cli
+from face4d.commands import cli, data_flags
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
@@ -24,8 +23,12 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = cli.parser(__doc__)
     paths = parser.add_argument_group("data")
     data_flags.add_dataset_flag(paths, "picks the default --input", "default: florence")
-    paths.add_argument("--input", type=Path, metavar="DIR", help="folder with OBJ files at any depth (default: Dataset_FLAME_Aligned)")
-    paths.add_argument("--output", type=Path, metavar="DIR", help="gets the same tree as PLY (default: the input folder)")
+    paths.add_argument(
+        "--input", type=Path, metavar="DIR", help="folder with OBJ files at any depth (default: Dataset_FLAME_Aligned)"
+    )
+    paths.add_argument(
+        "--output", type=Path, metavar="DIR", help="gets the same tree as PLY (default: the input folder)"
+    )
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     return parser.parse_args(argv)
 
@@ -52,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{summary.sentence('PLY files', arguments.dry_run)} in {output}")
     if not arguments.dry_run:
         cli.report_written([output] if summary.written else [])
-        following, usual = ("sampling_coma.py", "coma") if meshes.resampled else ("get_animation_landmark_ply.py", "florence")
+        following, usual = (
+            ("sampling_coma.py", "coma") if meshes.resampled else ("get_animation_landmark_ply.py", "florence")
+        )
         words = data_flags.words_unless_usual(dataset=(dataset.name, usual), input=(output, meshes.folder))
         cli.suggest_next(arguments, following, *words)
     return 0

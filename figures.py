@@ -17,10 +17,9 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.commands import data_flags
+from face4d.commands import cli, data_flags
 from face4d.datasets.entry import DATASETS
 from face4d.errors import InputError
-from face4d.runtime import cli
 from face4d.runtime.files import is_hidden, require_outside
 from face4d.runtime.lock import sole_writer
 
@@ -35,14 +34,25 @@ def build_parser() -> ArgumentParser:
     data.add_argument("--results", type=Path, metavar="DIR", help="scorings (default: results)")
     data.add_argument("--generated", type=Path, metavar="DIR", help="generated folders (default: Generated_Animation)")
     data.add_argument(
-        "--landmarks", type=Path, nargs="+", metavar="DIR", help="ground truth (default: what was scored, and the data sets' landmark folders)"
+        "--landmarks",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="ground truth (default: what was scored, and the data sets' landmark folders)",
     )
     data.add_argument(
-        "--import-curves", type=Path, nargs="+", default=[], metavar="FILE", help="other people's runs: CSV (.gz) with run,tag,step,value"
+        "--import-curves",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="other people's runs: CSV (.gz) with run,tag,step,value",
     )
     what = parser.add_argument_group("output")
     what.add_argument("--output", type=Path, metavar="DIR", help="default: figures")
-    what.add_argument("--only", nargs="+", choices=FAMILIES, metavar="FAMILY", help=f"make only these: {', '.join(FAMILIES)}")
+    what.add_argument(
+        "--only", nargs="+", choices=FAMILIES, metavar="FAMILY", help=f"make only these: {', '.join(FAMILIES)}"
+    )
     cli.add_switch(what, "every-subject", False, "strips of every test subject, not of each label's first only")
     cli.add_run_flags(parser, "overwrite", "dry-run", "quiet")
     return parser
@@ -51,10 +61,9 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
+    from face4d.evaluation.results import find_scored, require_truth, truth_files
     from face4d.evaluation.run_records import read_imported, read_runs
-    from face4d.evaluation.scored import find_scored, require_truth, truth_files
-    from face4d.runtime.progress import track
-    from face4d.runtime.words import counted
+    from face4d.runtime.progress import counted, track
     from face4d.view.figure_set import FigureSet
 
     dataset = data_flags.chosen_dataset(args, "florence")
@@ -70,10 +79,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not records and not scored:
         raise InputError(runs, f"runs, or scorings in {results}", "none")
     require_truth(scored, args.landmarks or [])
-    folders = args.landmarks or [one.landmarks for one in ([dataset] if args.dataset else DATASETS.values()) if one.landmarks]
-    figures = FigureSet(output, records, [(one, truth_files(one, folders)) for one in scored], args.only or FAMILIES, args.every_subject)
+    folders = args.landmarks or [
+        one.landmarks for one in ([dataset] if args.dataset else DATASETS.values()) if one.landmarks
+    ]
+    figures = FigureSet(
+        output, records, [(one, truth_files(one, folders)) for one in scored], args.only or FAMILIES, args.every_subject
+    )
     if args.dry_run:
-        print(f"would write figures of {counted(len(records), 'run')} and {counted(len(scored), 'scoring')} to {output}")
+        print(
+            f"would write figures of {counted(len(records), 'run')} and {counted(len(scored), 'scoring')} to {output}"
+        )
         return
     with sole_writer(output) as writing:
         if not (args.overwrite or writing.goes_on) and not all(is_hidden(path.name) for path in output.iterdir()):

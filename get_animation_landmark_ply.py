@@ -18,8 +18,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.commands import data_flags
-from face4d.runtime import cli
+from face4d.commands import cli, data_flags
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
@@ -27,9 +26,15 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = cli.parser(__doc__)
     paths = parser.add_argument_group("data")
     data_flags.add_dataset_flag(paths, "picks defaults for all of these", "default: florence")
-    paths.add_argument("--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: Dataset_FLAME_Aligned)")
-    paths.add_argument("--output", type=Path, metavar="DIR", help="landmark folder (default: Landmark_dataset_flame_aligned)")
-    paths.add_argument("--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: the thesis' ten)")
+    paths.add_argument(
+        "--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: Dataset_FLAME_Aligned)"
+    )
+    paths.add_argument(
+        "--output", type=Path, metavar="DIR", help="landmark folder (default: Landmark_dataset_flame_aligned)"
+    )
+    paths.add_argument(
+        "--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: the thesis' ten)"
+    )
     paths.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set (default: CH01 CH02)")
     data_flags.add_extraction_flags(parser)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
@@ -56,14 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     embedding = dataset.landmark_embedding(arguments.flame, arguments.landmark_embedding, arguments.contour_angle)
     with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
         run = {"overwrite": arguments.overwrite, "workers": workers, "quiet": arguments.quiet}
-        summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, skip_gaps=arguments.skip_gaps, **run)
+        summary = write_landmarks(
+            train + test, embedding, dry_run=arguments.dry_run, skip_gaps=arguments.skip_gaps, **run
+        )
         previews = 0
         if arguments.plot and not arguments.dry_run:
-            from face4d.view.previews import write_previews
+            from face4d.datasets.extraction import write_previews
 
             previews = write_previews(train + test, fps=30, **run).written
     if arguments.dry_run or not arguments.quiet:
-        print(f"{len(train)} training and {len(test)} test sequences: {summary.sentence('landmark files', arguments.dry_run)} in {output}")
+        print(
+            f"{len(train)} training and {len(test)} test sequences: {summary.sentence('landmark files', arguments.dry_run)} in {output}"
+        )
     if arguments.dry_run:
         return 0
     cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))

@@ -19,8 +19,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.commands import data_flags
-from face4d.runtime import cli
+from face4d.commands import cli, data_flags
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
@@ -29,14 +28,30 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     paths = parser.add_argument_group("data")
     data_flags.add_dataset_flag(paths, "picks defaults for all of these", "default: coma")
     paths.add_argument(
-        "--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: sampling; with --frames Dataset_FLAME_Aligned_COMA)"
+        "--input",
+        type=Path,
+        metavar="DIR",
+        help="folder with PLY sequences (default: sampling; with --frames Dataset_FLAME_Aligned_COMA)",
     )
-    paths.add_argument("--output", type=Path, metavar="DIR", help="landmark folder (default: Landmark_dataset_flame_aligned_coma)")
-    paths.add_argument("--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: all found)")
+    paths.add_argument(
+        "--output", type=Path, metavar="DIR", help="landmark folder (default: Landmark_dataset_flame_aligned_coma)"
+    )
+    paths.add_argument(
+        "--labels", nargs="+", metavar="LABEL", help="only these expressions, or all (default: all found)"
+    )
     paths.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set (default: the last three of CoMA)")
-    sampling = parser.add_argument_group("resampling on the way", "the landmarks are those of sampling_coma.py's meshes")
-    sampling.add_argument("--frames", type=cli.integer(1, cli.MOST_FRAMES), metavar="N", help="frames per sequence, the neutral one included (default: as they are)")
-    sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="see sampling_coma.py; needs --frames")
+    sampling = parser.add_argument_group(
+        "resampling on the way", "the landmarks are those of sampling_coma.py's meshes"
+    )
+    sampling.add_argument(
+        "--frames",
+        type=cli.integer(1, cli.MOST_FRAMES),
+        metavar="N",
+        help="frames per sequence, the neutral one included (default: as they are)",
+    )
+    sampling.add_argument(
+        "--method", choices=("linear", "thesis"), default="linear", help="see sampling_coma.py; needs --frames"
+    )
     data_flags.add_extraction_flags(parser)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     return parser.parse_args(argv)
@@ -66,11 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, **sampling, **run)
         previews = 0
         if arguments.plot and not arguments.dry_run:
-            from face4d.view.previews import write_previews
+            from face4d.datasets.extraction import write_previews
 
             previews = write_previews(train + test, fps=20, **run).written
     if arguments.dry_run or not arguments.quiet:
-        print(f"{len(train)} training and {len(test)} test sequences: {summary.sentence('landmark files', arguments.dry_run)} in {output}")
+        print(
+            f"{len(train)} training and {len(test)} test sequences: {summary.sentence('landmark files', arguments.dry_run)} in {output}"
+        )
     if arguments.dry_run:
         return 0
     cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))

@@ -1,4 +1,5 @@
-"""Step 4: train a generator on landmark sequences: the LSTMCell generator or, with more than one answer to a label, Motion3DGAN.
+"""Step 4: train a generator on landmark sequences: the LSTMCell generator or, with more than one answer to a label,
+Motion3DGAN.
 
     python main.py --dataset demo
     python main.py --dataset florence --landmarks Landmark_dataset_flame_aligned
@@ -14,9 +15,9 @@
     python main.py --grid mine.json --dataset florence            # {"loss": ["l1", "l2"], "hidden-size": [128, 256]}
     tensorboard --logdir runs
 
-Writes models/<run>.pt (the weights kept), models/<run>.last.pt (to continue) and runs/<run>/ (config.json, metrics.json,
-curves.csv, TensorBoard curves). A grid writes the same into models/<grid>/ and runs/<grid>/, and a table of its runs.
-docs/training.md lists and compares the presets, docs/figures.md explains grids.
+Writes models/<run>.pt (the weights kept), models/<run>.last.pt (to continue) and runs/<run>/ (config.json,
+metrics.json, curves.csv, TensorBoard curves). A grid writes the same into models/<grid>/ and runs/<grid>/, and a table
+of its runs. docs/training.md lists and compares the presets, docs/figures.md explains grids.
 """
 
 from __future__ import annotations
@@ -26,10 +27,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from face4d.commands import data_flags
+from face4d.commands import cli, data_flags
 from face4d.datasets import flags
 from face4d.errors import InputError
-from face4d.runtime import cli
 
 if TYPE_CHECKING:
     from face4d.runtime.config import Config
@@ -43,16 +43,25 @@ def build_parser() -> ArgumentParser:
     data_flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
     training.add_argument("--model", choices=NETWORKS, default="lstm", help="default: lstm")
-    flags.add_preset_flags(training, thesis="the thesis' network and schedule exactly, published = Motion3DGAN's", others=("published",))
+    flags.add_preset_flags(
+        training, thesis="the thesis' network and schedule exactly, published = Motion3DGAN's", others=("published",)
+    )
     training.add_argument(
         "--network",
         choices=sorted({name for names in NETWORKS.values() for name in names}),
         help="lstm feeds back coefficients or coordinates (thesis), motion3dgan makes coefficients or maps (convolution)",
     )
     training.add_argument("--loss", choices=("l1", "l2"), help="distance to the real motion")
-    training.add_argument("--hidden-size", type=cli.integer(1, 8192), metavar="H", help="width of the network; in the thesis' grid 128 to 2048")
+    training.add_argument(
+        "--hidden-size",
+        type=cli.integer(1, 8192),
+        metavar="H",
+        help="width of the network; in the thesis' grid 128 to 2048",
+    )
     training.add_argument("--components", type=cli.integer(1, 10_000), metavar="K", help="principal coefficients")
-    training.add_argument("--start-frames", choices=("first", "every"), help="generate from frame 0, or one step from each frame")
+    training.add_argument(
+        "--start-frames", choices=("first", "every"), help="generate from frame 0, or one step from each frame"
+    )
     training.add_argument("--warps", type=cli.integer(0, 1000), metavar="M", help="time warps per sequence, 0 = none")
     add_motion3dgan_flags(parser)
     flags.add_training_flags(training)
@@ -66,23 +75,35 @@ def all_presets() -> dict[str, Config]:
     from face4d.generation import config as lstm
     from face4d.generation.motion3dgan import config as motion3dgan
 
-    return {**lstm.PRESETS, "motion3dgan": motion3dgan.PRESETS["default"], "published": motion3dgan.PRESETS["published"]}
+    return {
+        **lstm.PRESETS,
+        "motion3dgan": motion3dgan.PRESETS["default"],
+        "published": motion3dgan.PRESETS["published"],
+    }
 
 
 def add_motion3dgan_flags(parser: ArgumentParser) -> None:
     """Add the flags of ``--model motion3dgan`` alone."""
     group = parser.add_argument_group("motion3dgan", "every flag defaults to the preset's value")
-    group.add_argument("--width", type=cli.number(0, 16, above=True), metavar="X", help="factor on the channels of convolutions")
+    group.add_argument(
+        "--width", type=cli.number(0, 16, above=True), metavar="X", help="factor on the channels of convolutions"
+    )
     group.add_argument("--noise-size", type=cli.integer(1, 4096), metavar="Z", help="random numbers per motion")
     group.add_argument("--points", type=cli.integer(3, 10_000), metavar="N", help="velocities per motion")
     group.add_argument("--parameter", choices=("time", "arc-length"), help="what the points are equally spaced in")
     group.add_argument("--critic-steps", type=cli.integer(1, 1000), metavar="N", help="per generator step")
     group.add_argument("--critic-norm", choices=("layer", "batch", "none"), help="how the critic normalises")
     group.add_argument("--penalty", type=cli.number(0, 1e6), metavar="X", help="weight of the gradient penalty")
-    group.add_argument("--tangent-weight", type=cli.number(0, 1e6), metavar="X", help="of the L1 distance to a real motion")
+    group.add_argument(
+        "--tangent-weight", type=cli.number(0, 1e6), metavar="X", help="of the L1 distance to a real motion"
+    )
     group.add_argument("--geodesic-weight", type=cli.number(0, 1e6), metavar="X", help="of the angle to a real motion")
-    group.add_argument("--averaging", type=cli.number(0, 0.999999), metavar="X", help="decay of averaged weights, 0 = none")
-    group.add_argument("--steps-per-epoch", type=cli.integer(1, 1_000_000), metavar="N", help="generator steps that count as an epoch")
+    group.add_argument(
+        "--averaging", type=cli.number(0, 0.999999), metavar="X", help="decay of averaged weights, 0 = none"
+    )
+    group.add_argument(
+        "--steps-per-epoch", type=cli.integer(1, 1_000_000), metavar="N", help="generator steps that count as an epoch"
+    )
 
 
 def require_own_flags(args: Namespace, presets: Mapping[str, object]) -> None:
@@ -100,7 +121,9 @@ def require_own_flags(args: Namespace, presets: Mapping[str, object]) -> None:
     of_models = ("loss", "start_frames", "width", "noise_size", "points", "parameter", "critic_steps", "critic_norm")
     for name in (*of_models, "penalty", "tangent_weight", "geodesic_weight", "averaging", "steps_per_epoch"):
         if getattr(args, name) is not None and name not in own:
-            raise InputError("--" + name.replace("_", "-"), f"only flags of --model {args.model}", str(getattr(args, name)))
+            raise InputError(
+                "--" + name.replace("_", "-"), f"only flags of --model {args.model}", str(getattr(args, name))
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

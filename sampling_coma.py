@@ -17,8 +17,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.commands import data_flags
-from face4d.runtime import cli
+from face4d.commands import cli, data_flags
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
@@ -26,12 +25,28 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = cli.parser(__doc__)
     paths = parser.add_argument_group("data")
     data_flags.add_dataset_flag(paths, "picks the default --input, --output, --frames", "default: coma")
-    paths.add_argument("--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: Dataset_FLAME_Aligned_COMA)")
-    paths.add_argument("--output", type=Path, metavar="DIR", help="folder of the resampled sequences (default: sampling)")
-    paths.add_argument("--labels", nargs="+", metavar="LABEL", default=["all"], help="only these expressions (default: all found)")
+    paths.add_argument(
+        "--input", type=Path, metavar="DIR", help="folder with PLY sequences (default: Dataset_FLAME_Aligned_COMA)"
+    )
+    paths.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of the resampled sequences (default: sampling)"
+    )
+    paths.add_argument(
+        "--labels", nargs="+", metavar="LABEL", default=["all"], help="only these expressions (default: all found)"
+    )
     sampling = parser.add_argument_group("resampling")
-    sampling.add_argument("--frames", type=cli.integer(1, cli.MOST_FRAMES), metavar="N", help="frames per sequence, the neutral one included (default: 41)")
-    sampling.add_argument("--method", choices=("linear", "thesis"), default="linear", help="linear: equally spaced over the whole duration")
+    sampling.add_argument(
+        "--frames",
+        type=cli.integer(1, cli.MOST_FRAMES),
+        metavar="N",
+        help="frames per sequence, the neutral one included (default: 41)",
+    )
+    sampling.add_argument(
+        "--method",
+        choices=("linear", "thesis"),
+        default="linear",
+        help="linear: equally spaced over the whole duration",
+    )
     data_flags.add_gap_flag(sampling)
     cli.add_run_flags(parser, "workers", "backend", "overwrite", "dry-run", "quiet")
     return parser.parse_args(argv)

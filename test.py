@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from face4d.commands import data_flags
+from face4d.commands import cli, data_flags
 from face4d.datasets.source import DataSource
-from face4d.runtime import cli
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import sole_writer
 from face4d.view.export import FORMATS, export_mesh, load_dense_decoder, load_dense_face, parse_formats
@@ -35,19 +34,41 @@ from face4d.view.export import FORMATS, export_mesh, load_dense_decoder, load_de
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="generator of main.py, models/<run>.pt")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="generator of main.py, models/<run>.pt"
+    )
     data_flags.add_data_flags(parser, training=False)
     own = parser.add_argument_group("one's own face")
-    own.add_argument("--actor", type=Path, metavar="FILE", help="neutral mesh (PLY, OBJ) or its 68 landmarks (npy), metres")
-    own.add_argument("--photo", type=Path, metavar="FILE", help="a photo of the face in place of --actor, docs/reconstruction.md")
+    own.add_argument(
+        "--actor", type=Path, metavar="FILE", help="neutral mesh (PLY, OBJ) or its 68 landmarks (npy), metres"
+    )
+    own.add_argument(
+        "--photo", type=Path, metavar="FILE", help="a photo of the face in place of --actor, docs/reconstruction.md"
+    )
     cli.add_box_flag(own, "of the face in the photo, pixels (default: found)")
-    own.add_argument("--encoder", type=Path, metavar="FILE", help="of photos (default: models/deca_model.tar, else models/deca_demo.pt)")
+    own.add_argument(
+        "--encoder",
+        type=Path,
+        metavar="FILE",
+        help="of photos (default: models/deca_model.tar, else models/deca_demo.pt)",
+    )
     own.add_argument("--label", nargs="+", metavar="NAME", help="expression, or all")
     motion = parser.add_argument_group("motion")
-    motion.add_argument("--frames", type=cli.integer(1, cli.MOST_FRAMES), metavar="N", help="frames after the neutral one (default: as trained)")
-    motion.add_argument("--intensity", type=cli.number(-10, 10), default=1.0, metavar="X", help="factor on all displacements")
     motion.add_argument(
-        "--samples", type=cli.integer(1, 1000), default=1, metavar="K", help="answers of a stochastic generator, each in sample_NN/; default: 1, in none"
+        "--frames",
+        type=cli.integer(1, cli.MOST_FRAMES),
+        metavar="N",
+        help="frames after the neutral one (default: as trained)",
+    )
+    motion.add_argument(
+        "--intensity", type=cli.number(-10, 10), default=1.0, metavar="X", help="factor on all displacements"
+    )
+    motion.add_argument(
+        "--samples",
+        type=cli.integer(1, 1000),
+        default=1,
+        metavar="K",
+        help="answers of a stochastic generator, each in sample_NN/; default: 1, in none",
     )
     motion.add_argument("--fps", type=cli.number(1, 240), default=25.0, help="of what is written; in a GIF at most 50")
     dense = parser.add_argument_group("moving meshes")
@@ -57,12 +78,33 @@ def build_parser() -> ArgumentParser:
         "the test set needs --actors",
     )  # fmt: skip
     kinds = ", ".join(f"{name} ({meaning})" for name, meaning in FORMATS.items())
-    dense.add_argument("--export", type=parse_formats, default=("gif",), metavar="LIST", help=f"some of {kinds}, with commas between (default: gif)")
-    dense.add_argument("--size", type=cli.integer(16, 4096), default=512, metavar="PIXELS", help="side of the pictures of meshes")
-    dense.add_argument("--target", type=Path, metavar="FILE", help="a head of another topology makes the motion; --actor may be left out")
-    dense.add_argument("--target-embedding", type=Path, metavar="FILE", help="npz of python -m face4d.landmarks --fit-embedding for the target")
+    dense.add_argument(
+        "--export",
+        type=parse_formats,
+        default=("gif",),
+        metavar="LIST",
+        help=f"some of {kinds}, with commas between (default: gif)",
+    )
+    dense.add_argument(
+        "--size", type=cli.integer(16, 4096), default=512, metavar="PIXELS", help="side of the pictures of meshes"
+    )
+    dense.add_argument(
+        "--target",
+        type=Path,
+        metavar="FILE",
+        help="a head of another topology makes the motion; --actor may be left out",
+    )
+    dense.add_argument(
+        "--target-embedding",
+        type=Path,
+        metavar="FILE",
+        help="npz of python -m face4d.landmarks --fit-embedding for the target",
+    )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="default: Generated_Animation/<run>, for one's own face Generated_Animation/<run>_own"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="default: Generated_Animation/<run>, for one's own face Generated_Animation/<run>_own",
     )
     cli.add_switch(parser, "gif", True, "write a GIF beside every sequence")
     cli.add_run_flags(parser, "seed", "device", "overwrite", "dry-run", "quiet")
@@ -80,10 +122,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
     if args.gif or args.dense and "gif" in args.export:
-        from face4d.view.gif import MAX_FPS
+        from face4d.render.gif import MAX_FPS
 
         if args.fps > MAX_FPS:
-            parser.error(f"--fps: expected at most {MAX_FPS} in a GIF, found {args.fps:g}; more with --no-gif and, if --dense is given, --export without gif")
+            parser.error(
+                f"--fps: expected at most {MAX_FPS} in a GIF, found {args.fps:g}; more with --no-gif and, if --dense is given, --export without gif"
+            )
 
     from face4d.errors import InputError
     from face4d.generation.sample import load_generator
@@ -91,7 +135,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     generator = load_generator(args.checkpoint, device=resolve_device(args.device))
     if args.samples > 1 and not generator.stochastic:
-        raise InputError(args.checkpoint, f"a stochastic generator to draw {args.samples} samples from", "one with a single answer to a label")
+        raise InputError(
+            args.checkpoint,
+            f"a stochastic generator to draw {args.samples} samples from",
+            "one with a single answer to a label",
+        )
     source = data_flags.data_source(args, generator.source, args.checkpoint)
     # Own faces apart from the test set, which is scored as a whole.
     args.output = args.output or source.entry.generated / (args.checkpoint.stem + ("_own" if own else ""))
@@ -118,33 +166,42 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def face_of_photo(args: Namespace, source: DataSource) -> Path:
     """The neutral face in the photo, as a mesh in the output folder."""
+    from face4d.deca.reconstruction import neutral_from_photo
     from face4d.errors import InputError
     from face4d.mesh.ply import ply_bytes
-    from face4d.reconstruction.deca import neutral_from_photo
-    from face4d.reconstruction.photo import FaceBox
+    from face4d.photos.crops import FaceBox
     from face4d.runtime.atomic import write_bytes
 
     path = args.output / f"{args.photo.stem}.ply"
-    vertices, faces, _ = neutral_from_photo(args.photo, photo_encoder(args, source), face=FaceBox(*args.box) if args.box else None)
+    vertices, faces, _ = neutral_from_photo(
+        args.photo, photo_encoder(args, source), face=FaceBox(*args.box) if args.box else None
+    )
     mesh = ply_bytes(vertices, faces)
     if path.exists() and not args.overwrite and path.read_bytes() != mesh:
-        raise InputError(path, "no file of that name, or the face in this photo (--overwrite replaces it)", "another one")
+        raise InputError(
+            path, "no file of that name, or the face in this photo (--overwrite replaces it)", "another one"
+        )
     write_bytes(path, mesh)
     return path
 
 
 def photo_encoder(args: Namespace, source: DataSource):
-    """The encoder given, else one beside the generator, if there is any: the first that makes faces of the topology of the generator's landmarks.
+    """The encoder given, else one beside the generator, if there is any: the first that makes faces of the topology of
+    the generator's landmarks.
 
     Its face model is its own or, where that is not there, the one of --flame.
     """
     from dataclasses import replace
 
     from face4d.datasets.companions import Topology, find, require_fit
-    from face4d.reconstruction.checkpoints import OWN_FILE, PUBLISHED_FILE, load_encoder
-    from face4d.reconstruction.face_model import DEMO
+    from face4d.deca.checkpoints import OWN_FILE, PUBLISHED_FILE, load_encoder
+    from face4d.deca.face_model import DEMO
 
-    places = [args.encoder] if args.encoder else [path for path in map(source.companion, (PUBLISHED_FILE, OWN_FILE)) if path.is_file()]
+    places = (
+        [args.encoder]
+        if args.encoder
+        else [path for path in map(source.companion, (PUBLISHED_FILE, OWN_FILE)) if path.is_file()]
+    )
     encoders = [load_encoder(place) for place in places]
     if not encoders:
         return None
@@ -167,7 +224,14 @@ def load_decoder(args: Namespace, source: DataSource):
     path = decoder_path(args, source)
     decoder, wanted = load_dense_decoder(path, resolve_device(args.device)), source.topology()
     if wanted is not None:
-        require_fit(args.checkpoint, wanted, path, Topology(decoder.embedding.num_vertices, decoder.embedding.faces), "moves", "--dense FILE")
+        require_fit(
+            args.checkpoint,
+            wanted,
+            path,
+            Topology(decoder.embedding.num_vertices, decoder.embedding.faces),
+            "moves",
+            "--dense FILE",
+        )
     return decoder
 
 
@@ -208,17 +272,31 @@ def place_of(item: Item) -> Path:
     return item.folder / f"{item.subject}_{item.label}"
 
 
-def made_of(args: Namespace, source: DataSource, sample: int, label: str, start, face, reference=None) -> dict[str, Any]:
+def made_of(
+    args: Namespace, source: DataSource, sample: int, label: str, start, face, reference=None
+) -> dict[str, Any]:
     """What a sequence follows from: files and faces by digest, and the flags that change it."""
-    from face4d.runtime.made import array_digest, file_digest
+    from face4d.runtime.incremental import array_digest, file_digest
 
-    settings = {"checkpoint": file_digest(args.checkpoint), "label": label, "frames": args.frames, "intensity": args.intensity}
+    settings = {
+        "checkpoint": file_digest(args.checkpoint),
+        "label": label,
+        "frames": args.frames,
+        "intensity": args.intensity,
+    }
     settings |= {"seed": args.seed, "sample": sample, "start": array_digest(*start), "gif": args.gif, "fps": args.fps}
     if args.gif:
         settings["shown beside"] = array_digest(reference)
     if face is not None:
-        settings |= {"decoder": file_digest(decoder_path(args, source)), "face": array_digest(face.neutral, face.shown, face.faces)}
-        settings |= {"export": sorted(args.export), "size": args.size, "target": args.target_embedding and file_digest(args.target_embedding)}
+        settings |= {
+            "decoder": file_digest(decoder_path(args, source)),
+            "face": array_digest(face.neutral, face.shown, face.faces),
+        }
+        settings |= {
+            "export": sorted(args.export),
+            "size": args.size,
+            "target": args.target_embedding and file_digest(args.target_embedding),
+        }
     return settings
 
 
@@ -226,12 +304,18 @@ def actor_items(args: Namespace, generator, source: DataSource) -> list[Item]:
     """The wanted labels on one neutral face."""
     import numpy as np
 
-    from face4d.datasets.actors import neutral_landmarks, read_points
+    from face4d.datasets.mesh_set import neutral_landmarks, read_points
 
-    labels = generator.labels if args.label == ["all"] else [generator.labels[generator.label_index(name)] for name in args.label]
+    labels = (
+        generator.labels
+        if args.label == ["all"]
+        else [generator.labels[generator.label_index(name)] for name in args.label]
+    )
     decoder, face = load_decoder(args, source), None
     if decoder is not None:
-        face = load_dense_face(decoder, decoder.embedding, args.actor, target=args.target, target_embedding=args.target_embedding)
+        face = load_dense_face(
+            decoder, decoder.embedding, args.actor, target=args.target, target_embedding=args.target_embedding
+        )
         neutral = face.landmarks
     elif args.actor.suffix.lower() == ".npy":
         neutral = read_points(args.actor)
@@ -242,31 +326,50 @@ def actor_items(args: Namespace, generator, source: DataSource) -> list[Item]:
     subject = (args.target or args.actor).stem
     items = []
     for sample, folder in sample_folders(args):
-        displacement = args.intensity * generator.generate(start, indices, args.frames, seed=args.seed, sample=sample)  # (B, T+1, 68, 3)
+        # (B, T+1, 68, 3)
+        displacement = args.intensity * generator.generate(start, indices, args.frames, seed=args.seed, sample=sample)
         for label, moved in zip(labels, displacement):
-            items.append(Item(folder, label, subject, neutral, moved, None, face, made_of(args, source, sample, label, [neutral], face)))
+            items.append(
+                Item(
+                    folder,
+                    label,
+                    subject,
+                    neutral,
+                    moved,
+                    None,
+                    face,
+                    made_of(args, source, sample, label, [neutral], face),
+                )
+            )
     return items
 
 
 def test_set_items(args: Namespace, generator, source: DataSource) -> list[Item]:
     """Every sequence of the test set from its own first frame."""
-    from face4d.datasets.actors import actor_path
     from face4d.datasets.landmark_set import stack
+    from face4d.datasets.mesh_set import actor_path
     from face4d.errors import InputError
 
     decoder = load_decoder(args, source)
     if decoder is not None and source.actors is None:
-        raise InputError("--dense", "--actors DIR with <subject>.ply neutral meshes, since landmarks have no surface", "none")
+        raise InputError(
+            "--dense", "--actors DIR with <subject>.ply neutral meshes, since landmarks have no surface", "none"
+        )
     test = source.load(generator.labels).test
     if not test:
-        raise InputError(source.landmarks, "faces to animate (--landmarks DIR, or --actor FILE --label NAME)", "curves without faces")
+        raise InputError(
+            source.landmarks, "faces to animate (--landmarks DIR, or --actor FILE --label NAME)", "curves without faces"
+        )
     faces = dict.fromkeys(sequence.subject for sequence in test)
     for subject in faces if decoder is not None else ():
         faces[subject] = load_dense_face(decoder, decoder.embedding, actor_path(source.actors, subject))
     real, indices = stack(test, generator.labels)
     items = []
     for sample, folder in sample_folders(args):
-        displacement = args.intensity * generator.generate(real[:, 0], indices, args.frames, seed=args.seed, sample=sample)  # (N, T+1, 68, 3)
+        # (N, T+1, 68, 3)
+        displacement = args.intensity * generator.generate(
+            real[:, 0], indices, args.frames, seed=args.seed, sample=sample
+        )
         for sequence, start, moved in zip(test, real[:, 0], displacement):
             reference = sequence.landmarks if len(moved) == len(sequence.landmarks) else None
             label, neutral, face = sequence.label, sequence.neutral, faces[sequence.subject]
@@ -286,14 +389,18 @@ def write_all(args: Namespace, items: Sequence[Item], writing) -> int:
     """Write the sequences that are not there yet; refuse before anything is written. Returns their number."""
     from face4d.dense.extrapolation import note_extrapolation
     from face4d.generation.sample import write_sequence
-    from face4d.runtime.made import choose_missing, making
-    from face4d.runtime.progress import track
-    from face4d.runtime.words import counted
-    from face4d.view.landmark_view import landmark_gif
+    from face4d.render.landmarks import landmark_gif
+    from face4d.runtime.incremental import choose_missing, making
+    from face4d.runtime.progress import counted, track
 
-    missing = [items[number] for number in choose_missing([(place_of(item), item.made_of) for item in items], overwrite=args.overwrite)]
+    missing = [
+        items[number]
+        for number in choose_missing([(place_of(item), item.made_of) for item in items], overwrite=args.overwrite)
+    ]
     if args.dry_run:
-        print(f"would write {counted(len(missing), 'sequence')} to {args.output}, {len(items) - len(missing)} unchanged")
+        print(
+            f"would write {counted(len(missing), 'sequence')} to {args.output}, {len(items) - len(missing)} unchanged"
+        )
         return 0
     if missing:
         writing.begin()
@@ -306,13 +413,17 @@ def write_all(args: Namespace, items: Sequence[Item], writing) -> int:
 
         def pictures(path: Path) -> None:
             if args.gif:
-                landmark_gif(path, landmarks, reference=item.reference, title=f"{item.label}, {item.subject}", fps=args.fps)
+                landmark_gif(
+                    path, landmarks, reference=item.reference, title=f"{item.label}, {item.subject}", fps=args.fps
+                )
             if item.face:
                 shown = {"neutral": item.face.shown, "landmarks": landmarks, "fps": args.fps, "size": args.size}
                 export_mesh(path.with_suffix(""), item.label, vertices, item.face.faces, args.export, **shown)
 
         with making(place_of(item), item.made_of) as folder:
-            write_sequence(folder, item.label, item.subject, landmarks, picture=pictures if args.gif or item.face else None)
+            write_sequence(
+                folder, item.label, item.subject, landmarks, picture=pictures if args.gif or item.face else None
+            )
     return len(missing)
 
 

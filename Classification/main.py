@@ -10,9 +10,9 @@
     python Classification/main.py --grid mine.json --dataset coma             # {"layers": [1, 2], "hidden-size": [64, 128]}
     tensorboard --logdir runs
 
-Writes models/<run>.pt (the weights kept), models/<run>.last.pt (to continue) and runs/<run>/ (config.json, metrics.json,
-curves.csv, TensorBoard curves). A grid writes the same into models/<grid>/ and runs/<grid>/, and a table of its runs.
-docs/evaluation.md lists and compares the presets, docs/figures.md explains grids.
+Writes models/<run>.pt (the weights kept), models/<run>.last.pt (to continue) and runs/<run>/ (config.json,
+metrics.json, curves.csv, TensorBoard curves). A grid writes the same into models/<grid>/ and runs/<grid>/, and a table
+of its runs. docs/evaluation.md lists and compares the presets, docs/figures.md explains grids.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from face4d.commands import data_flags
+from face4d.commands import cli, data_flags
 from face4d.datasets import flags
-from face4d.runtime import cli
 
 RUN_NAME = "classifier_{dataset}_{preset}_{layers}_{lr:g}_{hidden_size}"
 
@@ -33,9 +32,14 @@ def build_parser() -> ArgumentParser:
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
     flags.add_preset_flags(training, thesis="the thesis' schedule")
     training.add_argument(
-        "--hidden-size", type=cli.integer(1, 8192), metavar="H", help="LSTM states per direction; in the thesis' grid 128 256 512 1024"
+        "--hidden-size",
+        type=cli.integer(1, 8192),
+        metavar="H",
+        help="LSTM states per direction; in the thesis' grid 128 256 512 1024",
     )
-    training.add_argument("--layers", type=cli.integer(1, 16), metavar="N", help="LSTM layers; in the thesis' grid 1 2 3")
+    training.add_argument(
+        "--layers", type=cli.integer(1, 16), metavar="N", help="LSTM layers; in the thesis' grid 1 2 3"
+    )
     cli.add_switch(training, "scale-input", None, "divide displacements by their root mean square")
     cli.add_switch(training, "augment", None, "train on random timings, intensities and mixtures")
     flags.add_training_flags(training)
@@ -65,14 +69,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         ),
         thesis_grids=THESIS_GRIDS,
         following=lambda checkpoint, dataset: (
-            "Classification/test.py", "--checkpoint", str(checkpoint), "--generated", str(flags.newest_generated(dataset))
+            "Classification/test.py",
+            "--checkpoint",
+            str(checkpoint),
+            "--generated",
+            str(flags.newest_generated(dataset)),
         ),
     )
     if args.grid:
         from face4d.commands import grid
         from face4d.evaluation.choice import CLASSIFIERS
 
-        grid.run(parser, args, grid.Script("Classification/main.py", "classifiers", PRESETS, THESIS_GRIDS, RUN_NAME, CLASSIFIERS))
+        grid.run(
+            parser,
+            args,
+            grid.Script("Classification/main.py", "classifiers", PRESETS, THESIS_GRIDS, RUN_NAME, CLASSIFIERS),
+        )
     else:
         flags.run_training(args, task)
 

@@ -18,16 +18,21 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.commands import data_flags
+from face4d.commands import cli, data_flags
 from face4d.datasets.layout import canonical_label, choose
-from face4d.runtime import cli
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import require_finished, sole_writer
 
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="classifier of Classification/main.py, models/<run>.pt")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="classifier of Classification/main.py, models/<run>.pt",
+    )
     layout = "what test.py wrote: <label>_<subject>.npy at any depth, or such sets in sample_00, sample_01, ..."
     parser.add_argument("--generated", type=Path, required=True, metavar="DIR", help=layout)
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="score only these of the classifier's labels")
@@ -48,12 +53,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, match_samples, score
     from face4d.evaluation.tables import filled, text_table
     from face4d.runtime.device import limit_threads, resolve_device
-    from face4d.runtime.made import array_digest, choose_missing, file_digest, making
+    from face4d.runtime.incremental import array_digest, choose_missing, file_digest, making
     from face4d.runtime.run_folder import read_json
 
     limit_threads(None, small=True)
     classifier = load_classifier(args.checkpoint, device=resolve_device(args.device))
-    labels = choose([canonical_label(name) for name in args.labels or ["all"]], classifier.labels, "labels", args.checkpoint)
+    labels = choose(
+        [canonical_label(name) for name in args.labels or ["all"]], classifier.labels, "labels", args.checkpoint
+    )
     source = data_flags.data_source(args, classifier.source, args.checkpoint)
     output = args.output or source.entry.results / args.generated.resolve().name
     require_outside(output, args.generated, source.landmarks)
@@ -66,13 +73,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"would score {times}{sequences} sequences of {args.generated} and write {output}")
         return
 
-    settings = {"classifier": file_digest(args.checkpoint), "generated": array_digest(samples), "real": split.digest(), "labels": list(labels)}
+    settings = {
+        "classifier": file_digest(args.checkpoint),
+        "generated": array_digest(samples),
+        "real": split.digest(),
+        "labels": list(labels),
+    }
     settings |= {"seed": args.seed, "figures": args.figures}
     with sole_writer(output.parent, output.name), sole_writer(args.generated):
         missing = choose_missing([(output, settings)], overwrite=args.overwrite)
         if missing:
             generator = np.random.default_rng(args.seed)
-            predict, features = (lambda batch: classifier.predict(batch).numpy()), (lambda batch: classifier.features(batch).numpy())
+            predict, features = (
+                (lambda batch: classifier.predict(batch).numpy()),
+                (lambda batch: classifier.features(batch).numpy()),
+            )
             scores = score(split, classifier.labels, samples, predict, features, generator=generator)
             record = {
                 "made_of": settings,
@@ -89,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                     from face4d.view.plots import confusion_matrix_figure, save_figure
 
                     for method in ("real", "generated"):
-                        figure = confusion_matrix_figure(scores.confusion[method], classifier.labels, title=f"{method} test sequences")
+                        figure = confusion_matrix_figure(
+                            scores.confusion[method], classifier.labels, title=f"{method} test sequences"
+                        )
                         save_figure(figure, folder / f"confusion_{method}")
         beside = write_beside(args.generated, output, overwrite=args.overwrite)
     rows = read_json(output / RECORD)["scores"]

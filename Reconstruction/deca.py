@@ -18,7 +18,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.runtime import cli
+from face4d.commands import cli
 
 
 def build_parser() -> ArgumentParser:
@@ -27,13 +27,30 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--video", type=Path, metavar="FILE", help="a video in place of photos")
     face = parser.add_argument_group("where the face is", "default: found by the detector")
     cli.add_box_flag(face, "pixels, from brows to chin and ear to ear")
-    face.add_argument("--landmarks", type=Path, metavar="PATH", help="68 landmarks in pixels, npy or AFLW2000's mat; a folder: <photo>.npy or .mat")
+    face.add_argument(
+        "--landmarks",
+        type=Path,
+        metavar="PATH",
+        help="68 landmarks in pixels, npy or AFLW2000's mat; a folder: <photo>.npy or .mat",
+    )
     model = parser.add_argument_group("model")
-    model.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: models/deca_model.tar, else models/deca_demo.pt")
-    model.add_argument("--flame", metavar="DIR", help="face model, a folder or demo (default: what the encoder was trained for)")
+    model.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="default: models/deca_model.tar, else models/deca_demo.pt"
+    )
+    model.add_argument(
+        "--flame", metavar="DIR", help="face model, a folder or demo (default: what the encoder was trained for)"
+    )
     output = parser.add_argument_group("output")
-    output.add_argument("--output", type=Path, default=Path("Reconstruction_DECA"), metavar="DIR", help="a folder per photo is made in it")
-    output.add_argument("--texture-size", type=cli.integer(8, 8192), default=512, metavar="PIXELS", help="side of the texture")
+    output.add_argument(
+        "--output",
+        type=Path,
+        default=Path("Reconstruction_DECA"),
+        metavar="DIR",
+        help="a folder per photo is made in it",
+    )
+    output.add_argument(
+        "--texture-size", type=cli.integer(8, 8192), default=512, metavar="PIXELS", help="side of the texture"
+    )
     cli.add_switch(output, "meshes", True, "write meshes and textures, not only parameters, landmarks and pictures")
     cli.add_switch(output, "detail", True, "fine displacement, where the weights have it")
     cli.add_run_flags(parser, "device", "threads", "overwrite", "dry-run", "quiet")
@@ -46,18 +63,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if bool(args.photos) == (args.video is not None):
         parser.error("give photos, or --video")
 
-    from face4d.reconstruction.deca import Reconstructor
-    from face4d.reconstruction.results import ResultWriter
+    from face4d.deca.reconstruction import Reconstructor
+    from face4d.deca.results import ResultWriter
     from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.incremental import choose_missing
     from face4d.runtime.lock import sole_writer
-    from face4d.runtime.made import choose_missing
-    from face4d.runtime.words import counted
+    from face4d.runtime.progress import counted
 
     limit_threads(args.threads, small=False)
     jobs = planned(args)
     reconstructor = Reconstructor.load(args.checkpoint, args.flame, resolve_device(args.device))
     if args.dry_run:
-        print(f"would write {counted(len(jobs), 'face')} to {args.output}, with {reconstructor.encoder.path} and face model {reconstructor.face.source}")
+        print(
+            f"would write {counted(len(jobs), 'face')} to {args.output}, with {reconstructor.encoder.path} and face model {reconstructor.face.source}"
+        )
         return
     writer = ResultWriter(args.output, reconstructor, args.texture_size)
     with sole_writer(args.output):
@@ -68,12 +87,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.report_written(folders, kept=not missing)
     if args.meshes:
         generator = "demo/models/demo.pt" if reconstructor.face.source == "demo" else "models/florence.pt"
-        cli.suggest_next(args, "test.py", "--checkpoint", generator, "--actor", folders[0] / f"{folders[0].name}_neutral.ply", "--label", "all")
+        cli.suggest_next(
+            args,
+            "test.py",
+            "--checkpoint",
+            generator,
+            "--actor",
+            folders[0] / f"{folders[0].name}_neutral.ply",
+            "--label",
+            "all",
+        )
 
 
 def planned(args: Namespace) -> list[tuple[Path, str]]:
     """(file, name of its results) of all inputs."""
-    from face4d.reconstruction.inputs import name_results, photo_paths
+    from face4d.photos.faces import name_results, photo_paths
 
     return name_results([args.video] if args.video else photo_paths(args.photos))
 
@@ -81,25 +109,33 @@ def planned(args: Namespace) -> list[tuple[Path, str]]:
 def made_of(args: Namespace, reconstructor, path: Path) -> dict:
     """What the results of a photo or video follow from: files by digest, and the flags that change them."""
     from face4d.errors import InputError
-    from face4d.runtime.made import file_digest
+    from face4d.runtime.incremental import file_digest
 
     try:
         photo = file_digest(path)
     except InputError:
         photo = None  # its reader will tell
-    settings = {"input": photo, "checkpoint": file_digest(reconstructor.encoder.path), "face model": reconstructor.face.source, "box": args.box}
-    return settings | {"landmarks": args.landmarks and str(args.landmarks), "texture size": args.texture_size, "meshes": args.meshes, "detail": args.detail}
+    settings = {
+        "input": photo,
+        "checkpoint": file_digest(reconstructor.encoder.path),
+        "face model": reconstructor.face.source,
+        "box": args.box,
+    }
+    return settings | {
+        "landmarks": args.landmarks and str(args.landmarks),
+        "texture size": args.texture_size,
+        "meshes": args.meshes,
+        "detail": args.detail,
+    }
 
 
 def reconstruct_photos(args: Namespace, jobs, settings: dict, missing: list[Path], reconstructor, writer) -> list[Path]:
-    from face4d.runtime.progress import track
-    from face4d.runtime.words import counted, share
-
+    from face4d.deca.reconstruction import reconstruct
     from face4d.errors import InputError
-    from face4d.reconstruction.deca import reconstruct
-    from face4d.reconstruction.inputs import FaceFinder, landmark_nme
-    from face4d.reconstruction.photo import read_photo
-    from face4d.runtime.made import making
+    from face4d.photos.crops import read_photo
+    from face4d.photos.faces import FaceFinder, landmark_nme
+    from face4d.runtime.incremental import making
+    from face4d.runtime.progress import counted, share, track
 
     finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
     bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
@@ -128,17 +164,19 @@ def reconstruct_photos(args: Namespace, jobs, settings: dict, missing: list[Path
         print(f"left out: {line}")
     if errors:
         mean, median = sum(errors) / len(errors), sorted(errors)[len(errors) // 2]
-        print(f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, median {share(median)} of the outer eye distance")
+        print(
+            f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, median {share(median)} of the outer eye distance"
+        )
     if not folders:
         raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
     return folders
 
 
 def reconstruct_video(args: Namespace, jobs, settings: dict, missing: list[Path], reconstructor, writer) -> list[Path]:
-    from face4d.reconstruction.inputs import FaceFinder
-    from face4d.reconstruction.moving import reconstruct_frames
-    from face4d.runtime.made import making
-    from face4d.view.video import write_mp4
+    from face4d.deca.tracking import reconstruct_frames
+    from face4d.photos.faces import FaceFinder
+    from face4d.render.video import write_mp4
+    from face4d.runtime.incremental import making
 
     def write_video(path: Path, frames, fps: float) -> None:
         write_mp4(path, frames, fps=fps)
@@ -146,7 +184,9 @@ def reconstruct_video(args: Namespace, jobs, settings: dict, missing: list[Path]
     finder = FaceFinder(args.box, args.landmarks)
     for folder in missing:
         with making(folder, settings[folder]) as place:
-            reconstruct_frames(args.video, folder.name, finder, reconstructor, writer, write_video, folder=place, quiet=args.quiet)
+            reconstruct_frames(
+                args.video, folder.name, finder, reconstructor, writer, write_video, folder=place, quiet=args.quiet
+            )
     return list(settings)
 
 

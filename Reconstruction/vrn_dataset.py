@@ -16,22 +16,38 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.runtime import cli
+from face4d.commands import cli
 
 RENDERED, HELD_OUT = 640, 64
 
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photos, or folders of photos (default: rendered heads)")
+    parser.add_argument(
+        "photos", nargs="*", type=Path, metavar="PHOTO", help="photos, or folders of photos (default: rendered heads)"
+    )
     photos = parser.add_argument_group("photos")
     photos.add_argument("--landmarks", type=Path, metavar="DIR", help="each photo's landmarks")
-    photos.add_argument("--meshes", type=Path, metavar="DIR", help="<photo>.ply or .obj, pixels, z away from the viewer (default: fitted)")
+    photos.add_argument(
+        "--meshes",
+        type=Path,
+        metavar="DIR",
+        help="<photo>.ply or .obj, pixels, z away from the viewer (default: fitted)",
+    )
     photos.add_argument("--test-share", type=cli.share, default=0.1, metavar="SHARE", help="of the photos for testing")
     heads = parser.add_argument_group("heads")
-    heads.add_argument("--rendered", type=cli.integer(1, 1_000_000), default=RENDERED, metavar="N", help="rendered heads for training")
-    heads.add_argument("--held-out", type=cli.integer(1, 100_000), default=HELD_OUT, metavar="N", help="rendered heads for testing")
-    heads.add_argument("--face-model", default="demo", metavar="DIR", help="to render or to fit: demo, or a folder such as models/flame")
+    heads.add_argument(
+        "--rendered", type=cli.integer(1, 1_000_000), default=RENDERED, metavar="N", help="rendered heads for training"
+    )
+    heads.add_argument(
+        "--held-out", type=cli.integer(1, 100_000), default=HELD_OUT, metavar="N", help="rendered heads for testing"
+    )
+    heads.add_argument(
+        "--face-model",
+        default="demo",
+        metavar="DIR",
+        help="to render or to fit: demo, or a folder such as models/flame",
+    )
     parser.add_argument("--output", type=Path, default=Path("demo/vrn"), metavar="DIR", help="the set's folder")
     cli.add_run_flags(parser, "seed", "overwrite", "dry-run", "quiet")
     return parser
@@ -45,18 +61,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.test_share >= 1:
         parser.error("--test-share: expected a share below 1")
 
-    from face4d.reconstruction.face_model import load_face_model
-    from face4d.reconstruction.inputs import name_results, photo_paths
-    from face4d.reconstruction.photo_volumes import PhotoSamples, split
-    from face4d.reconstruction.volume_set import write_rendered_set, write_volume_set
+    from face4d.deca.face_model import load_face_model
+    from face4d.photos.faces import name_results, photo_paths
+    from face4d.vrn.volume_set import PhotoSamples, split, write_rendered_set, write_volume_set
 
     jobs = name_results(photo_paths(args.photos)) if args.photos else []
     if args.dry_run:
-        print(f"would write {f'{len(jobs)} photos' if jobs else f'{args.rendered} + {args.held_out} rendered heads'} to {args.output}")
+        print(
+            f"would write {f'{len(jobs)} photos' if jobs else f'{args.rendered} + {args.held_out} rendered heads'} to {args.output}"
+        )
         return
     if not jobs:
         written = write_rendered_set(
-            args.output, load_face_model(args.face_model), args.rendered, args.held_out, args.seed, overwrite=args.overwrite, quiet=args.quiet
+            args.output,
+            load_face_model(args.face_model),
+            args.rendered,
+            args.held_out,
+            args.seed,
+            overwrite=args.overwrite,
+            quiet=args.quiet,
         )
     else:
         layer = None if args.meshes else load_face_model(args.face_model, contour="fixed").layer
@@ -67,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             parts[part].dropped = dropped  # one list for both
         source = {"kind": "photos", "photos": [str(path) for path, _ in jobs], "landmarks": str(args.landmarks)}
         source |= {"meshes": str(args.meshes)} if args.meshes else {"face_model": args.face_model}
-        written = write_volume_set(args.output, source, parts, dropped=dropped, total=len(jobs), overwrite=args.overwrite, quiet=args.quiet)
+        written = write_volume_set(
+            args.output, source, parts, dropped=dropped, total=len(jobs), overwrite=args.overwrite, quiet=args.quiet
+        )
         if dropped:
             print(f"left out {len(dropped)} of {len(jobs)} photos: {', '.join(sorted(dropped))}")
     print(f"{len(written.training)} training and {len(written.testing)} test samples")

@@ -16,7 +16,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.runtime import cli
+from face4d.commands import cli
 
 
 def build_parser() -> ArgumentParser:
@@ -24,11 +24,22 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="photos, or folders of photos")
     face = parser.add_argument_group("where the face is", "default: found by the detector")
     cli.add_box_flag(face, "pixels, from brows to chin and ear to ear")
-    face.add_argument("--landmarks", type=Path, metavar="PATH", help="68 landmarks in pixels, npy or AFLW2000's mat; a folder: <photo>.npy or .mat")
+    face.add_argument(
+        "--landmarks",
+        type=Path,
+        metavar="PATH",
+        help="68 landmarks in pixels, npy or AFLW2000's mat; a folder: <photo>.npy or .mat",
+    )
     model = parser.add_argument_group("model")
     model.add_argument("--checkpoint", type=Path, default=Path("models/vrn_demo.pt"), metavar="FILE", help="weights")
     output = parser.add_argument_group("output")
-    output.add_argument("--output", type=Path, default=Path("Reconstruction_VRN"), metavar="DIR", help="a folder per photo is made in it")
+    output.add_argument(
+        "--output",
+        type=Path,
+        default=Path("Reconstruction_VRN"),
+        metavar="DIR",
+        help="a folder per photo is made in it",
+    )
     cli.add_switch(output, "volume", False, "also write the volume (npz, bits along the depth)")
     cli.add_run_flags(parser, "device", "threads", "overwrite", "dry-run", "quiet")
     return parser
@@ -37,17 +48,15 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
-    from face4d.runtime.progress import track
-    from face4d.runtime.words import counted, share
-
     from face4d.errors import InputError
-    from face4d.reconstruction.inputs import FaceFinder, name_results, photo_paths
-    from face4d.reconstruction.photo import read_photo
-    from face4d.reconstruction.photo_volumes import landmarks_away
-    from face4d.reconstruction.volumetric import load_volume_network, reconstruct, write_volume_face
+    from face4d.photos.crops import read_photo
+    from face4d.photos.faces import FaceFinder, name_results, photo_paths
     from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.incremental import choose_missing, making
     from face4d.runtime.lock import sole_writer
-    from face4d.runtime.made import choose_missing, making
+    from face4d.runtime.progress import counted, share, track
+    from face4d.vrn.reconstruction import load_volume_network, reconstruct, write_volume_face
+    from face4d.vrn.volume_set import landmarks_away
 
     limit_threads(args.threads, small=True)  # one photo at a time gains little from more
     jobs = name_results(photo_paths(args.photos))
@@ -86,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"left out {line}")
     if errors:
         mean, median = sum(errors) / len(errors), sorted(errors)[len(errors) // 2]
-        print(f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, median {share(median)} of the outer eye distance")
+        print(
+            f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, median {share(median)} of the outer eye distance"
+        )
     if not folders:
         raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
     cli.report_written(folders, kept=not missing)
@@ -95,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def made_of(args: Namespace, path: Path) -> dict:
     """What the results of a photo follow from: files by digest, and the flags that change them."""
     from face4d.errors import InputError
-    from face4d.runtime.made import file_digest
+    from face4d.runtime.incremental import file_digest
 
     try:
         photo = file_digest(path)

@@ -21,8 +21,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from face4d.commands import cli
 from face4d.datasets.entry import FLAME
-from face4d.runtime import cli
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import sole_writer
 
@@ -30,18 +30,40 @@ from face4d.runtime.lock import sole_writer
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="FILE", help="decoder of Sparse2Dense/main.py, or the authors' checkpoint.pth.tar"
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="decoder of Sparse2Dense/main.py, or the authors' checkpoint.pth.tar",
     )
-    parser.add_argument("--landmarks", type=Path, required=True, metavar="PATH", help="one .npy, or a folder of <label>_<subject>.npy at any depth")
+    parser.add_argument(
+        "--landmarks",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="one .npy, or a folder of <label>_<subject>.npy at any depth",
+    )
     face = parser.add_argument_group("neutral face", "exactly one of these")
     which = face.add_mutually_exclusive_group(required=True)
     which.add_argument("--actor", type=Path, metavar="FILE", help="one neutral mesh (PLY, OBJ) for all, metres")
-    which.add_argument("--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes, each for its own sequences")
-    cli.add_switch(
-        parser, "from-first-frame", True, "displacements from frame 0 of the landmarks; else from the landmarks of the neutral mesh"
+    which.add_argument(
+        "--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes, each for its own sequences"
     )
-    parser.add_argument("--real", type=Path, metavar="DIR", help="ground truth: <subject>/<label>/ frames, or the frames of the one sequence")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: Generated_Animation/<name of --landmarks>_meshes")
+    cli.add_switch(
+        parser,
+        "from-first-frame",
+        True,
+        "displacements from frame 0 of the landmarks; else from the landmarks of the neutral mesh",
+    )
+    parser.add_argument(
+        "--real",
+        type=Path,
+        metavar="DIR",
+        help="ground truth: <subject>/<label>/ frames, or the frames of the one sequence",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: Generated_Animation/<name of --landmarks>_meshes"
+    )
     published = parser.add_argument_group("only with the authors' checkpoint.pth.tar")
     published.add_argument("--downsampling", type=Path, metavar="FILE", help="their downsampling_matrices.pkl")
     published.add_argument("--flame", type=Path, metavar="DIR", default=FLAME, help="landmark embedding files")
@@ -61,10 +83,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     sequences = landmark_sequences(args)
     output = args.output or Path("Generated_Animation") / f"{args.landmarks.resolve().stem}_meshes"
     require_outside(output, args.landmarks, args.actors, args.real)
-    neutrals = {subject: read_neutral(args, decoder, subject) for subject in dict.fromkeys(subject for _, subject, _ in sequences)}
+    neutrals = {
+        subject: read_neutral(args, decoder, subject)
+        for subject in dict.fromkeys(subject for _, subject, _ in sequences)
+    }
     real = real_frames(args, decoder, sequences)
     if args.dry_run:
-        print(f"would decode {sum(len(landmarks) for _, _, landmarks in sequences)} frames of {len(sequences)} sequences to {output}")
+        print(
+            f"would decode {sum(len(landmarks) for _, _, landmarks in sequences)} frames of {len(sequences)} sequences to {output}"
+        )
         return
     with sole_writer(output) as writing:
         errors, made = write_all(args, decoder, sequences, neutrals, real, output, writing)
@@ -87,7 +114,8 @@ def load(args: Namespace, device):
 
 
 def landmark_sequences(args: Namespace) -> list[tuple]:
-    """(label, subject, landmarks (T, 68, 3)) of every sequence; of one file with a name of its own the subject is the actor."""
+    """(label, subject, landmarks (T, 68, 3)) of every sequence; of one file with a name of its own the subject is the
+    actor."""
     from face4d.datasets.landmark_set import load_folder, read_landmarks, sequence_remarks
     from face4d.datasets.layout import parse_sequence_name
     from face4d.errors import InputError
@@ -108,14 +136,15 @@ def landmark_sequences(args: Namespace) -> list[tuple]:
 
 def read_neutral(args: Namespace, decoder, subject: str):
     """(V, 3) neutral vertices of a subject, in the decoder's topology."""
-    from face4d.datasets.actors import actor_path
+    from face4d.datasets.mesh_set import actor_path
     from face4d.landmarks import read_head
 
     return read_head(args.actor or actor_path(args.actors, subject), decoder.embedding)[0]
 
 
 def real_frames(args: Namespace, decoder, sequences: Sequence[tuple]) -> list[list[Path]]:
-    """Mesh files of the ground truth of each sequence, which is looked at as training meshes are; empty lists without ``--real``."""
+    """Mesh files of the ground truth of each sequence, which is looked at as training meshes are; empty lists without
+    ``--real``."""
     from face4d.datasets.mesh_set import find_mesh_sequences
     from face4d.errors import InputError
     from face4d.landmarks import extract_files, read_head
@@ -127,7 +156,9 @@ def real_frames(args: Namespace, decoder, sequences: Sequence[tuple]) -> list[li
     found = {(sequence.label, sequence.subject): sequence.folder for sequence in find_mesh_sequences(args.real)}
     paths = []
     for label, subject, landmarks in sequences:
-        folder = found.get((label, subject)) or (next(iter(found.values())) if len(found) == len(sequences) == 1 else None)
+        folder = found.get((label, subject)) or (
+            next(iter(found.values())) if len(found) == len(sequences) == 1 else None
+        )
         if folder is None:
             raise InputError(args.real, f"meshes of {label} of {subject}", "none")
         paths.append(frame_paths(folder))
@@ -148,28 +179,38 @@ def write_all(args: Namespace, decoder, sequences, neutrals, real, output: Path,
     """
     import numpy as np
 
+    from face4d.dense.decode import DistanceSum
     from face4d.dense.extrapolation import note_extrapolation
     from face4d.dense.frames import read_vertices
-    from face4d.dense.score import DistanceSum
     from face4d.landmarks import extract
     from face4d.mesh.ply import write_ply
-    from face4d.runtime.made import array_digest, choose_missing, file_digest, making
+    from face4d.runtime.incremental import array_digest, choose_missing, file_digest, making
     from face4d.runtime.progress import track
 
     checkpoint = {"checkpoint": file_digest(args.checkpoint), "from first frame": args.from_first_frame}
     wanted = [
-        (output / subject / label, {**checkpoint, "landmarks": array_digest(landmarks), "neutral": array_digest(neutrals[subject])})
+        (
+            output / subject / label,
+            {**checkpoint, "landmarks": array_digest(landmarks), "neutral": array_digest(neutrals[subject])},
+        )
         for label, subject, landmarks in sequences
     ]
     missing = choose_missing(wanted, overwrite=args.overwrite)
     if missing:
         writing.begin()
-    starts = [landmarks[0] if args.from_first_frame else extract(decoder.embedding, neutrals[subject]) for _, subject, landmarks in sequences]
-    moves = [(label, landmarks - start, neutrals[subject]) for (label, subject, landmarks), start in zip(sequences, starts)]
+    starts = [
+        landmarks[0] if args.from_first_frame else extract(decoder.embedding, neutrals[subject])
+        for _, subject, landmarks in sequences
+    ]
+    moves = [
+        (label, landmarks - start, neutrals[subject]) for (label, subject, landmarks), start in zip(sequences, starts)
+    ]
     note_extrapolation(decoder, moves)
     errors = DistanceSum()
     needed = [number for number in range(len(sequences)) if number in set(missing) or real[number]]
-    with track("decoding", total=sum(len(sequences[number][2]) for number in needed), unit="frame", quiet=args.quiet) as bar:
+    with track(
+        "decoding", total=sum(len(sequences[number][2]) for number in needed), unit="frame", quiet=args.quiet
+    ) as bar:
         for number in needed:
             (label, displacements, neutral), (place, settings) = moves[number], wanted[number]
             vertices = decoder.decode(displacements, neutral)  # (T, V, 3)

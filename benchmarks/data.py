@@ -1,4 +1,5 @@
-"""Data of real size, made in code: a head with FLAME's 5023 vertices and 9976 faces, its motion, and files of it. Nothing licensed."""
+"""Data of real size, made in code: a head with FLAME's 5023 vertices and 9976 faces, its motion, and files of it.
+Nothing licensed."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from face4d.datasets.demo.embedding import dynamic_embedding, static_embedding
-from face4d.datasets.demo.head import demo_head
-from face4d.datasets.demo.write import demo_sequence
+from face4d.demo.flame import dynamic_embedding, static_embedding
+from face4d.demo.head import demo_head
+from face4d.demo.write import demo_sequence
 from face4d.landmarks import LandmarkEmbedding, extract
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import write_ply
@@ -20,8 +21,8 @@ SEED = 27
 def head_in_motion(frames: int, label: str = "mouth-open") -> tuple[np.ndarray, np.ndarray]:
     """(T, 5023, 3) float32 metres and faces (9976, 3).
 
-    The demo head at level 1 (3627 vertices) with a vertex in the middle of 1396 of its faces; its first faces come twice to fill up
-    to FLAME's number.
+    The demo head at level 1 (3627 vertices) with a vertex in the middle of 1396 of its faces; its first faces come
+    twice to fill up to FLAME's number.
     """
     head = demo_head(1)
     vertices = demo_sequence(head, SEED, 0, label, max(frames, 3))[:frames].astype(np.float32)
@@ -37,7 +38,8 @@ def head_in_motion(frames: int, label: str = "mouth-open") -> tuple[np.ndarray, 
 
 
 def manifold_head(tiny: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """(5023, 3) metres and faces: the demo head as above but no face twice, so that it is a surface; tiny: 871 vertices."""
+    """(5023, 3) metres and faces: the demo head as above but no face twice, so that it is a surface; tiny: 871
+    vertices."""
     if tiny:
         return demo_head(0).mean, demo_head(0).faces
     vertices, faces = head_in_motion(1)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import data
 import torch
+from measure import Case, Size
 from torch import Tensor
 from torch.nn.functional import elu
 
-import data
 from face4d.dense.hierarchy import Hierarchy, build_hierarchy
 from face4d.dense.s2d import S2DDecoder, s2d_loss, upsampling_matrix
-from measure import Case, Size
 
 BATCH = 16
 
 
 class PlainDecoder(S2DDecoder):
-    """The same network as its paper describes it: a dense upsampling matrix, then all spirals gathered, one linear layer, ELU."""
+    """The same network as its paper describes it: a dense upsampling matrix, then all spirals gathered, one linear
+    layer, ELU."""
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         super().__init__(hierarchy)
@@ -68,7 +69,13 @@ def s2d_decode(size: Size) -> Case:
             ours(landmarks)
 
     return Case(
-        "frame", decode_all, lambda: decode(plain), len(landmarks), len(landmarks), "dense upsampling, gathered spirals, batches of 16", target=0.8e-3
+        "frame",
+        decode_all,
+        lambda: decode(plain),
+        len(landmarks),
+        len(landmarks),
+        "dense upsampling, gathered spirals, batches of 16",
+        target=0.8e-3,
     )
 
 

@@ -20,7 +20,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.runtime import cli
+from face4d.commands import cli
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -28,10 +28,21 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--reader", nargs="+", required=True, metavar="NAME", help="readers, as named in tests/fuzzing")
-    parser.add_argument("--executions", type=cli.integer(1, 10**9), default=10000, metavar="N", help="files read by each")
-    parser.add_argument("--seed", type=cli.integer(0, cli.LARGEST_SEED), metavar="N", help="first seed (default: the time, so that every run is another)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write each finding there, <reader>_<number>, and findings.json")
-    parser.add_argument("--library", type=Path, default=REPOSITORY, metavar="DIR", help="checkout whose face4d is tried")
+    parser.add_argument(
+        "--executions", type=cli.integer(1, 10**9), default=10000, metavar="N", help="files read by each"
+    )
+    parser.add_argument(
+        "--seed",
+        type=cli.integer(0, cli.LARGEST_SEED),
+        metavar="N",
+        help="first seed (default: the time, so that every run is another)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="write each finding there, <reader>_<number>, and findings.json"
+    )
+    parser.add_argument(
+        "--library", type=Path, default=REPOSITORY, metavar="DIR", help="checkout whose face4d is tried"
+    )
     return parser.parse_args(argv)
 
 

@@ -47,7 +47,8 @@ class Step:
         again: what a user types after the kill; None = the same.
         before: commands that make the old state.
         copied: inputs that lie in the working folder because the step writes beside them.
-        reader: the next step, run after the kill; where it ends well, what it writes must be what the old or the new state gives.
+        reader: the next step, run after the kill; where it ends well, what it writes must be what the old or the new
+            state gives.
         outputs: folders that are compared.
     """
 
@@ -61,17 +62,70 @@ class Step:
 
 
 ALONE = ("--workers", "1", "--quiet")
-SAMPLE = ("sampling_coma.py", "--input", "{data}/demo/Dataset_FLAME_Aligned_COMA", "--output", "sampling", "--frames", "12", *ALONE)
+SAMPLE = (
+    "sampling_coma.py",
+    "--input",
+    "{data}/demo/Dataset_FLAME_Aligned_COMA",
+    "--output",
+    "sampling",
+    "--frames",
+    "12",
+    *ALONE,
+)
 COMA = ("get_landmark_coma.py", "--flame", "{data}/demo/models/flame", "--output", "marks", *ALONE)
 COMA_MARKS = (*COMA, "--input", "{data}/sampling", "--test-subjects", "Demo03")
-DEMO = ("face4d.datasets.demo", "--output", "demo", "--subjects", "2", "--labels", "mouth_open", "--florence-labels", "Happy", "--quiet")
-TRAIN = ("--landmarks", "{data}/marks", "--labels", "all", "--hidden-size", "8", "--epochs", "8", "--checkpoint-seconds", "0", "--run", "x", "--quiet")
-GENERATE = ("test.py", "--checkpoint", "{data}/models/x.pt", "--landmarks", "{data}/marks", "--output", "out", "--quiet")
+DEMO = (
+    "face4d.commands.demo",
+    "--output",
+    "demo",
+    "--subjects",
+    "2",
+    "--labels",
+    "mouth_open",
+    "--florence-labels",
+    "Happy",
+    "--quiet",
+)
+TRAIN = (
+    "--landmarks",
+    "{data}/marks",
+    "--labels",
+    "all",
+    "--hidden-size",
+    "8",
+    "--epochs",
+    "8",
+    "--checkpoint-seconds",
+    "0",
+    "--run",
+    "x",
+    "--quiet",
+)
+GENERATE = (
+    "test.py",
+    "--checkpoint",
+    "{data}/models/x.pt",
+    "--landmarks",
+    "{data}/marks",
+    "--output",
+    "out",
+    "--quiet",
+)
 OWN = (
     "test.py", "--checkpoint", "{data}/models/x.pt", "--actor", "{data}/demo/actors/Demo03.ply", "--label", "all", "--flame", "{data}/demo/models/flame",
     "--dense", "{data}/models/dense.pt", "--export", "glb,mp4,ply,gif,png", "--size", "64", "--output", "out", "--quiet",
 )  # fmt: skip
-SCORE = ("Classification/test.py", "--checkpoint", "{data}/models/c.pt", "--landmarks", "{data}/marks", "--generated", "generated", "--output", "results/g")
+SCORE = (
+    "Classification/test.py",
+    "--checkpoint",
+    "{data}/models/c.pt",
+    "--landmarks",
+    "{data}/marks",
+    "--generated",
+    "generated",
+    "--output",
+    "results/g",
+)
 DENSE = (
     "Sparse2Dense/main.py", "--dataset", "demo", "--meshes", "{data}/sampling", "--flame", "{data}/demo/models/flame", "--models", "models", "--runs", "runs",
     "--results", "results", "--strength", "1e-6", "--checkpoint-seconds", "0", "--epochs", "3", "--frame-step", "6", "--quiet",
@@ -127,7 +181,9 @@ class Bench:
     def __init__(self, program: Path, place: Path) -> None:
         self.program, self.data, self.work = program, place / "data", place / "work"
 
-    def run(self, command: Sequence[str], *, kill_at: int | None = None, kill_after: float | None = None) -> tuple[int, str]:
+    def run(
+        self, command: Sequence[str], *, kill_at: int | None = None, kill_after: float | None = None
+    ) -> tuple[int, str]:
         """Run a command in a child in the working folder.
 
         Args:
@@ -187,8 +243,19 @@ class Bench:
         """Make the inputs of all steps with the program itself."""
         self.data.mkdir(parents=True)
         self.work = self.data
-        demo = ("--output", "demo", "--subjects", "3", "--labels", "mouth_open", "high_smile", "--florence-labels", "Happy", "--quiet")
-        self.require(("face4d.datasets.demo", *demo, "--florence-subjects", "Demo01", "Demo02"))
+        demo = (
+            "--output",
+            "demo",
+            "--subjects",
+            "3",
+            "--labels",
+            "mouth_open",
+            "high_smile",
+            "--florence-labels",
+            "Happy",
+            "--quiet",
+        )
+        self.require(("face4d.commands.demo", *demo, "--florence-subjects", "Demo01", "Demo02"))
         shutil.copytree(self.data / "demo" / "Dataset_FLAME_Aligned", self.data / "obj")
         for path in self.data.glob("obj/Demo02/*/*"):
             if int(path.stem.split("_")[1]) > 9:
@@ -244,14 +311,20 @@ def snapshot(root: Path, folders: Sequence[str]) -> dict[str, str]:
     for folder in folders:
         for path in sorted((root / folder).rglob("*")):
             inside = path.relative_to(root)
-            if path.is_file() and not any(part.startswith(".") for part in inside.parts) and ".tfevents." not in path.name:
+            if (
+                path.is_file()
+                and not any(part.startswith(".") for part in inside.parts)
+                and ".tfevents." not in path.name
+            ):
                 found[str(inside)] = digest(path)
     return found
 
 
 def hidden(root: Path, folders: Sequence[str]) -> list[str]:
     """Hidden files and folders, and doubled points of TensorBoard's curves."""
-    found = [str(path) for folder in folders for path in (root / folder).rglob(".*")] + [str(path) for path in root.glob(".*")]
+    found = [str(path) for folder in folders for path in (root / folder).rglob(".*")] + [
+        str(path) for path in root.glob(".*")
+    ]
     return found + [str(path) for path in root.iterdir() if path.name.endswith(".making")] + doubled_points(root)
 
 
@@ -299,12 +372,21 @@ def _without_times(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_times(part) for part in value]
     if hasattr(value, "numpy"):
-        return hashlib.sha256(value.contiguous().flatten().view(dtype=__import__("torch").uint8).numpy().tobytes()).hexdigest() if value.numel() else "empty"
+        return (
+            hashlib.sha256(
+                value.contiguous().flatten().view(dtype=__import__("torch").uint8).numpy().tobytes()
+            ).hexdigest()
+            if value.numel()
+            else "empty"
+        )
     return value
 
 
-def judge(bench: Bench, step: Step, old: dict[str, str], new: dict[str, str], read: list[dict[str, str]]) -> dict[str, str]:
-    """What a kill has done, by trouble; empty where nothing is wrong. ``read``: what the next step makes of the old and of the new state."""
+def judge(
+    bench: Bench, step: Step, old: dict[str, str], new: dict[str, str], read: list[dict[str, str]]
+) -> dict[str, str]:
+    """What a kill has done, by trouble; empty where nothing is wrong. ``read``: what the next step makes of the old and
+    of the new state."""
     troubles = {}
     for name, found in snapshot(bench.work, step.outputs).items():
         if found not in (old.get(name), new.get(name)) and not _grows(bench.work / name):
@@ -336,7 +418,8 @@ def _grows(path: Path) -> bool:
 
 
 def _is_part(found: dict[str, str], whole: dict[str, str]) -> bool:
-    """Whether every file is one of the undisturbed result; each sequence is old or new for itself, so several results may fit."""
+    """Whether every file is one of the undisturbed result; each sequence is old or new for itself, so several results
+    may fit."""
     return all(whole.get(name) == value for name, value in found.items())
 
 
@@ -361,7 +444,10 @@ def try_step(bench: Bench, step: Step, moments: int, most: int, seed: int, told:
         bench.require(step.reader)
         read.append(snapshot(bench.work, ("marks",)))
         if len(read) == 2:  # every landmark file may be of the old or of the new meshes
-            read = [{name: read[k >> i & 1][name] for i, name in enumerate(sorted(read[1]))} for k in range(2 ** len(read[1]))]
+            read = [
+                {name: read[k >> i & 1][name] for i, name in enumerate(sorted(read[1]))}
+                for k in range(2 ** len(read[1]))
+            ]
     numbers = range(1, calls + 1) if calls <= most else [1 + k * calls // most for k in range(most)]
     generator = random.Random(seed)
     kills: list[tuple[str, dict[str, Any]]] = [("call", {"kill_at": number}) for number in numbers]
@@ -390,14 +476,16 @@ def warm_up(bench: Bench) -> None:
     modules = (
         "numpy", "scipy.sparse", "joblib", "matplotlib.figure", "PIL.Image", "pygltflib", "tqdm", "torch.utils.tensorboard", "face4d.generation.train",
         "face4d.generation.sample", "face4d.classification.train", "face4d.dense.train", "face4d.view.figure_set", "face4d.view.export",
-        "face4d.datasets.demo.write", "face4d.evaluation.results", "face4d.runtime.parallel", "face4d.mesh.conversion", "face4d.datasets.sampling",
+        "face4d.demo.write", "face4d.evaluation.results", "face4d.runtime.parallel", "face4d.mesh.conversion", "face4d.datasets.sampling",
     )  # fmt: skip
     for name in modules:
         importlib.import_module(name)
     import face4d
 
     if Path(face4d.__file__).resolve().parents[1] != bench.program.resolve():
-        raise SystemExit(f"error: face4d comes from {face4d.__file__}, not from {bench.program} (PYTHONPATH={bench.program})")
+        raise SystemExit(
+            f"error: face4d comes from {face4d.__file__}, not from {bench.program} (PYTHONPATH={bench.program})"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -405,9 +493,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--list", action="store_true", help="name the steps")
     parser.add_argument("--random", type=int, default=50, metavar="N", help="random moments per step")
-    parser.add_argument("--most", type=int, default=1000, metavar="N", help="renames and removals tried per step, evenly among all")
+    parser.add_argument(
+        "--most", type=int, default=1000, metavar="N", help="renames and removals tried per step, evenly among all"
+    )
     parser.add_argument("--seed", type=int, default=27)
-    parser.add_argument("--program", type=Path, default=Path(__file__).resolve().parents[1], metavar="DIR", help="checkout to try")
+    parser.add_argument(
+        "--program", type=Path, default=Path(__file__).resolve().parents[1], metavar="DIR", help="checkout to try"
+    )
     args = parser.parse_args(argv)
     if args.list:
         print("\n".join(step.name for step in STEPS))
@@ -417,10 +509,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         bench = Bench(args.program, Path(place))
         warm_up(bench)
         bench.prepare()
-        print("| step | renames and removals | kills there | kills at random | lost | " + " | ".join(TROUBLES) + " |", flush=True)
+        print(
+            "| step | renames and removals | kills there | kills at random | lost | " + " | ".join(TROUBLES) + " |",
+            flush=True,
+        )
         print("|---|---|---|---|---|" + "---|" * len(TROUBLES), flush=True)
         for step in chosen:
-            counts = try_step(bench, step, args.random, args.most, args.seed, lambda line: print(line, file=sys.stderr, flush=True))
+            counts = try_step(
+                bench, step, args.random, args.most, args.seed, lambda line: print(line, file=sys.stderr, flush=True)
+            )
             row = [counts[key] for key in ("calls", "kills, call", "kills, moment", "lost", *TROUBLES)]
             print(f"| {step.name} | " + " | ".join(map(str, row)) + " |", flush=True)
 

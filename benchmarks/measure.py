@@ -33,9 +33,11 @@ class Case:
         unit: what the times are for, e.g. ``frame``.
         ours, baseline: do all the work once.
         units: units that one call of ``ours`` does.
-        baseline_units: units that one call of ``baseline`` does; fewer where all of them would take too long (its time is then scaled up).
+        baseline_units: units that one call of ``baseline`` does; fewer where all of them would take too long (its time
+            is then scaled up).
         baseline_is: what the baseline calls, in words.
-        sensible: a second baseline, the loop that a careful user of the usual packages writes, where the first is the original's way and wasteful.
+        sensible: a second baseline, the loop that a careful user of the usual packages writes, where the first is the
+            original's way and wasteful.
         sensible_units: units that one call of ``sensible`` does.
         sensible_is: what it calls, in words.
         bound: seconds per unit that no program of this kind can beat, measured here and now, or None.
@@ -59,7 +61,8 @@ class Case:
     sensible_is: str = ""
 
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # cpu: of all threads of this process, whatever else the machine does
+# cpu: of all threads of this process, whatever else the machine does
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def seconds(call: Callable[[], object], settle: Callable[[], None] = lambda: None, clock: str = "wall") -> float:
@@ -79,8 +82,8 @@ def compare(case: Case, repeat: int, clock: str = "wall") -> dict[str, float]:
     """Median seconds per unit of all ways, taken in turns (A B C A B C ...) after one call of ours to warm up.
 
     Returns:
-        ``ours``, ``baseline``, ``ratio`` (median of the ratios of neighbours in time), ``spread`` (largest over smallest of ours); with a second
-        baseline also ``sensible`` and ``sensible_ratio``.
+        ``ours``, ``baseline``, ``ratio`` (median of the ratios of neighbours in time), ``spread`` (largest over
+        smallest of ours); with a second baseline also ``sensible`` and ``sensible_ratio``.
     """
     seconds(case.ours, case.settle)
     ours, baseline, sensible = [], [], []
@@ -96,5 +99,8 @@ def compare(case: Case, repeat: int, clock: str = "wall") -> dict[str, float]:
         "spread": max(ours) / min(ours),
     }
     if sensible:
-        result |= {"sensible": statistics.median(sensible), "sensible_ratio": statistics.median(b / a for a, b in zip(ours, sensible))}
+        result |= {
+            "sensible": statistics.median(sensible),
+            "sensible_ratio": statistics.median(b / a for a, b in zip(ours, sensible)),
+        }
     return result

@@ -1,4 +1,5 @@
-"""Memory of whole programs: all processes of training and classification, and data preparation with more and more data."""
+"""Memory of whole programs: all processes of training and classification, and data preparation with more and more
+data."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+import data
 import numpy as np
 
-import data
 from face4d.constants import COMA_LABELS
 from face4d.landmarks import save_embedding
 
@@ -21,7 +22,8 @@ SCALES = (1, 2, 4)
 
 
 def peak_of_tree(command: list[str], folder: Path) -> float:
-    """Largest sum, in MB, of the proportional set sizes (Linux: pages shared by processes count once) of a program and all its children."""
+    """Largest sum, in MB, of the proportional set sizes (Linux: pages shared by processes count once) of a program and
+    all its children."""
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as program:
         peak = 0.0
         while program.poll() is None:
@@ -34,7 +36,11 @@ def peak_of_tree(command: list[str], folder: Path) -> float:
 
 def _tree(pid: int) -> list[int]:
     try:
-        children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+        children = [
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
+        ]
     except OSError:  # ended in between
         return []
     return [pid, *(below for child in children for below in _tree(child))]
@@ -54,7 +60,9 @@ def _landmark_folder(folder: Path, subjects: int) -> Path:
     motion = data.landmarks_in_motion(len(COMA_LABELS) * subjects, 41)
     face = np.random.default_rng(data.SEED).normal(0, 0.03, (68, 3)).astype(np.float32)
     for number, sequence in enumerate(motion):
-        np.save(folder / f"{COMA_LABELS[number % len(COMA_LABELS)]}_S{number // len(COMA_LABELS):02d}.npy", face + sequence)
+        np.save(
+            folder / f"{COMA_LABELS[number % len(COMA_LABELS)]}_S{number // len(COMA_LABELS):02d}.npy", face + sequence
+        )
     return folder
 
 
@@ -72,16 +80,46 @@ def measured(args: Namespace) -> tuple[dict[str, object], str]:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sets = ["--landmarks", _landmark_folder(folder / "landmarks", 12), "--test-subjects", "S09", "S10", "S11", "--dataset", "coma", "--quiet"]
+        sets = [
+            "--landmarks",
+            _landmark_folder(folder / "landmarks", 12),
+            "--test-subjects",
+            "S09",
+            "S10",
+            "S11",
+            "--dataset",
+            "coma",
+            "--quiet",
+        ]
         brief = [*sets, "--epochs", 2]
         measure("import torch", ["-c", "import torch"], folder)
         measure("generator, default", [REPOSITORY / "main.py", *brief, "--run", "a"], folder)
         for hidden in (16,) if args.tiny else (256, 1024):
-            command = [REPOSITORY / "main.py", *brief, "--preset", "thesis", "--loss", "l2", "--hidden-size", hidden, "--run", f"b{hidden}"]
+            command = [
+                REPOSITORY / "main.py",
+                *brief,
+                "--preset",
+                "thesis",
+                "--loss",
+                "l2",
+                "--hidden-size",
+                hidden,
+                "--run",
+                f"b{hidden}",
+            ]
             measure(f"generator, thesis, H {hidden}", command, folder)
         measure("classifier, default", [REPOSITORY / "Classification" / "main.py", *brief, "--run", "c"], folder)
         for hidden, layers in ((16, 1),) if args.tiny else ((128, 2), (256, 3), (1024, 3)):
-            command = [REPOSITORY / "Classification" / "main.py", *brief, "--preset", "thesis", "--hidden-size", hidden, "--layers", layers]
+            command = [
+                REPOSITORY / "Classification" / "main.py",
+                *brief,
+                "--preset",
+                "thesis",
+                "--hidden-size",
+                hidden,
+                "--layers",
+                layers,
+            ]
             measure(f"classifier, thesis, H {hidden}, {layers} layers", [*command, "--run", f"d{hidden}"], folder)
 
         _, faces = data.head_in_motion(1)
@@ -96,8 +134,20 @@ def measured(args: Namespace) -> tuple[dict[str, object], str]:
             extract = ["--test-subjects", "S00", "--landmark-embedding", folder / "points.npz", *run]
             script, where = REPOSITORY / "get_landmark_coma.py", ["--input", raw, "--output"]
             obj, ply = folder / f"obj{scale}", folder / f"ply{scale}"
-            measure(f"OBJ to PLY, {scale} x", [REPOSITORY / "convert_obj_to_ply.py", "--input", obj, "--output", ply, *run], folder)
-            measure(f"resampling, {scale} x", [REPOSITORY / "sampling_coma.py", *where, folder / f"sampled{scale}", *run], folder)
+            measure(
+                f"OBJ to PLY, {scale} x",
+                [REPOSITORY / "convert_obj_to_ply.py", "--input", obj, "--output", ply, *run],
+                folder,
+            )
+            measure(
+                f"resampling, {scale} x",
+                [REPOSITORY / "sampling_coma.py", *where, folder / f"sampled{scale}", *run],
+                folder,
+            )
             measure(f"landmarks, {scale} x", [script, *where, folder / f"points{scale}", *extract], folder)
-            measure(f"straight to landmarks, {scale} x", [script, *where, folder / f"straight{scale}", "--frames", 41, *extract], folder)
+            measure(
+                f"straight to landmarks, {scale} x",
+                [script, *where, folder / f"straight{scale}", "--frames", 41, *extract],
+                folder,
+            )
     return dict(results), table(rows)

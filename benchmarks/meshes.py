@@ -7,17 +7,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import data
 import numpy as np
 import trimesh
+from measure import Case, Size, best_seconds
 
-import data
 from face4d.datasets.extraction import resampled_landmarks
 from face4d.datasets.sampling import sample_tree
 from face4d.landmarks import LandmarkEmbedding, extract_files
 from face4d.mesh.conversion import convert_tree
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import read_ply, read_ply_vertices
-from measure import Case, Size, best_seconds
 
 COMA_LENGTH, FRAMES = 116, 41  # frames of a CoMA sequence, before and after
 
@@ -126,7 +126,8 @@ def _template_landmarks(template: Path, embedding: LandmarkEmbedding, vertices: 
 
 
 def _trimesh_landmarks(embedding: LandmarkEmbedding, paths: list[Path]) -> np.ndarray:
-    """The sensible loop: the embedding is in memory, every mesh is loaded once by trimesh, three corners are weighted by numpy."""
+    """The sensible loop: the embedding is in memory, every mesh is loaded once by trimesh, three corners are weighted
+    by numpy."""
     corners = embedding.faces[embedding.face_idx]
     vertices = (_loaded(path).vertices for path in paths)
     return np.stack([np.einsum("lkd,lk->ld", frame[corners], embedding.bary) for frame in vertices])

@@ -6,18 +6,17 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import data
 import torch
+from measure import Case, Size, best_seconds
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-import data
 from face4d.classification.model import ExpressionClassifier
 from face4d.generation.config import PRESETS
-from face4d.generation.lstm import build_network
-from face4d.generation.lstm import ThesisGenerator
+from face4d.generation.lstm import ThesisGenerator, build_network
 from face4d.generation.sample import Generator
 from face4d.generation.train import loss_from, make_loss
-from measure import Case, Size, best_seconds
 
 BATCH = 25
 
@@ -50,7 +49,9 @@ def _gemm_rate(rows: int, inner: int, columns: int) -> float:
     return 2 * rows * inner * columns / min(best_seconds(call, 15) for call in calls)
 
 
-def _generator_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, displacements: Tensor, labels: Tensor, steps: int) -> None:
+def _generator_epoch(
+    network: nn.Module, optimizer: torch.optim.Optimizer, displacements: Tensor, labels: Tensor, steps: int
+) -> None:
     """The thesis' schedule on all batches, or its last `steps` horizons (the long ones) where it is cut short."""
     loss = make_loss("l2")
     for batch, own in zip(displacements.split(BATCH), labels.split(BATCH)):
@@ -71,11 +72,15 @@ def _generator(size: Size, sequences: int, frames: int, labels: int, hidden: int
     torch.manual_seed(27)
     ours, plain = ThesisGenerator(labels, hidden), PlainGenerator(labels, hidden)
     plain.load_state_dict(ours.state_dict())
-    optimizers = [torch.optim.Adam(ours.parameters(), lr=1e-4, fused=True), torch.optim.Adam(plain.parameters(), lr=1e-4)]
+    optimizers = [
+        torch.optim.Adam(ours.parameters(), lr=1e-4, fused=True),
+        torch.optim.Adam(plain.parameters(), lr=1e-4),
+    ]
 
     def bound() -> float:
         cells = math.ceil(sequences / BATCH) * frames * (frames + 1) / 2
-        # products of one step: frame and hidden state to gates, hidden to hidden, hidden to frame; forward, back to inputs, to weights
+        # products of one step: frame and hidden state to gates, hidden to hidden, hidden to frame; forward, back to
+        # inputs, to weights
         flops = 3 * 2 * BATCH * (4 * hidden * (204 + hidden) + hidden * hidden + 204 * hidden)
         return cells * flops / _gemm_rate(BATCH, 204 + hidden, 4 * hidden)
 
@@ -85,7 +90,8 @@ def _generator(size: Size, sequences: int, frames: int, labels: int, hidden: int
         lambda: _generator_epoch(plain, optimizers[1], displacements, own, frames),
         count / sequences,
         count / sequences,
-        "LSTMCell loop, autograd, Adam" + ("" if part == sequences else f"; both on {part} of {sequences} sequences, scaled"),
+        "LSTMCell loop, autograd, Adam"
+        + ("" if part == sequences else f"; both on {part} of {sequences} sequences, scaled"),
         bound,
         "products alone at the measured GEMM rate",
         target,
@@ -108,13 +114,23 @@ def generation_default(size: Size) -> Case:
     torch.manual_seed(27)
     network = build_network(PRESETS["default"], 12)
     network.fit_basis(torch.from_numpy(data.landmarks_in_motion(24, 5)).flatten(0, 1))
-    generator = Generator(Path("none"), network.eval(), tuple(f"label{number}" for number in range(12)), frames + 1, 68, {}, {})
+    generator = Generator(
+        Path("none"), network.eval(), tuple(f"label{number}" for number in range(12)), frames + 1, 68, {}, {}
+    )
 
     def one_by_one() -> None:
         for number in range(count):
             generator.generate(start[number : number + 1], own[number : number + 1])
 
-    return Case("sequence", lambda: generator.generate(start, own), one_by_one, count, count, "the same, one sequence at a time", target=0.4e-3)
+    return Case(
+        "sequence",
+        lambda: generator.generate(start, own),
+        one_by_one,
+        count,
+        count,
+        "the same, one sequence at a time",
+        target=0.4e-3,
+    )
 
 
 def generation(size: Size) -> Case:
@@ -153,7 +169,9 @@ class PlainClassifier(ExpressionClassifier):
         return outputs.mean(dim=1)
 
 
-def _classifier_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, displacements: Tensor, labels: Tensor) -> None:
+def _classifier_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, displacements: Tensor, labels: Tensor
+) -> None:
     for batch, own in zip(displacements.split(BATCH), labels.split(BATCH)):
         loss = cross_entropy(model(batch), own)
         optimizer.zero_grad()
@@ -167,7 +185,10 @@ def classifier_epoch(size: Size) -> Case:
     displacements, labels = _sequences(part, 41, 12)
     torch.manual_seed(27)
     ours, plain = ExpressionClassifier(12, hidden, layers), PlainClassifier(12, hidden, layers)
-    optimizers = [torch.optim.Adam(ours.parameters(), lr=1e-4, fused=True), torch.optim.Adam(plain.parameters(), lr=1e-4)]
+    optimizers = [
+        torch.optim.Adam(ours.parameters(), lr=1e-4, fused=True),
+        torch.optim.Adam(plain.parameters(), lr=1e-4),
+    ]
 
     def bound() -> float:
         weights = sum(p.numel() for name, p in ours.named_parameters() if name.startswith("lstm.weight"))

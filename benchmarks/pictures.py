@@ -11,15 +11,15 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
+import data
 import matplotlib.pyplot as plt
 import numpy as np
+from measure import Case, Size
 from PIL import Image
 
-import data
-from face4d.view.gif import write_gif
-from face4d.view.landmark_view import landmark_gif
-from face4d.view.render import render_sequence
-from measure import Case, Size
+from face4d.render.clay import render_sequence
+from face4d.render.gif import write_gif
+from face4d.render.landmarks import landmark_gif
 
 FRAMES = 40
 _LIMIT = 0.12  # metres
@@ -66,7 +66,9 @@ def landmark_pictures(size: Size) -> Case:
     return Case(
         "GIF of 40 frames",
         lambda: landmark_gif(folder / "ours.gif", points, title="mouth-open"),
-        lambda: _matplotlib_gif(folder / "plain.gif", lambda axes, n: axes.scatter(*points[n % frames].T), few, 300, (4.0, 4.0)),
+        lambda: _matplotlib_gif(
+            folder / "plain.gif", lambda axes, n: axes.scatter(*points[n % frames].T), few, 300, (4.0, 4.0)
+        ),
         frames / FRAMES,
         few / FRAMES,
         f"matplotlib, a new 3D figure per frame at 300 dpi, {few} frames scaled to 40",

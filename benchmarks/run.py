@@ -31,7 +31,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from face4d.runtime import cli
+from face4d.commands import cli
 
 # name: module and function that describes it
 BENCHMARKS = {
@@ -55,15 +55,39 @@ SCALES = (1, 2, 4)
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = cli.parser(__doc__)
-    parser.add_argument("--only", nargs="+", choices=tuple(BENCHMARKS), metavar="NAME", default=list(BENCHMARKS), help=f"of {', '.join(BENCHMARKS)}")
-    parser.add_argument("--repeat", type=cli.integer(1, 1_000_000), default=5, metavar="N", help="timed calls of each way")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=tuple(BENCHMARKS),
+        metavar="NAME",
+        default=list(BENCHMARKS),
+        help=f"of {', '.join(BENCHMARKS)}",
+    )
+    parser.add_argument(
+        "--repeat", type=cli.integer(1, 1_000_000), default=5, metavar="N", help="timed calls of each way"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")
-    parser.add_argument("--threads", type=cli.integer(1, cli.MOST_AT_ONCE), default=os.cpu_count() or 1, metavar="N", help="CPU threads (of torch and its products)")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time of all threads, for a machine with other work")
+    parser.add_argument(
+        "--threads",
+        type=cli.integer(1, cli.MOST_AT_ONCE),
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="CPU threads (of torch and its products)",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time of all threads, for a machine with other work",
+    )
     cli.add_switch(parser, "scaling", False, "time ours with 1, 2 and 4 times the data in place of the comparison")
     cli.add_switch(parser, "memory", False, "measure whole programs' memory in place of the comparison")
     cli.add_switch(parser, "tiny", False, "very little data, to try the benchmark itself; the numbers mean nothing")
-    parser.add_argument("--worker", choices=("compare", "ours", "baseline", "time"), help="used by the program itself: one part, in this process")
+    parser.add_argument(
+        "--worker",
+        choices=("compare", "ours", "baseline", "time"),
+        help="used by the program itself: one part, in this process",
+    )
     parser.add_argument("--scale", type=cli.integer(1, 100), default=1, help="used by the program itself")
     return parser.parse_args(argv)
 
@@ -86,7 +110,12 @@ def work(name: str, args: Namespace) -> dict[str, Any]:
     if args.worker == "time":
         seconds(case.ours, case.settle)
         return {"seconds": min(seconds(case.ours, case.settle) for _ in range(args.repeat)), "units": case.units}
-    result = {"unit": case.unit, **compare(case, args.repeat, args.clock), "baseline_is": case.baseline_is, "sensible_is": case.sensible_is}
+    result = {
+        "unit": case.unit,
+        **compare(case, args.repeat, args.clock),
+        "baseline_is": case.baseline_is,
+        "sensible_is": case.sensible_is,
+    }
     bound = case.bound() if case.bound and args.clock == "wall" else None  # bounds are measured by the clock
     result |= {"target": case.target, "bound": bound, "bound_is": case.bound_is}
     return result
@@ -94,7 +123,18 @@ def work(name: str, args: Namespace) -> dict[str, Any]:
 
 def part(name: str, worker: str, args: Namespace, scale: int = 1) -> dict[str, Any]:
     """The same in a process of its own, with a temporary folder of its own."""
-    command = [sys.executable, __file__, "--only", name, "--worker", worker, "--repeat", str(args.repeat), "--scale", str(scale)]
+    command = [
+        sys.executable,
+        __file__,
+        "--only",
+        name,
+        "--worker",
+        worker,
+        "--repeat",
+        str(args.repeat),
+        "--scale",
+        str(scale),
+    ]
     command += ["--threads", str(args.threads), "--clock", args.clock, "--tiny" if args.tiny else "--no-tiny"]
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "TMPDIR": folder, "OMP_NUM_THREADS": str(args.threads)}
@@ -124,7 +164,20 @@ def compared(args: Namespace) -> tuple[dict[str, Any], str]:
     """All benchmarks against their baselines."""
     results = {}
     rows = [
-        ("benchmark", "per", "face4d", "baseline", "ratio", "sensible loop", "ratio", "target", "lower bound", "peak memory", "baseline is", "sensible loop is")
+        (
+            "benchmark",
+            "per",
+            "face4d",
+            "baseline",
+            "ratio",
+            "sensible loop",
+            "ratio",
+            "target",
+            "lower bound",
+            "peak memory",
+            "baseline is",
+            "sensible loop is",
+        )
     ]
     for name in args.only:
         result = part(name, "compare", args)
@@ -142,7 +195,10 @@ def compared(args: Namespace) -> tuple[dict[str, Any], str]:
 
 def scaled(args: Namespace) -> tuple[dict[str, Any], str]:
     """Seconds of ours with 1, 2, 4 times the data, and their ratio to once the data."""
-    results, rows = {}, [("benchmark", *(f"{scale} x" for scale in SCALES), *(f"{scale} x / 1 x" for scale in SCALES[1:]))]
+    results, rows = (
+        {},
+        [("benchmark", *(f"{scale} x" for scale in SCALES), *(f"{scale} x / 1 x" for scale in SCALES[1:]))],
+    )
     for name in args.only:
         times = [part(name, "time", args, scale)["seconds"] for scale in SCALES]
         results[name] = dict(zip(map(str, SCALES), times))
@@ -163,14 +219,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         results, text = measured(args)
     else:
         results, text = scaled(args) if args.scaling else compared(args)
-    machine = f"{platform.machine()}, {processor()}, {os.cpu_count()} cores, {args.threads} threads, {args.clock} time, "
+    machine = (
+        f"{platform.machine()}, {processor()}, {os.cpu_count()} cores, {args.threads} threads, {args.clock} time, "
+    )
     machine += f"load {load:.1f} before and {os.getloadavg()[0]:.1f} after"
     print(f"{date.today()}, {machine}\n\n{text}")
     if args.json:
         from face4d.runtime.atomic import write_json
 
         kind = "memory" if args.memory else "scaling" if args.scaling else "comparison"
-        record = {"kind": kind, "date": str(date.today()), "machine": machine, "repeat": args.repeat, "tiny": args.tiny, "results": results}
+        record = {
+            "kind": kind,
+            "date": str(date.today()),
+            "machine": machine,
+            "repeat": args.repeat,
+            "tiny": args.tiny,
+            "results": results,
+        }
         write_json(args.json, record)
         cli.report_written([args.json])
 

@@ -5,9 +5,10 @@
     python benchmarks/unroll.py --only coma --epoch                                         # a whole epoch of the engine, too
     python benchmarks/unroll.py --device cuda --epoch --precision fp32 tf32 bf16            # on a GPU, its steps replayed as CUDA graphs
 
-Both run in turn in one process, so that what else the machine does falls on both. A step is the forward pass, the loss, the backward
-pass and Adam. The cost of a step grows linearly with its horizon, so an epoch of the thesis' schedule (one step for every horizon
-1..T) is estimated as steps per epoch times a step at the mean horizon; --epoch runs one, every horizon and the smaller last batch.
+Both run in turn in one process, so that what else the machine does falls on both. A step is the forward pass, the loss,
+the backward pass and Adam. The cost of a step grows linearly with its horizon, so an epoch of the thesis' schedule (one
+step for every horizon 1..T) is estimated as steps per epoch times a step at the mean horizon; --epoch runs one, every
+horizon and the smaller last batch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 import statistics
 import time
 
-from face4d.runtime import cli
+from face4d.commands import cli
 
 CASES = {  # network, classes, hidden size, sequences, batch, T, horizons per batch
     "coma": ("thesis", 12, 256, 108, 25, 40, "every"),
@@ -32,9 +33,16 @@ CASES = {  # network, classes, hidden size, sequences, batch, T, horizons per ba
 def parse() -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=CASES, default=["coma", "florence", "default"])
-    parser.add_argument("--threads", type=cli.integer(0, cli.MOST_AT_ONCE), default=0, help="CPU threads; 0 = as many as torch chooses (default)")
+    parser.add_argument(
+        "--threads",
+        type=cli.integer(0, cli.MOST_AT_ONCE),
+        default=0,
+        help="CPU threads; 0 = as many as torch chooses (default)",
+    )
     parser.add_argument("--repeats", type=cli.integer(1, 1_000_000), default=9, help="steps per way (default 9)")
-    parser.add_argument("--precision", nargs="+", choices=["fp32", "tf32", "bf16"], default=["fp32"], help="of the engine's products")
+    parser.add_argument(
+        "--precision", nargs="+", choices=["fp32", "tf32", "bf16"], default=["fp32"], help="of the engine's products"
+    )
     parser.add_argument("--epoch", action="store_true", help="also time a whole epoch of the engine")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     return parser.parse_args()
@@ -77,12 +85,18 @@ def main(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     keep_freed_memory()
     device = torch.device(args.device)
-    print(f"torch {torch.__version__}, {describe(device)}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; medians")
-    print(f"{'case':<14}{'products':>9}{'horizon':>8}{'plain':>11}{'engine':>11}{'ratio':>7}{'plain epoch':>14}{'engine epoch':>16}{'GFLOP/s':>9}")
+    print(
+        f"torch {torch.__version__}, {describe(device)}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; medians"
+    )
+    print(
+        f"{'case':<14}{'products':>9}{'horizon':>8}{'plain':>11}{'engine':>11}{'ratio':>7}{'plain epoch':>14}{'engine epoch':>16}{'GFLOP/s':>9}"
+    )
     for name, precision in itertools.product(args.only, args.precision):
         kind, classes, width, sequences, batch, last, horizons = CASES[name]
         thesis = kind == "thesis"
-        settings = PRESETS["thesis" if thesis else "default"].with_flags({"hidden_size": width, "loss": "l2", "precision": precision})
+        settings = PRESETS["thesis" if thesis else "default"].with_flags(
+            {"hidden_size": width, "loss": "l2", "precision": precision}
+        )
         torch.manual_seed(27)
         network = build_network(settings, classes).to(device)
         horizon = (last + 1) // 2 if horizons == "every" else last
@@ -97,7 +111,15 @@ def main(args: argparse.Namespace) -> None:
         engine, _ = make_step(network, settings, make_loss("l2"), device)
         begin, one = last - horizon, data[:, :batch]
 
-        def plain(forward=forward, network=plain_network, optimizer=optimizer, one=one, begin=begin, labels=labels[:batch], horizon=horizon):
+        def plain(
+            forward=forward,
+            network=plain_network,
+            optimizer=optimizer,
+            one=one,
+            begin=begin,
+            labels=labels[:batch],
+            horizon=horizon,
+        ):
             optimizer.zero_grad()
             loss = (forward(network, one[0, :, begin], labels, horizon) - one[0, :, begin + 1 :]).square().mean()
             loss.backward()

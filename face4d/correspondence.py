@@ -1,10 +1,11 @@
 """Retargeting: landmarks and dense motion of one topology carried over to another head.
 
-The link is a copy of the first topology (FLAME, say) registered to the head: same pose, same place, its surface on the head's. The 68
-landmarks go to the closest points of the head; every vertex of the head moves as the closest point of the copy does. Closest points are
-taken among triangles that face the same way, so upper and lower lip stay apart. Where the copy does not cover the head (the inside of a
-mouth, a longer neck) the displacement is continued smoothly: it solves Laplace's equation on the head's edges. Pieces that the copy does
-not touch at all (hair, teeth, glasses) move as a whole with what is near them.
+The link is a copy of the first topology (FLAME, say) registered to the head: same pose, same place, its surface on the
+head's. The 68 landmarks go to the closest points of the head; every vertex of the head moves as the closest point of
+the copy does. Closest points are taken among triangles that face the same way, so upper and lower lip stay apart. Where
+the copy does not cover the head (the inside of a mouth, a longer neck) the displacement is continued smoothly: it
+solves Laplace's equation on the head's edges. Pieces that the copy does not touch at all (hair, teeth, glasses) move as
+a whole with what is near them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,21 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
+from face4d.commands import cli
 from face4d.errors import InputError
-from face4d.landmarks import LandmarkEmbedding, check_mesh, extract, load_embedding, load_flame_embedding, mesh_remarks, save_embedding
-from face4d.mesh.closest import closest_points
+from face4d.landmarks import (
+    LandmarkEmbedding,
+    check_mesh,
+    extract,
+    load_embedding,
+    load_flame_embedding,
+    mesh_remarks,
+    save_embedding,
+)
+from face4d.mesh.geometry import closest_points
 from face4d.mesh.plausibility import check_face, check_head, report
 from face4d.mesh.sequence import read_mesh
 from face4d.mesh.triangles import check_surface
-from face4d.runtime import cli
 from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import replacing
 
@@ -40,7 +49,8 @@ class Correspondence:
         registered: (V_s, 3) float32 metres, the copy.
         registered_faces: (F_s, 3) int32.
         neutral: (V, 3) float32 metres, the target as it was fitted.
-        face: (V,) int64, face of the copy that each target vertex hangs on, -1 where the copy does not cover the target.
+        face: (V,) int64, face of the copy that each target vertex hangs on, -1 where the copy does not cover the
+            target.
         bary: (V, 3) float64, weights of that face's corners.
     """
 
@@ -57,9 +67,11 @@ class Correspondence:
         return float((self.face >= 0).mean())
 
     def transfer(self, displacement: np.ndarray) -> np.ndarray:
-        """Displacements (T, V, 3) of the target's vertices for displacements (T, V_s, 3) of the copy's, any unit, float32."""
+        """Displacements (T, V, 3) of the target's vertices for displacements (T, V_s, 3) of the copy's, any unit,
+        float32."""
         frames, count = len(displacement), len(self.face)
-        columns = np.moveaxis(np.asarray(displacement, np.float64), 0, 1).reshape(len(self.registered), -1)  # (V_s, 3 T)
+        # (V_s, 3 T)
+        columns = np.moveaxis(np.asarray(displacement, np.float64), 0, 1).reshape(len(self.registered), -1)
         known, direct, inner, boundary, solver = self._operator
         moved = np.zeros((count, 3 * frames))
         moved[known] = direct @ columns
@@ -69,7 +81,8 @@ class Correspondence:
 
     @cached_property
     def _operator(self):
-        """Vertices whose motion is read off the copy, the matrix that does it, the other vertices, and Laplace's equation for them."""
+        """Vertices whose motion is read off the copy, the matrix that does it, the other vertices, and Laplace's
+        equation for them."""
         count, columns = len(self.face), len(self.registered)
         faces = self.embedding.faces
         edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
@@ -85,7 +98,9 @@ class Correspondence:
         if loose.any():
             around = closest_points(self.neutral[loose], self.registered, self.registered_faces)
             near = _rows(around.face, around.bary, self.registered_faces, columns)
-            mean = sparse.csr_matrix((np.ones(loose.sum()), (piece[loose], np.arange(loose.sum()))), shape=(pieces, loose.sum()))
+            mean = sparse.csr_matrix(
+                (np.ones(loose.sum()), (piece[loose], np.arange(loose.sum()))), shape=(pieces, loose.sum())
+            )
             size = np.maximum(np.bincount(piece, weights=loose, minlength=pieces), 1)
             together = sparse.diags(1 / size) @ mean @ near  # (pieces, V_s)
             rows = rows + sparse.diags(loose.astype(float)) @ together[piece]
@@ -103,7 +118,12 @@ def _rows(face: np.ndarray, bary: np.ndarray, faces: np.ndarray, columns: int) -
 
 
 def fit_embedding(
-    source: LandmarkEmbedding, registered: np.ndarray, target: np.ndarray, target_faces: np.ndarray, *, name: str | Path = "target"
+    source: LandmarkEmbedding,
+    registered: np.ndarray,
+    target: np.ndarray,
+    target_faces: np.ndarray,
+    *,
+    name: str | Path = "target",
 ) -> Correspondence:
     """Hang a target head on a registered copy of the source topology.
 
@@ -114,7 +134,8 @@ def fit_embedding(
         name: of the head, for errors.
 
     Raises:
-        InputError: the copy has another topology or does not lie on the head; the head is no manifold surface, is turned inside out or not in metres.
+        InputError: the copy has another topology or does not lie on the head; the head is no manifold surface, is
+            turned inside out or not in metres.
     """
     registered, target = np.asarray(registered, np.float64), np.asarray(target, np.float64)
     points = extract(source, registered)
@@ -131,13 +152,24 @@ def fit_embedding(
     if missing.size:
         away = closest_points(points, target, target_faces).distance
         if (away[missing] <= REACH).sum() > len(points) // 2:
-            raise InputError(name, "triangles that run counter-clockwise seen from outside", "flipped faces: the surface is turned inside out")
+            raise InputError(
+                name,
+                "triangles that run counter-clockwise seen from outside",
+                "flipped faces: the surface is turned inside out",
+            )
         worst = int(missing[away[missing].argmax()])
         found = f"landmark {worst + 1} {1e3 * away[worst]:.1f} mm off, {missing.size} of 68 without a place on it"
         raise InputError(name, f"a surface within {1e3 * REACH:.0f} mm of the registered copy's landmarks", found)
     own = LandmarkEmbedding(places.face, places.bary, np.asarray(target_faces, np.int32), len(target))
     hung = closest_points(target, registered, source.faces, normals=out_of_target, reach=REACH)
-    return Correspondence(own, registered.astype(np.float32), source.faces.astype(np.int32), target.astype(np.float32), hung.face, hung.bary)
+    return Correspondence(
+        own,
+        registered.astype(np.float32),
+        source.faces.astype(np.int32),
+        target.astype(np.float32),
+        hung.face,
+        hung.bary,
+    )
 
 
 def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -151,7 +183,8 @@ def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def check_copy(path: str | Path, vertices: np.ndarray, faces: np.ndarray, source: LandmarkEmbedding) -> None:
-    """Refuse a registered copy of another topology than the source's, with triangles turned over, or that is no face in metres.
+    """Refuse a registered copy of another topology than the source's, with triangles turned over, or that is no face in
+    metres.
 
     Raises:
         InputError: says which.
@@ -173,11 +206,18 @@ _ARRAYS = ("registered", "registered_faces", "neutral", "closest_face", "closest
 
 
 def save_correspondence(path: str | Path, correspondence: Correspondence) -> None:
-    """Write an npz that is a landmark embedding (:func:`face4d.landmarks.load_embedding`) with the dense link beside it."""
+    """Write an npz that is a landmark embedding (:func:`face4d.landmarks.load_embedding`) with the dense link beside
+    it."""
     with replacing(path) as temporary:
         save_embedding(temporary, correspondence.embedding)
         arrays = load_npz(temporary, "a landmark embedding")
-        dense = (correspondence.registered, correspondence.registered_faces, correspondence.neutral, correspondence.face, correspondence.bary)
+        dense = (
+            correspondence.registered,
+            correspondence.registered_faces,
+            correspondence.neutral,
+            correspondence.face,
+            correspondence.bary,
+        )
         with open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays, **dict(zip(_ARRAYS, dense)))
 
@@ -214,11 +254,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         "The copy is a mesh of the landmarks' topology (FLAME) brought to the head's shape and place by a registration tool, in metres."
     )
     parser.add_argument("--fit-embedding", action="store_true", required=True, help="what to do")
-    parser.add_argument("--registered", type=Path, required=True, metavar="FILE", help="mesh of the landmarks' topology that lies on the head")
+    parser.add_argument(
+        "--registered",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="mesh of the landmarks' topology that lies on the head",
+    )
     parser.add_argument("--target", type=Path, required=True, metavar="FILE", help="the head (PLY, OBJ), metres")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="npz to write, for test.py --target-embedding")
-    parser.add_argument("--flame", type=Path, default=Path("models/flame"), metavar="DIR", help="landmark files of the copy's topology")
-    parser.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of the copy's topology, in place of --flame")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="npz to write, for test.py --target-embedding"
+    )
+    parser.add_argument(
+        "--flame", type=Path, default=Path("models/flame"), metavar="DIR", help="landmark files of the copy's topology"
+    )
+    parser.add_argument(
+        "--landmark-embedding", type=Path, metavar="FILE", help="npz of the copy's topology, in place of --flame"
+    )
     cli.add_run_flags(parser, "overwrite")
     args = parser.parse_args(argv)
     cli.refuse_overwrite(args.output, args.overwrite)
@@ -227,7 +279,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_copy(args.registered, registered, registered_faces, source)
     target, target_faces = read_mesh(args.target)
     fitted = fit_embedding(source, registered, target, target_faces, name=args.target)
-    off = 1e3 * np.linalg.norm(extract(fitted.embedding, target.astype(np.float64)) - extract(source, registered.astype(np.float64)), axis=1)
-    print(f"{100 * fitted.covered:.1f} % of {len(target)} vertices lie on the copy; landmarks {off.mean():.2f} mm off, at most {off.max():.2f} mm")
+    off = 1e3 * np.linalg.norm(
+        extract(fitted.embedding, target.astype(np.float64)) - extract(source, registered.astype(np.float64)), axis=1
+    )
+    print(
+        f"{100 * fitted.covered:.1f} % of {len(target)} vertices lie on the copy; landmarks {off.mean():.2f} mm off, at most {off.max():.2f} mm"
+    )
     save_correspondence(args.output, fitted)
     cli.report_written([args.output])

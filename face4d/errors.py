@@ -11,8 +11,9 @@ _LONGEST = 300  # characters told of what was found: a file may hold a line of a
 class InputError(ValueError):
     """Something from outside is not what it has to be.
 
-    Printed by the command line as one line: ``<path>: expected <expected>, found <found>``. What comes from files may hold anything, so the
-    text is made printable: line ends become spaces, other control characters (a terminal would obey them) their escapes.
+    Printed by the command line as one line: ``<path>: expected <expected>, found <found>``. What comes from files may
+    hold anything, so the text is made printable: line ends become spaces, other control characters (a terminal would
+    obey them) their escapes.
 
     Args:
         path: the file, folder or flag at fault.
@@ -26,12 +27,14 @@ class InputError(ValueError):
         self.found = found
         super().__init__(printable(f"{self.path}: expected {shortened(expected)}, found {shortened(found)}"))
 
-    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:  # crosses process borders in parallel file work
+    # crosses process borders in parallel file work
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), (self.path, self.expected, self.found)
 
 
 def reason(error: BaseException) -> str:
-    """What an exception of another package says, or its type where it says nothing (exceptions are truthy, texts are not)."""
+    """What an exception of another package says, or its type where it says nothing (exceptions are truthy, texts are
+    not)."""
     return str(error) or type(error).__name__
 
 
@@ -57,7 +60,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     import difflib  # two megabytes that only a slip needs
 
     spelled = {_plain(other): other for other in known}
-    found = difflib.get_close_matches(_plain(name), spelled, n=1) or [other for other in spelled if other.startswith(_plain(name))]
+    found = difflib.get_close_matches(_plain(name), spelled, n=1) or [
+        other for other in spelled if other.startswith(_plain(name))
+    ]
     return f"; the nearest is {spelled[found[0]]}" if found else ""
 
 

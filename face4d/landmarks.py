@@ -1,6 +1,7 @@
 """The 68 landmarks of a mesh: barycentric points on faces of one topology.
 
-Order: 17 contour points (jaw line, from the subject's right to the left), then 51 static points (brows, nose, eyes, mouth).
+Order: 17 contour points (jaw line, from the subject's right to the left), then 51 static points (brows, nose, eyes,
+mouth).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from face4d.mesh.obj import read_obj
 from face4d.mesh.plausibility import Remark, check_face, face_remarks, face_size, report
 from face4d.mesh.ply import read_ply_vertices
 from face4d.mesh.sequence import iterate_vertices, read_mesh
-from face4d.mesh.topology import check_topology
+from face4d.mesh.triangles import check_topology
 from face4d.runtime.arrays import load_npz, numbers
 from face4d.runtime.atomic import replacing
 from face4d.runtime.safe_pickle import load_npy, load_pickle
@@ -80,9 +81,9 @@ class LandmarkEmbedding:
 def contour_row(degrees: float) -> int:
     """Row of the contour table for a head turned by ``degrees``, rounded to whole degrees.
 
-    Rows 0..39 are 0..+39 degrees, rows 40..78 are -1..-39 degrees. The sign follows from the geometry of the table: with growing positive
-    angle the points on the subject's left cheek (+x) move forward (+z) to where that cheek hides itself, so positive means a face
-    turned to its own left, a right-handed rotation about +y seen by a camera on +z.
+    Rows 0..39 are 0..+39 degrees, rows 40..78 are -1..-39 degrees. The sign follows from the geometry of the table:
+    with growing positive angle the points on the subject's left cheek (+x) move forward (+z) to where that cheek hides
+    itself, so positive means a face turned to its own left, a right-handed rotation about +y seen by a camera on +z.
 
     Raises:
         InputError: beyond 39 degrees either way, where the table ends.
@@ -97,8 +98,9 @@ def load_flame_embedding(folder: str | Path, contour_angle: float = 0.0) -> Land
     """Landmarks of the FLAME topology from the published files.
 
     Args:
-        folder: holds ``flame_static_embedding.pkl`` (51 points), ``flame_dynamic_embedding.npy`` (79 x 17) and ``template.obj``. The first
-            two are pickles; only numpy arrays are taken from them and nothing in them is run.
+        folder: holds ``flame_static_embedding.pkl`` (51 points), ``flame_dynamic_embedding.npy`` (79 x 17) and
+            ``template.obj``. The first two are pickles; only numpy arrays are taken from them and nothing in them is
+            run.
         contour_angle: degrees, see :func:`contour_row`.
 
     Raises:
@@ -107,7 +109,9 @@ def load_flame_embedding(folder: str | Path, contour_angle: float = 0.0) -> Land
     folder = Path(folder)
     for name, source in _SOURCES.items():
         if not (folder / name).is_file():
-            raise InputError(folder / name, f"this FLAME file to be there ({source}; see models/README.md)", "no such file")
+            raise InputError(
+                folder / name, f"this FLAME file to be there ({source}; see models/README.md)", "no such file"
+            )
     template, faces = read_obj(folder / TEMPLATE_FILE)
     static = _table(folder / STATIC_FILE, load_pickle(folder / STATIC_FILE), (NUM_STATIC,), len(faces))
     contour = _table(folder / DYNAMIC_FILE, load_npy(folder / DYNAMIC_FILE), (CONTOUR_ROWS, NUM_CONTOUR), len(faces))
@@ -124,19 +128,34 @@ def load_flame_embedding(folder: str | Path, contour_angle: float = 0.0) -> Land
 
 def _table(path: Path, content: object, shape: tuple[int, ...], num_faces: int) -> tuple[np.ndarray, np.ndarray]:
     """Checked face indices ``shape`` and barycentric weights ``shape + (3,)`` of one embedding file."""
-    found = [numbers(content.get(name)) for name in ("lmk_face_idx", "lmk_b_coords")] if isinstance(content, dict) else [None]
+    found = (
+        [numbers(content.get(name)) for name in ("lmk_face_idx", "lmk_b_coords")]
+        if isinstance(content, dict)
+        else [None]
+    )
     if any(array is None for array in found):
-        raise InputError(path, "a landmark embedding (lmk_face_idx, lmk_b_coords)", f"{type(content).__name__} without them")
+        raise InputError(
+            path, "a landmark embedding (lmk_face_idx, lmk_b_coords)", f"{type(content).__name__} without them"
+        )
     return check_embedding(path, *found, shape, num_faces)
 
 
-def check_embedding(path: str | Path, face_idx: np.ndarray, bary: np.ndarray, shape: tuple[int, ...], num_faces: int) -> tuple[np.ndarray, np.ndarray]:
-    """Face indices ``shape`` and barycentric weights ``shape + (3,)`` of an embedding, as int64 and float64, once they are such.
+def check_embedding(
+    path: str | Path, face_idx: np.ndarray, bary: np.ndarray, shape: tuple[int, ...], num_faces: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Face indices ``shape`` and barycentric weights ``shape + (3,)`` of an embedding, as int64 and float64, once they
+    are such.
 
     Raises:
-        InputError: other shapes or types, a face that is not there, weights that lie outside their triangle or do not sum to 1.
+        InputError: other shapes or types, a face that is not there, weights that lie outside their triangle or do not
+            sum to 1.
     """
-    if face_idx.shape != shape or bary.shape != (*shape, 3) or face_idx.dtype.kind not in "iu" or bary.dtype.kind != "f":
+    if (
+        face_idx.shape != shape
+        or bary.shape != (*shape, 3)
+        or face_idx.dtype.kind not in "iu"
+        or bary.dtype.kind != "f"
+    ):
         raise InputError(
             path,
             f"integers {shape} and floating weights {(*shape, 3)}",
@@ -157,29 +176,40 @@ def load_embedding(path: str | Path) -> LandmarkEmbedding:
     """Landmarks of one's own topology.
 
     Args:
-        path: npz with ``face_idx`` (68,), ``bary`` (68, 3), ``faces`` (F, 3); optional ``num_vertices`` (else the largest index in
-            ``faces`` plus 1), ``contour_face_idx`` (79, 17) and ``contour_bary`` (79, 17, 3). No pickles.
+        path: npz with ``face_idx`` (68,), ``bary`` (68, 3), ``faces`` (F, 3); optional ``num_vertices`` (else the
+            largest index in ``faces`` plus 1), ``contour_face_idx`` (79, 17) and ``contour_bary`` (79, 17, 3). No
+            pickles.
 
     Raises:
         InputError: no such file or other content.
     """
     path = Path(path)
     optional = ("num_vertices", "contour_face_idx", "contour_bary")
-    arrays = load_npz(path, "a landmark embedding (.npz of arrays face_idx, bary, faces)", ("face_idx", "bary", "faces"), optional)
+    arrays = load_npz(
+        path, "a landmark embedding (.npz of arrays face_idx, bary, faces)", ("face_idx", "bary", "faces"), optional
+    )
     faces = arrays["faces"]
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu" or not len(faces):
         raise InputError(path, "faces (F, 3) of vertex indices", f"{faces.dtype} {faces.shape}")
     if faces.min() < 0 or faces.max() >= MOST_VERTICES:
-        raise InputError(path, f"faces of vertex indices from 0 to {MOST_VERTICES - 1}", f"{faces.min()} to {faces.max()}")
+        raise InputError(
+            path, f"faces of vertex indices from 0 to {MOST_VERTICES - 1}", f"{faces.min()} to {faces.max()}"
+        )
     face_idx, bary = check_embedding(path, arrays["face_idx"], arrays["bary"], (NUM_LANDMARKS,), len(faces))
     count = arrays.get("num_vertices", faces.max() + 1)
     if count.shape not in ((), (1,)) or count.dtype.kind not in "iu" or not faces.max() < count.item() <= MOST_VERTICES:
-        raise InputError(path, f"a whole num_vertices above {faces.max()}, at most {MOST_VERTICES}", f"{count.dtype} {str(count)[:60]}")
+        raise InputError(
+            path,
+            f"a whole num_vertices above {faces.max()}, at most {MOST_VERTICES}",
+            f"{count.dtype} {str(count)[:60]}",
+        )
     contour: tuple[np.ndarray, np.ndarray] | tuple[None, None] = (None, None)
     if ("contour_face_idx" in arrays) != ("contour_bary" in arrays):
         raise InputError(path, "both contour_face_idx and contour_bary, or none", "one of them")
     if "contour_face_idx" in arrays:
-        contour = check_embedding(path, arrays["contour_face_idx"], arrays["contour_bary"], (CONTOUR_ROWS, NUM_CONTOUR), len(faces))
+        contour = check_embedding(
+            path, arrays["contour_face_idx"], arrays["contour_bary"], (CONTOUR_ROWS, NUM_CONTOUR), len(faces)
+        )
     return LandmarkEmbedding(face_idx, bary, faces.astype(np.int32), int(count.item()), *contour)
 
 
@@ -216,12 +246,15 @@ def extract(embedding: LandmarkEmbedding, vertices: np.ndarray) -> np.ndarray:
     """
     vertices = np.asarray(vertices)
     if vertices.ndim < 2 or vertices.shape[-2:] != (embedding.num_vertices, 3):
-        raise InputError("mesh", f"({embedding.num_vertices}, 3) vertices, the topology of the landmarks", f"{vertices.shape[-2:]}")
+        raise InputError(
+            "mesh", f"({embedding.num_vertices}, 3) vertices, the topology of the landmarks", f"{vertices.shape[-2:]}"
+        )
     return combine(embedding, vertices[..., embedding.corners, :])
 
 
 def combine(embedding: LandmarkEmbedding, corners: np.ndarray) -> np.ndarray:
-    """Landmarks (..., 68, 3) of the positions (..., 68, 3, 3) of their corners, ``vertices[..., embedding.corners, :]``."""
+    """Landmarks (..., 68, 3) of the positions (..., 68, 3, 3) of their corners,
+    ``vertices[..., embedding.corners, :]``."""
     kind = corners.dtype if corners.dtype.kind == "f" else np.float64
     # three products: einsum takes five times as long for so short a sum
     a, b, c = (corners[..., k, :] * embedding.bary[:, k : k + 1] for k in range(3))
@@ -230,11 +263,17 @@ def combine(embedding: LandmarkEmbedding, corners: np.ndarray) -> np.ndarray:
     return a.astype(kind, copy=False)
 
 
-NO_TRIANGLES = "no triangles, so that nothing but the number of vertices tells whether this is the topology of the landmarks"
+NO_TRIANGLES = (
+    "no triangles, so that nothing but the number of vertices tells whether this is the topology of the landmarks"
+)
 
 
 def check_mesh(
-    path: str | Path, vertices: np.ndarray, faces: np.ndarray, embedding: LandmarkEmbedding, name: str = "the topology of the landmarks"
+    path: str | Path,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    embedding: LandmarkEmbedding,
+    name: str = "the topology of the landmarks",
 ) -> np.ndarray:
     """Landmarks of a mesh that enters, after everything that can be checked of it.
 
@@ -261,7 +300,8 @@ def check_corners(path: str | Path, corners: np.ndarray, embedding: LandmarkEmbe
     """
     landmarks = combine(embedding, corners)
     sides = corners[:, 1:] - corners[:, :1]
-    longer = float(np.sqrt(np.einsum("lsk,lsk->ls", sides, sides).max(axis=1)).mean())  # a triangle of a face is small beside the face
+    # a triangle of a face is small beside the face
+    longer = float(np.sqrt(np.einsum("lsk,lsk->ls", sides, sides).max(axis=1)).mean())
     size = float(face_size(landmarks))
     if longer > size > 0:
         expected = "vertices in the order of the landmarks' topology (triangles small beside the face)"
@@ -275,7 +315,9 @@ def mesh_remarks(name: str, faces: np.ndarray, landmarks: np.ndarray) -> list[Re
     return ([] if len(faces) else [Remark(NO_TRIANGLES, name)]) + face_remarks(name, landmarks)
 
 
-def read_head(path: str | Path, embedding: LandmarkEmbedding, remarks: list[Remark] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def read_head(
+    path: str | Path, embedding: LandmarkEmbedding, remarks: list[Remark] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Read one neutral face of the embedding's topology; what is odd about it is logged, or added to ``remarks``.
 
     Returns:
@@ -301,7 +343,8 @@ def extract_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) -> 
         (T, 68, 3) float32, metres as in the files.
 
     Raises:
-        InputError: a file that cannot be read or has another number of vertices than the embedding's topology; names it.
+        InputError: a file that cannot be read or has another number of vertices than the embedding's topology; names
+            it.
     """
     return combine(embedding, corners_of_files(embedding, paths))
 
@@ -315,12 +358,13 @@ def corners_of_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) 
             vertices = read_ply_vertices(path, embedding.num_vertices, copy=False)
         else:
             vertices = next(iterate_vertices([path], embedding.num_vertices))
-        np.take(vertices, wanted, axis=0, out=gathered[index], mode="clip")  # clip: no second buffer; indices are checked
+        # clip: no second buffer; indices are checked
+        np.take(vertices, wanted, axis=0, out=gathered[index], mode="clip")
     return gathered.reshape(len(paths), NUM_LANDMARKS, 3, 3)
 
 
 if __name__ == "__main__":  # python -m face4d.landmarks --fit-embedding; see face4d.correspondence
+    from face4d.commands import cli
     from face4d.correspondence import main
-    from face4d.runtime import cli
 
     cli.run(main)

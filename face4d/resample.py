@@ -1,7 +1,8 @@
 """Sequences in time: the same motion with another number of frames.
 
-Works on any sequence (T, ...), meshes (T, V, 3) and landmarks (T, 68, 3) alike. A plan says which input frames every output frame is
-made of, so a mesh sequence can be resampled while it is read (:func:`stream`) without ever being in memory as a whole.
+Works on any sequence (T, ...), meshes (T, V, 3) and landmarks (T, 68, 3) alike. A plan says which input frames every
+output frame is made of, so a mesh sequence can be resampled while it is read (:func:`stream`) without ever being in
+memory as a whole.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ class Plan(NamedTuple):
     """Output frame k is the sum over j of ``weights[k, j] * frame[indices[k, j]]``.
 
     Attributes:
-        indices: (frames, J) int; in each row the first is the smallest, the last that counts is the largest; no column ever falls.
+        indices: (frames, J) int; in each row the first is the smallest, the last that counts is the largest; no column
+            ever falls.
         weights: (frames, J) float64, each row sums to 1.
     """
 
@@ -25,7 +27,8 @@ class Plan(NamedTuple):
 
 
 def linear_plan(length: int, frames: int) -> Plan:
-    """Equally spaced times over the whole sequence: t_k = k (length - 1) / (frames - 1), linear between the two frames around t_k.
+    """Equally spaced times over the whole sequence: t_k = k (length - 1) / (frames - 1), linear between the two frames
+    around t_k.
 
     The first and the last frame are exact; one input frame is repeated; ``frames = 1`` gives the first frame.
 
@@ -43,15 +46,16 @@ def linear_plan(length: int, frames: int) -> Plan:
 def thesis_plan(length: int, frames: int) -> Plan:
     """Resampling of the thesis, defects included (kept for comparison; use :func:`linear_plan`).
 
-    step = n // frames; output k = midpoint of frames k step and min((k + 1) step, n - 1), k = 0..frames - 1. A sequence of fewer than
-    ``frames`` frames first gets 4 linearly interpolated frames in each interval: n = 5 (length - 1) + 1.
+    step = n // frames; output k = midpoint of frames k step and min((k + 1) step, n - 1), k = 0..frames - 1. A sequence
+    of fewer than ``frames`` frames first gets 4 linearly interpolated frames in each interval: n = 5 (length - 1) + 1.
 
-    Known defects: the integer step drops up to half of the sequence (80 frames to 41: only frames 0..41 are seen, so the return to the
-    neutral face, or the apex, is lost); output frame 0 is not the neutral frame; motion is delayed by half a step.
+    Known defects: the integer step drops up to half of the sequence (80 frames to 41: only frames 0..41 are seen, so
+    the return to the neutral face, or the apex, is lost); output frame 0 is not the neutral frame; motion is delayed by
+    half a step.
 
     Raises:
-        ValueError: ``length`` or ``frames`` below 1; too short to give a step of at least 1 even after the interpolation
-            (fewer than 9 frames for 41).
+        ValueError: ``length`` or ``frames`` below 1; too short to give a step of at least 1 even after the
+            interpolation (fewer than 9 frames for 41).
     """
     _check(length, frames)
     factor = 1 if length >= frames else 5
@@ -59,7 +63,9 @@ def thesis_plan(length: int, frames: int) -> Plan:
     step = filled // frames
     if step == 0:
         shortest = -(-(frames - 1) // 5) + 1
-        raise ValueError(f"expected {shortest} frames or more for the thesis method with {frames} output frames, found {length}")
+        raise ValueError(
+            f"expected {shortest} frames or more for the thesis method with {frames} output frames, found {length}"
+        )
     starts = np.arange(frames) * step
     ends = np.minimum(starts + step, filled - 1)
     indices, weights = [], []
@@ -80,7 +86,8 @@ METHODS: dict[str, Callable[[int, int], Plan]] = {"linear": linear_plan, "thesis
 
 
 def fill_plan(numbers: Sequence[int]) -> Plan:
-    """Frames whose ``numbers`` (T,), rising, have holes to one frame for every number, linear in time between the two frames around a hole."""
+    """Frames whose ``numbers`` (T,), rising, have holes to one frame for every number, linear in time between the two
+    frames around a hole."""
     given = np.asarray(numbers)
     times = np.arange(given[0], given[-1] + 1)
     left = np.searchsorted(given, times, side="right") - 1
@@ -122,7 +129,8 @@ def _apply(sequence: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 def apply_plan(sequence: np.ndarray, plan: Plan) -> np.ndarray:
-    """Output frames of an input (T, ...) that is in memory as a whole: the numbers of :func:`stream`, all frames at a time."""
+    """Output frames of an input (T, ...) that is in memory as a whole: the numbers of :func:`stream`, all frames at a
+    time."""
     weights = plan.weights.astype(sequence.dtype).reshape(*plan.weights.shape, *[1] * (sequence.ndim - 1))
     result = sequence[plan.indices[:, 0]] * weights[:, 0]
     for column in range(1, plan.indices.shape[1]):
@@ -133,7 +141,8 @@ def apply_plan(sequence: np.ndarray, plan: Plan) -> np.ndarray:
 def stream(sequence: Iterable[np.ndarray], plan: Plan) -> Iterator[np.ndarray]:
     """Output frames one by one from input frames one by one; keeps only the input frames still needed.
 
-    The input is read to its end, also where the plan leaves the last frames out, so that every frame has been looked at.
+    The input is read to its end, also where the plan leaves the last frames out, so that every frame has been looked
+    at.
     """
     source = enumerate(sequence)
     window: dict[int, np.ndarray] = {}

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from face4d.runtime import cli
+from face4d.commands import cli
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from face4d.datasets.demo.head import DemoHead
+    from face4d.demo.head import DemoHead
 
 SUBJECT_NUMBER, LABELS = 4, ("high-smile", "mouth-extreme", "mouth-side", "eyebrow", "bareteeth")
 SIZE, YAW = 240, 16
@@ -30,7 +30,9 @@ SIZE, YAW = 240, 16
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--demo", type=Path, default=Path("demo"), metavar="DIR", help="what bash run.sh demo made")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="DIR", help="where the pictures go")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).parent, metavar="DIR", help="where the pictures go"
+    )
     return parser
 
 
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
     from face4d.constants import COMA_LABELS, FLORENCE_LABELS
-    from face4d.datasets.demo.head import demo_head
+    from face4d.demo.head import demo_head
     from face4d.errors import InputError
 
     confusion = args.demo / "results" / "demo" / "confusion_generated.png"
@@ -58,26 +60,31 @@ def moving_faces(head: DemoHead, demo: Path, path: Path) -> Path:
     """Real motion as a mesh above the landmarks generated for the same subject and label."""
     import numpy as np
 
-    from face4d.datasets.demo.appearance import vertex_colors
-    from face4d.datasets.demo.motion import coma_length
-    from face4d.datasets.demo.write import demo_sequence, demo_subjects
     from face4d.datasets.layout import sequence_name
+    from face4d.demo.head import vertex_colors
+    from face4d.demo.write import coma_length, demo_sequence, demo_subjects
+    from face4d.render.clay import Framing, render_sequence
+    from face4d.render.gif import write_gif
+    from face4d.render.landmarks import landmark_frames
     from face4d.resample import resample_linear
-    from face4d.view.gif import write_gif
-    from face4d.view.landmark_view import landmark_frames
-    from face4d.view.render import Framing, render_sequence
 
     close_up = Framing((0.0, 0.0), 0.115)  # metres
     subject = demo_subjects(SUBJECT_NUMBER + 1)[-1]
     columns = []
     for label in LABELS:
-        generated = np.load(demo / "Generated_Animation" / "demo" / f"{subject}_{label}" / f"{sequence_name(label, subject)}.npy")
+        generated = np.load(
+            demo / "Generated_Animation" / "demo" / f"{subject}_{label}" / f"{sequence_name(label, subject)}.npy"
+        )
         motion = demo_sequence(head, 27, SUBJECT_NUMBER, label, coma_length(27, SUBJECT_NUMBER, label))
         motion = resample_linear(motion, len(generated))
         mesh = render_sequence(motion, head.faces, size=SIZE, colors=vertex_colors(head), yaw=YAW, framing=close_up)
         points = landmark_frames(generated, size=SIZE)  # (T, H, W, 3), front view on the left
         width = min(SIZE, points.shape[2] // 2)
-        columns.append(np.concatenate([captioned(mesh[:, :, (SIZE - width) // 2 :][:, :, :width], label), points[:, :, :width]], axis=1))
+        columns.append(
+            np.concatenate(
+                [captioned(mesh[:, :, (SIZE - width) // 2 :][:, :, :width], label), points[:, :, :width]], axis=1
+            )
+        )
     write_gif(path, np.concatenate(columns, axis=2), fps=20)
     return path
 
@@ -96,15 +103,18 @@ def expressions(head: DemoHead, labels: Sequence[str], path: Path) -> Path:
     """Every label at its apex on the mean head."""
     from PIL import Image
 
-    from face4d.datasets.demo.appearance import vertex_colors
-    from face4d.datasets.demo.expressions import deform, weights_of
+    from face4d.demo.expressions import deform, weights_of
+    from face4d.demo.head import vertex_colors
+    from face4d.render.clay import contact_sheet, frame_view, render_mesh
     from face4d.runtime.atomic import replacing
-    from face4d.view.render import contact_sheet, frame_view, render_mesh
 
     framing = frame_view(head.mean, yaw=12)
     colors = vertex_colors(head)
     pictures = [
-        render_mesh(deform(head, head.mean, weights_of(label)), head.faces, size=SIZE, yaw=12, framing=framing, colors=colors) for label in labels
+        render_mesh(
+            deform(head, head.mean, weights_of(label)), head.faces, size=SIZE, yaw=12, framing=framing, colors=colors
+        )
+        for label in labels
     ]
     with replacing(path) as temporary:
         Image.fromarray(contact_sheet(pictures, columns=6, captions=list(labels))).save(temporary)

@@ -27,7 +27,8 @@ WITHOUT_DATA = "needs the real data (FACE4D_DATA)"
 
 
 def real_data(place: str) -> Path:
-    """A file or folder of the real data, ``FACE4D_DATA`` or ``../shared``; the test is skipped where it is not there."""
+    """A file or folder of the real data, ``FACE4D_DATA`` or ``../shared``; the test is skipped where it is not
+    there."""
     if not (REAL_DATA / place).exists():
         pytest.skip(WITHOUT_DATA)
     return REAL_DATA / place
@@ -43,7 +44,11 @@ def skipped_in_words(reasons: Sequence[str], place: Path) -> list[str]:
     """At most two lines from the reasons of all skipped tests: for want of the real data, and for anything else."""
     counts = Counter(reason.removeprefix("Skipped: ") for reason in reasons)
     missing = counts.pop(WITHOUT_DATA, 0)
-    lines = [f"{missing} skipped for want of the real data: not in {place} (FACE4D_DATA=folder names another place)"] if missing else []
+    lines = (
+        [f"{missing} skipped for want of the real data: not in {place} (FACE4D_DATA=folder names another place)"]
+        if missing
+        else []
+    )
     if counts:
         others = "; ".join(f"{count} {reason}" for reason, count in counts.most_common())
         lines.append(f"{counts.total()} skipped for another reason: {others}")
@@ -86,8 +91,11 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """:func:`run_script` without a new process, which would take seconds to load torch: exit code, last line and all."""
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """:func:`run_script` without a new process, which would take seconds to load torch: exit code, last line and
+    all."""
 
     def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         command = [str(REPOSITORY / script), *map(str, arguments)]
@@ -120,8 +128,11 @@ def toy_sequence(label: int, subject: int, frames: int) -> np.ndarray:
 
 @pytest.fixture
 def landmark_folder(tmp_path: Path) -> Path:
-    """A plain landmark folder: Happy, Rage, Scream of CH01..CH05, 13 frames; CH01 and CH02 are the thesis' test subjects."""
-    return write_landmarks(tmp_path / "landmarks", ("Happy", "Rage", "Scream"), ("CH01", "CH02", "CH03", "CH04", "CH05"), 13)
+    """A plain landmark folder: Happy, Rage, Scream of CH01..CH05, 13 frames; CH01 and CH02 are the thesis' test
+    subjects."""
+    return write_landmarks(
+        tmp_path / "landmarks", ("Happy", "Rage", "Scream"), ("CH01", "CH02", "CH03", "CH04", "CH05"), 13
+    )
 
 
 def write_landmarks(folder: Path, labels: Sequence[str], subjects: Sequence[str], frames: int) -> Path:

@@ -25,7 +25,9 @@ def test_batch_of_one_equals_the_reference(model, reference):
     inputs = torch.from_numpy(vectors["inputs"])
     with torch.no_grad():
         np.testing.assert_allclose(model(inputs[:1]).numpy(), vectors["logits_first_alone"], rtol=0, atol=1e-6)
-        np.testing.assert_allclose(model.features(inputs[:1]).numpy(), vectors["features_first_alone"], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            model.features(inputs[:1]).numpy(), vectors["features_first_alone"], rtol=0, atol=1e-6
+        )
 
 
 def test_samples_of_a_batch_do_not_influence_one_another(model, reference):
@@ -35,7 +37,9 @@ def test_samples_of_a_batch_do_not_influence_one_another(model, reference):
         batch, features = model(inputs), model.features(inputs)
         for number in range(3):
             torch.testing.assert_close(batch[number], model(inputs[number : number + 1])[0], rtol=0, atol=1e-6)
-            torch.testing.assert_close(features[number], model.features(inputs[number : number + 1])[0], rtol=0, atol=1e-6)
+            torch.testing.assert_close(
+                features[number], model.features(inputs[number : number + 1])[0], rtol=0, atol=1e-6
+            )
         torch.testing.assert_close(model(inputs[[2, 0, 1]]), batch[[2, 0, 1]], rtol=0, atol=1e-6)
 
 

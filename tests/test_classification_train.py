@@ -28,7 +28,9 @@ def split(landmark_folder):
 
 
 def run_training(split, folder, preset="default", config=TINY, **how):
-    metrics = train(split, PRESETS[preset].with_flags(config), Run("x", folder / "models", folder / "runs", quiet=True, **how))
+    metrics = train(
+        split, PRESETS[preset].with_flags(config), Run("x", folder / "models", folder / "runs", quiet=True, **how)
+    )
     return metrics, load_classifier(folder / "models" / "x.pt")
 
 
@@ -69,12 +71,20 @@ def test_one_optimiser_step_lowers_the_loss(split):
 
 def test_thesis_preset_is_the_thesis_schedule(split, tmp_path):
     thesis = PRESETS["thesis"]
-    assert (thesis.batch_size, thesis.epochs, thesis.select, thesis.augment, thesis.scale_input) == (25, 2000, "test", False, False)
+    assert (thesis.batch_size, thesis.epochs, thesis.select, thesis.augment, thesis.scale_input) == (
+        25,
+        2000,
+        "test",
+        False,
+        False,
+    )
     assert learning_rate(thesis, 0.01) == learning_rate(thesis, 1.0) == thesis.lr
     # Two epochs by hand: plain Adam on cross-entropy over frames 0..T, in the order of the data generator.
     from face4d.classification.model import ExpressionClassifier
 
-    run_training(split, tmp_path, "thesis", dict(hidden_size=8, layers=2, epochs=2, batch_size=4, select="last", lr=1e-3))
+    run_training(
+        split, tmp_path, "thesis", dict(hidden_size=8, layers=2, epochs=2, batch_size=4, select="last", lr=1e-3)
+    )
     generator = torch.Generator().manual_seed(27)
     torch.manual_seed(27)
     model = ExpressionClassifier(3, 8, 2)
@@ -86,7 +96,8 @@ def test_thesis_preset_is_the_thesis_schedule(split, tmp_path):
             torch.nn.functional.cross_entropy(model(data[chosen]), labels[chosen]).backward()
             optimizer.step()
     for name, value in weights(tmp_path).items():
-        torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=1e-6)  # the fused optimiser rounds in another order
+        # the fused optimiser rounds in another order
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=1e-6)
 
 
 def test_one_cycle_rises_and_falls_to_zero():
@@ -100,7 +111,7 @@ def test_one_cycle_rises_and_falls_to_zero():
 def test_validation_and_plotting_change_no_number(split, tmp_path):
     """The original's validation scores changed when it plotted."""
     from face4d.classification.model import ExpressionClassifier
-    from face4d.view.landmark_view import landmark_frames
+    from face4d.render.landmarks import landmark_frames
     from face4d.view.plots import confusion_matrix_figure, save_figure
 
     model = ExpressionClassifier(3, 8).train()
@@ -112,7 +123,9 @@ def test_validation_and_plotting_change_no_number(split, tmp_path):
     save_figure(confusion_matrix_figure(np.eye(3, dtype=int), split.labels), tmp_path / "matrix")
     assert validate(model, data, labels) == scores
     assert torch.equal(torch.get_rng_state(), torch_state) and (np.random.get_state()[1] == numpy_state).all()
-    assert torch.equal(data, before[0]) and all(torch.equal(model.state_dict()[name], value) for name, value in before[1].items())
+    assert torch.equal(data, before[0]) and all(
+        torch.equal(model.state_dict()[name], value) for name, value in before[1].items()
+    )
     assert model.training
     # Validating more often trains the same weights.
     for every in (1, 8):
@@ -154,7 +167,15 @@ def test_selection_and_early_stop(split, tmp_path):
 
 
 def test_select_test_keeps_the_best_weights_not_the_last(split, tmp_path):
-    flags = {**TINY, "select": "test", "validate_every": 1, "lr": 5.0, "epochs": 12, "lr_schedule": "constant", "grad_clip": 0.0}
+    flags = {
+        **TINY,
+        "select": "test",
+        "validate_every": 1,
+        "lr": 5.0,
+        "epochs": 12,
+        "lr_schedule": "constant",
+        "grad_clip": 0.0,
+    }
     metrics, _ = run_training(split, tmp_path, config=flags)
     last = torch.load(tmp_path / "models" / "x.last.pt", weights_only=True)
     assert [-metrics["test_accuracy"], metrics["test_loss"]] == pytest.approx(last["state"]["best_score"], rel=1e-6)
@@ -197,7 +218,15 @@ def test_foreign_checkpoints_are_refused(tmp_path):
     with pytest.raises(InputError, match="generator checkpoint"):
         load_classifier(path)
     network = {"hidden_size": 4, "layers": 1, "input_scale": 1.0, "num_landmarks": 68}
-    content = {"config": {}, "labels": ["a"], "network": network, "frames": 41, "source": {}, "metrics": {}, "model": {}}
+    content = {
+        "config": {},
+        "labels": ["a"],
+        "network": network,
+        "frames": 41,
+        "source": {},
+        "metrics": {},
+        "model": {},
+    }
     save_checkpoint(path, "classifier", content)
     with pytest.raises(InputError, match="none named lstm.weight_ih_l0"):
         load_classifier(path)
@@ -206,8 +235,31 @@ def test_foreign_checkpoints_are_refused(tmp_path):
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     write_landmarks(tmp_path / "landmarks", ("Happy", "Rage"), ("CH01", "CH03", "CH04", "CH05"), 9)
     script = str(REPOSITORY / "Classification" / "main.py")
-    command = [sys.executable, script, "--dataset", "florence", "--landmarks", "../landmarks", "--labels", "all", "--run", "x", "--quiet"]
-    command += ["--hidden-size", "8", "--epochs", "120", "--batch-size", "3", "--select", "test", "--checkpoint-seconds", "0"]
+    command = [
+        sys.executable,
+        script,
+        "--dataset",
+        "florence",
+        "--landmarks",
+        "../landmarks",
+        "--labels",
+        "all",
+        "--run",
+        "x",
+        "--quiet",
+    ]
+    command += [
+        "--hidden-size",
+        "8",
+        "--epochs",
+        "120",
+        "--batch-size",
+        "3",
+        "--select",
+        "test",
+        "--checkpoint-seconds",
+        "0",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
@@ -240,10 +292,20 @@ def test_real_florence_landmarks_are_told_apart(shared_data, tmp_path):
     means = np.stack([train_set[labels == index].mean(axis=0) for index in range(10)])
     assert classifier.predict(means[:, 1:]).tolist() == list(range(10))
     assert math.isclose(classifier.model.input_scale, 1 / np.sqrt(np.square(train_set).mean()), rel_tol=1e-5)
-    # What makes features a measure of realism: real against real is near zero, and the worse the motion, the further away.
-    scores = score(split, classifier.labels, means[stack(split.test, classifier.labels)[1]], lambda x: classifier.predict(x).numpy(), classifier.features)
+    # What makes features a measure of realism: real against real is near zero, and the worse the motion, the further
+    # away.
+    scores = score(
+        split,
+        classifier.labels,
+        means[stack(split.test, classifier.labels)[1]],
+        lambda x: classifier.predict(x).numpy(),
+        classifier.features,
+    )
     fid = {row["method"]: row["fid"] for row in scores.rows}
-    assert fid["real"] < 0.02 * fid["static neutral"] and fid["generated"] < fid["noisy class mean"] < 0.1 * fid["static neutral"]
+    assert (
+        fid["real"] < 0.02 * fid["static neutral"]
+        and fid["generated"] < fid["noisy class mean"] < 0.1 * fid["static neutral"]
+    )
 
 
 def test_a_state_that_cannot_be_continued_names_its_file(split, tmp_path):
@@ -258,7 +320,9 @@ def test_a_state_that_cannot_be_continued_names_its_file(split, tmp_path):
         return {"optimizer": {**whole["optimizer"], "state": {**moments, number: {**moments[0], **changes}}}}
 
     def group(**changes):
-        return {"optimizer": {**whole["optimizer"], "param_groups": [{**whole["optimizer"]["param_groups"][0], **changes}]}}
+        return {
+            "optimizer": {**whole["optimizer"], "param_groups": [{**whole["optimizer"]["param_groups"][0], **changes}]}
+        }
 
     for change, words in (
         ({"model": {**whole["model"], name: whole["model"][name] / 0}}, f"model.{name} to be finite numbers"),
@@ -268,7 +332,15 @@ def test_a_state_that_cannot_be_continued_names_its_file(split, tmp_path):
         (state_of(0, exp_avg=moments[0]["exp_avg"] / 0), r"optimizer.state\[0\].exp_avg to be finite"),
         (state_of(0, exp_avg_sq=torch.zeros(2)), r"optimizer.state\[0\].exp_avg_sq to be of the shape"),
         (state_of(99), r"optimizer.state\[99\]"),
-        ({"optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": whole["optimizer"]["param_groups"]}}, "exp_avg to be there"),
+        (
+            {
+                "optimizer": {
+                    "state": {0: {"step": torch.tensor(1.0)}},
+                    "param_groups": whole["optimizer"]["param_groups"],
+                }
+            },
+            "exp_avg to be there",
+        ),
         ({"optimizer": {}}, "optimizer.state to be there"),
         (group(lr=float("nan")), r"optimizer.param_groups\[0\].lr to be a finite number"),
         (group(betas=(0.9,)), "betas to be a list of 2"),

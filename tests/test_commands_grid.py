@@ -1,4 +1,5 @@
-"""Grids: cells are commands that can be typed alone; they run side by side, stop together, go on, and end in a table."""
+"""Grids: cells are commands that can be typed alone; they run side by side, stop together, go on, and end in a
+table."""
 
 import json
 import os

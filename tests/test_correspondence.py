@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from face4d.correspondence import Correspondence, fit_embedding, load_correspondence, main, save_correspondence
-from face4d.datasets.demo.embedding import dynamic_embedding, static_embedding
-from face4d.datasets.demo.head import EYE, SKIN, TEETH, demo_head
-from face4d.datasets.demo.write import demo_sequence
+from face4d.demo.flame import dynamic_embedding, static_embedding
+from face4d.demo.head import EYE, SKIN, TEETH, demo_head
+from face4d.demo.write import demo_sequence
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract, load_embedding, save_embedding
 from face4d.mesh.obj import write_obj
@@ -15,7 +15,12 @@ from face4d.mesh.ply import write_ply
 
 def embedding_of(head):
     contour, static = dynamic_embedding(head), static_embedding(head)
-    return LandmarkEmbedding(np.concatenate([contour[0][0], static[0]]), np.concatenate([contour[1][0], static[1]]), head.faces, len(head.mean))
+    return LandmarkEmbedding(
+        np.concatenate([contour[0][0], static[0]]),
+        np.concatenate([contour[1][0], static[1]]),
+        head.faces,
+        len(head.mean),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +58,15 @@ def test_lips_stay_apart(heads, motions, fitted):
     apex = np.linalg.norm(fine - fine[0], axis=2).mean(axis=1).argmax()
     moved = extract(fitted.embedding, fine[0] + fitted.transfer(coarse - coarse[0]))
     true = extract(embedding_of(heads[1]), fine)
-    gap = [np.linalg.norm(points[:, 62] - points[:, 66], axis=1) for points in (moved, true)]  # middle of the inner lips
+    # middle of the inner lips
+    gap = [np.linalg.norm(points[:, 62] - points[:, 66], axis=1) for points in (moved, true)]
     assert gap[1][apex] > 0.02
     np.testing.assert_allclose(gap[0], gap[1], atol=2e-3)
 
 
 def test_what_the_copy_does_not_cover_follows_smoothly(heads, motions):
-    """A copy of the skin alone: the inside of the mouth is continued from the lips, eyeballs and teeth move as a whole."""
+    """A copy of the skin alone: the inside of the mouth is continued from the lips, eyeballs and teeth move as a
+    whole."""
     head, other = heads
     skin = (head.kind == SKIN)[head.faces].all(axis=1)
     keep = np.flatnonzero(skin)
@@ -79,9 +86,12 @@ def test_what_the_copy_does_not_cover_follows_smoothly(heads, motions):
     skin_error = 1e3 * np.linalg.norm(motions[1][0] + moved[apex] - motions[1][apex], axis=1)[other.kind == SKIN]
     assert skin_error.mean() < 0.2
     low, high = moved[apex][covered].min(axis=0), moved[apex][covered].max(axis=0)
-    assert (moved[apex] >= low - 1e-6).all() and (moved[apex] <= high + 1e-6).all()  # harmonic functions have no peaks of their own
+    # harmonic functions have no peaks of their own
+    assert (moved[apex] >= low - 1e-6).all() and (moved[apex] <= high + 1e-6).all()
     edges = other.faces[:, [0, 1]]
-    stretch, length = (np.linalg.norm(np.diff(points[edges], axis=1)[:, 0], axis=1) for points in (moved[apex], motions[1][0]))
+    stretch, length = (
+        np.linalg.norm(np.diff(points[edges], axis=1)[:, 0], axis=1) for points in (moved[apex], motions[1][0])
+    )
     rough = stretch / length
     assert np.percentile(rough[~covered[edges].all(axis=1)], 95) < 2
     teeth = moved[apex][(other.kind == TEETH) & (other.inner[:, 1] < 0)]
@@ -92,7 +102,9 @@ def test_a_mesh_on_its_own_copy_moves_exactly(heads, motions):
     head, motion = heads[0], motions[0]
     fitted = fit_embedding(embedding_of(head), motion[0], motion[0], head.faces)
     referenced = np.unique(head.faces)
-    np.testing.assert_allclose(fitted.transfer(motion - motion[0])[:, referenced], (motion - motion[0])[:, referenced], atol=1e-6)
+    np.testing.assert_allclose(
+        fitted.transfer(motion - motion[0])[:, referenced], (motion - motion[0])[:, referenced], atol=1e-6
+    )
 
 
 def test_file_comes_back_and_is_a_landmark_embedding(fitted, motions, tmp_path):
@@ -102,9 +114,13 @@ def test_file_comes_back_and_is_a_landmark_embedding(fitted, motions, tmp_path):
     np.testing.assert_array_equal(again.transfer(displacement), fitted.transfer(displacement))
     np.testing.assert_array_equal(load_embedding(tmp_path / "a.npz").face_idx, fitted.embedding.face_idx)
     save_embedding(tmp_path / "hand.npz", fitted.embedding)
-    with pytest.raises(InputError, match="hand.npz: expected an embedding made by .*--fit-embedding, found one without registered"):
+    with pytest.raises(
+        InputError, match="hand.npz: expected an embedding made by .*--fit-embedding, found one without registered"
+    ):
         load_correspondence(tmp_path / "hand.npz")
-    wrong = Correspondence(fitted.embedding, fitted.registered[:9], fitted.registered_faces, fitted.neutral, fitted.face, fitted.bary)
+    wrong = Correspondence(
+        fitted.embedding, fitted.registered[:9], fitted.registered_faces, fitted.neutral, fitted.face, fitted.bary
+    )
     save_correspondence(tmp_path / "b.npz", wrong)
     with pytest.raises(InputError, match="fit each other"):
         load_correspondence(tmp_path / "b.npz")
@@ -132,14 +148,26 @@ def test_command_fits_and_says_how_well(heads, motions, tmp_path, run_script, mo
     write_ply(tmp_path / "copy.ply", motions[0][0], heads[0].faces)
     write_ply(tmp_path / "turned.ply", motions[0][0], heads[0].faces[:, ::-1])
     write_obj(tmp_path / "head.obj", motions[1][0], heads[1].faces)
-    command = ["face4d.landmarks", "--fit-embedding", "--target", "head.obj", "--output", "out.npz", "--landmark-embedding", "source.npz"]
+    command = [
+        "face4d.landmarks",
+        "--fit-embedding",
+        "--target",
+        "head.obj",
+        "--output",
+        "out.npz",
+        "--landmark-embedding",
+        "source.npz",
+    ]
     result = run_script(*command, "--registered", "copy.ply", cwd=tmp_path)
     assert result.stdout.splitlines()[-1] == "wrote out.npz" and "% of" in result.stdout and result.stderr == ""
     assert load_correspondence(tmp_path / "out.npz").covered > 0.95
     monkeypatch.chdir(tmp_path)
     for arguments, words in (
         (["--registered", "copy.ply"], "--overwrite"),
-        (["--registered", "head.obj", "--overwrite"], f"head.obj: expected the topology of the landmarks ({len(heads[0].mean)} vertices"),
+        (
+            ["--registered", "head.obj", "--overwrite"],
+            f"head.obj: expected the topology of the landmarks ({len(heads[0].mean)} vertices",
+        ),
         (["--registered", "turned.ply", "--overwrite"], "its triangles flipped"),
         (["--registered", "nobody.ply", "--overwrite"], "nobody.ply"),
     ):

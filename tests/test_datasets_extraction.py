@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from face4d.datasets.extraction import LandmarkFile, plan_landmarks, resampled_landmarks, write_landmarks
+from face4d.datasets.extraction import LandmarkFile, PointReader, plan_landmarks, resampled_landmarks, write_landmarks
 from face4d.datasets.sampling import sample_tree
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract_files
 from face4d.mesh.ply import read_ply_vertices, write_ply
-from face4d.mesh.points import PointReader
 from face4d.mesh.sequence import frame_paths
 from face4d.resample import METHODS, apply_plan, stream
 from tests.conftest import toy_head
@@ -72,7 +71,9 @@ def test_points_of_files_of_any_layout(sequence):
     text = plain[1]
     vertices = read_ply_vertices(text)
     rows = "\n".join(" ".join(map(repr, row)) for row in vertices.tolist())
-    text.write_text(f"ply\nformat ascii 1.0\nelement vertex {V}\nproperty float x\nproperty float y\nproperty float z\nend_header\n{rows}\n")
+    text.write_text(
+        f"ply\nformat ascii 1.0\nelement vertex {V}\nproperty float x\nproperty float y\nproperty float z\nend_header\n{rows}\n"
+    )
     reader = PointReader(points, V)
     for path in (plain[0], text, *plain[2:5], plain[2]):
         reader.check(path)
@@ -111,12 +112,17 @@ def with_holes(sequence, embedding) -> tuple[Path, np.ndarray]:
     return sequence, landmarks
 
 
-@pytest.mark.parametrize(("frames", "method"), [(None, "linear"), (41, "linear"), (7, "linear"), (30, "linear"), (10, "thesis")])
+@pytest.mark.parametrize(
+    ("frames", "method"), [(None, "linear"), (41, "linear"), (7, "linear"), (30, "linear"), (10, "thesis")]
+)
 def test_frame_numbers_with_holes_are_the_time(tmp_path, with_holes, embedding, frames, method, caplog):
     folder, filled = with_holes
     file = LandmarkFile(str(folder), str(tmp_path / "a.npy"), str(tmp_path / "b.npy"))
     write = partial(write_landmarks, [file], embedding, frames=frames, method=method, quiet=True)
-    with pytest.raises(InputError, match="mouth_open: expected frame 7 after mouth_open.000006.ply, found mouth_open.000008.ply .*--skip-gaps"):
+    with pytest.raises(
+        InputError,
+        match="mouth_open: expected frame 7 after mouth_open.000006.ply, found mouth_open.000008.ply .*--skip-gaps",
+    ):
         write()
     assert not (tmp_path / "a.npy").exists()
     write(skip_gaps=True)

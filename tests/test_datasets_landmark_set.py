@@ -177,7 +177,9 @@ def test_some_sequences_may_stand_still_but_not_all(tmp_path, caplog):
     still = np.repeat(toy_sequence(0, 1, 5)[:1], 5, axis=0)
     np.save(folder / "Rage_CH03.npy", still)
     load_split(folder, test_subjects=["CH01"])
-    assert [record.getMessage() for record in caplog.records] == [f"note: {folder}: nothing moves: Rage_CH03.npy (5 frames)"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"note: {folder}: nothing moves: Rage_CH03.npy (5 frames)"
+    ]
     np.save(folder / "Happy_CH03.npy", still)
     with pytest.raises(InputError, match="expected training sequences that move, found 2 in which nothing does"):
         load_split(folder, test_subjects=["CH01"])

@@ -3,7 +3,14 @@
 import pytest
 
 from face4d.constants import COMA_LABELS, FLORENCE_LABELS, LANDMARK_GROUPS
-from face4d.datasets.layout import canonical_label, choose, parse_sequence_name, sample_folders, sample_name, sequence_name
+from face4d.datasets.layout import (
+    canonical_label,
+    choose,
+    parse_sequence_name,
+    sample_folders,
+    sample_name,
+    sequence_name,
+)
 from face4d.errors import InputError
 
 

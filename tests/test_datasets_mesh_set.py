@@ -24,7 +24,11 @@ def root(tmp_path):
 
 
 def test_names_come_from_the_two_folders_above_the_frames(root, monkeypatch):
-    names = ["bareteeth_FaceTalk_170912_03278_TA", "mouth-open_FaceTalk_170725_00137_TA", "mouth-open_FaceTalk_170912_03278_TA"]
+    names = [
+        "bareteeth_FaceTalk_170912_03278_TA",
+        "mouth-open_FaceTalk_170725_00137_TA",
+        "mouth-open_FaceTalk_170912_03278_TA",
+    ]
     assert [sequence.name for sequence in find_mesh_sequences(root)] == names
     assert [sequence.name for sequence in find_mesh_sequences(root, labels=["all"])] == names
     monkeypatch.chdir(root / "FaceTalk_170725_00137_TA")
@@ -54,7 +58,9 @@ def test_split(root, caplog):
     sequences = find_mesh_sequences(root)
     train, test = split_by_subject(sequences, ["FaceTalk_170912_03278_TA"], root)
     assert (len(train), len(test)) == (1, 2)
-    with pytest.raises(InputError, match="test subject Nobody, found only FaceTalk_170725_00137_TA, FaceTalk_170912_03278_TA"):
+    with pytest.raises(
+        InputError, match="test subject Nobody, found only FaceTalk_170725_00137_TA, FaceTalk_170912_03278_TA"
+    ):
         split_by_subject(sequences, ["FaceTalk_170912_03278_TA", "Nobody"], root)
     assert split_by_subject(sequences, ["FaceTalk_170912_03278_TA", "Nobody"], root, strict=False) == (train, test)
     assert "Nobody" in caplog.text

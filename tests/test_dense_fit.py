@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from face4d.dense.config import DenseConfig
+from face4d.dense.decode import DistanceSum, score
 from face4d.dense.fit import fit, mean_face
-from face4d.dense.frames import DenseFrames
-from face4d.dense.protocol import Fold, inner_groups
-from face4d.dense.score import DistanceSum, score
+from face4d.dense.frames import DenseFrames, Fold, inner_groups
 from face4d.landmarks import LandmarkEmbedding, extract
 
 FACES = np.array([[k, k + 1, k + 2] for k in range(70)], np.int32)  # a strip of 72 vertices
@@ -45,7 +44,9 @@ def strip(count: int, landmark_noise_mm: float = 0.0, sizes=(0.9, 1.0, 1.1, 1.2)
     names = tuple(f"S{k}" for k in range(len(sizes)))
     neutrals = (neutral * size).astype(np.float32)
     paths = tuple(Path(f"{row}.ply") for row in range(count))
-    return FramesInMemory(paths, subject, names, ("smile",) * len(sizes), neutrals, landmarks.astype(np.float32), EMBEDDING, moved=moved)
+    return FramesInMemory(
+        paths, subject, names, ("smile",) * len(sizes), neutrals, landmarks.astype(np.float32), EMBEDDING, moved=moved
+    )
 
 
 def fold_of(frames: FramesInMemory) -> Fold:
@@ -60,7 +61,8 @@ def test_noise_is_expected_only_where_there_is_some(monkeypatch):
     config = DenseConfig(decoder="regional")
     on_noisy, strength = fit(config, noisy)
     on_clean, least = fit(config, clean)
-    assert on_noisy.denoiser.noise >= 0.1 and on_clean.denoiser.noise == 0  # truly 0.25 mm2; more also keeps faces at rest still
+    # truly 0.25 mm2; more also keeps faces at rest still
+    assert on_noisy.denoiser.noise >= 0.1 and on_clean.denoiser.noise == 0
     assert least < strength
     without, _ = fit(DenseConfig(decoder="regional", denoise=False), noisy)
     assert score(on_noisy, noisy.test)["mm"] < 0.6 * score(without, noisy.test)["mm"]
@@ -71,10 +73,19 @@ def test_noise_is_expected_only_where_there_is_some(monkeypatch):
 def test_faces_of_other_sizes_are_met_by_their_size():
     frames = strip(600, sizes=(0.9, 1.0, 1.1, 1.6))
     scaled = extract(EMBEDDING, frames.moved / np.array([0.9, 1.0, 1.1, 1.6])[frames.sequence][:, None, None])
-    bent = np.square(scaled / 0.003).mean(axis=(1, 2))[:, None, None] * 0.001  # not linear in the landmarks, but the same for all sizes
-    frames = FramesInMemory(**{**vars(frames), "moved": frames.moved + bent * np.array([0.9, 1.0, 1.1, 1.6])[frames.sequence][:, None, None]})
+    # not linear in the landmarks, but the same for all sizes
+    bent = np.square(scaled / 0.003).mean(axis=(1, 2))[:, None, None] * 0.001
+    frames = FramesInMemory(
+        **{
+            **vars(frames),
+            "moved": frames.moved + bent * np.array([0.9, 1.0, 1.1, 1.6])[frames.sequence][:, None, None],
+        }
+    )
     fold = fold_of(frames)
-    errors = {aware: score(fit(DenseConfig(strength=1e-6, size_aware=aware), fold)[0], fold.test)["mm"] for aware in (True, False)}
+    errors = {
+        aware: score(fit(DenseConfig(strength=1e-6, size_aware=aware), fold)[0], fold.test)["mm"]
+        for aware in (True, False)
+    }
     assert errors[True] <= errors[False]
     decoder = fit(DenseConfig(strength=1e-6), fold)[0]
     neutral, extent = mean_face(fold.train)
@@ -93,7 +104,9 @@ def test_scores_are_mean_and_deviation_over_all_vertices(name):
     with torch.no_grad():
         decoded = decoder(torch.from_numpy(fold.test.landmarks), vertices, landmarks).numpy()
     distance = np.linalg.norm(decoded - fold.test.moved, axis=2) * 1000
-    assert found["mm"] == pytest.approx(distance.mean(), rel=1e-4, abs=1e-6) and found["mm_std"] == pytest.approx(distance.std(), rel=1e-4, abs=1e-6)
+    assert found["mm"] == pytest.approx(distance.mean(), rel=1e-4, abs=1e-6) and found["mm_std"] == pytest.approx(
+        distance.std(), rel=1e-4, abs=1e-6
+    )
     assert found["frames"] == 60 and "mm_noisy" not in found
     if name == "neutral":
         assert found["mm"] == pytest.approx(np.linalg.norm(fold.test.moved, axis=2).mean() * 1000, rel=1e-5)
@@ -103,7 +116,8 @@ def test_noisy_vertices_are_scored_beside_the_surface():
     fold = fold_of(strip(240))
     test = FramesInMemory(**{**vars(fold.test), "noise_mm": 0.3})
     found = score(fit(DenseConfig(strength=1e-8), fold)[0], test)
-    assert found["mm"] < 0.05 and found["mm_noisy"] == pytest.approx(0.3 * 1.596, rel=0.05)  # the mean length of such noise
+    # the mean length of such noise
+    assert found["mm"] < 0.05 and found["mm_noisy"] == pytest.approx(0.3 * 1.596, rel=0.05)
 
 
 def test_running_sums_are_those_of_the_whole():

@@ -1,4 +1,5 @@
-"""Mesh hierarchy: what stays of the vertices, upsampling, the cache, the published matrices, templates that are no surfaces."""
+"""Mesh hierarchy: what stays of the vertices, upsampling, the cache, the published matrices, templates that are no
+surfaces."""
 
 import pickle
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from face4d.datasets.demo.head import demo_head
+from face4d.demo.head import demo_head
 from face4d.dense import hierarchy as module
 from face4d.dense.edge_collapse import collapse_edges
 from face4d.dense.hierarchy import Hierarchy, build_hierarchy, read_downsampling_matrices, template_hierarchy
@@ -63,7 +64,9 @@ def test_a_flat_sheet_keeps_its_outline():
     x, y = np.meshgrid(np.arange(9.0), np.arange(9.0))
     vertices = np.stack([x, y, 0 * x], axis=2).reshape(-1, 3)
     corner = np.array([j * 9 + i for j in range(8) for i in range(8)])
-    faces = np.concatenate([np.stack([corner, corner + 1, corner + 10], axis=1), np.stack([corner, corner + 10, corner + 9], axis=1)])
+    faces = np.concatenate(
+        [np.stack([corner, corner + 1, corner + 10], axis=1), np.stack([corner, corner + 10, corner + 9], axis=1)]
+    )
     kept, left = collapse_edges(vertices, faces, 5)
     assert len(kept) == 5 and {0, 8, 72, 80} <= set(kept.tolist())
     corners = vertices[kept][left]
@@ -130,19 +133,44 @@ def test_published_matrices_of_another_template_or_content_are_refused(tmp_path)
     path = tmp_path / "downsampling_matrices.pkl"
     for content, message in (
         ({"M_verts_faces": []}, "other content"),
-        ({"M_verts_faces": [(OCTAHEDRON, OCTAHEDRON_FACES)] * 2, "D": [sparse.identity(6).tocsc()], "U": [sparse.csc_matrix(np.ones((6, 6)))]}, "6 weights"),
-        ({"M_verts_faces": [(OCTAHEDRON, OCTAHEDRON_FACES)] * 2, "D": [sparse.identity(5).tocsc()], "U": [sparse.identity(6).tocsc()]}, "6 vertices"),
+        (
+            {
+                "M_verts_faces": [(OCTAHEDRON, OCTAHEDRON_FACES)] * 2,
+                "D": [sparse.identity(6).tocsc()],
+                "U": [sparse.csc_matrix(np.ones((6, 6)))],
+            },
+            "6 weights",
+        ),
+        (
+            {
+                "M_verts_faces": [(OCTAHEDRON, OCTAHEDRON_FACES)] * 2,
+                "D": [sparse.identity(5).tocsc()],
+                "U": [sparse.identity(6).tocsc()],
+            },
+            "6 vertices",
+        ),
     ):
         path.write_bytes(pickle.dumps(content))
         with pytest.raises(InputError, match=message):
             read_downsampling_matrices(path, references=(0,))
-    good = {"M_verts_faces": [(OCTAHEDRON, OCTAHEDRON_FACES)] * 2, "D": [sparse.identity(6).tocsc()], "U": [sparse.identity(6).tocsc()]}
+    good = {
+        "M_verts_faces": [(OCTAHEDRON, OCTAHEDRON_FACES)] * 2,
+        "D": [sparse.identity(6).tocsc()],
+        "U": [sparse.identity(6).tocsc()],
+    }
     path.write_bytes(pickle.dumps(good))
     assert read_downsampling_matrices(path, references=(0,)).sizes == (6, 6)
     with pytest.raises(InputError, match="vertex 4597"):
         read_downsampling_matrices(path)
     with pytest.raises(InputError, match="the template of mine.obj"):
-        template_hierarchy(OCTAHEDRON, OCTAHEDRON_FACES[:, ::-1], matrices=path, references=(0,), cache=tmp_path / "cache", source="mine.obj")
+        template_hierarchy(
+            OCTAHEDRON,
+            OCTAHEDRON_FACES[:, ::-1],
+            matrices=path,
+            references=(0,),
+            cache=tmp_path / "cache",
+            source="mine.obj",
+        )
     assert not (tmp_path / "cache").exists()
     with pytest.raises(InputError, match="no such file"):
         template_hierarchy(OCTAHEDRON, OCTAHEDRON_FACES, matrices=tmp_path / "none.pkl", cache=tmp_path / "cache")
@@ -160,7 +188,10 @@ def test_fields_of_published_matrices_are_checked(tmp_path):
         ({"M_verts_faces": [mesh, (OCTAHEDRON, OCTAHEDRON_FACES - 1)]}, "mesh 1: expected vertices"),
         ({"M_verts_faces": [mesh, (OCTAHEDRON, np.zeros((3, 3), int))]}, "mesh 1: expected vertices"),
         ({"M_verts_faces": [mesh, (OCTAHEDRON * np.nan, OCTAHEDRON_FACES)]}, "mesh 1: expected vertices"),
-        ({"M_verts_faces": [mesh, (OCTAHEDRON, np.tile(OCTAHEDRON_FACES, (50, 1)))]}, "mesh 1: expected at most 64 triangles"),
+        (
+            {"M_verts_faces": [mesh, (OCTAHEDRON, np.tile(OCTAHEDRON_FACES, (50, 1)))]},
+            "mesh 1: expected at most 64 triangles",
+        ),
         ({"D": ["text"]}, "D 0: expected numbers"),
         ({"U": [eye * np.nan]}, "U 0: expected finite numbers"),
         ({"U": [None]}, "U 0: expected numbers"),
@@ -171,11 +202,20 @@ def test_fields_of_published_matrices_are_checked(tmp_path):
             read_downsampling_matrices(path, references=(0,))
 
 
-@pytest.mark.parametrize("name", ["level0_vertices", "level1_faces", "level2_spirals", "step0_kept", "step1_corners", "step1_weights"])
+@pytest.mark.parametrize(
+    "name", ["level0_vertices", "level1_faces", "level2_spirals", "step0_kept", "step1_corners", "step1_weights"]
+)
 def test_arrays_of_a_hierarchy_are_checked_one_by_one(hierarchy, name):
     arrays = hierarchy.arrays()
     whole = arrays[name]
-    for other in (whole[:0], whole.astype(str), whole.reshape(-1), whole + 10**6 if whole.dtype.kind == "i" else whole * np.nan, whole.astype(complex), np.array(1)):
+    for other in (
+        whole[:0],
+        whole.astype(str),
+        whole.reshape(-1),
+        whole + 10**6 if whole.dtype.kind == "i" else whole * np.nan,
+        whole.astype(complex),
+        np.array(1),
+    ):
         if not np.array_equal(other, whole):
             with pytest.raises(InputError, match="do not fit"):
                 Hierarchy.from_arrays(arrays | {name: other})

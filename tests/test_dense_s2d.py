@@ -8,11 +8,20 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from face4d.datasets.demo.embedding import static_embedding
-from face4d.datasets.demo.head import demo_head
+from face4d.demo.flame import static_embedding
+from face4d.demo.head import demo_head
 from face4d.dense.hierarchy import Hierarchy, build_hierarchy, read_downsampling_matrices
-from face4d.dense.s2d import FRAMES_AT_ONCE, S2DDecoder, landmark_weights, load_published, read_weights, s2d_loss, upsampling_matrix
-from face4d.dense.spiral_convolution import SpiralConvolution, mixing_matrix
+from face4d.dense.s2d import (
+    FRAMES_AT_ONCE,
+    S2DDecoder,
+    SpiralConvolution,
+    landmark_weights,
+    load_published,
+    mixing_matrix,
+    read_weights,
+    s2d_loss,
+    upsampling_matrix,
+)
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding
 from face4d.mesh.ply import read_ply_vertices
@@ -23,7 +32,9 @@ def recipe_weights(network):
     values = {}
     for name, tensor in network.state_dict().items():
         draw = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(tensor.shape)).astype(np.float32)
-        values[name] = torch.from_numpy(draw * np.float32(1 / np.sqrt(np.prod(draw.shape[1:])) if draw.ndim >= 2 else 0.02))
+        values[name] = torch.from_numpy(
+            draw * np.float32(1 / np.sqrt(np.prod(draw.shape[1:])) if draw.ndim >= 2 else 0.02)
+        )
     network.load_state_dict(values)
 
 
@@ -55,7 +66,9 @@ def gathered(decoder, hierarchy, landmarks):
     for number, (level, convolution) in enumerate(zip(levels, decoder.dconv)):
         last = number == len(levels) - 1
         if not last:
-            matrix = torch.from_numpy(upsampling_matrix(hierarchy.steps[level], hierarchy.sizes[level + 1]).toarray()).to(x)
+            matrix = torch.from_numpy(
+                upsampling_matrix(hierarchy.steps[level], hierarchy.sizes[level + 1]).toarray()
+            ).to(x)
             x = torch.cat([matrix @ x[:, :-1], x[:, -1:]], dim=1)
         spirals = torch.from_numpy(hierarchy.levels[level].spirals)
         x = linear(x[:, spirals].flatten(2), convolution.conv.weight, convolution.conv.bias)
@@ -82,15 +95,21 @@ def test_reference_displacements_and_levels_are_met(published, reference):
         levels = decoder.features(landmarks.flatten(1))
     tolerance = 1e-5 * np.abs(vectors["displacement_slice"]).max()
     np.testing.assert_allclose(displacement[0], vectors["displacement_full_sample0"], rtol=0, atol=tolerance)
-    np.testing.assert_allclose(displacement[:, vectors["vertex_index"]], vectors["displacement_slice"], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(
+        displacement[:, vectors["vertex_index"]], vectors["displacement_slice"], rtol=0, atol=tolerance
+    )
     for number in range(3):
         expected = vectors[f"level_out{number}_first8"]
-        np.testing.assert_allclose(levels[number][:8, :, :8].transpose(0, 1).numpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            levels[number][:8, :, :8].transpose(0, 1).numpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+        )
 
 
 def test_reference_losses_gradients_and_adam_steps_are_met(published, reference, shared_data):
     vectors, names = reference("c06_s2d"), reference("c04_landmarks")["mesh_names"]
-    neutral = np.stack([read_ply_vertices(shared_data / "actors" / f"{name}.ply") for name in names[:2]]).astype(np.float32)
+    neutral = np.stack([read_ply_vertices(shared_data / "actors" / f"{name}.ply") for name in names[:2]]).astype(
+        np.float32
+    )
     target = neutral.copy()
     target[0] += np.float32(0.002) * np.sin(40 * neutral[0][:, [1, 2, 0]])
     target[1] += np.float32(0.003) * np.cos(35 * neutral[1][:, [2, 0, 1]])
@@ -172,7 +191,9 @@ def test_weights_are_one_at_inner_landmarks_and_fall_with_distance():
     head = demo_head(0)
     face_idx, bary = static_embedding(head)
     contour = np.zeros(17, dtype=np.int64), np.full((17, 3), 1 / 3)
-    embedding = LandmarkEmbedding(np.concatenate([contour[0], face_idx]), np.concatenate([contour[1], bary]), head.faces, len(head.mean))
+    embedding = LandmarkEmbedding(
+        np.concatenate([contour[0], face_idx]), np.concatenate([contour[1], bary]), head.faces, len(head.mean)
+    )
     weights = landmark_weights(head.mean, embedding)
     inner = np.unique(head.faces[face_idx])
     assert (weights[inner] == 1).all() and weights.min() == 0

@@ -12,7 +12,8 @@ FAN = np.array([[0, i, i % 6 + 1] for i in range(1, 7)])
 
 
 def grid(columns, rows):
-    """Vertices and triangles of a flat grid, numbered along x first; every square is cut from its lower left to its upper right corner."""
+    """Vertices and triangles of a flat grid, numbered along x first; every square is cut from its lower left to its
+    upper right corner."""
     y, x = np.divmod(np.arange(columns * rows), columns)
     corner = np.array([j * columns + i for j in range(rows - 1) for i in range(columns - 1)])
     right, up, across = corner + 1, corner + columns, corner + columns + 1
@@ -44,7 +45,8 @@ def test_second_ring_and_dilation_of_an_inner_vertex():
     assert sorted(first) == [16, 17, 23, 25, 31, 32]
     assert set(second) - {-1} <= {8, 9, 10, 15, 18, 22, 26, 30, 33, 38, 39, 40}
     around = [first.index(vertex) for vertex in (16, 17, 25, 32, 31, 23)]
-    assert around in ([0, 1, 2, 3, 4, 5], [0, 5, 4, 3, 2, 1])  # consecutive neighbours of the hexagon, one sense or the other
+    # consecutive neighbours of the hexagon, one sense or the other
+    assert around in ([0, 1, 2, 3, 4, 5], [0, 5, 4, 3, 2, 1])
     dilated = build_spirals(vertices, faces, [0], rings=2, dilation=2)
     assert dilated[centre, :4].tolist() == [centre, first[0], first[2], first[4]]
 
@@ -83,8 +85,12 @@ def test_published_spirals_are_met_exactly(shared_data, reference, level):
     vertices, faces = load_pickle(shared_data / "flame_assets" / "downsampling_matrices.pkl")["M_verts_faces"][level]
     references = vectors[f"reference_points_level{level}"].tolist()
     rings = 2 if level < 2 else 1
-    np.testing.assert_array_equal(build_spirals(vertices, faces, references, rings, rings), vectors[f"spirals_level{level}"])
+    np.testing.assert_array_equal(
+        build_spirals(vertices, faces, references, rings, rings), vectors[f"spirals_level{level}"]
+    )
     ordered = build_spirals(vertices, faces, references, rings, rings, set_order=False)
     differing = set(np.flatnonzero((ordered != vectors[f"spirals_level{level}"]).any(axis=1)).tolist())
     # The rows that depend on the order of sets, from the notes to the vectors.
-    assert differing <= ({9, 13, 70, 88, 132, 155, 157, 164, 183, 270, 283, 297, 352, 398, 403, 481, 684, 689} if level == 1 else set())
+    assert differing <= (
+        {9, 13, 70, 88, 132, 155, 157, 164, 183, 270, 283, 297, 352, 398, 403, 481, 684, 689} if level == 1 else set()
+    )

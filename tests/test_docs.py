@@ -1,4 +1,5 @@
-"""README, docs and docstrings: their commands are accepted, the flags and files they name exist, their links lead somewhere."""
+"""README, docs and docstrings: their commands are accepted, the flags and files they name exist, their links lead
+somewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from face4d.runtime import cli
+from face4d.commands import cli
 from tests.conftest import REPOSITORY
 
 PAGES = [
@@ -26,12 +27,32 @@ PAGES = [
 ]
 SCRIPTS = [
     *(path for path in sorted(REPOSITORY.glob("*.py"))),
-    *(path for folder in ("Classification", "Reconstruction", "Sparse2Dense") for path in sorted((REPOSITORY / folder).glob("*.py"))),
+    *(
+        path
+        for folder in ("Classification", "Reconstruction", "Sparse2Dense")
+        for path in sorted((REPOSITORY / folder).glob("*.py"))
+    ),
     *(REPOSITORY / name for name in ("benchmarks/run.py", "benchmarks/unroll.py", "git_readme_img/regenerate.py")),
 ]
-MODULES = ["face4d.commands.dataset", "face4d.datasets.demo", "face4d.evaluation.scan_to_mesh", "face4d.flame.fit", "face4d.landmarks"]
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")  # programs are started where others ran before
-FOREIGN_FLAGS = {"--nproc-per-node", "--shutdown-timeout", "--signal", "--cpus-per-task", "--index-url", "--all-files", "--check", "--fix"}
+MODULES = [
+    "face4d.commands.dataset",
+    "face4d.commands.demo",
+    "face4d.evaluation.scan_to_mesh",
+    "face4d.flame.fit",
+    "face4d.landmarks",
+]
+# programs are started where others ran before
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
+FOREIGN_FLAGS = {
+    "--nproc-per-node",
+    "--shutdown-timeout",
+    "--signal",
+    "--cpus-per-task",
+    "--index-url",
+    "--all-files",
+    "--check",
+    "--fix",
+}
 WRITTEN = ("demo/", "figures/", "models/", "results/", "runs/")  # what lies in these folders is made by the steps
 
 
@@ -143,7 +164,8 @@ def programs_called(line: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def complaints_about(text: str) -> list[str]:
-    """One line for each command of a text that its program would refuse, or that starts a program that does not exist."""
+    """One line for each command of a text that its program would refuse, or that starts a program that does not
+    exist."""
     found = []
     for line in command_lines(text):
         for program, arguments in programs_called(line):
@@ -174,7 +196,9 @@ def test_commands_of_module_help_are_accepted(module, capsys):
         with pytest.raises(SystemExit):
             _start(module)
     text = capsys.readouterr().out
-    assert any(program == module for line in command_lines(text) for program, _ in programs_called(line)), "no command to copy"
+    assert any(program == module for line in command_lines(text) for program, _ in programs_called(line)), (
+        "no command to copy"
+    )
     assert complaints_about(text) == []
 
 
@@ -195,7 +219,9 @@ for script in sys.argv[1:]:
     print(script, told.getvalue(), [name for name in ("torch", "matplotlib", "scipy", "trimesh") if name in sys.modules])
 """
     programs = [path for path in SCRIPTS if path.parent.name not in ("benchmarks", "git_readme_img")]
-    done = subprocess.run([sys.executable, "-c", code, *map(str, programs)], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, programs)], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
     told = " ".join(done.stdout.split())
     assert told.count("[]") == len(programs), re.findall(r"\[['a-z, ]+\]$", done.stdout, flags=re.MULTILINE)
     for text in (
@@ -221,7 +247,9 @@ def test_flags_in_the_text_exist(page):
         words = code.split()
         program = next((word for word in words if word in PROGRAMS), None)
         known = (flags_of(program) if program else all_flags()) | FOREIGN_FLAGS
-        unknown += [f"{word} in `{code}`" for word in words if re.fullmatch(r"--[a-z][a-z0-9-]+", word) and word not in known]
+        unknown += [
+            f"{word} in `{code}`" for word in words if re.fullmatch(r"--[a-z][a-z0-9-]+", word) and word not in known
+        ]
     assert unknown == []
 
 
@@ -230,7 +258,9 @@ def test_files_in_the_text_exist(page):
     """Paths of this repository's own kind, as from its root, from face4d/, or from the page."""
     missing = []
     for code in inline_code(page.read_text()):
-        if re.fullmatch(r"[\w./-]+/[\w.-]+\.(py|md|sh|mplstyle)", code) and not (code.startswith(WRITTEN) and code != "models/README.md"):
+        if re.fullmatch(r"[\w./-]+/[\w.-]+\.(py|md|sh|mplstyle)", code) and not (
+            code.startswith(WRITTEN) and code != "models/README.md"
+        ):
             roots = (REPOSITORY, REPOSITORY / "face4d", page.parent)
             if not any((root / code).is_file() for root in roots):
                 missing.append(code)
@@ -270,7 +300,9 @@ def test_lines_are_no_longer_than_120(page):
     """Everywhere in the README; elsewhere but in tables and lines with a link that cannot be broken."""
     strict = page == REPOSITORY / "README.md"
     lines = enumerate(page.read_text().splitlines(), 1)
-    breakable = [(number, line) for number, line in lines if strict or not (line.startswith("|") or re.search(r"\S{80}", line))]
+    breakable = [
+        (number, line) for number, line in lines if strict or not (line.startswith("|") or re.search(r"\S{80}", line))
+    ]
     assert [number for number, line in breakable if len(line) > 120] == []
 
 

@@ -1,4 +1,5 @@
-"""What must not pass in silence, at every door: a head in another unit, order or hand, a sequence that stands still or jumps."""
+"""What must not pass in silence, at every door: a head in another unit, order or hand, a sequence that stands still or
+jumps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 from face4d import correspondence
 from face4d.constants import NUM_LANDMARKS
 from face4d.correspondence import fit_embedding, save_correspondence
-from face4d.datasets.actors import load_actors, neutral_landmarks, read_points
-from face4d.datasets.demo.head import demo_head
-from face4d.datasets.demo.write import demo_sequence
 from face4d.datasets.extraction import plan_landmarks, write_landmarks
 from face4d.datasets.landmark_set import load_folder, load_split, read_landmarks
+from face4d.datasets.mesh_set import load_actors, neutral_landmarks, read_points
 from face4d.datasets.sampling import sample_tree
+from face4d.demo.head import demo_head
+from face4d.demo.write import demo_sequence
 from face4d.dense.frames import load_frames
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract, read_head, save_embedding
@@ -86,9 +87,15 @@ REFUSED = {
     "micrometres": (lambda motion, faces: (1e6 * motion, faces), "micrometres"),
     "zero": (lambda motion, faces: (0 * motion, faces), "all points in one place|triangles nan times"),
     "mirrored": (lambda motion, faces: (motion * [-1, 1, 1], faces), "mirrored left to right"),
-    "mirrored, faces turned": (lambda motion, faces: (motion * [-1, 1, 1], faces[:, ::-1]), "flipped|mirrored left to right"),
+    "mirrored, faces turned": (
+        lambda motion, faces: (motion * [-1, 1, 1], faces[:, ::-1]),
+        "flipped|mirrored left to right",
+    ),
     "reordered": (reordered, "other triangles|vertices in another order"),
-    "reordered, no triangles": (lambda motion, faces: (reordered(motion, faces)[0], faces[:0]), "vertices in the order of"),
+    "reordered, no triangles": (
+        lambda motion, faces: (reordered(motion, faces)[0], faces[:0]),
+        "vertices in the order of",
+    ),
     "spaghetti": (spaghetti, "vertices in the order of"),
     "triangles flipped": (lambda motion, faces: (motion, faces[:, ::-1]), "its triangles flipped"),
     "a triangle less": (lambda motion, faces: (motion, faces[:-1]), r"1641 triangles, 1641 in common"),
@@ -150,7 +157,16 @@ def target(place, heads, damage):
 def registered_copy(place, heads, damage):
     write_ply(place / "head.ply", heads.motion[0], heads.faces)
     copy, output = one(place, heads, damage), place / "x.npz"
-    paths = ["--registered", copy, "--target", place / "head.ply", "--output", output, "--landmark-embedding", heads.own]
+    paths = [
+        "--registered",
+        copy,
+        "--target",
+        place / "head.ply",
+        "--output",
+        output,
+        "--landmark-embedding",
+        heads.own,
+    ]
     correspondence.main(["--fit-embedding", *map(str, paths)])
 
 
@@ -226,7 +242,9 @@ MESH_DOORS = (
 )  # fmt: skip
 POINT_DOORS = (landmark_folder, generated_folder, landmark_file, actor_points)
 OBJ_DOORS = (actor_obj, dense_training_obj)  # an OBJ without faces is none: its reader says so
-DOORS = [(door, damage) for door in MESH_DOORS for damage in REFUSED if door not in OBJ_DOORS or "no triangles" not in damage]
+DOORS = [
+    (door, damage) for door in MESH_DOORS for damage in REFUSED if door not in OBJ_DOORS or "no triangles" not in damage
+]
 DOORS += [(door, damage) for door in POINT_DOORS for damage in OF_POINTS]
 DOORS += [(step_2, damage) for damage in (*OF_SCANS, "reordered", "triangles flipped", "a triangle less")]
 DOORS += [(flame_fit, damage) for damage in OF_SCANS]
@@ -254,7 +272,9 @@ def test_landmarks_do_not_depend_on_the_order_of_triangles(tmp_path, heads):
         np.testing.assert_array_equal(neutral_landmarks(one(tmp_path, heads, kind), heads.embedding), expected)
 
 
-@pytest.mark.parametrize("door", [step_2, step_3, steps_2_and_3, dense_training, dense_training_obj], ids=lambda door: door.__name__)
+@pytest.mark.parametrize(
+    "door", [step_2, step_3, steps_2_and_3, dense_training, dense_training_obj], ids=lambda door: door.__name__
+)
 @pytest.mark.parametrize("kind", MOVING)
 def test_a_frame_that_jumps_is_named(tmp_path, heads, door, kind):
     make, words = MOVING[kind]
@@ -277,7 +297,9 @@ def test_a_reordered_frame_in_the_middle_is_a_jump(tmp_path, heads, door):
 def test_a_last_frame_of_other_triangles_is_named_by_step_2(tmp_path, heads):
     folder = frames(tmp_path / "raw" / "B" / "open", heads.motion, heads.faces)
     write_ply(folder / "open.000006.ply", heads.motion[6], heads.faces[:-2])
-    with pytest.raises(InputError, match="open.000006.ply: expected the topology of open.000000.ply .* found 1640 triangles"):
+    with pytest.raises(
+        InputError, match="open.000006.ply: expected the topology of open.000000.ply .* found 1640 triangles"
+    ):
         sample_tree(tmp_path / "raw", tmp_path / "out", frames=5, quiet=True)
 
 
@@ -285,7 +307,9 @@ STILL = lambda motion, faces: (np.repeat(motion[:1], len(motion), axis=0), faces
 ONE_FRAME = lambda motion, faces: (motion[:1], faces)  # noqa: E731
 
 
-@pytest.mark.parametrize("door", [step_2, step_3, steps_2_and_3, dense_training, landmark_folder], ids=lambda door: door.__name__)
+@pytest.mark.parametrize(
+    "door", [step_2, step_3, steps_2_and_3, dense_training, landmark_folder], ids=lambda door: door.__name__
+)
 def test_a_sequence_that_stands_still_is_named(tmp_path, heads, door, caplog):
     if door is landmark_folder:  # its only training sequence
         with pytest.raises(InputError, match="expected training sequences that move, found 1 in which nothing does"):
@@ -316,7 +340,11 @@ def test_a_jump_in_a_landmark_file_is_a_note_since_generated_ones_may(tmp_path, 
         load_folder(tmp_path / "landmarks")
 
 
-@pytest.mark.parametrize("door", [*(door for door in MESH_DOORS if door is not registered_copy), *POINT_DOORS], ids=lambda door: door.__name__)
+@pytest.mark.parametrize(
+    "door",
+    [*(door for door in MESH_DOORS if door is not registered_copy), *POINT_DOORS],
+    ids=lambda door: door.__name__,
+)
 def test_a_lying_head_is_a_note(tmp_path, heads, door, caplog):
     door(tmp_path, heads, lambda motion, faces: (motion[..., [0, 2, 1]] * np.float32([1, -1, 1]), faces))
     if door is not landmark_file:  # whose reader leaves notes to who asked for it
@@ -350,7 +378,9 @@ def test_own_landmark_sets_still_work(tmp_path, heads, caplog):
     """68 points of one's own choice are let in everywhere, with a note that they are no face in the usual order."""
     rng = np.random.default_rng(4)
     order = rng.permutation(NUM_LANDMARKS)
-    own = LandmarkEmbedding(heads.embedding.face_idx[order], heads.embedding.bary[order], heads.faces, heads.embedding.num_vertices)
+    own = LandmarkEmbedding(
+        heads.embedding.face_idx[order], heads.embedding.bary[order], heads.faces, heads.embedding.num_vertices
+    )
     other = Heads(own, heads.motion, heads.own, heads.target)
     for number, door in enumerate((actor, step_3, dense_training, landmark_folder, actor_points)):
         (tmp_path / str(number)).mkdir()

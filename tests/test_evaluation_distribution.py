@@ -14,7 +14,9 @@ def direct_fid(first: np.ndarray, second: np.ndarray) -> float:
 
 def features(count: int, dimensions: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(count, dimensions)) @ rng.normal(size=(dimensions, dimensions)) + rng.normal(size=dimensions)
+    return rng.normal(size=(count, dimensions)) @ rng.normal(size=(dimensions, dimensions)) + rng.normal(
+        size=dimensions
+    )
 
 
 @pytest.mark.parametrize(("first", "second"), [(40, 70), (70, 70), (9, 300)])
@@ -46,31 +48,45 @@ def test_fid_of_equal_sets_and_of_a_shift():
 
 def test_fid_refuses_what_has_no_covariance():
     cloud = np.zeros((4, 3))
-    for a, b in ((cloud[:1], cloud), (cloud, cloud[:1]), (cloud, cloud[:, :2]), (cloud[0], cloud[0]), (cloud, cloud[None])):
+    for a, b in (
+        (cloud[:1], cloud),
+        (cloud, cloud[:1]),
+        (cloud, cloud[:, :2]),
+        (cloud[0], cloud[0]),
+        (cloud, cloud[None]),
+    ):
         with pytest.raises(ValueError, match="at least 2"):
             fid(a, b)
 
 
 def test_bootstrap_resamples_pairs():
     real = features(30, 3, 6)
-    assert fid_deviation(real, real, np.random.default_rng(0)) == pytest.approx(0.0, abs=1e-8)  # every resample is paired with itself
+    # every resample is paired with itself
+    assert fid_deviation(real, real, np.random.default_rng(0)) == pytest.approx(0.0, abs=1e-8)
     moved = real + np.array([2.0, 0, 0])
     assert fid_deviation(moved, real, np.random.default_rng(0)) == pytest.approx(0.0, abs=1e-8)
     other = features(30, 3, 7)
     first = fid_deviation(other, real, np.random.default_rng(0))
-    assert first > 0 and first == fid_deviation(other, real, np.random.default_rng(0)) != fid_deviation(other, real, np.random.default_rng(1))
+    assert first > 0 and first == fid_deviation(other, real, np.random.default_rng(0)) != fid_deviation(
+        other, real, np.random.default_rng(1)
+    )
     with pytest.raises(ValueError, match="pairs"):
         fid_deviation(other[:5], real, np.random.default_rng(0))
 
 
 def test_bootstrap_draws_every_pair_and_estimates_without_bias():
     generated, real = np.array([[0.0], [1.0]]), np.array([[1.0], [5.0]])
-    both = fid(generated, real)  # one of each: half of the resamples; else twice the same pair, whose covariance is zero
+    # one of each: half of the resamples; else twice the same pair, whose covariance is zero
+    both = fid(generated, real)
     values = [both, both, 1.0, 16.0]  # square distances of the single pairs
     many = fid_deviation(generated, real, np.random.default_rng(0), resamples=4000)
     assert many == pytest.approx(np.std(values), rel=0.03)
     differences = {abs(a - b) / np.sqrt(2) for a in values for b in values}  # of two values, divided by 2 - 1
-    assert any(fid_deviation(generated, real, np.random.default_rng(1), resamples=2) == pytest.approx(d) for d in differences if d)
+    assert any(
+        fid_deviation(generated, real, np.random.default_rng(1), resamples=2) == pytest.approx(d)
+        for d in differences
+        if d
+    )
 
 
 def test_bootstrap_agrees_with_fresh_samples():
@@ -90,7 +106,8 @@ def test_halves_are_of_subjects():
     apart = same + 10 * (subjects == "a")[:, None] * np.array([1.0, 0, 0])
     mean, std = fid_of_halves(apart, subjects, np.random.default_rng(0))
     half = subjects <= "b"
-    assert mean == pytest.approx(fid(apart[half], apart[~half])) and std == pytest.approx(0.0, abs=1e-8)  # "a" is always in one of them
+    # "a" is always in one of them
+    assert mean == pytest.approx(fid(apart[half], apart[~half])) and std == pytest.approx(0.0, abs=1e-8)
     with pytest.raises(ValueError, match="two subjects"):
         fid_of_halves(same, np.repeat("a", 24), np.random.default_rng(0))
 
@@ -116,7 +133,9 @@ def test_diversity_is_what_random_pairs_estimate():
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, 12, (2, 40000))
     different = first != second
-    assert diversity(found) == pytest.approx(np.linalg.norm(found[first] - found[second], axis=1)[different].mean(), rel=0.01)
+    assert diversity(found) == pytest.approx(
+        np.linalg.norm(found[first] - found[second], axis=1)[different].mean(), rel=0.01
+    )
 
 
 def test_multimodality_by_hand():

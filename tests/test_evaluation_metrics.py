@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from face4d.evaluation.metrics import acceleration, accuracy, best_of, confusion_matrix, distances_mm, l1, mm_error, mm_percentiles, mse
+from face4d.evaluation.metrics import (
+    acceleration,
+    accuracy,
+    best_of,
+    confusion_matrix,
+    distances_mm,
+    l1,
+    mm_error,
+    mm_percentiles,
+    mse,
+)
 
 
 def points(*coordinates) -> np.ndarray:
@@ -40,7 +50,9 @@ def test_errors_are_of_differences_wherever_the_points_lie():
     assert l1(moved, still) == pytest.approx(l1(GENERATED, REAL)) == pytest.approx(l1(still, moved))
 
 
-@pytest.mark.parametrize(("first", "second"), [((2, 68, 3), (1, 68, 3)), ((2, 68, 2), (2, 68, 2)), ((3, 68, 3), (2, 68, 3))])
+@pytest.mark.parametrize(
+    ("first", "second"), [((2, 68, 3), (1, 68, 3)), ((2, 68, 2), (2, 68, 2)), ((3, 68, 3), (2, 68, 3))]
+)
 def test_distances_are_of_two_sets_of_points_of_one_shape(first, second):
     with pytest.raises(ValueError, match=r"expected two arrays \(\.\.\., L, 3\) of one shape, found \("):
         distances_mm(np.zeros(first), np.zeros(second))
@@ -57,7 +69,8 @@ def test_percentiles_of_all_single_distances():
 
 def test_acceleration_by_hand():
     steady = points((0, 0, 0), (0.001, 0, 0), (0.002, 0, 0), (0.003, 0, 0))
-    jump = points((0, 0, 0), (0, 0, 0), (0.003, 0.004, 0), (0.003, 0.004, 0))  # second differences of 5 mm, there and back
+    # second differences of 5 mm, there and back
+    jump = points((0, 0, 0), (0, 0, 0), (0.003, 0.004, 0), (0.003, 0.004, 0))
     assert acceleration([steady]) == pytest.approx(0.0, abs=1e-12)
     assert acceleration([jump]) == pytest.approx(5.0)
     assert acceleration([steady, jump[:3]]) == pytest.approx(2.5)  # every sequence counts the same

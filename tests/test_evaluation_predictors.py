@@ -28,7 +28,8 @@ def test_noisy_class_mean_has_the_spread_of_the_training_sequences():
         residual = train[LABELS == label] - train[LABELS == label].mean(axis=0)
         assert noise[wanted == label].std() == pytest.approx(np.sqrt(np.square(residual).mean()), rel=0.02)
     frames = noise.reshape(100, 5, -1)
-    assert abs(np.mean(frames[:, 1:] * frames[:, :-1])) < 0.01 * np.square(frames).mean()  # white: nothing carries over to the next frame
+    # white: nothing carries over to the next frame
+    assert abs(np.mean(frames[:, 1:] * frames[:, :-1])) < 0.01 * np.square(frames).mean()
     assert noise.dtype == np.float32
     again = noisy_class_mean(train, LABELS, wanted, np.random.default_rng(1)) - class_mean(train, LABELS, wanted)
     np.testing.assert_array_equal(noise, again)
@@ -38,7 +39,9 @@ def test_nearest_sequence_takes_the_same_label_of_the_subject_with_the_nearest_f
     faces = RNG.normal(size=(2, 68, 3))  # two training subjects, each with both labels
     neutrals = faces[[0, 1, 0, 1]]
     moved = faces[1] + np.array([0.5, -3.0, 2.0])  # another place in the room is no difference
-    answer = nearest_sequence(TRAIN, LABELS, neutrals, np.array([0, 1]), np.stack([moved, moved]) + 1e-3 * RNG.normal(size=(2, 68, 3)))
+    answer = nearest_sequence(
+        TRAIN, LABELS, neutrals, np.array([0, 1]), np.stack([moved, moved]) + 1e-3 * RNG.normal(size=(2, 68, 3))
+    )
     np.testing.assert_array_equal(answer, TRAIN[[1, 3]])
     # A subject without the label is no candidate, however near.
     answer = nearest_sequence(TRAIN[[0, 3]], np.array([0, 1]), faces, np.array([0]), moved[None])
@@ -48,9 +51,12 @@ def test_nearest_sequence_takes_the_same_label_of_the_subject_with_the_nearest_f
 def test_nearest_sequence_compares_the_faces_wherever_their_heads_are():
     same_shape, other_shape = RNG.normal(0, 0.03, (2, 68, 3))  # metres, about a face's size
     wanted = same_shape + np.array([0.0, 0.2, 0.0])
-    neutrals = np.stack([other_shape - other_shape.mean(axis=0) + wanted.mean(axis=0), same_shape - np.array([0.0, 0.3, 0.1])])
+    neutrals = np.stack(
+        [other_shape - other_shape.mean(axis=0) + wanted.mean(axis=0), same_shape - np.array([0.0, 0.3, 0.1])]
+    )
     answer = nearest_sequence(TRAIN[:2], np.array([0, 0]), neutrals, np.array([0]), wanted[None])
-    np.testing.assert_array_equal(answer, TRAIN[[1]])  # the same face half a metre away, not another one at the same place
+    # the same face half a metre away, not another one at the same place
+    np.testing.assert_array_equal(answer, TRAIN[[1]])
 
 
 def test_nearest_sequence_takes_the_first_of_equals():

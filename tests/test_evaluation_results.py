@@ -31,15 +31,33 @@ def scores(split):
 def test_everything_is_written_and_read_back(split, scores, tmp_path):
     record = {"generated": "g", "sequences": 6}
     paths = write_results(tmp_path / "out", scores, split.labels, record)
-    tables = [f"{name}.{suffix}" for name in ("scores", "realism", "per_label", "per_subject", "per_group") for suffix in ("csv", "md", "tex")]
+    tables = [
+        f"{name}.{suffix}"
+        for name in ("scores", "realism", "per_label", "per_subject", "per_group")
+        for suffix in ("csv", "md", "tex")
+    ]
     names = [*tables, "confusion_real.csv", "confusion_generated.csv", "features.npz", "evaluate.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
     assert sorted(paths) == sorted(tmp_path / "out" / name for name in names)
 
     content = json.loads((tmp_path / "out" / "evaluate.json").read_text())
-    keys = ["scores", "fid_real_halves", "samples", "per_label", "per_subject", "per_group", "over_time", "per_landmark", "confusion"]
+    keys = [
+        "scores",
+        "fid_real_halves",
+        "samples",
+        "per_label",
+        "per_subject",
+        "per_group",
+        "over_time",
+        "per_landmark",
+        "confusion",
+    ]
     assert list(content) == ["generated", "sequences", "labels", *keys]
-    assert content["scores"] == scores.rows and content["per_subject"] == scores.per_subject and content["samples"] == scores.samples
+    assert (
+        content["scores"] == scores.rows
+        and content["per_subject"] == scores.per_subject
+        and content["samples"] == scores.samples
+    )
     assert set(content["over_time"]) == set(scores.methods) and len(content["over_time"]["generated"]) == 12
     np.testing.assert_array_equal(content["per_landmark"]["class mean"], scores.per_landmark["class mean"])
     np.testing.assert_array_equal(content["confusion"]["generated"], [[2, 0, 0], [2, 0, 0], [2, 0, 0]])
@@ -54,7 +72,10 @@ def test_everything_is_written_and_read_back(split, scores, tmp_path):
 def test_best_of_several_is_shown_and_not_compared(split, scores, tmp_path):
     write_results(tmp_path, scores, split.labels, {})
     rows = {row["method"]: row for row in csv.DictReader((tmp_path / "scores.csv").open())}
-    assert float(rows["best of 2"]["mm_mean"]) == pytest.approx(float(rows["generated"]["mm_mean"])) and rows["best of 2"]["accuracy"] == ""
+    assert (
+        float(rows["best of 2"]["mm_mean"]) == pytest.approx(float(rows["generated"]["mm_mean"]))
+        and rows["best of 2"]["accuracy"] == ""
+    )
     lines = {line.split(" | ")[0].strip("| "): line for line in (tmp_path / "scores.md").read_text().splitlines()}
     assert "**" in lines["generated"] and "**" not in lines["best of 2"] and "**" not in lines["real"]
     assert r"\textbf{" in (tmp_path / "per_group.tex").read_text()
@@ -77,9 +98,12 @@ def test_the_record_beside_the_generated_sequences_is_replaced_only_on_request(t
     place = tmp_path / "generated" / "evaluate.json"
     assert write_beside(tmp_path / "generated", tmp_path / "first", overwrite=False) == [place]
     assert place.read_text() == '{"a": 1}' and not caplog.messages
-    assert write_beside(tmp_path / "generated", tmp_path / "first", overwrite=False) == [] and not caplog.messages  # it is there already
+    # it is there already
+    assert write_beside(tmp_path / "generated", tmp_path / "first", overwrite=False) == [] and not caplog.messages
     assert write_beside(tmp_path / "generated", tmp_path / "second", overwrite=False) == []
-    assert place.read_text() == '{"a": 1}' and "is of another scoring and stays (--overwrite replaces it)" in caplog.text
+    assert (
+        place.read_text() == '{"a": 1}' and "is of another scoring and stays (--overwrite replaces it)" in caplog.text
+    )
     assert write_beside(tmp_path / "generated", tmp_path / "second", overwrite=True) == [place]
     assert place.read_text() == '{"a": 2}'
 

@@ -17,7 +17,12 @@ CURVES = HEADER + "".join(
         ("L1_1200_1e-05_128_COMA_Florence_08-18-2023_19:50", "Loss/COMA_Florence/validation", 50, 0.0003),
         ("Classification_2_1e-05_256_COMA_08-22-2023_09:36", "Classification/COMA/Validation_Accuracy", 50, 0.3),
         ("Classification_2_1e-05_256_COMA_08-22-2023_09:36", "Classification/COMA/Validation_loss_train", 1, 2.4),
-        ("Classification_2_1e-05_256_COMA_FULL_FRAME_08-22-2023_09:36", "Classification/COMA_FULL_FRAME/Validation_Accuracy", 50, 0.4),
+        (
+            "Classification_2_1e-05_256_COMA_FULL_FRAME_08-22-2023_09:36",
+            "Classification/COMA_FULL_FRAME/Validation_Accuracy",
+            50,
+            0.4,
+        ),
     ]
 )
 
@@ -28,7 +33,10 @@ CURVES = HEADER + "".join(
         ("L2_1200_1e-05_2048_COMA_Florence_08-19-2023_12:54", ("generator", "florence", "thesis", 1e-5, 2048, "l2")),
         ("L1_1200_0.0001_128_COMA", ("generator", "coma", "thesis", 1e-4, 128, "l1")),
         ("Classification_3_0.0001_512_COMA_08-22-2023_09:36", ("classifier", "coma", "thesis", 1e-4, 512, 3)),
-        ("Classification_1_0.0001_128_COMA_FULL_FRAME_08-22-2023_09:36", ("classifier", "coma full frame", "thesis", 1e-4, 128, 1)),
+        (
+            "Classification_1_0.0001_128_COMA_FULL_FRAME_08-22-2023_09:36",
+            ("classifier", "coma full frame", "thesis", 1e-4, 128, 1),
+        ),
         ("florence_default_l1_0.004_128", ("generator", "florence", "default", 4e-3, 128, "l1")),
         ("classifier_coma_thesis_2_1e-05_256", ("classifier", "coma", "thesis", 1e-5, 256, 2)),
     ],
@@ -49,7 +57,10 @@ def test_import_of_curves_gives_them_our_tags(tmp_path, zipped):
     path = tmp_path / ("someone_curves.csv" + ".gz" * zipped)
     path.write_bytes(gzip.compress(CURVES.encode(), mtime=0) if zipped else CURVES.encode())
     records = read_imported(path)
-    assert [record.name for record in records[:2]] == ["L1_1200_0.0001_128_COMA_Florence", "L1_1200_1e-05_128_COMA_Florence"]
+    assert [record.name for record in records[:2]] == [
+        "L1_1200_0.0001_128_COMA_Florence",
+        "L1_1200_1e-05_128_COMA_Florence",
+    ]
     assert {record.origin for record in records} == {"someone"}
     first = records[0]
     assert first.curves == {"loss/train": ([1], [0.7]), "test/l1": ([50, 100], [0.0004, 0.0005])}
@@ -94,7 +105,9 @@ def test_bad_files_of_curves_are_one_line(tmp_path, content, words):
 
 def test_odd_files_of_curves_are_read_with_a_note(tmp_path, caplog):
     path, name = tmp_path / "a.csv", "L1_1200_0.0001_128_COMA,Loss/COMA/train"
-    path.write_bytes(b"\xef\xbb\xbf" + (HEADER + f"{name},2,0.5\n{name},1,nan\n{name},2,0.25\n").replace("\n", "\r\n").encode())
+    path.write_bytes(
+        b"\xef\xbb\xbf" + (HEADER + f"{name},2,0.5\n{name},1,nan\n{name},2,0.25\n").replace("\n", "\r\n").encode()
+    )
     (record,) = read_imported(path)
     assert record.curves["loss/train"][0] == [1, 2] and record.curves["loss/train"][1][1] == 0.25
     assert "1 points given twice" in caplog.text and "1 values are NaN or infinite" in caplog.text
@@ -107,7 +120,11 @@ def test_a_missing_file_of_curves(tmp_path):
 
 def test_of_two_runs_of_a_cell_the_longer_stays(tmp_path):
     rows = [("08-21-2023_16:51", 1), ("08-21-2023_17:00", 3)]
-    text = "".join(f"L1_1200_0.0001_128_COMA_{date},Loss/COMA/train,{step},0.{step}\n" for date, count in rows for step in range(1, count + 1))
+    text = "".join(
+        f"L1_1200_0.0001_128_COMA_{date},Loss/COMA/train,{step},0.{step}\n"
+        for date, count in rows
+        for step in range(1, count + 1)
+    )
     (tmp_path / "a.csv").write_text(HEADER + text)
     (record,) = read_imported(tmp_path / "a.csv")
     assert record.curves["loss/train"][0] == [1, 2, 3]
@@ -115,7 +132,11 @@ def test_of_two_runs_of_a_cell_the_longer_stays(tmp_path):
 
 def test_the_authors_curves(shared_data):
     records = read_imported(shared_data / "author_curves.csv.gz")
-    assert [sum(r.kind == kind and r.dataset == name for r in records) for kind in ("generator", "classifier") for name in ("coma", "florence")] == [20, 20, 24, 16]
+    assert [
+        sum(r.kind == kind and r.dataset == name for r in records)
+        for kind in ("generator", "classifier")
+        for name in ("coma", "florence")
+    ] == [20, 20, 24, 16]
     best = min(r.best_score() for r in records if r.dataset == "florence" and r.loss == "l2")
     assert best == pytest.approx(9.43e-7, rel=1e-3)
 
@@ -129,7 +150,13 @@ def test_own_runs_are_read_at_any_depth(tmp_path):
     (tmp_path / "s2d").mkdir()
     (tmp_path / "s2d" / "config.json").write_text('{"config": {"filters": [1]}}')
     (record,) = read_runs(tmp_path)
-    assert (record.name, record.kind, record.dataset, record.preset, record.loss) == ("a", "generator", "florence", "thesis", "l2")
+    assert (record.name, record.kind, record.dataset, record.preset, record.loss) == (
+        "a",
+        "generator",
+        "florence",
+        "thesis",
+        "l2",
+    )
     assert record.best_score() == record.kept_score() == 2e-6
     (run / "metrics.json").write_text('{"mse": 2.5e-06}')
     assert read_runs(tmp_path)[0].kept_score() == 2.5e-6
@@ -155,7 +182,9 @@ def test_own_runs_are_read_at_any_depth(tmp_path):
 )
 def test_records_of_runs_are_checked(tmp_path, change, words):
     config = {"lr": 0.004, "hidden_size": 8, "epochs": 2, "loss": "l2", "network": "thesis", **change.get("config", {})}
-    (tmp_path / "config.json").write_text(json.dumps({"config": config, "source": change.get("source", {"dataset": "florence"})}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"config": config, "source": change.get("source", {"dataset": "florence"})})
+    )
     (tmp_path / "metrics.json").write_text(json.dumps(change.get("metrics", {"mm": 0.5})))
     with pytest.raises(InputError, match=words):
         read_runs(tmp_path)
@@ -163,7 +192,9 @@ def test_records_of_runs_are_checked(tmp_path, change, words):
 
 def generator(origin, lr, size, values, preset="thesis", **more):
     curves = {"test/l1": ([50 * (k + 1) for k in range(len(values))], values)}
-    return RunRecord(f"{origin}{lr}{size}", origin, "generator", "florence", preset, lr, size, "l1", curves=curves, **more)
+    return RunRecord(
+        f"{origin}{lr}{size}", origin, "generator", "florence", preset, lr, size, "l1", curves=curves, **more
+    )
 
 
 def test_comparison_meets_the_same_rate_or_the_better_one():

@@ -15,8 +15,20 @@ from face4d.mesh.ply import write_ply
 SIDE = np.linspace(-0.1, 0.1, 21)
 GRID = np.stack([*np.meshgrid(SIDE, SIDE), np.zeros((21, 21))], axis=-1).reshape(-1, 3)
 CORNER = (np.arange(20)[:, None] * 21 + np.arange(20)).ravel()
-FACES = np.concatenate([np.stack([CORNER, CORNER + 1, CORNER + 21], 1), np.stack([CORNER + 1, CORNER + 22, CORNER + 21], 1)])
-MARKS = np.array([[-0.045, 0.03, 0], [-0.015, 0.03, 0], [0.015, 0.03, 0], [0.045, 0.03, 0], [0, 0, 0], [-0.02, -0.03, 0], [0.02, -0.03, 0.0]])
+FACES = np.concatenate(
+    [np.stack([CORNER, CORNER + 1, CORNER + 21], 1), np.stack([CORNER + 1, CORNER + 22, CORNER + 21], 1)]
+)
+MARKS = np.array(
+    [
+        [-0.045, 0.03, 0],
+        [-0.015, 0.03, 0],
+        [0.015, 0.03, 0],
+        [0.045, 0.03, 0],
+        [0, 0, 0],
+        [-0.02, -0.03, 0],
+        [0.02, -0.03, 0.0],
+    ]
+)
 
 
 def test_distance_does_not_depend_on_where_and_how_large_the_mesh_is():
@@ -27,13 +39,16 @@ def test_distance_does_not_depend_on_where_and_how_large_the_mesh_is():
     result = scan_to_mesh(scan, MARKS, 80 * GRID @ rotation.T + 5, FACES, 80 * MARKS @ rotation.T + 5)
     expected = 1000 * height[face_region(scan, MARKS)]
     np.testing.assert_allclose(result.distances, expected, atol=1e-9)
-    assert (result.median, result.mean, result.std) == pytest.approx((np.median(expected), expected.mean(), expected.std()))
+    assert (result.median, result.mean, result.std) == pytest.approx(
+        (np.median(expected), expected.mean(), expected.std())
+    )
     assert result.similarity.scale == pytest.approx(1 / 80)
 
 
 def test_only_the_face_is_measured_by_a_ball():
     region = face_region(GRID, MARKS)
-    # 1.4 times the mean of 90 mm between the outer eye corners and 30 mm from the nose to between the eyes; centre 9 mm above the nose
+    # 1.4 times the mean of 90 mm between the outer eye corners and 30 mm from the nose to between the eyes; centre 9 mm
+    # above the nose
     np.testing.assert_array_equal(region, np.linalg.norm(GRID - [0, 0.009, 0], axis=1) <= 0.084)
     far = np.concatenate([GRID, [[0, 0, 5.0]]])
     assert scan_to_mesh(far, MARKS, GRID, FACES, MARKS).distances.max() < 1e-9
@@ -97,7 +112,9 @@ def test_folders_of_scans_and_meshes(folders, run_script):
     found = json.loads((folders / "out" / "scan_to_mesh.json").read_text())
     assert [(row["mesh"], row["scan"]) for row in found["meshes"]] == [("a_photo1.ply", "a"), ("b/neutral.ply", "b")]
     np.testing.assert_allclose([row["median"] for row in found["meshes"]], [0, 2], atol=1e-4)
-    assert found["meshes"][0]["scale"] == pytest.approx(1000, rel=1e-4) and found["all"]["mean"] == pytest.approx(1, abs=0.05)
+    assert found["meshes"][0]["scale"] == pytest.approx(1000, rel=1e-4) and found["all"]["mean"] == pytest.approx(
+        1, abs=0.05
+    )
     assert "all points" in result.stdout and result.stdout.strip().splitlines()[-1] == "wrote out/scan_to_mesh.json"
 
     again = run_script("face4d.evaluation.scan_to_mesh", *flags, "--output", "out", cwd=folders, check=False)
@@ -109,7 +126,16 @@ def test_folders_of_scans_and_meshes(folders, run_script):
 
 def run(*arguments, folder) -> dict:
     """The command in this process; its record."""
-    flags = ("--scans", folder / "scans", "--meshes", folder / "meshes", "--mesh-landmarks", folder / "points", "--quiet", "--overwrite")
+    flags = (
+        "--scans",
+        folder / "scans",
+        "--meshes",
+        folder / "meshes",
+        "--mesh-landmarks",
+        folder / "points",
+        "--quiet",
+        "--overwrite",
+    )
     main([*map(str, flags), "--output", str(folder / "out"), *arguments])
     return json.loads((folder / "out" / "scan_to_mesh.json").read_text())
 
@@ -120,7 +146,10 @@ def test_the_unit_of_scans_is_guessed_and_said(folders, caplog):
     assert run(folder=folders) == expected
     (note,) = caplog.messages
     assert "taken for millimetres (--unit says otherwise)" in note and "a.txt: outer eye corners" in note
-    with pytest.raises(InputError, match=r"a.txt: expected a face in metres \(outer eye corners about 0.095\), found .*: millimetres \(times 0.001"):
+    with pytest.raises(
+        InputError,
+        match=r"a.txt: expected a face in metres \(outer eye corners about 0.095\), found .*: millimetres \(times 0.001",
+    ):
         run("--unit", "m", folder=folders)
     with pytest.raises(InputError, match="a.txt: expected a face in metres"):
         run("--unit", "cm", folder=folders)
@@ -132,21 +161,30 @@ def test_a_scan_or_mesh_in_another_unit_than_the_rest_is_named(folders):
         run(folder=folders)
     write_ply(folders / "scans" / "b.ply", GRID, np.empty((0, 3), int))
     np.savetxt(folders / "scans" / "b.txt", 1000 * MARKS)
-    with pytest.raises(InputError, match="b.ply: expected a face in metres .*longest side.* kilometres|b.ply: .*0.0002"):
+    with pytest.raises(
+        InputError, match="b.ply: expected a face in metres .*longest side.* kilometres|b.ply: .*0.0002"
+    ):
         run(folder=folders)
 
 
 def test_meshes_of_a_fixed_size_have_to_be_in_the_unit_of_the_scans(folders):
     with pytest.raises(InputError, match="a_photo1.ply: expected a face in metres .*outer eye corners"):
         run("--no-scaled", folder=folders)
-    for mesh, points in ((folders / "meshes" / "a_photo1.ply", "a_photo1.npy"), (folders / "meshes" / "b" / "neutral.ply", "neutral.npy")):
+    for mesh, points in (
+        (folders / "meshes" / "a_photo1.ply", "a_photo1.npy"),
+        (folders / "meshes" / "b" / "neutral.ply", "neutral.npy"),
+    ):
         write_ply(mesh, 1000 * GRID, FACES)
         np.save(folders / "points" / points, 1000 * MARKS)
     assert [row["scale"] for row in run("--no-scaled", folder=folders)["meshes"]] == [1.0, 1.0]
 
 
 def test_landmarks_that_are_no_face(folders):
-    for marks, words in ((0 * MARKS, "all points in one place"), (7 * MARKS, "times as large"), (1e200 * MARKS, "single precision")):
+    for marks, words in (
+        (0 * MARKS, "all points in one place"),
+        (7 * MARKS, "times as large"),
+        (1e200 * MARKS, "single precision"),
+    ):
         np.savetxt(folders / "scans" / "a.txt", marks)
         with pytest.raises(InputError, match=rf"a.txt: .*{words}"):
             run(folder=folders)

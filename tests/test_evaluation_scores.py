@@ -1,12 +1,19 @@
 import numpy as np
 import pytest
 
-from face4d.datasets.landmark_set import load_split, stack
 from face4d.constants import LANDMARK_GROUPS
+from face4d.datasets.landmark_set import load_split, stack
 from face4d.datasets.layout import sample_name
 from face4d.errors import InputError
 from face4d.evaluation import distribution, metrics
-from face4d.evaluation.scores import match_generated, match_samples, per_group_columns, per_label_columns, per_subject_columns, score
+from face4d.evaluation.scores import (
+    match_generated,
+    match_samples,
+    per_group_columns,
+    per_label_columns,
+    per_subject_columns,
+    score,
+)
 from tests.conftest import toy_sequence
 
 
@@ -41,7 +48,9 @@ def test_scores_of_a_known_answer(split, generated):
     assert list(rows) == ["real", "generated", "static neutral", "class mean", "noisy class mean", "nearest sequence"]
     assert rows["real"]["accuracy"] == rows["real"]["acceleration_ratio"] == 1.0 and "mm_mean" not in rows["real"]
     assert rows["generated"]["mm_mean"] == pytest.approx(1.0, rel=1e-4) and rows["generated"]["mm_std"] < 1e-3
-    assert rows["generated"]["mse"] == pytest.approx(1e-6 / 3, rel=1e-3) and rows["generated"]["l1"] == pytest.approx(1e-3 / 3, rel=1e-3)
+    assert rows["generated"]["mse"] == pytest.approx(1e-6 / 3, rel=1e-3) and rows["generated"]["l1"] == pytest.approx(
+        1e-3 / 3, rel=1e-3
+    )
     assert rows["generated"]["accuracy"] == rows["class mean"]["accuracy"] == 1.0
     assert rows["static neutral"]["accuracy"] == pytest.approx(1 / 3)
     real = np.concatenate([sequence.displacement[1:] for sequence in split.test])
@@ -60,7 +69,6 @@ def test_per_label_rows_average_to_the_whole(split, generated):
     assert keys <= set(scores.per_label[0])
     np.testing.assert_array_equal(scores.confusion["generated"], 2 * np.eye(3))
 
-
     keys = {column.key for column in per_subject_columns(scores.methods)}
     assert keys <= set(scores.per_subject[0]) and [row["subject"] for row in scores.per_subject] == ["CH01", "CH02"]
     for method in scores.methods:
@@ -73,17 +81,28 @@ def test_errors_by_group_over_time_and_per_landmark(split, generated):
     answer[:, 3:, LANDMARK_GROUPS["eyes"], 2] += 0.002
     scores = score(split, split.labels, answer, oracle(split))
     rows = {row["group"]: row for row in scores.per_group}
-    assert set(rows) == set(LANDMARK_GROUPS) and {column.key for column in per_group_columns(scores.methods)} <= set(scores.per_group[0])
+    assert set(rows) == set(LANDMARK_GROUPS) and {column.key for column in per_group_columns(scores.methods)} <= set(
+        scores.per_group[0]
+    )
     moved = 5**0.5  # 1 mm up, 2 mm forward
-    assert rows["mouth"]["generated mm_mean"] == pytest.approx(1.0, rel=1e-4) and rows["mouth"]["generated mm_std"] < 1e-3
-    assert rows["eyes"]["generated mm_mean"] == pytest.approx((2 + 10 * moved) / 12, rel=1e-4) and rows["eyes"]["landmarks"] == 12
+    assert (
+        rows["mouth"]["generated mm_mean"] == pytest.approx(1.0, rel=1e-4) and rows["mouth"]["generated mm_std"] < 1e-3
+    )
+    assert (
+        rows["eyes"]["generated mm_mean"] == pytest.approx((2 + 10 * moved) / 12, rel=1e-4)
+        and rows["eyes"]["landmarks"] == 12
+    )
     eyes = np.zeros(68)
     eyes[LANDMARK_GROUPS["eyes"]] = 1
     np.testing.assert_allclose(scores.per_landmark["generated"], 1 + eyes * 10 / 12 * (moved - 1), rtol=1e-4)
     np.testing.assert_allclose(scores.over_time["generated"], [1, 1] + [1 + 12 / 68 * (moved - 1)] * 10, rtol=1e-4)
     total = {row["method"]: row["mm_mean"] for row in scores.rows if row["method"] in scores.methods}
     for method in scores.methods:
-        assert scores.over_time[method].mean() == pytest.approx(total[method]) == pytest.approx(scores.per_landmark[method].mean())
+        assert (
+            scores.over_time[method].mean()
+            == pytest.approx(total[method])
+            == pytest.approx(scores.per_landmark[method].mean())
+        )
 
 
 def peaks(batch: np.ndarray) -> np.ndarray:
@@ -102,7 +121,8 @@ def test_realism_is_of_frames_after_the_start(split, generated):
     assert rows["generated"]["fid"] == pytest.approx(distribution.fid(peaks(answer[:, 1:]), peaks(real[:, 1:])))
     assert rows["generated"]["fid_std"] > 0 and rows["generated"]["fid"] < rows["static neutral"]["fid"]
     assert rows["static neutral"]["diversity"] == rows["static neutral"]["multimodality"] == 0
-    assert rows["class mean"]["multimodality"] == pytest.approx(0) and rows["real"]["multimodality"] > 0  # all subjects of a label move alike
+    # all subjects of a label move alike
+    assert rows["class mean"]["multimodality"] == pytest.approx(0) and rows["real"]["multimodality"] > 0
     assert rows["real"]["diversity"] == pytest.approx(distribution.diversity(peaks(real[:, 1:])))
     assert rows["real"]["fid"] == scores.fid_real_halves["mean"] < rows["static neutral"]["fid"]
     assert scores.samples is None and "sample_multimodality" not in rows["generated"]
@@ -121,7 +141,9 @@ def test_a_jump_out_of_the_start_frame_is_seen_as_acceleration(split):
     rows = {row["method"]: row for row in score(split, split.labels, frozen, oracle(split)).rows}
     jump = 1000 * np.linalg.norm(real[:, 6], axis=-1).mean()
     assert rows["generated"]["acceleration"] == pytest.approx(jump / 11, rel=1e-4)  # one of 11 second differences
-    assert rows["generated"]["acceleration_ratio"] == pytest.approx(rows["generated"]["acceleration"] / metrics.acceleration(real))
+    assert rows["generated"]["acceleration_ratio"] == pytest.approx(
+        rows["generated"]["acceleration"] / metrics.acceleration(real)
+    )
     assert rows["static neutral"]["acceleration"] == 0.0
 
 
@@ -129,7 +151,10 @@ def test_one_subject_or_one_sequence_has_fewer_scores(split, generated):
     few = type(split)(split.train[:1] + split.train[3:4] + split.train[6:7], split.test[:1], split.labels)
     scores = score(few, split.labels, match_generated(generated, split.test)[:1], oracle(split), peaks)
     assert scores.fid_real_halves is None
-    assert all(key not in row for row in scores.rows for key in ("fid", "diversity", "multimodality")) and scores.rows[1]["mm_mean"] > 0
+    assert (
+        all(key not in row for row in scores.rows for key in ("fid", "diversity", "multimodality"))
+        and scores.rows[1]["mm_mean"] > 0
+    )
 
 
 @pytest.fixture
@@ -153,7 +178,9 @@ def test_several_answers(split, generated, answers):
     scores = score(split, split.labels, samples, oracle(split), peaks)
     rows = {row["method"]: row for row in scores.rows}
     assert [row["method"] for row in scores.rows][:4] == ["real", "generated", "best of 3", "static neutral"]
-    assert rows["generated"]["mm_mean"] == pytest.approx(1.0, rel=1e-4) and rows["best of 3"]["mm_mean"] == pytest.approx(2.5 / 6, rel=1e-3)
+    assert rows["generated"]["mm_mean"] == pytest.approx(1.0, rel=1e-4) and rows["best of 3"][
+        "mm_mean"
+    ] == pytest.approx(2.5 / 6, rel=1e-3)
     assert "accuracy" not in rows["best of 3"] and "best of 3" not in scores.methods
     assert scores.samples["count"] == 3 and scores.samples["accuracy"] == [1.0] * 3
     assert scores.samples["mm_mean"] == pytest.approx([1, 10 / 6, 0.5], rel=1e-3)
@@ -178,7 +205,9 @@ def test_errors_ignore_the_start_frame(split, generated):
     answer = match_generated(generated, split.test)
     other = answer.copy()
     other[:, 0] += 1.0
-    assert score(split, split.labels, answer, oracle(split)).rows == score(split, split.labels, other, oracle(split)).rows
+    assert (
+        score(split, split.labels, answer, oracle(split)).rows == score(split, split.labels, other, oracle(split)).rows
+    )
 
 
 def refusal(generated, split) -> str:

@@ -1,6 +1,19 @@
-from face4d.evaluation.tables import Column, csv_table, filled, html_table, latex_table, markdown_table, text_table, write_table
+from face4d.evaluation.tables import (
+    Column,
+    csv_table,
+    filled,
+    html_table,
+    latex_table,
+    markdown_table,
+    text_table,
+    write_table,
+)
 
-COLUMNS = (Column("name", "name"), Column("error", "error (mm)", ".1f", best="min"), Column("share", "share", ".0%", best="max"))
+COLUMNS = (
+    Column("name", "name"),
+    Column("error", "error (mm)", ".1f", best="min"),
+    Column("share", "share", ".0%", best="max"),
+)
 ROWS = [
     {"name": "real", "share": 1.0},
     {"name": "a|b", "error": 1.26, "share": 0.5},
@@ -34,7 +47,13 @@ def test_words_in_a_column_of_numbers_are_shown_as_they_are_and_align_it_left():
 
 
 def test_csv_keeps_full_precision():
-    assert csv_table(COLUMNS, ROWS).splitlines() == ["name,error,share", "real,,1.0", "a|b,1.26,0.5", "c,1.34,0.75", "d,2.0,0.1"]
+    assert csv_table(COLUMNS, ROWS).splitlines() == [
+        "name,error,share",
+        "real,,1.0",
+        "a|b,1.26,0.5",
+        "c,1.34,0.75",
+        "d,2.0,0.1",
+    ]
 
 
 def test_text_is_aligned():
@@ -62,7 +81,11 @@ def test_latex_has_booktabs_rules_escapes_and_bold_numbers():
 
 def test_columns_that_compete_within_a_row():
     columns = [Column("label", "label"), Column("n", "n"), Column("a", "a", ".1f"), Column("b", "b", ".1f")]
-    rows = [{"label": "Happy", "n": 0, "a": 1.0, "b": 2.0}, {"label": "Rage", "n": 0, "a": 3.04, "b": 3.0}, {"label": "Cool", "n": 0, "b": 5.0}]
+    rows = [
+        {"label": "Happy", "n": 0, "a": 1.0, "b": 2.0},
+        {"label": "Rage", "n": 0, "a": 3.04, "b": 3.0},
+        {"label": "Cool", "n": 0, "b": 5.0},
+    ]
     lines = markdown_table(columns, rows, across=("a", "b")).splitlines()[2:]
     assert lines == ["| Happy | 0 | **1.0** | 2.0 |", "| Rage | 0 | **3.0** | **3.0** |", "| Cool | 0 |  | 5.0 |"]
     largest = [Column("label", "label"), *(Column(key, key, ".1f", best="max") for key in "ab")]
@@ -73,14 +96,28 @@ def test_only_what_can_be_compared_competes():
     errors = {"coma a": 3.0, "coma b": 4.0, "florence a": 1.0, "florence b": 2.0, "demo": 0.1, "real": 0.0}
     rows = [{"name": name, "error": error} for name, error in errors.items()]
     contest = ["coma", "coma", "florence", "florence", "demo", None]
-    for table, opened in ((markdown_table, "**{}**"), (html_table, "<strong>{}</strong>"), (latex_table, r"\textbf{{{}}}")):
+    for table, opened in (
+        (markdown_table, "**{}**"),
+        (html_table, "<strong>{}</strong>"),
+        (latex_table, r"\textbf{{{}}}"),
+    ):
         text = table(COLUMNS[:2], rows, contest=contest)
-        assert [opened.format(value) in text for value in ("3.0", "4.0", "1.0", "2.0", "0.1", "0.0")] == [True, False, True, False, False, False]
+        assert [opened.format(value) in text for value in ("3.0", "4.0", "1.0", "2.0", "0.1", "0.0")] == [
+            True,
+            False,
+            True,
+            False,
+            False,
+            False,
+        ]
         assert opened.format("0.1") not in table(COLUMNS[:2], rows[4:5])
 
 
 def test_filled_leaves_out_columns_without_a_value():
-    assert [column.key for column in filled(COLUMNS, [{"name": "real", "error": None, "share": 0.0}])] == ["name", "share"]
+    assert [column.key for column in filled(COLUMNS, [{"name": "real", "error": None, "share": 0.0}])] == [
+        "name",
+        "share",
+    ]
     assert filled(COLUMNS, ROWS) == list(COLUMNS)  # a value in some row is enough: the first has no error
 
 
@@ -93,14 +130,27 @@ def test_write_table_writes_all_three_files(tmp_path):
 
 def test_written_tables_have_the_contest_and_the_columns_that_compete_within_a_row(tmp_path):
     columns = [Column("name", "name"), Column("a", "a", ".1f", best="min"), Column("b", "b", ".1f"), COLUMNS[2]]
-    rows = [{"name": "x", "a": 1.0, "b": 2.0, "share": 0.9}, {"name": "y", "a": 4.0, "b": 3.0, "share": 0.5}, {"name": "z", "share": 0.7}]
+    rows = [
+        {"name": "x", "a": 1.0, "b": 2.0, "share": 0.9},
+        {"name": "y", "a": 4.0, "b": 3.0, "share": 0.5},
+        {"name": "z", "share": 0.7},
+    ]
     _, markdown, latex = write_table(tmp_path / "scores", columns, rows, contest=[False, 1, 1], across=("a", "b"))
     lines = markdown.read_text().splitlines()[2:]
-    # a and b compete within each row, and not with the other rows; the shares of the second and third row with each other
+    # a and b compete within each row, and not with the other rows; the shares of the second and third row with each
+    # other
     assert lines == ["| x | **1.0** | 2.0 | 90% |", "| y | 4.0 | **3.0** | 50% |", "| z |  |  | **70%** |"]
-    bold = [[cell.strip().startswith(r"\textbf") for cell in line.split("&")] for line in latex.read_text().splitlines()[5:8]]
+    bold = [
+        [cell.strip().startswith(r"\textbf") for cell in line.split("&")]
+        for line in latex.read_text().splitlines()[5:8]
+    ]
     assert bold == [[False, True, False, False], [False, False, True, False], [False, False, False, True]]
 
 
 def test_text_has_a_rule_under_the_headings_as_wide_as_the_columns():
-    assert text_table(COLUMNS[:2], ROWS[1:3]).splitlines() == ["name  error (mm)", "----  ----------", "a|b          1.3", "c            1.3"]
+    assert text_table(COLUMNS[:2], ROWS[1:3]).splitlines() == [
+        "name  error (mm)",
+        "----  ----------",
+        "a|b          1.3",
+        "c            1.3",
+    ]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from face4d.commands import cli
 from face4d.datasets.entry import DATASETS
 from face4d.errors import InputError
-from face4d.runtime import cli
 from tests.conftest import REPOSITORY
 
 SCRIPTS = [
@@ -72,8 +72,17 @@ def _numeric(action: argparse.Action) -> bool:
 
 
 def test_all_command_lines_are_seen(parsers):
-    assert {"main.py", "test.py", "figures.py", "sampling_coma.py", "Sparse2Dense/main.py", "Reconstruction/deca.py"} < set(SCRIPTS)
-    assert {"face4d.flame.fit", "face4d.evaluation.scan_to_mesh", "face4d.datasets.demo", "face4d.landmarks"} <= set(MODULES)
+    assert {
+        "main.py",
+        "test.py",
+        "figures.py",
+        "sampling_coma.py",
+        "Sparse2Dense/main.py",
+        "Reconstruction/deca.py",
+    } < set(SCRIPTS)
+    assert {"face4d.flame.fit", "face4d.evaluation.scan_to_mesh", "face4d.commands.demo", "face4d.landmarks"} <= set(
+        MODULES
+    )
     assert sum(_numeric(action) for parser in parsers.values() for action in parser._actions if action.type) > 100
 
 
@@ -113,7 +122,13 @@ def test_bounds_belong_to_a_range():
 
 
 @pytest.mark.parametrize(
-    ("words", "refused"), [((), True), (("--no-gif",), False), (("--no-gif", "--dense"), True), (("--no-gif", "--dense", "--export", "mp4"), False)]
+    ("words", "refused"),
+    [
+        ((), True),
+        (("--no-gif",), False),
+        (("--no-gif", "--dense"), True),
+        (("--no-gif", "--dense", "--export", "mp4"), False),
+    ],
 )
 def test_a_gif_has_fifty_frames_a_second_at_most(words, refused, capsys):
     main = runpy.run_path(str(REPOSITORY / "test.py"))["main"]
@@ -130,10 +145,21 @@ def _written_by_default(parsers) -> set[str]:
         for action in parser._actions:
             if isinstance(action.default, Path) and set(action.option_strings) & set(OUTPUTS):
                 found.add(action.default)
-            for told in re.findall(r"default: ([\w/]+)(?=[/<);,]|$)", action.help or "") if set(action.option_strings) & set(OUTPUTS) else ():
+            for told in (
+                re.findall(r"default: ([\w/]+)(?=[/<);,]|$)", action.help or "")
+                if set(action.option_strings) & set(OUTPUTS)
+                else ()
+            ):
                 found.add(Path(told))
     for entry in DATASETS.values():
-        found |= {entry.models, entry.runs, entry.results, entry.figures, entry.generated, *([entry.landmarks] if entry.landmarks else [])}
+        found |= {
+            entry.models,
+            entry.runs,
+            entry.results,
+            entry.figures,
+            entry.generated,
+            *([entry.landmarks] if entry.landmarks else []),
+        }
         for meshes in entry.meshes:
             found |= {meshes.folder, meshes.landmarks, *([meshes.resampled] if meshes.resampled else [])}
     return {path.as_posix() for path in found if not path.is_absolute()}
@@ -144,8 +170,16 @@ EXAMPLE = re.compile(r"python [^\n]*--output[ =]([A-Za-z0-9_][\w./-]*)")
 
 
 def _written_in_examples() -> set[str]:
-    texts = [path for pattern in ("*.py", "*/*.py", "face4d/**/*.py", "*.md", "docs/*.md", "run.sh") for path in REPOSITORY.glob(pattern)]
-    texts = [path for path in texts if "tests" not in path.parts and ".venv" not in path.parts and "demo" not in path.relative_to(REPOSITORY).parts]
+    texts = [
+        path
+        for pattern in ("*.py", "*/*.py", "face4d/**/*.py", "*.md", "docs/*.md", "run.sh")
+        for path in REPOSITORY.glob(pattern)
+    ]
+    texts = [
+        path
+        for path in texts
+        if "tests" not in path.parts and ".venv" not in path.parts and "demo" not in path.relative_to(REPOSITORY).parts
+    ]
     found = {match for path in set(texts) for match in EXAMPLE.findall(path.read_text(encoding="utf-8"))}
     return {place.rstrip("./") for place in found if ".." not in place}
 
@@ -153,7 +187,9 @@ def _written_in_examples() -> set[str]:
 def _not_ignored(places: set[str]) -> set[str]:
     """Those whose files ``git add .`` would take."""
     asked = "".join(f"{place}{'' if Path(place).suffix else '/somebody.bin'}\n" for place in sorted(places))
-    answer = subprocess.run(["git", "check-ignore", "--no-index", "--stdin"], cwd=REPOSITORY, input=asked, capture_output=True, text=True)
+    answer = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"], cwd=REPOSITORY, input=asked, capture_output=True, text=True
+    )
     if answer.returncode > 1:
         pytest.skip(f"needs a checkout of git: {answer.stderr.strip()}")
     return set(asked.split()) - set(answer.stdout.split())
@@ -161,7 +197,15 @@ def _not_ignored(places: set[str]) -> set[str]:
 
 def test_faces_do_not_get_into_version_control(parsers):
     places = _written_by_default(parsers)
-    assert {"Reconstruction_DECA", "Inversion_Dataset", "Reconstruction_VRN", "figures", "results", "runs", "demo/models"} <= places
+    assert {
+        "Reconstruction_DECA",
+        "Inversion_Dataset",
+        "Reconstruction_VRN",
+        "figures",
+        "results",
+        "runs",
+        "demo/models",
+    } <= places
     assert _not_ignored(places) == set()
 
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from face4d.datasets.demo.embedding import dynamic_embedding, static_embedding
-from face4d.datasets.demo.flame import demo_flame_model
-from face4d.datasets.demo.head import demo_head, identity_weights
-from face4d.datasets.demo.write import write_demo
+from face4d.demo.flame import demo_flame_model, dynamic_embedding, static_embedding
+from face4d.demo.head import demo_head, identity_weights
+from face4d.demo.write import write_demo
 from face4d.errors import InputError
 from face4d.flame.fit import load_parameters, main
 from face4d.flame.layer import FlameLayer
@@ -23,7 +22,10 @@ def embedding():
     head = demo_head(0)
     static, contour = static_embedding(head), dynamic_embedding(head)
     return LandmarkEmbedding(
-        *(np.concatenate([table[0], points]) for table, points in zip(contour, static)), head.faces, len(head.mean), *contour
+        *(np.concatenate([table[0], points]) for table, points in zip(contour, static)),
+        head.faces,
+        len(head.mean),
+        *contour,
     )
 
 
@@ -85,7 +87,12 @@ def test_a_face_the_model_cannot_be_stays_near_the_mean(layer):
 
 def test_smoothness_draws_frames_together(layer, known):
     generator = np.random.default_rng(5)
-    still = {**known, "expression": known["expression"][:1], "jaw_pose": known["jaw_pose"][:1], "neck_pose": torch.zeros(3, 3)}
+    still = {
+        **known,
+        "expression": known["expression"][:1],
+        "jaw_pose": known["jaw_pose"][:1],
+        "neck_pose": torch.zeros(3, 3),
+    }
     target = layer.landmarks(**still).numpy() + generator.normal(0, 0.0005, (3, 68, 3))
     fits = [fit_flame(layer, target, noise=0.5, smoothness=smoothness, iterations=60) for smoothness in (0, 100)]
     changes = [np.abs(np.diff(fit.parameters["expression"], axis=0)).mean() for fit in fits]
@@ -108,9 +115,24 @@ def test_targets_that_are_no_faces(layer):
 
 def test_command_line_on_a_mesh_and_on_a_folder(tmp_path, demo, capsys):
     mesh = demo / "actors" / "Demo01.ply"
-    main(["--model", str(demo / "models" / "flame"), "--mesh", str(mesh), "--output", str(tmp_path / "one"), "--quiet", "--iterations", "90"])
+    main(
+        [
+            "--model",
+            str(demo / "models" / "flame"),
+            "--mesh",
+            str(mesh),
+            "--output",
+            str(tmp_path / "one"),
+            "--quiet",
+            "--iterations",
+            "90",
+        ]
+    )
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("residual at the vertices: mean 0.0") and printed[-1] == f"wrote {tmp_path / 'one' / 'fitted.ply'}"
+    assert (
+        printed[0].startswith("residual at the vertices: mean 0.0")
+        and printed[-1] == f"wrote {tmp_path / 'one' / 'fitted.ply'}"
+    )
     target, faces = read_ply(mesh)
     fitted, fitted_faces = read_ply(tmp_path / "one" / "fitted.ply")
     np.testing.assert_array_equal(fitted_faces, faces)
@@ -118,17 +140,30 @@ def test_command_line_on_a_mesh_and_on_a_folder(tmp_path, demo, capsys):
     from face4d.flame.layer import load_flame_layer
 
     parameters = load_parameters(tmp_path / "one" / "flame_parameters.npz")
-    again = load_flame_layer(demo / "models" / "flame")(**{name: torch.as_tensor(value) for name, value in parameters.items()})
+    again = load_flame_layer(demo / "models" / "flame")(
+        **{name: torch.as_tensor(value) for name, value in parameters.items()}
+    )
     np.testing.assert_allclose(again.vertices[0], fitted, atol=2e-6)
 
     for frame in range(2):
         write_ply(tmp_path / "frames" / f"a.{frame:03d}.ply", target + np.float32([0, 0, 0.01 * frame]), faces)
-    call = ["--model", str(demo / "models" / "flame"), "--mesh", str(tmp_path / "frames"), "--output", str(tmp_path / "one")]
+    call = [
+        "--model",
+        str(demo / "models" / "flame"),
+        "--mesh",
+        str(tmp_path / "frames"),
+        "--output",
+        str(tmp_path / "one"),
+    ]
     call += ["--quiet", "--iterations", "90"]
     with pytest.raises(InputError, match="--overwrite"):
         main(call)
     main([*call, "--overwrite"])
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["fitted_0000.ply", "fitted_0001.ply", "flame_parameters.npz"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "fitted_0000.ply",
+        "fitted_0001.ply",
+        "flame_parameters.npz",
+    ]
     with np.load(tmp_path / "one" / "flame_parameters.npz") as archive:
         assert archive["residual_mm"].shape == (2,) and archive["shape"].shape == (1, 100)
         np.testing.assert_allclose(np.diff(archive["translation"], axis=0), [[0, 0, 0.01]], atol=1e-3)
@@ -143,11 +178,25 @@ def test_command_line_on_landmarks_and_on_another_topology(tmp_path, demo, layer
 
     finer = demo_head(1)
     static, contour = static_embedding(finer), dynamic_embedding(finer)
-    other = LandmarkEmbedding(*(np.concatenate([table[0], points]) for table, points in zip(contour, static)), finer.faces, len(finer.mean))
+    other = LandmarkEmbedding(
+        *(np.concatenate([table[0], points]) for table, points in zip(contour, static)), finer.faces, len(finer.mean)
+    )
     save_embedding(tmp_path / "finer.npz", other)
     write_ply(tmp_path / "finer.ply", finer.neutral(identity_weights(3, 0)), finer.faces)
-    call = ["--model", model, "--mesh", str(tmp_path / "finer.ply"), "--output", str(tmp_path / "b"), "--quiet", "--iterations", "90"]
-    with pytest.raises(InputError, match="model's topology .* or --landmark-embedding, found 3627 vertices, 6984 triangles"):
+    call = [
+        "--model",
+        model,
+        "--mesh",
+        str(tmp_path / "finer.ply"),
+        "--output",
+        str(tmp_path / "b"),
+        "--quiet",
+        "--iterations",
+        "90",
+    ]
+    with pytest.raises(
+        InputError, match="model's topology .* or --landmark-embedding, found 3627 vertices, 6984 triangles"
+    ):
         main(call)
     assert not (tmp_path / "b").exists()
     main([*call, "--landmark-embedding", str(tmp_path / "finer.npz")])
@@ -167,7 +216,10 @@ def test_bad_files_are_named(tmp_path, demo):
         (["--landmarks", str(tmp_path / "short.npy")], r"found float64 \(4, 60, 3\)"),
         (["--landmarks", str(tmp_path / "objects.npy")], "objects.npy: expected landmarks"),
         (["--landmarks", str(tmp_path / "text.json")], "text.json: expected landmarks"),
-        (["--landmarks", str(tmp_path / "short.npy"), "--landmark-embedding", "a.npz"], "--landmark-embedding: expected a --mesh"),
+        (
+            ["--landmarks", str(tmp_path / "short.npy"), "--landmark-embedding", "a.npz"],
+            "--landmark-embedding: expected a --mesh",
+        ),
         (["--mesh", str(tmp_path / "none.ply")], "none.ply"),
         (["--mesh", str(tmp_path)], "frames, found none"),
     ):
@@ -182,5 +234,7 @@ def test_bad_files_are_named(tmp_path, demo):
 
 
 def test_one_line_and_exit_code_from_a_shell(tmp_path, run_script):
-    result = run_script("face4d.flame.fit", "--model", tmp_path, "--mesh", "a.ply", "--output", "out", cwd=tmp_path, check=False)
+    result = run_script(
+        "face4d.flame.fit", "--model", tmp_path, "--mesh", "a.ply", "--output", "out", cwd=tmp_path, check=False
+    )
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "a FLAME model there" in result.stderr

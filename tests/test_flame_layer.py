@@ -13,7 +13,15 @@ from face4d.flame.model import FlameModel
 from face4d.flame.skinning import blend_skinning, contour_rows, rodrigues
 from face4d.landmarks import LandmarkEmbedding
 
-PARAMETERS = {"shape": 4, "expression": 3, "global_pose": 3, "neck_pose": 3, "jaw_pose": 3, "eye_pose": 6, "translation": 3}
+PARAMETERS = {
+    "shape": 4,
+    "expression": 3,
+    "global_pose": 3,
+    "neck_pose": 3,
+    "jaw_pose": 3,
+    "eye_pose": 6,
+    "translation": 3,
+}
 
 
 @pytest.fixture
@@ -49,7 +57,10 @@ def close(found, wanted, tolerance=1e-6):
 
 def draws(batch, dtype=torch.float64, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return {name: 0.3 * torch.randn(batch, columns, generator=generator, dtype=dtype) for name, columns in PARAMETERS.items()}
+    return {
+        name: 0.3 * torch.randn(batch, columns, generator=generator, dtype=dtype)
+        for name, columns in PARAMETERS.items()
+    }
 
 
 def test_vertices_joints_and_landmarks_of_smplx(fake, case):
@@ -88,7 +99,9 @@ def test_contour_tables_of_published_layers(reference, convention):
     for joint, name in ((0, "contour_index"), (1, "neck_index")):
         rows = contour_rows(about_y(arrays["contour_degrees"], joint), convention)
         np.testing.assert_array_equal(rows, arrays[f"{name}_{convention}"])
-    np.testing.assert_array_equal(contour_rows(about_y(arrays["big_degrees"], 0), convention), arrays[f"big_{convention}"])
+    np.testing.assert_array_equal(
+        contour_rows(about_y(arrays["big_degrees"], 0), convention), arrays[f"big_{convention}"]
+    )
     clear = np.abs(np.abs(arrays["half_degrees"]) % 1 - 0.5) > 0.05  # at half degrees the last bit decides
     rows = contour_rows(about_y(arrays["half_degrees"], 0), convention)
     np.testing.assert_array_equal(rows[clear], arrays[f"half_{convention}"][clear])
@@ -102,7 +115,8 @@ def test_geometric_contour_rows_follow_the_view_of_the_head():
     for joint in (0, 1):
         assert contour_rows(about_y(degrees, joint), "geometry").tolist() == expected
     turned = rodrigues(torch.tensor([[0.0, 0.4, 0.0]]))
-    for tilt in (torch.tensor([[0.5, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.7]])):  # a nod or a roll of the picture changes nothing
+    # a nod or a roll of the picture changes nothing
+    for tilt in (torch.tensor([[0.5, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.7]])):
         both = torch.stack([rodrigues(tilt), turned, *[torch.eye(3)[None]] * 3], dim=1)
         assert contour_rows(both, "geometry").item() == round(np.rad2deg(0.4))
     assert contour_rows(about_y(degrees, 0), "geometry", sign=-1).tolist()[3:6] == [20, 0, 59]
@@ -111,7 +125,10 @@ def test_geometric_contour_rows_follow_the_view_of_the_head():
 
 def test_rotations_and_their_derivatives_at_and_near_zero():
     generator = torch.Generator().manual_seed(1)
-    vectors = torch.randn(20, 3, generator=generator, dtype=torch.float64) * torch.logspace(-9, 0.5, 20, dtype=torch.float64)[:, None]
+    vectors = (
+        torch.randn(20, 3, generator=generator, dtype=torch.float64)
+        * torch.logspace(-9, 0.5, 20, dtype=torch.float64)[:, None]
+    )
     vectors = torch.cat([vectors, torch.zeros(1, 3, dtype=torch.float64)])
     cross = torch.linalg.cross(torch.eye(3, dtype=torch.float64)[None], vectors[:, None], dim=-1)
     close(rodrigues(vectors), torch.linalg.matrix_exp(cross), 1e-14)
@@ -145,7 +162,8 @@ def test_any_batch_and_one_row_for_all(fake):
         close(layer(**one).vertices, layer(**repeated).vertices, 1e-14)
         missing = {other: value for other, value in many.items() if other != name}
         close(layer(**missing).vertices, layer(**{**many, name: torch.zeros_like(many[name])}).vertices, 1e-14)
-    close(layer().vertices[0], torch.as_tensor(fake[0].template, dtype=torch.float64), 1e-8)  # its weights sum to 1 in float32
+    # its weights sum to 1 in float32
+    close(layer().vertices[0], torch.as_tensor(fake[0].template, dtype=torch.float64), 1e-8)
     short = layer(shape=many["shape"][:, :2])
     close(short.vertices, layer(shape=many["shape"] * torch.tensor([1.0, 1, 0, 0])).vertices, 1e-14)
 
@@ -163,7 +181,9 @@ def test_precision_and_moving_between_them(fake, case):
     double = FlameLayer(*fake, dtype=torch.float64)(**{name: value.double() for name, value in parameters.items()})
     assert double.vertices.dtype == torch.float64
     close(double.vertices.float(), wanted["vertices"])
-    close(layer.double()(**{name: value.double() for name, value in parameters.items()}).vertices, double.vertices, 1e-6)
+    close(
+        layer.double()(**{name: value.double() for name, value in parameters.items()}).vertices, double.vertices, 1e-6
+    )
     assert not list(layer.parameters())
 
 
@@ -214,13 +234,22 @@ def test_equal_to_smplx_on_the_same_file(tmp_path, fake, case, reference):
     smplx = pytest.importorskip("smplx")
     model, embedding = fake
     arrays = reference("c10_fake_flame_model")
-    np.savez(tmp_path / "FLAME_NEUTRAL.npz", **{key: value for key, value in arrays.items() if key[:3] not in ("lmk", "dyn", "ful")})
+    np.savez(
+        tmp_path / "FLAME_NEUTRAL.npz",
+        **{key: value for key, value in arrays.items() if key[:3] not in ("lmk", "dyn", "ful")},
+    )
     static = {"lmk_face_idx": arrays["lmk_face_idx"], "lmk_b_coords": arrays["lmk_b_coords"]}
     (tmp_path / "flame_static_embedding.pkl").write_bytes(pickle.dumps(static))
     dynamic = np.array({"lmk_face_idx": arrays["dyn_face_idx"], "lmk_b_coords": arrays["dyn_b_coords"]}, dtype=object)
     np.save(tmp_path / "flame_dynamic_embedding.npy", dynamic, allow_pickle=True)
     theirs = smplx.FLAME(
-        str(tmp_path), ext="npz", num_betas=100, num_expression_coeffs=50, use_face_contour=True, batch_size=16, create_transl=False
+        str(tmp_path),
+        ext="npz",
+        num_betas=100,
+        num_expression_coeffs=50,
+        use_face_contour=True,
+        batch_size=16,
+        create_transl=False,
     )
     generator = torch.Generator().manual_seed(5)
     shape, expression = torch.randn(16, 100, generator=generator), torch.randn(16, 50, generator=generator)
@@ -252,7 +281,10 @@ def test_published_contour_lies_on_the_visible_outline(shared_data):
     layers = {name: FlameLayer(model, embedding, contour=name) for name in ("geometry", "smplx")}
     for side, far in ((1, slice(9, 15)), (-1, slice(2, 8))):  # cheek points of the side that hides
         turn = torch.tensor([[0.0, side * 0.5, 0.0]])
-        outward = {name: side * layer(neck_pose=turn, global_pose=0.2 * turn).landmarks[0, far, 0].mean() for name, layer in layers.items()}
+        outward = {
+            name: side * layer(neck_pose=turn, global_pose=0.2 * turn).landmarks[0, far, 0].mean()
+            for name, layer in layers.items()
+        }
         assert outward["geometry"] > outward["smplx"] + 0.005
 
 
@@ -272,7 +304,7 @@ def test_cuda_gives_what_the_processor_gives(fake):
 
 
 def test_the_layer_of_a_folder(tmp_path):
-    from face4d.datasets.demo.write import write_demo
+    from face4d.demo.write import write_demo
 
     write_demo(tmp_path, subjects=1, coma_labels=[], florence_labels=[])
     layer = load_flame_layer(tmp_path / "models" / "flame")

@@ -15,7 +15,10 @@ from face4d.flame.model import PARENTS, find_model, load_flame_model, save_flame
 @pytest.fixture
 def arrays(reference):
     fake = reference("c10_fake_flame_model")
-    return {key: fake[key] for key in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")}
+    return {
+        key: fake[key]
+        for key in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
+    }
 
 
 @pytest.fixture
@@ -60,7 +63,9 @@ def test_published_pickles_are_read_without_chumpy(tmp_path, arrays, chumpy, pro
         **arrays,
         "v_template": chumpy.array(arrays["v_template"].astype(np.float64)),
         "posedirs": chumpy.array(arrays["posedirs"]),
-        "shapedirs": chumpy.select(arrays["shapedirs"].ravel()[shuffled], np.argsort(shuffled), arrays["shapedirs"].shape),
+        "shapedirs": chumpy.select(
+            arrays["shapedirs"].ravel()[shuffled], np.argsort(shuffled), arrays["shapedirs"].shape
+        ),
         "J_regressor": sparse.csc_matrix(arrays["J_regressor"]),
         "bs_style": "lbs",
     }
@@ -110,7 +115,9 @@ def test_sparse_matrices_with_indices_beyond_their_shape_are_refused(tmp_path, a
 
 
 def test_models_come_back_from_npz(tmp_path, arrays):
-    model = load_flame_model(write_npz(tmp_path / "a.npz", {**arrays, "shapedirs": arrays["shapedirs"][:, :, :7]}, num_shape=4))
+    model = load_flame_model(
+        write_npz(tmp_path / "a.npz", {**arrays, "shapedirs": arrays["shapedirs"][:, :, :7]}, num_shape=4)
+    )
     assert model.shape_directions.shape[2] == 4 and model.expression_directions.shape[2] == 3
     save_flame_model(tmp_path / "b" / "generic_model.npz", model)
     again = load_flame_model(tmp_path / "b")
@@ -125,10 +132,19 @@ def test_models_come_back_from_npz(tmp_path, arrays):
     [
         ({"posedirs": None}, "found no posedirs"),
         ({"v_template": np.zeros((60, 2))}, r"v_template: expected floating numbers \(any, 3\)"),
-        ({"shapedirs": np.zeros((60, 3, 20))}, "300 shape and 100 expression columns, or an entry num_shape, found 20 columns"),
+        (
+            {"shapedirs": np.zeros((60, 3, 20))},
+            "300 shape and 100 expression columns, or an entry num_shape, found 20 columns",
+        ),
         ({"shapedirs": np.zeros((60, 3, 20)), "num_shape": 21}, "num_shape: expected 0 to 20"),
-        ({"posedirs": np.zeros((60, 3, 207))}, r"posedirs: expected floating numbers \(60, 3, 36\), found float64 \(60, 3, 207\)"),
-        ({"weights": np.full((60, 5), 0.5)}, "weights: expected skinning weights that sum to 1 at every vertex, found a sum of 2.5"),
+        (
+            {"posedirs": np.zeros((60, 3, 207))},
+            r"posedirs: expected floating numbers \(60, 3, 36\), found float64 \(60, 3, 207\)",
+        ),
+        (
+            {"weights": np.full((60, 5), 0.5)},
+            "weights: expected skinning weights that sum to 1 at every vertex, found a sum of 2.5",
+        ),
         ({"weights": np.zeros((60, 24))}, r"weights: expected floating numbers \(60, 5\)"),
         ({"kintree_table": np.array([[2**32 - 1, 0, 1, 2, 3], range(5)])}, "parents of FLAME's joints"),
         ({"J_regressor": np.full((5, 60), np.nan)}, "J_regressor: expected finite numbers"),
@@ -197,7 +213,10 @@ def test_models_of_other_names_are_found_in_order(tmp_path, arrays, caplog):
         ({"f": [[0, 1, 2**40]]}, "vertex numbers"),
         ({"kintree_table": "text"}, "parents of FLAME's joints"),
         ({"kintree_table": [[1], [2, 3]]}, "parents of FLAME's joints"),
-        ({"weights": np.tile([2.0, -1.0, 0, 0, 0], (60, 1))}, "weights: expected skinning weights from 0 to 1, found -1"),
+        (
+            {"weights": np.tile([2.0, -1.0, 0, 0, 0], (60, 1))},
+            "weights: expected skinning weights from 0 to 1, found -1",
+        ),
         ({"v_template": np.full((60, 3), 1e200)}, "v_template: expected finite numbers"),
         ({"J_regressor": sparse.csr_matrix((5, 2**31 - 1))}, "J_regressor: expected floating numbers"),
         ({"J_regressor": sparse.csc_matrix((60, 5))}, "J_regressor: expected floating numbers"),

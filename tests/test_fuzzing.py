@@ -1,4 +1,5 @@
-"""Readers of files from outside: any content gives a sane value or one line, within a second (the property: tests/fuzzing)."""
+"""Readers of files from outside: any content gives a sane value or one line, within a second (the property:
+tests/fuzzing)."""
 
 import os
 import signal
@@ -70,7 +71,18 @@ def test_an_error_has_to_be_one_printable_line(tmp_path):
 
 def test_the_command_tells_its_numbers(tmp_path):
     script = Path(__file__).resolve().parents[1] / "benchmarks" / "fuzz.py"
-    command = [sys.executable, str(script), "--reader", "ply", "--executions", "200", "--seed", "1", "--output", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        str(script),
+        "--reader",
+        "ply",
+        "--executions",
+        "200",
+        "--seed",
+        "1",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| ply    | 200" in done.stdout and (tmp_path / "out" / "findings.json").is_file()

@@ -24,7 +24,9 @@ def recipe_weights(network: torch.nn.Module) -> None:
 def decoder(reference):
     network = ThesisGenerator(num_labels=12, hidden_size=64)
     recipe_weights(network)
-    return network, {name: torch.from_numpy(value) for name, value in reference("c01_decoder").items() if value.dtype.kind != "U"}
+    return network, {
+        name: torch.from_numpy(value) for name, value in reference("c01_decoder").items() if value.dtype.kind != "U"
+    }
 
 
 @pytest.mark.parametrize("frames", [40, 7])
@@ -77,7 +79,9 @@ def test_basis_is_orthonormal_and_keeps_what_lies_in_it():
     torch.testing.assert_close(network.basis.T @ network.basis, torch.eye(3), atol=1e-5, rtol=0)
     coefficients = data.flatten(1) @ network.basis / network.scale
     torch.testing.assert_close(coefficients.square().mean(0), torch.ones(3), atol=1e-4, rtol=0)  # whitened
-    torch.testing.assert_close((coefficients * network.scale @ network.basis.T).unflatten(1, (68, 3)), data, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        (coefficients * network.scale @ network.basis.T).unflatten(1, (68, 3)), data, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_basis_of_fewer_dimensions_than_components_stays_finite():

@@ -8,17 +8,34 @@ import torch
 from scipy.io import savemat
 
 from face4d import srvf
-from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, load_split, tensors
-from face4d.datasets.srvf_samples import FACE_SIZE, INTENSITY, load_srvf_samples
+from face4d.datasets.landmark_set import (
+    FACE_SIZE,
+    INTENSITY,
+    LandmarkSequence,
+    LandmarkSplit,
+    load_split,
+    load_srvf_samples,
+    tensors,
+)
 from face4d.errors import InputError
 from face4d.generation.motion3dgan.config import PRESETS
-from face4d.generation.motion3dgan.model import Motion3DGAN, closed, in_time
+from face4d.generation.motion3dgan.networks import Motion3DGAN, closed, in_time
 from face4d.generation.motion3dgan.train import Trainer, gradient_penalty, train, training_motions
 from face4d.generation.sample import load_generator
 from face4d.runtime.device import seed_everything
 from face4d.runtime.training import Run
 
-TINY = dict(hidden_size=16, components=8, noise_size=4, points=12, warps=4, epochs=4, batch_size=8, steps_per_epoch=3, validate_every=2)
+TINY = dict(
+    hidden_size=16,
+    components=8,
+    noise_size=4,
+    points=12,
+    warps=4,
+    epochs=4,
+    batch_size=8,
+    steps_per_epoch=3,
+    validate_every=2,
+)
 CPU = torch.device("cpu")
 
 
@@ -68,7 +85,9 @@ def test_gradient_penalty_of_a_linear_critic_by_hand():
 def test_gradient_penalty_looks_between_real_and_made():
     """The gradient of |x|^2 / 2 is x itself."""
     real, made = torch.full((2, 4), 3.0), torch.full((2, 4), 1.0)
-    penalty = gradient_penalty(lambda x, code: x.square().sum(1) / 2, real, made, torch.zeros(2, 3), torch.tensor([1.0, 0.25]))
+    penalty = gradient_penalty(
+        lambda x, code: x.square().sum(1) / 2, real, made, torch.zeros(2, 3), torch.tensor([1.0, 0.25])
+    )
     assert penalty.item() == pytest.approx(((6 - 1) ** 2 + (3 - 1) ** 2) / 2)
 
 
@@ -99,7 +118,13 @@ def test_coefficients_and_tangents_are_the_same_point(split):
 
 def test_lengths_and_returns_of_labels(split):
     half = [
-        LandmarkSequence(s.path, s.label, s.subject, np.repeat(s.landmarks[:7], 2, 0)[:13] if s.label == "Rage" else s.landmarks, s.neutral)
+        LandmarkSequence(
+            s.path,
+            s.label,
+            s.subject,
+            np.repeat(s.landmarks[:7], 2, 0)[:13] if s.label == "Rage" else s.landmarks,
+            s.neutral,
+        )
         for s in split.train
     ]
     model, motions, _ = fitted(LandmarkSplit(tuple(half), split.test, split.labels), config(warps=0))
@@ -135,9 +160,15 @@ def test_trainer_averages_the_generator_and_leaves_the_average_out_of_training(s
 
 
 def test_published_losses(split):
-    """Without a critic's word the generator's loss is 10 mean |difference of tangents| + 10 mean angle, the angle clipped at 0.98."""
+    """Without a critic's word the generator's loss is 10 mean |difference of tangents| + 10 mean angle, the angle
+    clipped at 0.98."""
     configuration = config("published", width=0.02, batch_size=4, critic_steps=1)
-    assert configuration.lr == 1e-4 and configuration.clip == 0.98 and configuration.penalty == 10 and PRESETS["published"].width == 1
+    assert (
+        configuration.lr == 1e-4
+        and configuration.clip == 0.98
+        and configuration.penalty == 10
+        and PRESETS["published"].width == 1
+    )
     model, motions, generator = fitted(split, configuration)
     torch.nn.init.zeros_(model.critic.fc_2.weight)
     torch.nn.init.zeros_(model.critic.fc_2.bias)
@@ -182,7 +213,9 @@ def test_interrupted_and_resumed_is_uninterrupted(split, tmp_path, preset, monke
 
 def test_it_learns_labels_and_many_answers(split, tmp_path):
     """A short training tells the labels apart, and its answers to one label differ."""
-    configuration = config(hidden_size=32, epochs=5, steps_per_epoch=60, batch_size=16, averaging=0.95, lr=2e-3, critic_steps=2)
+    configuration = config(
+        hidden_size=32, epochs=5, steps_per_epoch=60, batch_size=16, averaging=0.95, lr=2e-3, critic_steps=2
+    )
     _, generator = run_training(split, tmp_path, configuration)
     data, labels = tensors(split.train, split.labels, CPU)
     peak = data.flatten(2).mean(1)  # (N, 204)
@@ -213,7 +246,9 @@ def test_samples_follow_from_the_seed_alone(split, tmp_path):
 
 def test_a_face_that_does_not_move_is_refused(split, tmp_path):
     still = split.train[0]
-    frozen = LandmarkSequence(still.path, still.label, still.subject, np.repeat(still.landmarks[:1], 13, 0), still.neutral)
+    frozen = LandmarkSequence(
+        still.path, still.label, still.subject, np.repeat(still.landmarks[:1], 13, 0), still.neutral
+    )
     with pytest.raises(InputError, match="a face that moves, found 13 equal frames"):
         run_training(LandmarkSplit((frozen, *split.train[1:]), split.test, split.labels), tmp_path, config())
 

@@ -20,7 +20,9 @@ def as_channels(code, size):
     return code[:, :, None, None].expand(-1, -1, *size)
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride"), [((6, 5), 3, 1), ((7, 4), 5, 2), ((204, 30), 5, 2), ((2, 1), 5, 1), ((13, 2), 5, 2)])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"), [((6, 5), 3, 1), ((7, 4), 5, 2), ((204, 30), 5, 2), ((2, 1), 5, 1), ((13, 2), 5, 2)]
+)
 def test_constant_channels_without_a_map(size, kernel, stride):
     torch.manual_seed(0)
     code, weight = torch.randn(2, 3, dtype=torch.float64), torch.randn(4, 3, kernel, kernel, dtype=torch.float64)
@@ -73,7 +75,11 @@ def test_published_sizes():
         generator, critic = ConvolutionalGenerator(12), ConvolutionalCritic(12, normalisation="batch")
     assert generator.first == (51, 7) and generator.sizes == ((102, 14), (204, 28), (204, 30))
     assert generator.fc.weight.shape == (51 * 7 * 1024, 128 + 36)
-    assert [tuple(stage.weight.shape) for stage in generator.stages] == [(512, 1060, 3, 3), (256, 548, 3, 3), (128, 292, 3, 3)]
+    assert [tuple(stage.weight.shape) for stage in generator.stages] == [
+        (512, 1060, 3, 3),
+        (256, 548, 3, 3),
+        (128, 292, 3, 3),
+    ]
     assert generator.last.weight.shape == (1, 164, 3, 3)
     assert [tuple(stage.weight.shape) for stage in critic.stages] == [(64, 37, 5, 5), (32, 100, 5, 5), (16, 68, 5, 5)]
     assert critic.fc_1.weight.shape == (1024, 16 * 26 * 4 + 36) and critic.fc_2.weight.shape == (1, 1060)
@@ -97,7 +103,12 @@ def test_condition_code_says_the_label():
     labels = torch.tensor([0, 2, 2, 1])
     code = condition_code(labels, 3, torch.Generator().manual_seed(1)).unflatten(1, (3, 3))  # (B, C, 3)
     size = code.abs()
-    assert (size > 0).all() and (size < 1).all() and torch.equal(size[:, 0], size[:, 1]) and torch.equal(size[:, 0], size[:, 2])
+    assert (
+        (size > 0).all()
+        and (size < 1).all()
+        and torch.equal(size[:, 0], size[:, 1])
+        and torch.equal(size[:, 0], size[:, 2])
+    )
     assert torch.equal(code > 0, functional.one_hot(labels, 3).bool()[:, :, None].expand(-1, -1, 3))
     assert len(size[:, 0].unique()) == 12
     assert torch.equal(condition_code(labels, 3, torch.Generator().manual_seed(1)).unflatten(1, (3, 3)), code)

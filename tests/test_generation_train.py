@@ -110,7 +110,10 @@ def test_metrics_file_holds_the_scores_of_the_weights_kept(split, tmp_path):
 
 
 def test_same_seed_same_weights_and_another_seed_others(split, tmp_path):
-    weights = [run_training(split, tmp_path / name, config=config(seed=seed))[1].network.state_dict() for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    weights = [
+        run_training(split, tmp_path / name, config=config(seed=seed))[1].network.state_dict()
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert not torch.equal(weights[0]["fc_2.weight"], weights[2]["fc_2.weight"])
 
@@ -126,14 +129,15 @@ def test_select_last_never_looks_at_the_test_set(split, tmp_path, landmark_folde
 
 
 def test_held_out_subjects_choose_weights_and_stop_early(split, tmp_path):
-    settings = config(select="validation", lr=2.0, lr_schedule="constant", epochs=60, patience=3, validate_every=1)  # diverges
+    # diverges
+    settings = config(select="validation", lr=2.0, lr_schedule="constant", epochs=60, patience=3, validate_every=1)
     metrics, _ = run_training(hold_out(split, ["CH05"]), tmp_path, config=settings)
     assert metrics["epochs_trained"] < 60
     assert metrics["epochs_trained"] - metrics["epoch"] == 3
 
 
 def test_validation_is_not_changed_by_plotting_nor_changes_the_network(split, tmp_path):
-    from face4d.view.landmark_view import landmark_gif
+    from face4d.render.landmarks import landmark_gif
 
     _, generator = run_training(split, tmp_path)
     test = torch.from_numpy(np.stack([sequence.displacement for sequence in split.test]))
@@ -171,17 +175,46 @@ def test_one_cycle_rises_and_falls_to_zero():
 
 def training_process(landmarks, folder, *more) -> tuple[list[str], dict]:
     """Command and keywords of a training script that saves after every epoch."""
-    flags = ["--dataset", "florence", "--landmarks", landmarks, "--labels", "all", "--hidden-size", 16, "--epochs", 120, "--run", "x"]
-    command = [sys.executable, str(REPOSITORY / "main.py"), *map(str, flags), "--checkpoint-seconds", "0", "--validate-every", "50", *more]
+    flags = [
+        "--dataset",
+        "florence",
+        "--landmarks",
+        landmarks,
+        "--labels",
+        "all",
+        "--hidden-size",
+        16,
+        "--epochs",
+        120,
+        "--run",
+        "x",
+    ]
+    command = [
+        sys.executable,
+        str(REPOSITORY / "main.py"),
+        *map(str, flags),
+        "--checkpoint-seconds",
+        "0",
+        "--validate-every",
+        "50",
+        *more,
+    ]
     folder.mkdir(exist_ok=True)
-    return command, {"cwd": folder, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return command, {
+        "cwd": folder,
+        "env": {**os.environ, "OMP_NUM_THREADS": "1"},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """Landmarks, and the weights of a run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    landmarks = write_landmarks(folder / "landmarks", ("Happy", "Rage", "Scream"), ("CH01", "CH02", "CH03", "CH04", "CH05"), 13)
+    landmarks = write_landmarks(
+        folder / "landmarks", ("Happy", "Rage", "Scream"), ("CH01", "CH02", "CH03", "CH04", "CH05"), 13
+    )
     command, keywords = training_process(landmarks, folder / "run")
     subprocess.run(command, check=True, **keywords)
     return landmarks, load_generator(folder / "run" / "models" / "x.pt").network.state_dict()

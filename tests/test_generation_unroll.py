@@ -16,7 +16,9 @@ CASES = [  # batch, frames, constant codes
 ]
 
 
-def plain_unroll(frames, y, h, c, gate_code, inner_code, frame_weight, hidden_weight, inner_weight, output_weight, output_bias):
+def plain_unroll(
+    frames, y, h, c, gate_code, inner_code, frame_weight, hidden_weight, inner_weight, output_weight, output_bias
+):
     """The recurrence as written in the module's head, one autograd node per operation."""
     generated = []
     for t in range(frames):
@@ -24,7 +26,9 @@ def plain_unroll(frames, y, h, c, gate_code, inner_code, frame_weight, hidden_we
         i, f, g, o = gates.chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
-        y = functional.linear(torch.relu(inner_code[min(t, len(inner_code) - 1)] + h @ inner_weight.T), output_weight, output_bias)
+        y = functional.linear(
+            torch.relu(inner_code[min(t, len(inner_code) - 1)] + h @ inner_weight.T), output_weight, output_bias
+        )
         generated.append(y)
     return torch.stack(generated, dim=1)
 
@@ -80,7 +84,10 @@ def outputs_and_gradients(forward, network, start, labels, frames):
     output = forward(start, labels, frames)
     target = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
     (output - target).square().mean().backward()
-    return output.detach(), {"start": start.grad, **{name: parameter.grad.clone() for name, parameter in network.named_parameters()}}
+    return output.detach(), {
+        "start": start.grad,
+        **{name: parameter.grad.clone() for name, parameter in network.named_parameters()},
+    }
 
 
 @pytest.mark.parametrize(("batch", "frames", "constant"), CASES)
@@ -111,7 +118,13 @@ def test_networks_meet_the_plain_loop(network_and_plain, frames, dtype, toleranc
     expected, expected_gradients = outputs_and_gradients(lambda *a: plain(network, *a), network, start, labels, frames)
     torch.testing.assert_close(output, expected, rtol=0, atol=tolerance * expected.abs().max().item())
     for name, gradient in expected_gradients.items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=tolerance * gradient.abs().max().item(), msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            gradients[name],
+            gradient,
+            rtol=0,
+            atol=tolerance * gradient.abs().max().item(),
+            msg=lambda m, n=name: f"{n}: {m}",
+        )
 
 
 def test_wide_networks_meet_the_plain_loop():
@@ -121,7 +134,9 @@ def test_wide_networks_meet_the_plain_loop():
     start, labels = 0.1 * torch.randn(5, 68, 3), torch.tensor([0, 1, 2, 1, 1])
     output, gradients = outputs_and_gradients(network, network, start, labels, 6)
     network.double()
-    expected, expected_gradients = outputs_and_gradients(lambda *a: plain_thesis(network, *a), network, start.double(), labels, 6)
+    expected, expected_gradients = outputs_and_gradients(
+        lambda *a: plain_thesis(network, *a), network, start.double(), labels, 6
+    )
     torch.testing.assert_close(output.double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
     for name, gradient in expected_gradients.items():
         torch.testing.assert_close(gradients[name].double(), gradient, rtol=0, atol=1e-5 * gradient.abs().max().item())
@@ -166,7 +181,9 @@ def test_gradients_can_be_taken_twice_from_one_forward_pass_but_not_differentiat
     tensors = random_tensors(2, 4, True)
     loss = unroll(4, *tensors).square().sum()
     first = torch.autograd.grad(loss, tensors, retain_graph=True)
-    assert all(torch.equal(a, b) for a, b in zip(first, torch.autograd.grad(loss, tensors, retain_graph=True), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first, torch.autograd.grad(loss, tensors, retain_graph=True), strict=True)
+    )
     (gradient,) = torch.autograd.grad(loss, tensors[:1], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
@@ -191,4 +208,6 @@ def test_cuda_meets_the_cpu(network_and_plain):
     output_cuda, gradients_cuda = outputs_and_gradients(moved, network, start, labels, 9)
     torch.testing.assert_close(output_cuda, output, rtol=0, atol=1e-5 * output.abs().max().item())
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradients_cuda[name].cpu(), gradient, rtol=0, atol=1e-5 * gradient.abs().max().item())
+        torch.testing.assert_close(
+            gradients_cuda[name].cpu(), gradient, rtol=0, atol=1e-5 * gradient.abs().max().item()
+        )

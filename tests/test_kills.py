@@ -52,7 +52,10 @@ def data(tmp_path_factory):
             write_ply(root / "meshes" / subject / "mouth_open" / f"mouth_open.{frame:06d}.ply", vertices, faces)
     np.savez(root / "own.npz", face_idx=np.arange(68), bary=np.full((68, 3), 1 / 3), faces=faces)
     landmarks = write_landmarks(root / "landmarks", ("Happy", "Rage"), ("CH01", "CH03", "CH04"), 9)
-    split = replace(load_split(landmarks, test_subjects=("CH01",)), source={"dataset": "florence", "landmarks": str(landmarks), "test_subjects": ["CH01"]})
+    split = replace(
+        load_split(landmarks, test_subjects=("CH01",)),
+        source={"dataset": "florence", "landmarks": str(landmarks), "test_subjects": ["CH01"]},
+    )
     run = Run("x", root / "models", root / "runs", quiet=True)
     train(split, PRESETS["default"].with_flags({"hidden_size": 4, "epochs": 2}), run)
     return root
@@ -74,7 +77,11 @@ def generation(data, *more):
 STEPS = {
     "sampling": (None, sampling, ()),
     "sampling --overwrite": (lambda data: sampling(data, "--method", "thesis"), sampling, ("--overwrite",)),
-    "landmarks --overwrite": (lambda data: landmarks(data, "--test-subjects", "Demo01"), landmarks, ("--test-subjects", "Demo02", "--overwrite")),
+    "landmarks --overwrite": (
+        lambda data: landmarks(data, "--test-subjects", "Demo01"),
+        landmarks,
+        ("--test-subjects", "Demo02", "--overwrite"),
+    ),
     "generation": (None, generation, ()),
     "generation --overwrite": (lambda data: generation(data, "--intensity", 2), generation, ("--overwrite",)),
 }
@@ -86,7 +93,8 @@ def call(command) -> None:
 
 
 def killed(command, number: int) -> int:
-    """Run a command in a child that kills itself at its n-th rename or removal; 0 = count them. Returns that count, or minus the signal."""
+    """Run a command in a child that kills itself at its n-th rename or removal; 0 = count them. Returns that count, or
+    minus the signal."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -138,7 +146,7 @@ def test_a_killed_step_goes_on(name, data, tmp_path, monkeypatch):
 
 def test_a_killed_demo_is_made_anew(tmp_path, monkeypatch):
     command = ["--output", "demo", "--subjects", "1", "--labels", "mouth_open", "--florence-labels", "--quiet"]
-    main = importlib.import_module("face4d.datasets.demo.__main__").main
+    main = importlib.import_module("face4d.commands.demo").main
     monkeypatch.setattr(sys.modules[__name__], "call", main)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()

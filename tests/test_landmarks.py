@@ -86,7 +86,9 @@ def test_reference_landmarks_of_all_actors(shared_data):
         np.testing.assert_array_equal(faces, embedding.faces)
         np.testing.assert_allclose(extract(embedding, vertices.astype(np.float64)), expected, atol=1e-9)
         np.testing.assert_allclose(extract(embedding, vertices), expected, atol=1e-7)
-        np.testing.assert_allclose(extract_files(embedding, [shared_data / "actors" / f"{name}.ply"])[0], expected, atol=1e-7)
+        np.testing.assert_allclose(
+            extract_files(embedding, [shared_data / "actors" / f"{name}.ply"])[0], expected, atol=1e-7
+        )
     template, _ = read_obj(shared_data / "flame_assets" / TEMPLATE_FILE)
     np.testing.assert_allclose(extract(embedding, template), REFERENCE["template_landmarks"], atol=1e-9)
 
@@ -254,8 +256,12 @@ def test_files_give_what_arrays_give(tmp_path):
     for k, vertices in enumerate(motion):
         write_ply(tmp_path / f"x.{k}.ply", vertices, arrays["faces"])
         write_obj(tmp_path / f"x.{k}.obj", vertices, arrays["faces"])
-    np.testing.assert_array_equal(extract_files(embedding, [tmp_path / f"x.{k}.ply" for k in range(5)]), extract(embedding, motion))
-    np.testing.assert_allclose(extract_files(embedding, [tmp_path / f"x.{k}.obj" for k in range(5)]), extract(embedding, motion), atol=2e-8)
+    np.testing.assert_array_equal(
+        extract_files(embedding, [tmp_path / f"x.{k}.ply" for k in range(5)]), extract(embedding, motion)
+    )
+    np.testing.assert_allclose(
+        extract_files(embedding, [tmp_path / f"x.{k}.obj" for k in range(5)]), extract(embedding, motion), atol=2e-8
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,7 +291,10 @@ def test_fields_of_an_embedding_are_checked(tmp_path, changes, message):
 
     np.savez(tmp_path / "whole.npz", **embedding_arrays())
     assert load_embedding(tmp_path / "whole.npz").num_vertices == 4
-    np.savez(tmp_path / "a.npz", **{name: array for name, array in (embedding_arrays() | changes).items() if array is not None})
+    np.savez(
+        tmp_path / "a.npz",
+        **{name: array for name, array in (embedding_arrays() | changes).items() if array is not None},
+    )
     with pytest.raises(InputError, match=message):
         load_embedding(tmp_path / "a.npz")
 
@@ -293,6 +302,10 @@ def test_fields_of_an_embedding_are_checked(tmp_path, changes, message):
 def test_an_embedding_that_is_no_archive_is_one_line(tmp_path):
     np.save(tmp_path / "points.npy", np.zeros((68, 3)))
     (tmp_path / "text.npz").write_text("0 1 2\n")
-    for name, found in (("points.npy", r"a single array \(.npy\)"), ("text.npz", "a file that is no archive"), ("none.npz", "no such file")):
+    for name, found in (
+        ("points.npy", r"a single array \(.npy\)"),
+        ("text.npz", "a file that is no archive"),
+        ("none.npz", "no such file"),
+    ):
         with pytest.raises(InputError, match=rf"{name}: expected a landmark embedding .*, found .*{found}"):
             load_embedding(tmp_path / name)

@@ -33,7 +33,9 @@ def _read(tmp_path, text: str):
 )
 @pytest.mark.parametrize("eol", ["\n", "\r\n"])
 def test_spellings_of_faces(tmp_path, faces, eol):
-    vertices, triangles = _read(tmp_path, (f"# by hand\nmtllib a.mtl\no face\n{V_LINES}vt 0 0\nvn 0 0 1\n{faces}").replace("\n", eol))
+    vertices, triangles = _read(
+        tmp_path, (f"# by hand\nmtllib a.mtl\no face\n{V_LINES}vt 0 0\nvn 0 0 1\n{faces}").replace("\n", eol)
+    )
     assert (vertices.dtype, triangles.dtype) == (np.float64, np.int32)
     np.testing.assert_array_equal(vertices, VERTICES)
     np.testing.assert_array_equal(triangles, [[0, 1, 2], [0, 2, 3]])
@@ -75,7 +77,13 @@ FOUR = [[0, 1, 2], [2, 1, 3], [2, 3, 4], [4, 3, 5]]
 )
 def test_any_line_may_be_spaced_in_another_way_than_its_neighbours(tmp_path, change, mark, end):
     lines = ["# by hand", *SIX_LINES, "vt 0.5 0.5", *FOUR_FACES]
-    for chosen in [{k} for k in range(1, len(lines))] + [set(range(len(lines))), {1, 6}, {8, 9}, {7, 11}, set(range(8, 12))]:
+    for chosen in [{k} for k in range(1, len(lines))] + [
+        set(range(len(lines))),
+        {1, 6},
+        {8, 9},
+        {7, 11},
+        set(range(8, 12)),
+    ]:
         text = mark + end.join(change(line) if k in chosen else line for k, line in enumerate(lines)) + end
         for _ in range(2):  # the second time, the faces of the last file may be known
             vertices, faces = _read(tmp_path, text.replace("\n", end) if end != "\n" else text)
@@ -86,7 +94,14 @@ def test_any_line_may_be_spaced_in_another_way_than_its_neighbours(tmp_path, cha
 @pytest.mark.parametrize("between", ["", "o eyes\n", "s off\nusemtl a\n", "# more\n\n"])
 def test_several_objects_in_one_file(tmp_path, tab, between):
     second = [line.replace(" ", tab, 1) for line in SIX_LINES[4:]]
-    text = "o head\n" + "\n".join(SIX_LINES[:4] + FOUR_FACES[:2]) + "\n" + between + "\n".join(second + FOUR_FACES[2:]) + "\n"
+    text = (
+        "o head\n"
+        + "\n".join(SIX_LINES[:4] + FOUR_FACES[:2])
+        + "\n"
+        + between
+        + "\n".join(second + FOUR_FACES[2:])
+        + "\n"
+    )
     for faces_of in (text, text.replace("f 3 4 5", "f -4 -3 -2").replace("f 5 4 6", "f -2 -3 -1")):
         vertices, faces = _read(tmp_path, faces_of)
         assert vertices.tolist() == SIX and faces.tolist() == FOUR
@@ -120,7 +135,25 @@ def test_texture_and_normal_indices_are_not_looked_at(tmp_path, corner):
     assert _read(tmp_path, V_LINES + f"f {corner} 2/1 3/1\n")[1].tolist() == [[0, 1, 2]]
 
 
-@pytest.mark.parametrize("corner", ["1" + "0" * 30, "-1" + "0" * 30, "9" * 5000, "1_0", "2.0", "1e0", "/2", "/1/1", "0x1", "\u0663", "2147483649", "4294967298", "-6", "0"])
+@pytest.mark.parametrize(
+    "corner",
+    [
+        "1" + "0" * 30,
+        "-1" + "0" * 30,
+        "9" * 5000,
+        "1_0",
+        "2.0",
+        "1e0",
+        "/2",
+        "/1/1",
+        "0x1",
+        "\u0663",
+        "2147483649",
+        "4294967298",
+        "-6",
+        "0",
+    ],
+)
 def test_indices_that_are_no_vertex(tmp_path, corner):
     for place in range(3):
         words = ["1", "2", "3"]
@@ -185,7 +218,16 @@ def test_blocks_of_unlike_lines_are_read_line_by_line(line):
     assert _block(f"v 0.5 0.5 0.5\n{line}\nv 0.5 0.5 0.5\n".encode(), b"v", float) is None
 
 
-@pytest.mark.parametrize("tail", ["f 1 2 3\nf 1 2 3 4\n", "f 1 2 3\nusemtl a\nf -5 3 4\n", "f 1 2 3\nv 7 8 9\nf 1 2 6\n", "f 1 2 3 4\nf 4 3 2 1\n", "f 1 2 3 # a\n"])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "f 1 2 3\nf 1 2 3 4\n",
+        "f 1 2 3\nusemtl a\nf -5 3 4\n",
+        "f 1 2 3\nv 7 8 9\nf 1 2 6\n",
+        "f 1 2 3 4\nf 4 3 2 1\n",
+        "f 1 2 3 # a\n",
+    ],
+)
 def test_faces_of_any_form_behind_a_block_of_vertices(tmp_path, tail):
     for _ in range(2):  # the second time, the faces may be known
         found = _read(tmp_path, V_LINES + tail)

@@ -13,7 +13,9 @@ from tests.fuzzing import obj as obj_files
 from tests.fuzzing import ply as ply_files
 from tests.fuzzing.mutations import mutated
 
-many = settings(max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(
+    max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
 CODES = dict(zip("char uchar short ushort int uint float double".split(), "bBhHiIfd"))
 
 
@@ -45,7 +47,9 @@ def plain_ply(content):
     end = b"\r\n" if content[3:5] == b"\r\n" else content[3:4]
     header, _, body = content.partition(end + b"end_header" + end)
     lines = [line.split() for line in header.decode("latin1").split(end.decode())]
-    order = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}[next(words[1] for words in lines if words[0] == "format")]
+    order = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}[
+        next(words[1] for words in lines if words[0] == "format")
+    ]
     words, place = iter(body.split()), 0
 
     def number(kind):
@@ -62,7 +66,13 @@ def plain_ply(content):
         elif line[0] == "property":
             element[1].append(line[1:])
     for name, (count, properties) in rows.items():
-        rows[name] = [{p[-1]: [number(p[2]) for _ in range(int(number(p[1])))] if p[0] == "list" else number(p[0]) for p in properties} for _ in range(count)]
+        rows[name] = [
+            {
+                p[-1]: [number(p[2]) for _ in range(int(number(p[1])))] if p[0] == "list" else number(p[0])
+                for p in properties
+            }
+            for _ in range(count)
+        ]
     triangles = {"face": [], "tristrips": []}
     for name in rows:
         for row in rows[name] if name in triangles else ():
@@ -114,12 +124,15 @@ def test_obj_read_at_once_and_line_by_line_are_the_same(content):
 
 
 @pytest.mark.parametrize(
-    ("kind", "files", "module", "read_file"), [("obj", obj_files.files(), obj, obj.read_obj), ("ply", ply_files.files(), ply, ply.read_ply)], ids=["obj", "ply"]
+    ("kind", "files", "module", "read_file"),
+    [("obj", obj_files.files(), obj, obj.read_obj), ("ply", ply_files.files(), ply, ply.read_ply)],
+    ids=["obj", "ply"],
 )
 def test_what_trimesh_reads_is_the_same(kind, files, module, read_file):
-    """The same vertices in the same order and the same triangles. trimesh reads the faces of one material after those of another, so their order may
-    differ; it is not asked where it is known to give up or to give something else: OBJ lines that end in CR alone, vertices split at texture
-    seams; PLY lists of differing lengths in binary, 'end_header' or bytes that are not UTF-8 in a comment, files without faces."""
+    """The same vertices in the same order and the same triangles. trimesh reads the faces of one material after those
+    of another, so their order may differ; it is not asked where it is known to give up or to give something else: OBJ
+    lines that end in CR alone, vertices split at texture seams; PLY lists of differing lengths in binary, 'end_header'
+    or bytes that are not UTF-8 in a comment, files without faces."""
     trimesh = pytest.importorskip("trimesh")
     compared = 0
 

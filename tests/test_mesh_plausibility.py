@@ -26,11 +26,14 @@ FACE = FACE_SIZE * MEAN_FACE
 
 
 @pytest.mark.parametrize(
-    ("unit", "factor"), [("millimetres", 1e-3), ("centimetres", 1e-2), ("inches", 0.0254), ("micrometres", 1e-6), ("kilometres", 1e3)]
+    ("unit", "factor"),
+    [("millimetres", 1e-3), ("centimetres", 1e-2), ("inches", 0.0254), ("micrometres", 1e-6), ("kilometres", 1e3)],
 )
 @pytest.mark.parametrize("size", [0.85, 1.0, 1.15])
 def test_other_units_are_named_with_their_factor(unit, factor, size):
-    with pytest.raises(InputError, match=rf"a.npy: expected a face in metres .* {unit} \(times {factor:g} gives metres\)"):
+    with pytest.raises(
+        InputError, match=rf"a.npy: expected a face in metres .* {unit} \(times {factor:g} gives metres\)"
+    ):
         check_face("a.npy", size * FACE / factor)
     if unit != "kilometres":  # a head of 0.3 mm is as well some other thing
         vertices = size * np.random.default_rng(0).uniform(-0.15, 0.15, (500, 3))
@@ -120,7 +123,9 @@ def test_motion():
 
 def test_single_precision_holds_what_it_holds():
     points = np.array([[1.0, 2.0, 3.0], [1e200, 0, 0]])
-    with pytest.raises(InputError, match=r"a.npy: expected finite coordinates \(within single precision\), found 1e\+200 at \[1, 0\]"):
+    with pytest.raises(
+        InputError, match=r"a.npy: expected finite coordinates \(within single precision\), found 1e\+200 at \[1, 0\]"
+    ):
         as_float32("a.npy", points)
     assert as_float32("a.npy", points[:1]).dtype == np.float32
 
@@ -133,4 +138,8 @@ def test_units_by_size():
 
 def test_one_line_for_all_that_is_odd_in_one_way(caplog):
     report("root", [Remark("nothing moves", name) for name in "abcba"] + [Remark("jumps", "d"), Remark("lies", "root")])
-    assert [record.getMessage() for record in caplog.records] == ["note: root: nothing moves: a, b, c", "note: root: jumps: d", "note: root: lies"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "note: root: nothing moves: a, b, c",
+        "note: root: jumps: d",
+        "note: root: lies",
+    ]

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from face4d.datasets.extraction import PointReader
 from face4d.errors import InputError
 from face4d.mesh import ply
-from face4d.mesh.points import PointReader
 
-VERTICES = np.array([[0, 0, 0], [1, 0, 0], [0, 1.5, 0], [0, 0, -2.25], [9, 9, 9]], np.float32)  # the last one is in no face
+# the last one is in no face
+VERTICES = np.array([[0, 0, 0], [1, 0, 0], [0, 1.5, 0], [0, 0, -2.25], [9, 9, 9]], np.float32)
 FACES = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3]], np.int32)
 HEADER = "ply\nformat {}\ncomment made by hand\nelement vertex {}\n{}element face {}\n{}end_header\n"
 XYZ = "property float x\nproperty float y\nproperty float z\n"
@@ -61,7 +62,9 @@ def test_extra_properties_elements_and_mixed_polygons_in_binary(tmp_path):
         "property double y\nproperty double z\nproperty uchar a\nelement face 2\nproperty uchar flag\n"
         "property list uint ushort vertex_indices\nproperty list uchar float uv\nend_header\n"
     )
-    quad = b"\1" + np.uint32(4).tobytes() + np.array([0, 1, 2, 3], "<u2").tobytes() + b"\2" + np.zeros(2, "<f4").tobytes()
+    quad = (
+        b"\1" + np.uint32(4).tobytes() + np.array([0, 1, 2, 3], "<u2").tobytes() + b"\2" + np.zeros(2, "<f4").tobytes()
+    )
     triangle = b"\1" + np.uint32(3).tobytes() + np.array([1, 2, 3], "<u2").tobytes() + b"\0"
     (tmp_path / "a.ply").write_bytes(header.encode() + b"\5\0" + vertex.tobytes() + quad + triangle)
     vertices, faces = ply.read_ply(tmp_path / "a.ply")
@@ -101,13 +104,22 @@ def test_not_a_mesh(tmp_path, content, message):
     assert str(tmp_path / "bad.ply") in str(error.value)
 
 
-TEXT = "ply\nformat ascii 1.0\n{}element vertex 4\n" + XYZ + "element face 2\n" + INDICES + "end_header\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 2 3\n"
+TEXT = (
+    "ply\nformat ascii 1.0\n{}element vertex 4\n"
+    + XYZ
+    + "element face 2\n"
+    + INDICES
+    + "end_header\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 2 3\n"
+)
 
 
 def _is_the_text(path) -> bool:
     vertices, faces = ply.read_ply(path)
     np.testing.assert_array_equal(ply.read_ply_vertices(path), vertices)
-    return vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]] and faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+    return vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]] and faces.tolist() == [
+        [0, 1, 2],
+        [0, 2, 3],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +134,10 @@ def test_comments_hold_any_bytes(tmp_path, comment):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("change", [str, str.upper, lambda text: text.replace("end_header", "end_header \t"), lambda text: text.replace(" ", " \t ")])
+@pytest.mark.parametrize(
+    "change",
+    [str, str.upper, lambda text: text.replace("end_header", "end_header \t"), lambda text: text.replace(" ", " \t ")],
+)
 def test_line_ends_marks_and_capital_letters(tmp_path, end, mark, change):
     (tmp_path / "a.ply").write_bytes(mark + change(TEXT.format("comment by hand\n")).replace("\n", end).encode())
     assert _is_the_text(tmp_path / "a.ply")
@@ -131,7 +146,8 @@ def test_line_ends_marks_and_capital_letters(tmp_path, end, mark, change):
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("first", [b"\n", b"\r", b"\0"])
 def test_where_a_binary_body_begins(tmp_path, end, first):
-    vertices = np.frombuffer(first + VERTICES.astype("<f4").tobytes()[1:], "<f4").reshape(-1, 3)  # the first byte looks like a line end
+    # the first byte looks like a line end
+    vertices = np.frombuffer(first + VERTICES.astype("<f4").tobytes()[1:], "<f4").reshape(-1, 3)
     header = HEADER.format("binary_little_endian 1.0", 5, XYZ, 3, INDICES).encode().replace(b"\n", end)
     (tmp_path / "a.ply").write_bytes(header + vertices.tobytes() + _binary_body("<")[60:])
     np.testing.assert_array_equal(ply.read_ply(tmp_path / "a.ply")[0], vertices)
@@ -175,7 +191,15 @@ def test_bytes_that_are_not_declared_are_refused(tmp_path, properties):
 
 @pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian", "binary_big_endian"])
 @pytest.mark.parametrize(
-    ("element", "count"), [("vertex", 10**12), ("face", 10**12), ("other", 10**12), ("vertex", 10**18 - 1), ("face", 10**18), ("vertex", 10**400)]
+    ("element", "count"),
+    [
+        ("vertex", 10**12),
+        ("face", 10**12),
+        ("other", 10**12),
+        ("vertex", 10**18 - 1),
+        ("face", 10**18),
+        ("vertex", 10**400),
+    ],
 )
 def test_a_header_that_claims_more_than_the_file_holds(tmp_path, encoding, element, count):
     counts = {"vertex": 4, "other": 0, "face": 2, element: count}
@@ -191,7 +215,9 @@ def test_a_header_that_claims_more_than_the_file_holds(tmp_path, encoding, eleme
 def test_lengths_of_lists_are_checked_against_the_file(tmp_path, count, others):
     header = HEADER.format("binary_little_endian 1.0", 5, XYZ, 1 + others, INDICES.replace("uchar", "int")).encode()
     triangle = np.array([3, 0, 1, 2], "<i4").tobytes()
-    (tmp_path / "a.ply").write_bytes(header + VERTICES.tobytes() + triangle * others + np.array([count, 0], "<i4").tobytes())
+    (tmp_path / "a.ply").write_bytes(
+        header + VERTICES.tobytes() + triangle * others + np.array([count, 0], "<i4").tobytes()
+    )
     with pytest.raises(InputError, match="a list length|beyond the end"):
         ply.read_ply(tmp_path / "a.ply")
 
@@ -208,7 +234,9 @@ def test_lengths_of_lists_in_text(tmp_path, word):
 
 @pytest.mark.parametrize("word", ["1.5", "nan", "inf", "4294967297", "-1", "1e30", "1_0"])
 def test_vertex_numbers_are_whole_and_of_the_mesh(tmp_path, word):
-    (tmp_path / "a.ply").write_text(TEXT.format("").replace("3 0 1 2\n", f"3 0 {word} 2\n").replace("int vertex", "double vertex"))
+    (tmp_path / "a.ply").write_text(
+        TEXT.format("").replace("3 0 1 2\n", f"3 0 {word} 2\n").replace("int vertex", "double vertex")
+    )
     with pytest.raises(InputError, match="face indices 0 to 3|numbers behind the header"):
         ply.read_ply(tmp_path / "a.ply")
 
@@ -245,7 +273,12 @@ def test_headers_that_say_nothing_clear(tmp_path, old, new, found):
 
 
 def test_errors_are_printable_and_short_whatever_the_header_holds(tmp_path):
-    for line in (b"element \x1b[31mred 999999\nproperty int a", b"property float " + b"z" * 50000, b"\x1b]0;title\x07", b"element vertex " + b"1" * 20000):
+    for line in (
+        b"element \x1b[31mred 999999\nproperty int a",
+        b"property float " + b"z" * 50000,
+        b"\x1b]0;title\x07",
+        b"element vertex " + b"1" * 20000,
+    ):
         (tmp_path / "a.ply").write_bytes(TEXT.encode().replace(b"{}", line + b"\n"))
         with pytest.raises(InputError) as error:
             ply.read_ply(tmp_path / "a.ply")
@@ -257,13 +290,22 @@ def test_vertices_may_come_last_and_have_lists(tmp_path):
         "ply\nformat {} 1.0\nelement face 2\nproperty uchar flag\n" + INDICES + "element nothing 3\nelement vertex 4\n"
         "property double z\nproperty list uchar short tags\nproperty double y\nproperty double x\nend_header\n"
     )
-    rows = [(z, tags, y, x) for (x, y, z), tags in zip([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)], ([], [7], [8, 9], []))]
-    text = "1 3 0 1 2\n0 3 0 2 3\n" + "".join(f"{z} {len(tags)} {' '.join(map(str, tags))} {y} {x}\n" for z, tags, y, x in rows)
+    rows = [
+        (z, tags, y, x) for (x, y, z), tags in zip([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)], ([], [7], [8, 9], []))
+    ]
+    text = "1 3 0 1 2\n0 3 0 2 3\n" + "".join(
+        f"{z} {len(tags)} {' '.join(map(str, tags))} {y} {x}\n" for z, tags, y, x in rows
+    )
     (tmp_path / "ascii.ply").write_text(header.format("ascii") + text)
     for name, order in (("little", "<"), ("big", ">")):
         body = b"".join(bytes([1, 3]) + np.array(face, order + "i4").tobytes() for face in ([0, 1, 2], [0, 2, 3]))
         for z, tags, y, x in rows:
-            body += np.array(z, order + "f8").tobytes() + bytes([len(tags)]) + np.array(tags, order + "i2").tobytes() + np.array([y, x], order + "f8").tobytes()
+            body += (
+                np.array(z, order + "f8").tobytes()
+                + bytes([len(tags)])
+                + np.array(tags, order + "i2").tobytes()
+                + np.array([y, x], order + "f8").tobytes()
+            )
         (tmp_path / f"{name}.ply").write_bytes(header.format(f"binary_{name}_endian").encode() + body)
     for name in ("ascii", "little", "big"):
         assert _is_the_text(tmp_path / f"{name}.ply"), name
@@ -272,13 +314,19 @@ def test_vertices_may_come_last_and_have_lists(tmp_path):
 @pytest.mark.parametrize("encoding", ["ascii", "binary_big_endian"])
 def test_triangle_strips(tmp_path, encoding):
     strips = [[0, 1, 2, 3, -1, 1, 3, 2], [4, 3, 2, 2, 1, 0, 4, -1, 0, 1]]
-    expected = [[0, 1, 2], [2, 1, 3], [1, 3, 2], [4, 3, 2], [1, 2, 0], [1, 0, 4]]  # every second one turned round, -1 begins anew
+    # every second one turned round, -1 begins anew
+    expected = [[0, 1, 2], [2, 1, 3], [1, 3, 2], [4, 3, 2], [1, 2, 0], [1, 0, 4]]
     header = f"ply\nformat {encoding} 1.0\nelement tristrips 2\nproperty list int int vertex_indices\nelement vertex 5\n{XYZ}end_header\n"
     if encoding == "ascii":
-        body = "".join(" ".join(map(str, [len(strip), *strip])) + "\n" for strip in strips) + "".join(f"{x} {y} {z}\n" for x, y, z in VERTICES)
+        body = "".join(" ".join(map(str, [len(strip), *strip])) + "\n" for strip in strips) + "".join(
+            f"{x} {y} {z}\n" for x, y, z in VERTICES
+        )
         (tmp_path / "a.ply").write_text(header + body)
     else:
-        body = b"".join(np.array([len(strip), *strip], ">i4").tobytes() for strip in strips) + VERTICES.astype(">f4").tobytes()
+        body = (
+            b"".join(np.array([len(strip), *strip], ">i4").tobytes() for strip in strips)
+            + VERTICES.astype(">f4").tobytes()
+        )
         (tmp_path / "a.ply").write_bytes(header.encode() + body)
     vertices, faces = ply.read_ply(tmp_path / "a.ply")
     np.testing.assert_array_equal(vertices, VERTICES)
@@ -291,7 +339,12 @@ def test_triangle_strips(tmp_path, encoding):
 
 def test_a_pipe_is_no_mesh_and_keeps_nobody_waiting(tmp_path):
     os.mkfifo(tmp_path / "a.ply")
-    for read in (ply.read_ply, ply.read_ply_vertices, PointReader(np.arange(3), 5).read, PointReader(np.arange(3), 5).check):
+    for read in (
+        ply.read_ply,
+        ply.read_ply_vertices,
+        PointReader(np.arange(3), 5).read,
+        PointReader(np.arange(3), 5).check,
+    ):
         with pytest.raises(InputError, match="pipe"):
             read(tmp_path / "a.ply")
 
@@ -339,7 +392,12 @@ def test_files_larger_than_the_first_read(tmp_path):
 def test_write_refuses_bad_arrays_and_leaves_the_old_file(tmp_path):
     ply.write_ply(tmp_path / "a.ply", VERTICES, FACES)
     before = (tmp_path / "a.ply").read_bytes()
-    for vertices, faces in [(VERTICES[:, :2], FACES), (VERTICES[:3], FACES), (VERTICES * np.nan, FACES), (VERTICES.astype(float) * 1e39, FACES)]:
+    for vertices, faces in [
+        (VERTICES[:, :2], FACES),
+        (VERTICES[:3], FACES),
+        (VERTICES * np.nan, FACES),
+        (VERTICES.astype(float) * 1e39, FACES),
+    ]:
         with pytest.raises(ValueError):
             ply.write_ply(tmp_path / "a.ply", vertices, faces)
     assert (tmp_path / "a.ply").read_bytes() == before

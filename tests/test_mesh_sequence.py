@@ -8,7 +8,15 @@ import pytest
 from face4d.errors import InputError
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import write_ply
-from face4d.mesh.sequence import find_sequences, frame_number, frame_paths, iterate_vertices, numbered_frames, read_mesh, read_sequence
+from face4d.mesh.sequence import (
+    find_sequences,
+    frame_number,
+    frame_paths,
+    iterate_vertices,
+    numbered_frames,
+    read_mesh,
+    read_sequence,
+)
 
 FACES = np.array([[0, 1, 2]])
 
@@ -20,7 +28,8 @@ def _write(folder, names, vertices=3):
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("mouth_open.000012.ply", 12), ("Sad2_07.obj", 7), ("Sad2.ply", 2), ("frame12x.ply", 12), ("neutral.ply", None)]
+    ("name", "number"),
+    [("mouth_open.000012.ply", 12), ("Sad2_07.obj", 7), ("Sad2.ply", 2), ("frame12x.ply", 12), ("neutral.ply", None)],
 )
 def test_frame_number_is_the_last_group_of_digits(name, number):
     assert frame_number(name) == number
@@ -107,7 +116,9 @@ def test_meshes_that_are_no_frames_are_named_once(tmp_path, caplog):
     for name in ("x.0.obj", "sampling.json", "x.0.stl", "note.txt"):
         (tmp_path / "S1" / "smile" / name).touch()
     assert find_sequences(tmp_path) == [tmp_path / "S1" / "smile"]
-    assert caplog.messages == [f"note: {tmp_path}: 2 passed over, no numbered .ply frames: S1/smile/neutral.ply, S1/smile/x.0.stl"]
+    assert caplog.messages == [
+        f"note: {tmp_path}: 2 passed over, no numbered .ply frames: S1/smile/neutral.ply, S1/smile/x.0.stl"
+    ]
 
 
 def test_holes_are_read_over_on_request(tmp_path):

@@ -15,7 +15,12 @@ def test_polygons_become_fans_in_their_order():
     found = triangulate("a", lists([0, 1, 2], [3, 4, 5, 6], [2, 1, 0], [6, 5, 4, 3, 2]), 7)
     assert found.dtype == np.int32
     assert found.tolist() == [[0, 1, 2], [3, 4, 5], [3, 5, 6], [2, 1, 0], [6, 5, 4], [6, 4, 3], [6, 3, 2]]
-    assert triangulate("a", Lists.of_rows(np.array([[0, 1, 2, 3], [3, 2, 1, 0]])), 4).tolist() == [[0, 1, 2], [0, 2, 3], [3, 2, 1], [3, 1, 0]]
+    assert triangulate("a", Lists.of_rows(np.array([[0, 1, 2, 3], [3, 2, 1, 0]])), 4).tolist() == [
+        [0, 1, 2],
+        [0, 2, 3],
+        [3, 2, 1],
+        [3, 1, 0],
+    ]
 
 
 def test_strips_turn_every_second_triangle_and_begin_again_at_minus_one():

@@ -1,6 +1,8 @@
-"""README, then docs/steps.md, followed from top to bottom: their commands as written, on small data in the folders they name.
+"""README, then docs/steps.md, followed from top to bottom: their commands as written, on small data in the folders they
+name.
 
-What is not there (licensed files) is passed over; what takes long gets more words (``SMALLER``). Nothing is overwritten.
+What is not there (licensed files) is passed over; what takes long gets more words (``SMALLER``). Nothing is
+overwritten.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 from PIL import Image
 
 from face4d.constants import COMA_TEST_SUBJECTS, FLORENCE_LABELS
-from face4d.datasets.demo.write import write_demo
+from face4d.demo.write import write_demo
 from face4d.landmarks import load_flame_embedding
 from tests.conftest import REPOSITORY
 from tests.test_docs import command_lines
@@ -53,7 +55,9 @@ def readme_commands() -> Iterator[str]:
     for page in ("README.md", "docs/steps.md"):
         for line in command_lines((REPOSITORY / page).read_text()):
             found = line.split(" #")[0].split("&&")
-            yield from (command.strip().removeprefix("python ") for command in found if re.match(r"\s*python \S+\.py", command))
+            yield from (
+                command.strip().removeprefix("python ") for command in found if re.match(r"\s*python \S+\.py", command)
+            )
 
 
 @pytest.fixture
@@ -62,7 +66,13 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_demo(Path("demo"), coma_labels=("high_smile", "mouth_open"), florence_labels=(), florence_subjects=())
     people = {"Demo01": "CH01", "Demo02": "CH11", "Demo03": "CH12"}
-    write_demo(Path("source"), coma_labels=("high_smile", "mouth_open"), florence_labels=FLORENCE_LABELS, florence_subjects=tuple(people), subjects=3)
+    write_demo(
+        Path("source"),
+        coma_labels=("high_smile", "mouth_open"),
+        florence_labels=FLORENCE_LABELS,
+        florence_subjects=tuple(people),
+        subjects=3,
+    )
     for path in Path("source").rglob("*.obj"):
         if path.stem[-2:].isdecimal() and int(path.stem[-2:]) > 12:
             path.unlink()
@@ -107,7 +117,12 @@ def carry_out(command: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_readme_from_top_to_bottom(workplace, capsys):
     torch.set_num_threads(1)
     # bash run.sh demo, as far as the next commands need it
-    done = ["sampling_coma.py --dataset demo", "get_landmark_coma.py --dataset demo", "main.py --dataset demo --run demo", "Sparse2Dense/main.py --dataset demo"]
+    done = [
+        "sampling_coma.py --dataset demo",
+        "get_landmark_coma.py --dataset demo",
+        "main.py --dataset demo --run demo",
+        "Sparse2Dense/main.py --dataset demo",
+    ]
     for command in done:
         carry_out(smaller(command), capsys)
     carry_out("Reconstruction/vrn_dataset.py --rendered 2 --held-out 1 --output vrn_set", capsys)
@@ -122,7 +137,13 @@ def test_readme_from_top_to_bottom(workplace, capsys):
         for following in re.findall(r"^next: \S*python (?:\S*/)?((?:\w+/)?\w+\.py .+)$", told, flags=re.MULTILINE):
             assert following.split()[0] in "".join(readme_commands()), following
     assert len(done) > 25
-    promised = ["models/florence.pt", "Generated_Animation/florence", "models/florence_classifier.pt", "results/florence", "models/dense_florence_regional.pt"]
+    promised = [
+        "models/florence.pt",
+        "Generated_Animation/florence",
+        "models/florence_classifier.pt",
+        "results/florence",
+        "models/dense_florence_regional.pt",
+    ]
     promised += ["Reconstruction_DECA/photo", "figures/report.html", "moving", "meshes"]
     assert [path for path in promised if not Path(path).exists()] == []
 

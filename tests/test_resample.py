@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from face4d.resample import METHODS, apply_plan, compose, fill_plan, linear_plan, resample_linear, resample_thesis, stream, thesis_plan
+from face4d.resample import (
+    METHODS,
+    apply_plan,
+    compose,
+    fill_plan,
+    linear_plan,
+    resample_linear,
+    resample_thesis,
+    stream,
+    thesis_plan,
+)
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 25, 40, 41, 42, 80, 116, 500])
@@ -20,7 +30,9 @@ def test_linear_covers_the_whole_duration(length, frames):
 def test_linear_matches_interp_and_keeps_float32():
     sequence = np.random.default_rng(0).standard_normal((29, 68, 3)).astype(np.float32)
     result = resample_linear(sequence, 41)
-    expected = np.stack([np.interp(np.linspace(0, 28, 41), np.arange(29), column) for column in sequence.reshape(29, -1).T], axis=1)
+    expected = np.stack(
+        [np.interp(np.linspace(0, 28, 41), np.arange(29), column) for column in sequence.reshape(29, -1).T], axis=1
+    )
     assert result.dtype == np.float32 and result.shape == (41, 68, 3)
     np.testing.assert_allclose(result.reshape(41, -1), expected, atol=1e-6)
     np.testing.assert_array_equal(resample_linear(sequence, 29), sequence)
@@ -48,7 +60,9 @@ def test_thesis_formula_for_long_sequences(length):
 @pytest.mark.parametrize("length", [9, 10, 25, 40])
 def test_thesis_formula_for_short_sequences(length):
     sequence = np.random.default_rng(length).standard_normal((length, 4))
-    filled = [sequence[i] + (sequence[i + 1] - sequence[i]) * j / 5 for i in range(length - 1) for j in range(5)] + [sequence[-1]]
+    filled = [sequence[i] + (sequence[i + 1] - sequence[i]) * j / 5 for i in range(length - 1) for j in range(5)] + [
+        sequence[-1]
+    ]
     step = len(filled) // 41
     expected = [(filled[k * step] + filled[min((k + 1) * step, len(filled) - 1)]) / 2 for k in range(41)]
     np.testing.assert_allclose(resample_thesis(sequence, 41), expected, atol=1e-12)
@@ -116,7 +130,8 @@ def test_holes_in_the_numbers_are_filled_in_time():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("frames", [2, 7, 11, 23])
 def test_plans_composed_do_both_at_once(method, frames):
-    """Whether a sequence is filled first, or resampled with its numbers as the time, it comes out the same; also when it is streamed."""
+    """Whether a sequence is filled first, or resampled with its numbers as the time, it comes out the same; also when
+    it is streamed."""
     rng = np.random.default_rng(5)
     numbers = np.sort(rng.permutation(40)[:29])
     sequence = rng.normal(size=(29, 4))

@@ -1,4 +1,5 @@
-"""run.sh: what is installed, and where it begins with the data that is there. A stand-in for Python writes down what it is asked to do."""
+"""run.sh: what is installed, and where it begins with the data that is there. A stand-in for Python writes down what it
+is asked to do."""
 
 import os
 import shlex
@@ -14,7 +15,8 @@ from tests.conftest import REPOSITORY
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    """A folder with run.sh and a .venv whose python writes its arguments to ``calls``, but says what a data set is; everything is installed."""
+    """A folder with run.sh and a .venv whose python writes its arguments to ``calls``, but says what a data set is;
+    everything is installed."""
     for name in ("run.sh", "requirements.txt", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, tmp_path)
     python = tmp_path / ".venv" / "bin" / "python"
@@ -83,12 +85,18 @@ def test_without_data_it_says_where_data_goes_and_installs_nothing(checkout, dat
 def test_demo_makes_its_data_first(checkout):
     assert run(checkout, "demo").returncode == 0
     told = (checkout / "calls").read_text().splitlines()
-    assert told[0] == "-m face4d.datasets.demo --output demo" and told[1] == "main.py --dataset demo --run demo --resume"
+    assert (
+        told[0] == "-m face4d.commands.demo --output demo" and told[1] == "main.py --dataset demo --run demo --resume"
+    )
 
 
 def test_an_unknown_data_set_is_one_line(checkout):
     result = run(checkout, "cmoa")
-    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "found cmoa and no cmoa.toml; the nearest is coma" in result.stderr
+    assert (
+        result.returncode == 2
+        and result.stderr.count("\n") == 1
+        and "found cmoa and no cmoa.toml; the nearest is coma" in result.stderr
+    )
     assert run(checkout).returncode == 2 and run(checkout, "--help").stdout.startswith("The whole program")
 
 
@@ -102,7 +110,11 @@ def test_torch_without_cuda_where_there_is_no_gpu(checkout, tmp_path):
     if Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi"):
         pytest.skip("there is a GPU")
     first, *rest = installed()
-    assert "--index-url https://download.pytorch.org/whl/cpu torch==" in first and len(rest) == 1 and rest[0].endswith("-r requirements.txt")
+    assert (
+        "--index-url https://download.pytorch.org/whl/cpu torch==" in first
+        and len(rest) == 1
+        and rest[0].endswith("-r requirements.txt")
+    )
     assert len(installed(TORCH_INDEX="")) == 1
     place(tmp_path / "bin" / "nvidia-smi")
     (tmp_path / "bin" / "nvidia-smi").chmod(0o755)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from face4d.commands import cli
 from face4d.errors import InputError
-from face4d.runtime import atomic, cli
+from face4d.runtime import atomic
 from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
 from face4d.runtime.device import resolve_device
 from face4d.runtime.parallel import map_files
@@ -21,7 +22,9 @@ from face4d.runtime.safe_pickle import load_npy, load_pickle
 
 def test_importing_the_package_loads_nothing_heavy():
     code = "import face4d, sys; print([m for m in ('torch', 'matplotlib', 'trimesh', 'numpy') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -108,7 +111,12 @@ def test_foreign_checkpoints_are_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_pickles_of_arrays_are_read(tmp_path, protocol):
-    value = {"lmk_face_idx": np.arange(5), "lmk_b_coords": np.random.default_rng(0).random((5, 3)), "n": np.float64(3.5), "t": (1, "a")}
+    value = {
+        "lmk_face_idx": np.arange(5),
+        "lmk_b_coords": np.random.default_rng(0).random((5, 3)),
+        "n": np.float64(3.5),
+        "t": (1, "a"),
+    }
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(value, protocol=protocol))
     loaded = load_pickle(tmp_path / "a.pkl")
     np.testing.assert_array_equal(loaded["lmk_b_coords"], value["lmk_b_coords"])
@@ -166,11 +174,19 @@ def test_full_disk_is_one_line(capsys):
         (OSError(errno.ESTALE, "Stale file handle", 7), ["7", "Stale"]),
         (OSError("what a library says"), ["what a library says"]),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "gone.npy"), ["gone.npy", "No such file"]),
-        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), ["connection: expected an answer", "refused"]),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+            ["connection: expected an answer", "refused"],
+        ),
         (TimeoutError(), ["expected an answer"]),
         (MemoryError(), ["expected room"]),
         (MemoryError("Unable to allocate 8 TiB"), ["expected room", "8 TiB"]),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.\nadvice"), ["expected room"]),
+        (
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.\nadvice"
+            ),
+            ["expected room"],
+        ),
         (UnicodeEncodeError("ascii", "caf\xe9", 3, 4, "ordinal not in range(128)"), ["caf", "ascii", "character 4"]),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), ["utf-8", "invalid start byte"]),
         (ModuleNotFoundError("No module named 'trimesh'", name="trimesh"), ["requirements.txt", "no trimesh"]),
@@ -219,8 +235,14 @@ def complaint(capsys, *words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--hiden-size", "3"], "--hiden-size: expected a flag that exists, found none of that name; the nearest is --hidden-size"),
-        (["--hidden_size=3"], "--hidden_size: expected a flag that exists, found none of that name; the nearest is --hidden-size"),
+        (
+            ["--hiden-size", "3"],
+            "--hiden-size: expected a flag that exists, found none of that name; the nearest is --hidden-size",
+        ),
+        (
+            ["--hidden_size=3"],
+            "--hidden_size: expected a flag that exists, found none of that name; the nearest is --hidden-size",
+        ),
         (["-label", "Happy"], "-label: expected a flag that exists, found none of that name; the nearest is --label"),
         (["--label", "happy"], "--label: expected Happy or Rage, found happy; the nearest is Happy"),
         (["--label", "Rage", "--hidden-size", "x\x1b"], r"--hidden-size: expected a whole number, found x\x1b"),
@@ -300,6 +322,8 @@ def test_asking_for_cuda_where_there_is_none_is_an_input_error():
 
 def test_bad_input_is_one_printable_line_whatever_the_file_held():
     error = InputError("a.ply", "rows of element \x1b[31mred", "line one\nline two\x85 \udcff" + "9" * 100000)
-    assert str(error).isprintable() and str(error).startswith("a.ply: expected rows of element \\x1b[31mred, found line one line two")
+    assert str(error).isprintable() and str(error).startswith(
+        "a.ply: expected rows of element \\x1b[31mred, found line one line two"
+    )
     assert len(str(error)) < 400
     assert str(InputError("Ångström.obj", "größer", "日本")) == "Ångström.obj: expected größer, found 日本"

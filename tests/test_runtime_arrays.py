@@ -1,4 +1,5 @@
-"""npy, npz and MATLAB files: what numpy, scipy and MATLAB write is read, what does not fit its own bytes is one line."""
+"""npy, npz and MATLAB files: what numpy, scipy and MATLAB write is read, what does not fit its own bytes is one
+line."""
 
 import io
 import struct
@@ -10,7 +11,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from face4d.errors import InputError
-from face4d.runtime.arrays import load_numbers, load_npz, numbers
+from face4d.runtime.arrays import load_npz, load_numbers, numbers
 from face4d.runtime.mat import read_mat
 from tests.fuzzing.arrays import mat, npy, npz
 
@@ -24,7 +25,13 @@ def header(text, data=b"", version=(1, 0)):
 def test_numbers_come_back(tmp_path, version):
     path = tmp_path / "a.npy"
     for kind in ("<f4", ">f8", "<f2", "<i8", ">i2", "|u1"):
-        for array in (np.arange(12).reshape(3, 4), np.arange(12).reshape(3, 4).T, np.array(7), np.zeros((0, 3)), np.arange(2)):
+        for array in (
+            np.arange(12).reshape(3, 4),
+            np.arange(12).reshape(3, 4).T,
+            np.array(7),
+            np.zeros((0, 3)),
+            np.arange(2),
+        ):
             with open(path, "wb") as file:
                 np.lib.format.write_array(file, array.astype(kind), version)
             loaded = load_numbers(path, "numbers")
@@ -167,7 +174,19 @@ def test_an_end_record_within_the_tail_does_not_hang(tmp_path):
 def test_numbers_from_lists():
     assert numbers([[1, 2.5], [3, np.float32(4)]]).tolist() == [[1, 2.5], [3, 4]]
     assert numbers(3).shape == () and numbers(np.float64(2)).shape == ()
-    for value in ("a", None, ["a"], [[1], [2, 3]], [None], {"a": 1}, [1, "2"], 2**70, np.array(["a"]), np.array([None]), [{}]):
+    for value in (
+        "a",
+        None,
+        ["a"],
+        [[1], [2, 3]],
+        [None],
+        {"a": 1},
+        [1, "2"],
+        2**70,
+        np.array(["a"]),
+        np.array([None]),
+        [{}],
+    ):
         assert numbers(value) is None
 
 
@@ -194,7 +213,11 @@ def test_both_byte_orders_and_short_storage(tmp_path, order):
             for kind in ("f8", "u1", "i2"):
                 (tmp_path / "a.mat").write_bytes(mat(order, packed, shape, kind=kind))
                 loaded = read_mat(tmp_path / "a.mat", "x_test", "numbers")
-                assert loaded.dtype == np.float64 and loaded.shape == shape and loaded.ravel(order="F").tolist() == list(range(int(np.prod(shape))))
+                assert (
+                    loaded.dtype == np.float64
+                    and loaded.shape == shape
+                    and loaded.ravel(order="F").tolist() == list(range(int(np.prod(shape))))
+                )
 
 
 def deep():
@@ -216,7 +239,9 @@ MAT = {
     "a bomb": (
         lambda: (
             mat()[:128]
-            + (lambda data: struct.pack("<2L", 15, len(data)) + data)(zlib.compress(struct.pack("<2L", 14, 200_000_000) + bytes(200_000_000)))
+            + (lambda data: struct.pack("<2L", 15, len(data)) + data)(
+                zlib.compress(struct.pack("<2L", 14, 200_000_000) + bytes(200_000_000))
+            )
         ),
         "unpacks to",
     ),

@@ -1,4 +1,5 @@
-"""Checkpoints of every kind: whole ones load, and one field that is off is one line that names the file and the field."""
+"""Checkpoints of every kind: whole ones load, and one field that is off is one line that names the file and the
+field."""
 
 import copy
 import resource
@@ -11,6 +12,9 @@ import torch
 from face4d.classification import train as classification
 from face4d.classification.config import ClassifierConfig
 from face4d.classification.model import ExpressionClassifier
+from face4d.deca import checkpoints
+from face4d.deca.config import EncoderConfig
+from face4d.deca.networks import CodeLayout, PointEncoder
 from face4d.dense import decode
 from face4d.dense.config import DenseConfig
 from face4d.dense.decoders import LinearDecoder, RbfDecoder
@@ -21,18 +25,22 @@ from face4d.generation import sample
 from face4d.generation.config import GeneratorConfig
 from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
-from face4d.generation.motion3dgan.model import Motion3DGAN
-from face4d.reconstruction import checkpoints, volumetric
-from face4d.reconstruction.encoder import CodeLayout
-from face4d.reconstruction.encoder_config import EncoderConfig
-from face4d.reconstruction.point_encoder import PointEncoder
-from face4d.reconstruction.voxels import VRN_GRID
-from face4d.reconstruction.vrn import VolumeNetwork
-from face4d.reconstruction.vrn_config import VolumeConfig
+from face4d.generation.motion3dgan.networks import Motion3DGAN
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from face4d.vrn import reconstruction as volumetric
+from face4d.vrn.config import VolumeConfig
+from face4d.vrn.network import VolumeNetwork
+from face4d.vrn.voxels import VRN_GRID
 from tests.conftest import real_data
 
-SOURCE = {"dataset": "demo", "landmarks": "demo/x", "test_subjects": ["Demo05"], "labels": None, "actors": None, "flame": "f"}
+SOURCE = {
+    "dataset": "demo",
+    "landmarks": "demo/x",
+    "test_subjects": ["Demo05"],
+    "labels": None,
+    "actors": None,
+    "flame": "f",
+}
 LABELS = ["a", "b-c"]
 
 
@@ -58,23 +66,50 @@ def motion3dgan():
 
 def classifier():
     network = {"hidden_size": 4, "layers": 2, "input_scale": 2.5, "num_landmarks": 68}
-    content = {"config": ClassifierConfig(hidden_size=4, layers=2).as_dict(), "labels": LABELS, "network": network, "frames": 41, "source": SOURCE}
-    return "classifier", {**content, "metrics": {"test_accuracy": 1.0}, "model": ExpressionClassifier(2, **network).state_dict()}
+    content = {
+        "config": ClassifierConfig(hidden_size=4, layers=2).as_dict(),
+        "labels": LABELS,
+        "network": network,
+        "frames": 41,
+        "source": SOURCE,
+    }
+    return "classifier", {
+        **content,
+        "metrics": {"test_accuracy": 1.0},
+        "model": ExpressionClassifier(2, **network).state_dict(),
+    }
 
 
 def sheet(count: int = 16) -> tuple[np.ndarray, np.ndarray]:
     """A flat mesh of count x count vertices."""
     x, y = np.meshgrid(np.arange(count), np.arange(count))
     corner = (np.arange(count - 1)[:, None] * count + np.arange(count - 1)).ravel()
-    faces = np.concatenate([np.stack(c, 1) for c in ((corner, corner + 1, corner + count), (corner + 1, corner + count + 1, corner + count))])
+    faces = np.concatenate(
+        [
+            np.stack(c, 1)
+            for c in ((corner, corner + 1, corner + count), (corner + 1, corner + count + 1, corner + count))
+        ]
+    )
     return np.stack([x.ravel(), y.ravel(), 0.01 * x.ravel() ** 2], axis=1) / 100, faces.astype(np.int32)
 
 
 def dense(decoder: str, network, **more) -> tuple[str, dict]:
     template, faces = sheet()
-    embedding = {"face_idx": torch.arange(68), "bary": torch.full((68, 3), 1 / 3, dtype=torch.float64), "faces": torch.from_numpy(faces)}
-    content = {"config": DenseConfig(decoder=decoder).as_dict(), "topology": {"vertices": 256, "faces_digest": decode.faces_digest(faces)}}
-    content |= {"template": torch.from_numpy(template).float(), "embedding": embedding, "source": {"dataset": "demo"}, "metrics": {"strength": 0.1}}
+    embedding = {
+        "face_idx": torch.arange(68),
+        "bary": torch.full((68, 3), 1 / 3, dtype=torch.float64),
+        "faces": torch.from_numpy(faces),
+    }
+    content = {
+        "config": DenseConfig(decoder=decoder).as_dict(),
+        "topology": {"vertices": 256, "faces_digest": decode.faces_digest(faces)},
+    }
+    content |= {
+        "template": torch.from_numpy(template).float(),
+        "embedding": embedding,
+        "source": {"dataset": "demo"},
+        "metrics": {"strength": 0.1},
+    }
     return "dense decoder", {**content, **more, "model": network.state_dict()}
 
 
@@ -88,17 +123,31 @@ def rbf():
 
 def s2d():
     hierarchy = build_hierarchy(*sheet())
-    return dense("s2d", S2DDecoder(hierarchy), hierarchy={name: torch.from_numpy(value) for name, value in hierarchy.arrays().items()})
+    return dense(
+        "s2d",
+        S2DDecoder(hierarchy),
+        hierarchy={name: torch.from_numpy(value) for name, value in hierarchy.arrays().items()},
+    )
 
 
 def encoder():
     layout, config = CodeLayout(shape=4, texture=0, expression=3), EncoderConfig(hidden=8, image_size=64)
-    content = {"config": config.as_dict(), "layout": layout.as_dict(), "face_fingerprint": [1.0, 2.5], "source": {"face_model": "demo"}}
+    content = {
+        "config": config.as_dict(),
+        "layout": layout.as_dict(),
+        "face_fingerprint": [1.0, 2.5],
+        "source": {"face_model": "demo"},
+    }
     return "face encoder", {**content, "metrics": {}, "model": PointEncoder(layout, 8).state_dict()}
 
 
 def vrn():
-    content = {"config": VolumeConfig(width=0.01).as_dict(), "grid": dict(vars(VRN_GRID)), "source": {"data": "x"}, "metrics": {"iou": float("nan")}}
+    content = {
+        "config": VolumeConfig(width=0.01).as_dict(),
+        "grid": dict(vars(VRN_GRID)),
+        "source": {"data": "x"},
+        "metrics": {"iou": float("nan")},
+    }
     return "volume network", {**content, "model": VolumeNetwork(0.01).state_dict()}
 
 
@@ -127,11 +176,15 @@ def test_whole_checkpoints_load(tmp_path, contents, kind, how):
     name, content = contents[kind]
     content = dict(content)
     if how == "older":  # before these settings were there
-        content["config"] = {key: value for key, value in content["config"].items() if key not in ("precision", "patience", "select")}
+        content["config"] = {
+            key: value for key, value in content["config"].items() if key not in ("precision", "patience", "select")
+        }
     if how == "parallel":
         content["model"] = {f"module.{key}": value for key, value in content["model"].items()}
     if how == torch.float64:
-        content["model"] = {key: value.to(how) if value.is_floating_point() else value for key, value in content["model"].items()}
+        content["model"] = {
+            key: value.to(how) if value.is_floating_point() else value for key, value in content["model"].items()
+        }
     save_checkpoint(tmp_path / "x.pt", name, content)
     found = KINDS[kind][1](tmp_path / "x.pt")
     module = next(value for value in vars(found).values() if isinstance(value, torch.nn.Module))
@@ -199,8 +252,15 @@ FIELDS = {
         ("config/network", "other", "config.network to be thesis or coefficients"),
         ("config/model", "x", "config.model .*a later version"),
     ],
-    "thesis": [("config/warps", 3, "config to be settings that fit each other .--warps 0"), ("config/hidden_size", 5, "shapes")],
-    "motion3dgan": [*GENERATOR[8:10], ("config/points", 3, "config.points to be an integer from 4"), ("config/critic_norm", 1, "config.critic_norm")],
+    "thesis": [
+        ("config/warps", 3, "config to be settings that fit each other .--warps 0"),
+        ("config/hidden_size", 5, "shapes"),
+    ],
+    "motion3dgan": [
+        *GENERATOR[8:10],
+        ("config/points", 3, "config.points to be an integer from 4"),
+        ("config/critic_norm", 1, "config.critic_norm"),
+    ],
     "classifier": [
         *EVERYWHERE,
         *GENERATOR[:2],
@@ -241,7 +301,10 @@ FIELDS = {
         ("hierarchy/level0_colours", torch.zeros(3), "hierarchy.level0_colours to be an array of a mesh hierarchy"),
         ("hierarchy/level4_spirals", object, "mesh hierarchy|levels"),
     ],
-    "rbf": [("model/smoothing", torch.tensor(NAN), "model.smoothing to be finite"), ("model/smoothing", torch.zeros(2), "shapes")],
+    "rbf": [
+        ("model/smoothing", torch.tensor(NAN), "model.smoothing to be finite"),
+        ("model/smoothing", torch.zeros(2), "shapes"),
+    ],
     "encoder": [
         *EVERYWHERE[::4],
         ("config/backbone", "vgg", "config.backbone to be small or"),
@@ -263,7 +326,9 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "place", "value", "words"), [(kind, *row) for kind, rows in FIELDS.items() for row in rows])
+@pytest.mark.parametrize(
+    ("kind", "place", "value", "words"), [(kind, *row) for kind, rows in FIELDS.items() for row in rows]
+)
 def test_one_field_off_is_one_line(tmp_path, contents, kind, place, value, words):
     name, content = contents[kind]
     path = tmp_path / "x.pt"
@@ -288,7 +353,9 @@ def test_weights_are_finite_and_of_their_type(tmp_path, contents, kind):
         with pytest.raises(InputError, match=words):
             KINDS[kind][1](tmp_path / "x.pt")
     for kind_of in (torch.half, torch.bfloat16) if kind != "vrn" else ():
-        model = {key: value.to(kind_of) if value.is_floating_point() else value for key, value in content["model"].items()}
+        model = {
+            key: value.to(kind_of) if value.is_floating_point() else value for key, value in content["model"].items()
+        }
         save_checkpoint(tmp_path / "x.pt", name, {**content, "model": model})
         KINDS[kind][1](tmp_path / "x.pt")
 

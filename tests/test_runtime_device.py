@@ -35,7 +35,13 @@ def test_threads_are_those_of_closed_forms_too(monkeypatch):
 
 @pytest.mark.parametrize(
     ("flags", "can"),
-    [("fpu avx2 avx512f", False), ("fpu avx512_bf16", True), ("amx_bf16 amx_tile", True), ("Features : asimd bf16 i8mm", True), ("", True)],
+    [
+        ("fpu avx2 avx512f", False),
+        ("fpu avx512_bf16", True),
+        ("amx_bf16 amx_tile", True),
+        ("Features : asimd bf16 i8mm", True),
+        ("", True),
+    ],
 )
 def test_processors_with_products_of_bf16(flags, can, tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text(flags)

@@ -17,12 +17,11 @@ import torch
 from torch.distributed.run import get_args_parser
 
 from face4d.classification import train as classification
-from face4d.classification.augment import vary
 from face4d.classification.config import PRESETS as CLASSIFIER_PRESETS
+from face4d.datasets.augmentation import apex_frames, vary, warped_targets
 from face4d.datasets.landmark_set import load_split
 from face4d.errors import InputError
 from face4d.generation import train as generation
-from face4d.generation.augment import apex_frames, warped_targets
 from face4d.generation.config import PRESETS as GENERATOR_PRESETS
 from face4d.runtime import distributed
 from face4d.runtime.run_folder import RunFolder
@@ -46,8 +45,9 @@ EXACT = ("every frame", "plain classifier")
 def train_case(name, landmarks, folder, resume=False):
     """Train; the thesis' networks in double precision.
 
-    Adam divides by the gradient's size: where terms cancel to nearly nothing, as signs in an L1 loss do, it makes steps of full length
-    out of rounding errors, and float32 runs differ visibly after a hundred steps however they are summed.
+    Adam divides by the gradient's size: where terms cancel to nearly nothing, as signs in an L1 loss do, it makes steps
+    of full length out of rounding errors, and float32 runs differ visibly after a hundred steps however they are
+    summed.
     """
     module, config = CASES[name]
     split = load_split(landmarks, test_subjects=("CH01", "CH02"))
@@ -56,7 +56,9 @@ def train_case(name, landmarks, folder, resume=False):
     with pytest.MonkeyPatch.context() as patch:
         if name in EXACT:
             torch.set_default_dtype(torch.float64)
-            patch.setattr(module, "tensors", lambda *arguments: (tensors(*arguments)[0].double(), tensors(*arguments)[1]))
+            patch.setattr(
+                module, "tensors", lambda *arguments: (tensors(*arguments)[0].double(), tensors(*arguments)[1])
+            )
         try:
             return module.train(split, config, run)
         finally:
@@ -93,7 +95,13 @@ def spawn(folders, code):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(folders))}
+    shared = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(len(folders)),
+    }
     shared["PYTHONPATH"] = str(REPOSITORY)
     return [
         subprocess.Popen(
@@ -259,7 +267,20 @@ def test_without_torchrun_there_is_no_process_group(monkeypatch):
         raise InputError("a", "b", "c")
 
 
-FLAGS = ("--labels", "all", "--hidden-size", "8", "--batch-size", "4", "--run", "x", "--validate-every", "500", "--checkpoint-seconds", "1000")
+FLAGS = (
+    "--labels",
+    "all",
+    "--hidden-size",
+    "8",
+    "--batch-size",
+    "4",
+    "--run",
+    "x",
+    "--validate-every",
+    "500",
+    "--checkpoint-seconds",
+    "1000",
+)
 
 
 def test_torchrun_interrupted_leaves_a_checkpoint_that_one_process_continues(landmarks, tmp_path, monkeypatch):
@@ -267,7 +288,12 @@ def test_torchrun_interrupted_leaves_a_checkpoint_that_one_process_continues(lan
     flags = [str(REPOSITORY / "main.py"), "--dataset", "florence", "--landmarks", str(landmarks), *FLAGS, "--epochs"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [*torchrun, *flags, "100000"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*torchrun, *flags, "100000"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 180
     while not list(tmp_path.glob("runs/x/events*")):
@@ -287,28 +313,48 @@ def test_torchrun_interrupted_leaves_a_checkpoint_that_one_process_continues(lan
     torch.save(state, tmp_path / "models" / "x.last.pt")
     monkeypatch.chdir(tmp_path)
     runpy.run_path(flags[0])["main"]([*flags[1:], str(state["state"]["epoch"] + 2), "--resume"])
-    assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())["epochs_trained"] == state["state"]["epoch"] + 2
+    assert (
+        json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())["epochs_trained"]
+        == state["state"]["epoch"] + 2
+    )
 
 
 def test_bad_input_of_one_process_is_one_line_of_rank_0_and_ends_both(landmarks, tmp_path):
     """The second process works in another folder, where the data is not."""
     shutil.copytree(landmarks, tmp_path / "0" / "landmarks")
     (tmp_path / "1").mkdir()
-    code = [str(REPOSITORY / "Classification" / "main.py"), "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all"]
+    code = [
+        str(REPOSITORY / "Classification" / "main.py"),
+        "--dataset",
+        "florence",
+        "--landmarks",
+        "landmarks",
+        "--labels",
+        "all",
+    ]
     (_, said, first), (*others, second) = finish(spawn([tmp_path / "0", tmp_path / "1"], code))
     assert (first, second) == (2, 2)
     assert said.startswith("error: landmarks: expected a folder") and said.count("\n") == 1
-    assert others == ["", ""] and sorted(path.name for path in tmp_path.rglob("*") if path.suffix != ".npy") == ["0", "1", "landmarks"]
+    assert others == ["", ""] and sorted(path.name for path in tmp_path.rglob("*") if path.suffix != ".npy") == [
+        "0",
+        "1",
+        "landmarks",
+    ]
 
 
 @pytest.mark.parametrize("script", ["main.py", "Classification/main.py"])
 def test_only_run_is_taken_for_a_flag_of_torchrun(script, capsys):
-    """What docs/scaling.md says of commands without ``--``: torchrun stops at ``--run``, and every other flag passes it."""
+    """What docs/scaling.md says of commands without ``--``: torchrun stops at ``--run``, and every other flag passes
+    it."""
     own = runpy.run_path(str(REPOSITORY / script))["build_parser"]()._option_string_actions
     taken = []
     for flag in own:
         try:
-            passed = get_args_parser().parse_args(["--nproc-per-node", "2", script, "--dataset", "demo", flag]).training_script_args
+            passed = (
+                get_args_parser()
+                .parse_args(["--nproc-per-node", "2", script, "--dataset", "demo", flag])
+                .training_script_args
+            )
         except SystemExit:
             passed = None
         if passed != ["--dataset", "demo", flag]:

@@ -9,12 +9,24 @@ import pytest
 from face4d.runtime import environment
 from tests.conftest import REPOSITORY
 
-PROGRAMS = ["main.py", "test.py", "Classification/test.py", "Sparse2Dense/main.py", "Reconstruction/deca.py", "-m face4d.landmarks"]
+PROGRAMS = [
+    "main.py",
+    "test.py",
+    "Classification/test.py",
+    "Sparse2Dense/main.py",
+    "Reconstruction/deca.py",
+    "-m face4d.landmarks",
+]
 
 
 def without_packages(program: str, cwd, *more: str) -> subprocess.CompletedProcess[str]:
     """A program in a Python that has its standard library and nothing else."""
-    command = [sys.executable, "-S", *(program.split() if program.startswith("-m") else [str(REPOSITORY / program)]), *more]
+    command = [
+        sys.executable,
+        "-S",
+        *(program.split() if program.startswith("-m") else [str(REPOSITORY / program)]),
+        *more,
+    ]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
 
 
@@ -41,7 +53,8 @@ def test_the_line_names_the_python_that_has_them(tmp_path, monkeypatch):
 
 def test_an_old_python_is_named(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 8, 18))
-    with pytest.raises(ModuleNotFoundError, match="expected Python 3.10 or newer, found 3.8 "):  # no program of this repository
+    # no program of this repository
+    with pytest.raises(ModuleNotFoundError, match="expected Python 3.10 or newer, found 3.8 "):
         environment.require_packages()
     monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "Classification" / "main.py")])
     with pytest.raises(SystemExit) as left:
@@ -53,7 +66,12 @@ def test_scripts_use_the_library_beside_them(tmp_path):
     """Whatever is installed: here nothing, and another library of that name on the path."""
     (tmp_path / "face4d").mkdir()
     (tmp_path / "face4d" / "__init__.py").write_text("raise SystemExit('another checkout')")
-    folders = {script.parent for pattern in ("*.py", "[!.]*/*.py") for script in REPOSITORY.glob(pattern) if "from face4d" in script.read_text()}
+    folders = {
+        script.parent
+        for pattern in ("*.py", "[!.]*/*.py")
+        for script in REPOSITORY.glob(pattern)
+        if "from face4d" in script.read_text()
+    }
     for folder in folders - {REPOSITORY / "tests", REPOSITORY / "face4d"}:
         assert (folder / "face4d").resolve() == REPOSITORY / "face4d", folder
     command = [sys.executable, str(REPOSITORY / "Classification" / "main.py"), "--help"]

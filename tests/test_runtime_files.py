@@ -5,8 +5,7 @@ import os
 import pytest
 
 from face4d.errors import InputError
-from face4d.runtime.files import matching, read_bytes, report_passed_over
-from face4d.runtime.names import MAX_NAME, is_name, require_name
+from face4d.runtime.files import MAX_NAME, is_name, matching, read_bytes, report_passed_over, require_name
 
 
 def test_content_comes_back(tmp_path):
@@ -46,15 +45,40 @@ def test_what_is_passed_over_is_counted_and_named_in_one_line(caplog):
     report_passed_over("photos", [], "photos")
     assert not caplog.records
     report_passed_over("photos", ["e.heic", "d.x", "c.x", "b.x"], "photos (.jpg)")
-    assert [record.getMessage() for record in caplog.records] == ["note: photos: 4 passed over, no photos (.jpg): b.x, c.x, d.x and 1 more"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "note: photos: 4 passed over, no photos (.jpg): b.x, c.x, d.x and 1 more"
+    ]
 
 
-@pytest.mark.parametrize("name", ["mouth-open", "Sad2", "FaceTalk_170725_00137_TA", "Freude groß", "笑顔", "a.b", "a b", "x" * MAX_NAME])
+@pytest.mark.parametrize(
+    "name", ["mouth-open", "Sad2", "FaceTalk_170725_00137_TA", "Freude groß", "笑顔", "a.b", "a b", "x" * MAX_NAME]
+)
 def test_names_are_names(name):
     assert is_name(name) and require_name("a.pt", "a label", name) == name
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", ".hidden", "a/b", "/etc/passwd", "..\\x", "a\0", "a\n", "a\x1b[1m", " a", "C:a", "x" * (MAX_NAME + 1), 3, None, ["a"]])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        ".",
+        "..",
+        ".hidden",
+        "a/b",
+        "/etc/passwd",
+        "..\\x",
+        "a\0",
+        "a\n",
+        "a\x1b[1m",
+        " a",
+        "C:a",
+        "x" * (MAX_NAME + 1),
+        3,
+        None,
+        ["a"],
+    ],
+)
 def test_what_could_lead_elsewhere_is_no_name(name):
     with pytest.raises(InputError, match="a.pt: expected a label of letters"):
         require_name("a.pt", "a label", name)

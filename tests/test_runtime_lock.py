@@ -10,11 +10,11 @@ import time
 import pytest
 
 from face4d.errors import InputError
-from face4d.runtime import leftovers, lock
-from face4d.runtime.atomic import replacing, replacing_folder
-from face4d.runtime.leftovers import remove_leftovers, temporary_name
+from face4d.runtime import atomic as leftovers
+from face4d.runtime import lock
+from face4d.runtime.atomic import remove_leftovers, replacing, replacing_folder, temporary_name
+from face4d.runtime.incremental import choose_missing, difference, making
 from face4d.runtime.lock import require_finished, sole_writer
-from face4d.runtime.made import choose_missing, difference, making
 
 HOLD = """
 import sys, time
@@ -29,11 +29,14 @@ with sole_writer(sys.argv[1]) as writing:
 
 @pytest.fixture
 def holder(tmp_path):
-    """Starts a process that holds the lock of out/, and waits for it; arguments after the folder: it has begun to write."""
+    """Starts a process that holds the lock of out/, and waits for it; arguments after the folder: it has begun to
+    write."""
     started = []
 
     def start(*more: str) -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "out"), *more], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path / "out"), *more], stdout=subprocess.PIPE, text=True
+        )
         started.append(process)
         assert process.stdout.readline() == "held\n"
         return process
@@ -46,7 +49,10 @@ def holder(tmp_path):
 
 def test_a_second_writer_is_told_who_the_first_is_and_a_killed_one_holds_nothing(tmp_path, holder):
     process, out = holder("begun"), tmp_path / "out"
-    with pytest.raises(InputError, match=rf"out: expected no other run writing here, found python .* \(process {process.pid} on .*, since 20"):
+    with pytest.raises(
+        InputError,
+        match=rf"out: expected no other run writing here, found python .* \(process {process.pid} on .*, since 20",
+    ):
         with sole_writer(out):
             pass
     with pytest.raises(InputError, match=r"is writing \(run that again"):
@@ -124,7 +130,8 @@ def test_only_temporaries_of_the_dead_are_removed(tmp_path):
     names = {
         alive.name: True,
         f".b.{dead}-{machine}-0123abcd.new.npy": False,
-        f".c.{os.getpid()}-{machine}-0123abcd.new.npy": False,  # this process writes no such file: one of that number did, before
+        # this process writes no such file: one of that number did, before
+        f".c.{os.getpid()}-{machine}-0123abcd.new.npy": False,
         f".d.{os.getppid()}-{machine}-0123abcd.new.npy": True,
         f".e.{dead}-ffffff-0123abcd.new.npy": True,  # of another machine, young
         f".f.{dead}-ffffff-0123abcd.new.npy": False,
@@ -188,7 +195,10 @@ def test_a_record_tells_what_is_whole_and_how_it_was_made(tmp_path):
     with making(folder, settings) as new:
         (new / "sub").mkdir()
         (new / "sub" / "a").write_text("one")
-    assert difference(folder, settings, compare=True) is None and choose_missing([(folder, settings)], overwrite=True) == []
+    assert (
+        difference(folder, settings, compare=True) is None
+        and choose_missing([(folder, settings)], overwrite=True) == []
+    )
     assert "frames = null, not 5" in difference(folder, {**settings, "frames": 5})
     (folder / "sub" / "a").write_text("two")
     assert difference(folder, settings) is None and "another sub/a" in difference(folder, settings, compare=True)
@@ -205,5 +215,7 @@ def test_a_record_tells_what_is_whole_and_how_it_was_made(tmp_path):
 
 def test_temporaries_name_their_owner(tmp_path):
     with replacing(tmp_path / "a.b.npy") as temporary:
-        assert temporary.suffix == ".npy" and f".{os.getpid()}-" in temporary.name and temporary.name.startswith(".a.b.")
+        assert (
+            temporary.suffix == ".npy" and f".{os.getpid()}-" in temporary.name and temporary.name.startswith(".a.b.")
+        )
         temporary.write_text("x")

@@ -40,7 +40,11 @@ def objects(tmp_path):
     for folder in ("a/Happy", "b/Rage"):
         (tmp_path / "in" / folder).mkdir(parents=True)
         for number in range(5):
-            write_obj(tmp_path / "in" / folder / f"x_{number}.obj", rng.normal(0, 0.1, (12, 3)).round(6), np.arange(12).reshape(4, 3))
+            write_obj(
+                tmp_path / "in" / folder / f"x_{number}.obj",
+                rng.normal(0, 0.1, (12, 3)).round(6),
+                np.arange(12).reshape(4, 3),
+            )
     return tmp_path / "in"
 
 
@@ -59,18 +63,33 @@ def test_a_dask_cluster_does_the_work_in_the_callers_folder(dask_cluster, tmp_pa
         assert os.getpid() not in {pid for _, pid, *_ in found}
         with pytest.raises(InputError, match="item bad"):
             list(map_files(_place, [1, "bad", 2], workers=workers, quiet=True))
-        assert len(list(map_files(_place, range(3), workers=workers, quiet=True))) == 3  # the cluster is as good as before
-    assert os.getpid() in {pid for _, pid, *_ in map_files(_place, range(3), workers=2, quiet=True)}  # outside: this machine again
+        # the cluster is as good as before
+        assert len(list(map_files(_place, range(3), workers=workers, quiet=True))) == 3
+    # outside: this machine again
+    assert os.getpid() in {pid for _, pid, *_ in map_files(_place, range(3), workers=2, quiet=True)}
 
 
 def test_dask_writes_the_files_that_loky_writes(dask_cluster, objects, tmp_path, run_script):
     convert_tree(objects, tmp_path / "here", quiet=True)
-    arguments = ("convert_obj_to_ply.py", "--input", "in", "--output", "there", "--quiet", "--backend", "dask", "--scheduler", dask_cluster)
+    arguments = (
+        "convert_obj_to_ply.py",
+        "--input",
+        "in",
+        "--output",
+        "there",
+        "--quiet",
+        "--backend",
+        "dask",
+        "--scheduler",
+        dask_cluster,
+    )
     assert "wrote there" in run_script(*arguments, cwd=tmp_path).stdout
     assert len(contents(tmp_path / "there")) == 10 and contents(tmp_path / "there") == contents(tmp_path / "here")
     (objects / "a" / "Happy" / "x_3.obj").write_text("v 0 0")
     broken = run_script(*arguments, "--overwrite", cwd=tmp_path, check=False)
-    assert broken.returncode == 2 and broken.stderr.strip().splitlines()[-1].startswith("error: in/a/Happy/x_3.obj:1: expected")
+    assert broken.returncode == 2 and broken.stderr.strip().splitlines()[-1].startswith(
+        "error: in/a/Happy/x_3.obj:1: expected"
+    )
     assert "Traceback" not in broken.stderr
 
 
@@ -80,9 +99,13 @@ def test_long_items_are_handed_over_one_by_one(dask_cluster, tmp_path, monkeypat
     with cluster("dask", dask_cluster) as workers:
         found = dict(as_finished(_place, ["a", "b", "c"], workers=workers))
         assert [found[number][0] for number in range(3)] == ["a", "b", "c"]
-        assert os.getpid() not in {pid for _, pid, *_ in found.values()} and {folder for _, _, folder, _ in found.values()} == {str(tmp_path)}
+        assert os.getpid() not in {pid for _, pid, *_ in found.values()} and {
+            folder for _, _, folder, _ in found.values()
+        } == {str(tmp_path)}
     found = dict(as_finished(_place, ["a", "b"], workers=2))
-    assert [found[number][0] for number in range(2)] == ["a", "b"] and {pid for _, pid, *_ in found.values()} == {os.getpid()}
+    assert [found[number][0] for number in range(2)] == ["a", "b"] and {pid for _, pid, *_ in found.values()} == {
+        os.getpid()
+    }
     assert list(as_finished(_place, ["a"], workers=1)) == [(0, ("a", os.getpid(), str(tmp_path), "yes"))]
     with pytest.raises(InputError, match="item bad"):
         list(as_finished(_place, ["a", "bad"], workers=2))
@@ -92,7 +115,21 @@ def test_a_grid_of_runs_on_a_cluster(dask_cluster, landmark_folder, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "g.json").write_text('{"loss": ["l1", "l2"], "hidden_size": [4]}')
     main = runpy.run_path(str(REPOSITORY / "main.py"))["main"]
-    arguments = ["--grid", "g.json", "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", "--epochs", "2", "--select", "last", "--quiet"]
+    arguments = [
+        "--grid",
+        "g.json",
+        "--dataset",
+        "florence",
+        "--landmarks",
+        "landmarks",
+        "--labels",
+        "all",
+        "--epochs",
+        "2",
+        "--select",
+        "last",
+        "--quiet",
+    ]
     main([*arguments, "--backend", "dask", "--scheduler", dask_cluster, "--run", "there"])
     main([*arguments, "--workers", "1", "--run", "here"])
     for name in ("florence_default_l1_0.004_4", "florence_default_l2_0.004_4"):
@@ -121,7 +158,9 @@ def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path, monkeypatch):
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 0.5)
-    with pytest.raises(InputError, match="--scheduler: expected a dask scheduler that answers, found tcp://127.0.0.1:1"):
+    with pytest.raises(
+        InputError, match="--scheduler: expected a dask scheduler that answers, found tcp://127.0.0.1:1"
+    ):
         with cluster("dask", "tcp://127.0.0.1:1"):
             pass
     with pytest.raises(InputError, match="--scheduler: .*nowhere.json"):

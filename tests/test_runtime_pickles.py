@@ -1,4 +1,5 @@
-"""Pickles of strangers: what is read, what is refused, and that a refusal takes neither time nor memory nor runs anything."""
+"""Pickles of strangers: what is read, what is refused, and that a refusal takes neither time nor memory nor runs
+anything."""
 
 import pickle
 import struct
@@ -22,7 +23,12 @@ def same(one, other):
     if sparse.issparse(other):
         return type(one).__name__[:3] == type(other).__name__[:3] and np.array_equal(one.toarray(), other.toarray())
     if isinstance(other, np.ndarray) and other.dtype != object:
-        return isinstance(one, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other) and one.flags.writeable
+        return (
+            isinstance(one, np.ndarray)
+            and one.dtype == other.dtype
+            and np.array_equal(one, other)
+            and one.flags.writeable
+        )
     if isinstance(other, (list, tuple, np.ndarray)):
         return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
     if isinstance(other, dict):
@@ -94,12 +100,23 @@ def kind(name, order="<", *, fields=b"NNN", size=-1, flags=0, version=3):
 
 def array(shape, element, content):
     shape = b"(" + b"".join(b"\x8a\x09" + n.to_bytes(9, "little", signed=True) for n in shape) + b"t"
-    return b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR(K\x01" + shape + element + b"\x89" + content + b"tb"
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR(K\x01"
+        + shape
+        + element
+        + b"\x89"
+        + content
+        + b"tb"
+    )
 
 
 EIGHT = b"C\x08AAAAAAAA"
-FORGED = kind("V8", "|", fields=b"N(" + text("a") + b"t}" + text("a") + kind("O8", "|", flags=63) + b"K\x00\x86s", size=8)
-NESTED_LISTS = b"](lq\x00" + b"".join(b"(" + b"h" + bytes([n]) + b"h" + bytes([n]) + b"lq" + bytes([n + 1]) for n in range(40))
+FORGED = kind(
+    "V8", "|", fields=b"N(" + text("a") + b"t}" + text("a") + kind("O8", "|", flags=63) + b"K\x00\x86s", size=8
+)
+NESTED_LISTS = b"](lq\x00" + b"".join(
+    b"(" + b"h" + bytes([n]) + b"h" + bytes([n]) + b"lq" + bytes([n + 1]) for n in range(40)
+)
 SPARSE = b"cscipy.sparse._csc\ncsc_matrix\n)\x81}("
 
 

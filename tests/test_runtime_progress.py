@@ -21,7 +21,11 @@ def test_a_line_per_tenth_without_a_terminal(capsys, seconds):
     lines = capsys.readouterr().err
     assert "\r" not in lines and "\x1b" not in lines
     lines = lines.splitlines()
-    assert len(lines) == 10 and lines[0].startswith("generating: 10 %, 20 of 200 sequences, ") and "100 %, 200 of 200" in lines[-1]
+    assert (
+        len(lines) == 10
+        and lines[0].startswith("generating: 10 %, 20 of 200 sequences, ")
+        and "100 %, 200 of 200" in lines[-1]
+    )
 
 
 def test_short_work_is_one_line(capsys):
@@ -38,7 +42,11 @@ def test_a_continued_run_begins_where_it_stopped(capsys, seconds):
         bar.write("epoch 9: loss 1")
         bar.update(2)
     told = capsys.readouterr()
-    assert told.err.startswith("run: 100 %, 10 of 10 epochs") and told.err.count("\n") == 1 and told.out == "epoch 9: loss 1\n"
+    assert (
+        told.err.startswith("run: 100 %, 10 of 10 epochs")
+        and told.err.count("\n") == 1
+        and told.out == "epoch 9: loss 1\n"
+    )
 
 
 def test_work_of_unknown_length_and_none_at_all(capsys):

@@ -38,7 +38,14 @@ def test_points_of_a_resumed_run_are_in_tensorboard_once(tmp_path):
     write(run, 4, 6, 2.0)  # resumed after epoch 3
     (events,) = run.path.glob("events.out.tfevents.*")
     curves = EventAccumulator(str(events)).Reload()
-    assert [(point.step, point.value) for point in curves.Scalars("loss/train")] == [(1, 1), (2, 2), (3, 3), (4, 8), (5, 10), (6, 12)]
+    assert [(point.step, point.value) for point in curves.Scalars("loss/train")] == [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+        (4, 8),
+        (5, 10),
+        (6, 12),
+    ]
     write(run, 1, 2, 7.0)  # killed before its first checkpoint, begun anew
     (events,) = run.path.glob("events.out.tfevents.*")
     assert [point.step for point in EventAccumulator(str(events)).Reload().Scalars("test/mm")] == [1, 2]

@@ -29,7 +29,10 @@ def test_what_torch_saves_is_read(tmp_path, zipped, protocol):
     shared = torch.randn(4, 5)
     content = {
         "model": torch.nn.Linear(3, 4).state_dict(),
-        "kinds": [torch.ones(2, 3).to(kind) for kind in (torch.float64, torch.half, torch.bfloat16, torch.int64, torch.uint8, torch.bool)],
+        "kinds": [
+            torch.ones(2, 3).to(kind)
+            for kind in (torch.float64, torch.half, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
+        ],
         "views": (shared, shared.T, shared[1:, 2], torch.empty(0, 3), torch.tensor(2.5)),
         "plain": {"a": 1, 2: None, "c": [True, 1.5, "ü", 2**40], "e": OrderedDict(b=1)},
     }
@@ -42,12 +45,30 @@ def test_what_torch_saves_is_read(tmp_path, zipped, protocol):
 
 
 def test_parameters_sizes_and_numpy_numbers_are_plain(tmp_path):
-    content = {"p": torch.nn.Parameter(torch.ones(2)), "size": torch.Size((1, 2)), "device": torch.device("cpu"), "kind": torch.float16}
-    content |= {"best": np.float64(0.1), "count": np.int32(-7), "big": np.float32(2).astype(">f4"), "yes": np.bool_(True)}
+    content = {
+        "p": torch.nn.Parameter(torch.ones(2)),
+        "size": torch.Size((1, 2)),
+        "device": torch.device("cpu"),
+        "kind": torch.float16,
+    }
+    content |= {
+        "best": np.float64(0.1),
+        "count": np.int32(-7),
+        "big": np.float32(2).astype(">f4"),
+        "yes": np.bool_(True),
+    }
     torch.save(content, tmp_path / "x.pt")
     found = read_torch_file(tmp_path / "x.pt", "weights")
     assert equal(found.pop("p"), torch.ones(2))
-    assert found == {"size": (1, 2), "device": "cpu", "kind": "float16", "best": 0.1, "count": -7, "big": 2.0, "yes": True}
+    assert found == {
+        "size": (1, 2),
+        "device": "cpu",
+        "kind": "float16",
+        "best": 0.1,
+        "count": -7,
+        "big": 2.0,
+        "yes": True,
+    }
     assert all(type(found[key]) in (int, float, bool) for key in ("best", "count", "big", "yes"))
 
 
@@ -66,7 +87,9 @@ def test_a_flipped_bit_or_a_zeroed_block_is_noticed_wherever_it_is(tmp_path, zer
     whole, wanted = path.read_bytes(), read_torch_file(path, "weights")
     for start in (*range(0, 1500, 37), *range(1500, 41_000, 2503), *range(len(whole) - 900, len(whole), 37)):
         data = bytearray(whole)
-        data[start : start + max(zeroed, 1)] = bytes(len(data[start : start + zeroed])) if zeroed else bytes([data[start] ^ 4])
+        data[start : start + max(zeroed, 1)] = (
+            bytes(len(data[start : start + zeroed])) if zeroed else bytes([data[start] ^ 4])
+        )
         path.write_bytes(data)
         try:
             assert equal(read_torch_file(path, "weights"), wanted)  # dates and padding mean nothing
@@ -90,7 +113,9 @@ def archive(path, content: bytes, storages: dict[str, bytes] | None = None, **mo
     return path.read_bytes()
 
 
-def view(size: int, stride: int = 1, offset: int = 0, count: int = 4, kind: str = "FloatStorage", key: str = "0") -> bytes:
+def view(
+    size: int, stride: int = 1, offset: int = 0, count: int = 4, kind: str = "FloatStorage", key: str = "0"
+) -> bytes:
     """A pickle of one tensor, opcode by opcode."""
     text = lambda value: b"X" + struct.pack("<I", len(value)) + value.encode()
     number = lambda value: b"\x8a\x08" + struct.pack("<q", value)
@@ -103,14 +128,24 @@ def test_tensors_lie_in_what_the_file_holds(tmp_path):
     path, four = tmp_path / "x.pt", {"0": bytes(16)}
     path.write_bytes(archive(path, view(4), four))
     assert read_torch_file(path, "weights").shape == (4,)
-    for content in (view(5), view(4, offset=1), view(3, stride=2), view(10**9, stride=0), view(-1), view(4, stride=-1), view(2**62)):
+    for content in (
+        view(5),
+        view(4, offset=1),
+        view(3, stride=2),
+        view(10**9, stride=0),
+        view(-1),
+        view(4, stride=-1),
+        view(2**62),
+    ):
         assert "tensor" in refused(path, archive(path, content, four))
     assert "bytes for the 1000000000" in refused(path, archive(path, view(4, count=10**9), four))
     assert "bytes for the 4 numbers" in refused(path, archive(path, view(4, kind="DoubleStorage"), four))
     assert "no bytes" in refused(path, archive(path, view(4, key="../0"), four))
     assert "no weights have" in refused(path, archive(path, view(4).replace(b"FloatStorage", b"device"), four))
     assert "QInt8Storage" in refused(path, archive(path, view(4, kind="QInt8Storage"), four))
-    assert "compressed" in refused(path, archive(path, view(10**6, count=10**6), {"0": bytes(4 * 10**6)}, compress_type=zipfile.ZIP_DEFLATED))
+    assert "compressed" in refused(
+        path, archive(path, view(10**6, count=10**6), {"0": bytes(4 * 10**6)}, compress_type=zipfile.ZIP_DEFLATED)
+    )
 
 
 def test_sparse_and_meta_tensors_are_refused(tmp_path):
@@ -121,7 +156,14 @@ def test_sparse_and_meta_tensors_are_refused(tmp_path):
 
 def test_nothing_in_a_file_runs(tmp_path, capsys):
     path = tmp_path / "x.pt"
-    for content in (Call(print, "ran"), torch.nn.Linear(2, 2), Call(torch.load, "y"), Call(bytearray, 10**9), {1, 2}, np.arange(3)):
+    for content in (
+        Call(print, "ran"),
+        torch.nn.Linear(2, 2),
+        Call(torch.load, "y"),
+        Call(bytearray, 10**9),
+        {1, 2},
+        np.arange(3),
+    ):
         torch.save(content, path)
         assert "a reference to" in refused(path, path.read_bytes())
         torch.save(content, path, _use_new_zipfile_serialization=False)
@@ -136,7 +178,8 @@ def test_nothing_in_a_file_runs(tmp_path, capsys):
         b"ccollections\nOrderedDict\n(N}X\x04\x00\x00\x00makeK\x01stb.",  # BUILD with slots of what find_class gave
         b"ctorch\nFloatStorage\n}X\x04\x00\x00\x00kindK\x01sb.",
         b"ctorch\nFloatStorage\n.",
-        view(4)[:-1] + b"}X\x04\x00\x00\x00sizeJ\xff\xff\xff\x7f\x85sb.",  # a tensor's size, changed after it was checked
+        # a tensor's size, changed after it was checked
+        view(4)[:-1] + b"}X\x04\x00\x00\x00sizeJ\xff\xff\xff\x7f\x85sb.",
         b"]" + b"(" * 10**5 + b".",
         b"]" * 200 + b"a" * 199 + b".",  # nested
         b"]q\x00" + b"h\x00a" + b".",  # a list in itself
@@ -152,14 +195,17 @@ def test_nothing_in_a_file_runs(tmp_path, capsys):
 )
 def test_pickles_that_mean_harm_are_refused(tmp_path, content):
     path = tmp_path / "x.pt"
-    message = refused(path, archive(path, b"\x80\x02" + content if content[:1] != b"\x80" else content, {"0": bytes(16)}))
+    message = refused(
+        path, archive(path, b"\x80\x02" + content if content[:1] != b"\x80" else content, {"0": bytes(16)})
+    )
     assert "unreadable" in message and len(message) < 400
 
 
 def test_shared_lists_are_visited_once(tmp_path):
     path, content = tmp_path / "x.pt", b"\x80\x02]q\x00"
     for number in range(60):
-        content += bytes([0x5D, 0x71, number + 1]) + b"(" + 2 * bytes([0x68, number]) + b"e"  # each list twice in the next
+        # each list twice in the next
+        content += bytes([0x5D, 0x71, number + 1]) + b"(" + 2 * bytes([0x68, number]) + b"e"
     path.write_bytes(archive(path, content + b"."))
     assert isinstance(read_torch_file(path, "weights"), list)
 

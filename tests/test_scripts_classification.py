@@ -15,12 +15,31 @@ from face4d.errors import InputError
 from tests.conftest import REPOSITORY, toy_sequence, write_landmarks
 
 LABELS, SUBJECTS = ("Happy", "Rage", "Scream"), ("CH01", "CH03", "CH04", "CH05")
-TRAIN = ["--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", "--hidden-size", "16", "--epochs", "25", "--run", "c", "--models", "models", "--runs", "runs"]
+TRAIN = [
+    "--dataset",
+    "florence",
+    "--landmarks",
+    "landmarks",
+    "--labels",
+    "all",
+    "--hidden-size",
+    "16",
+    "--epochs",
+    "25",
+    "--run",
+    "c",
+    "--models",
+    "models",
+    "--runs",
+    "runs",
+]
 
 
 def script(name: str):
     """The script as a module, to call its main without a new process."""
-    spec = importlib.util.spec_from_file_location(f"classification_{name}", REPOSITORY / "Classification" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"classification_{name}", REPOSITORY / "Classification" / f"{name}.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main
@@ -34,7 +53,10 @@ def trained(tmp_path_factory):
     for number, label in enumerate(LABELS):
         place = folder / "generated" / "run" / f"CH01_{label}"
         place.mkdir(parents=True)
-        np.save(place / f"{label}_CH01.npy", toy_sequence(number, 0, 13) + np.float32(0.001) * (np.arange(13) > 0)[:, None, None])
+        np.save(
+            place / f"{label}_CH01.npy",
+            toy_sequence(number, 0, 13) + np.float32(0.001) * (np.arange(13) > 0)[:, None, None],
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         script("main")([*TRAIN, "--quiet"])
@@ -57,13 +79,20 @@ def test_training_and_scoring_from_the_shell(workplace, run_script):
     assert "9 training and 3 test sequences of 3 labels" in result.stdout
     result = run_script("Classification/test.py", *SCORE, cwd=workplace)
     assert result.stdout.splitlines()[-2:] == ["wrote generated/run/evaluate.json", "wrote results/run"]
-    assert "nearest sequence" in result.stdout and re.search(r"^next: \S*python \S*figures.py$", result.stderr, re.MULTILINE)  # a busy machine also tells how far it is
+    # a busy machine also tells how far it is
+    assert "nearest sequence" in result.stdout and re.search(
+        r"^next: \S*python \S*figures.py$", result.stderr, re.MULTILINE
+    )
 
 
 def test_scoring_writes_every_table_and_figure(workplace):
     script("test")([*SCORE, "--output", "out"])
     tables = ("scores", "realism", "per_label", "per_subject", "per_group")
-    names = {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")} | {"evaluate.json", "features.npz", "made.json"}
+    names = {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")} | {
+        "evaluate.json",
+        "features.npz",
+        "made.json",
+    }
     names |= {f"confusion_{method}.{suffix}" for method in ("real", "generated") for suffix in ("csv", "png", "pdf")}
     assert {path.name for path in (workplace / "out").iterdir()} == names
     record = json.loads((workplace / "out" / "evaluate.json").read_text())
@@ -72,10 +101,22 @@ def test_scoring_writes_every_table_and_figure(workplace):
     assert rows["generated"]["mm_mean"] == pytest.approx(3**0.5, rel=1e-4)  # 1 mm along each axis
     assert record["sequences"] == 3 and record["labels"] == list(LABELS)
     table = list(csv.DictReader((workplace / "out" / "scores.csv").open()))
-    assert [row["method"] for row in table] == ["real", "generated", "static neutral", "class mean", "noisy class mean", "nearest sequence"]
+    assert [row["method"] for row in table] == [
+        "real",
+        "generated",
+        "static neutral",
+        "class mean",
+        "noisy class mean",
+        "nearest sequence",
+    ]
     assert float(table[1]["mm_mean"]) == rows["generated"]["mm_mean"]
     confusion = list(csv.reader((workplace / "out" / "confusion_generated.csv").open()))
-    assert confusion == [["label", *LABELS], ["Happy", "1", "0", "0"], ["Rage", "0", "1", "0"], ["Scream", "0", "0", "1"]]
+    assert confusion == [
+        ["label", *LABELS],
+        ["Happy", "1", "0", "0"],
+        ["Rage", "0", "1", "0"],
+        ["Scream", "0", "0", "1"],
+    ]
 
 
 def test_the_record_lies_beside_what_was_generated_and_another_scoring_replaces_it_only_when_asked(workplace, caplog):
@@ -87,7 +128,8 @@ def test_the_record_lies_beside_what_was_generated_and_another_scoring_replaces_
     script("test")([*SCORE, "--output", "out2", "--seed", "2", "--no-figures", "--quiet", "--overwrite"])
     assert beside.read_bytes() == (workplace / "out2" / "evaluate.json").read_bytes()
     first, second = (json.loads((workplace / f"out{seed}" / "evaluate.json").read_text()) for seed in (1, 2))
-    assert first["scores"][1]["fid"] == second["scores"][1]["fid"]  # drawn are only the noise, the resamples and the halves
+    # drawn are only the noise, the resamples and the halves
+    assert first["scores"][1]["fid"] == second["scores"][1]["fid"]
     assert first["scores"][4]["fid"] != second["scores"][4]["fid"] and second["seed"] == 2
 
 
@@ -158,7 +200,11 @@ def test_validation_subjects_choose_the_weights(workplace, capsys):
     [
         (lambda w: None, ["--labels", "Sleepy"], "Happy, Rage, Scream"),
         (lambda w: shutil.rmtree(w / "generated" / "run"), [], "generated/run"),
-        (lambda w: np.save(w / "generated/run/CH01_Rage/Rage_CH01.npy", toy_sequence(1, 0, 9)), [], "expected 13 frames"),
+        (
+            lambda w: np.save(w / "generated/run/CH01_Rage/Rage_CH01.npy", toy_sequence(1, 0, 9)),
+            [],
+            "expected 13 frames",
+        ),
         (lambda w: np.save(w / "generated/run/Rage_CH09.npy", toy_sequence(1, 0, 13)), [], "Rage_CH09.npy"),
         (lambda w: (w / "generated/run/CH01_Rage/Rage_CH01.npy").unlink(), [], "1 missing"),
         (lambda w: (w / "generated/run/CH01_Rage/Rage_CH01.npy").write_bytes(b"\x93NUMPY"), [], "unreadable"),
@@ -180,7 +226,10 @@ def test_bad_input_of_the_scoring_names_the_culprit_and_writes_nothing(workplace
 def test_bad_input_is_one_line_and_code_2(workplace, run_script):
     result = run_script("Classification/main.py", "--landmarks", "nowhere", cwd=workplace, check=False)
     assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr == "error: nowhere: expected a folder of <label>_<subject>.npy landmark files, found no such folder\n"
+    assert (
+        result.stderr
+        == "error: nowhere: expected a folder of <label>_<subject>.npy landmark files, found no such folder\n"
+    )
 
 
 def test_labels_and_subjects_only_in_the_test_set_are_refused(workplace):
@@ -203,7 +252,12 @@ def test_neutral_meshes_replace_frame_0(workplace):
         write_ply(workplace / "actors" / f"{subject}.ply", np.repeat(neutral, 3, axis=0), faces)
     own = ["--actors", "actors", "--landmark-embedding", "own.npz"]
     script("main")([*TRAIN, *own, "--run", "a", "--quiet"])
-    script("test")(["--checkpoint", "models/a.pt", "--generated", "generated/run", "--no-figures", "--output", "with", "--quiet"])
+    script("test")(
+        ["--checkpoint", "models/a.pt", "--generated", "generated/run", "--no-figures", "--output", "with", "--quiet"]
+    )
     script("test")([*SCORE, "--no-figures", "--output", "without", "--quiet"])
     read = lambda name: json.loads((workplace / name / "evaluate.json").read_text())["scores"][1]  # noqa: E731
-    assert read("with")["mm_mean"] == pytest.approx(read("without")["mm_mean"], rel=1e-4) and read("with")["accuracy"] == 1.0
+    assert (
+        read("with")["mm_mean"] == pytest.approx(read("without")["mm_mean"], rel=1e-4)
+        and read("with")["accuracy"] == 1.0
+    )

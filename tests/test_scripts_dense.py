@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from face4d.datasets.demo.write import write_demo
+from face4d.demo.write import write_demo
 from face4d.dense.decode import load_decoder
 from face4d.errors import InputError
 from face4d.landmarks import extract, load_flame_embedding
@@ -32,9 +32,16 @@ def script(name: str):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A working folder with a demo of four people and three expressions, landmarks of one person, and decoders of fold 1."""
+    """A working folder with a demo of four people and three expressions, landmarks of one person, and decoders of fold
+    1."""
     folder = tmp_path_factory.mktemp("dense")
-    write_demo(folder / "demo", subjects=4, coma_labels=["mouth_open", "high_smile", "mouth_side"], florence_labels=[], florence_subjects=[])
+    write_demo(
+        folder / "demo",
+        subjects=4,
+        coma_labels=["mouth_open", "high_smile", "mouth_side"],
+        florence_labels=[],
+        florence_subjects=[],
+    )
     embedding = load_flame_embedding(folder / "demo" / "models" / "flame")
     (folder / "landmarks").mkdir()
     for label in ("mouth_open", "high_smile"):
@@ -59,7 +66,9 @@ MESHES = "demo/Dataset_FLAME_Aligned_COMA"
 
 
 def test_comparison_from_the_shell(workplace, run_script):
-    result = run_script("Sparse2Dense/main.py", *ONE_FOLD, "--decoder", "neutral", "ridge", "--run", "again", "--quiet", cwd=workplace)
+    result = run_script(
+        "Sparse2Dense/main.py", *ONE_FOLD, "--decoder", "neutral", "ridge", "--run", "again", "--quiet", cwd=workplace
+    )
     assert "wrote demo/results/again/decoders.md" in result.stdout.splitlines() and result.stderr == ""
     assert "identity1" in result.stdout
     result = run_script("Sparse2Dense/test.py", *DECODE, "--real", MESHES, "--output", "out", "--quiet", cwd=workplace)
@@ -97,7 +106,9 @@ def landmarks_of(workplace, subject, label):
 
 def test_one_file_on_another_face(workplace):
     shutil.copy("landmarks/mouth-open_Demo04.npy", "motion.npy")
-    script("test")([*REGIONAL, "--landmarks", "motion.npy", "--actor", "demo/actors/Demo01.ply", "--output", "out", "--quiet"])
+    script("test")(
+        [*REGIONAL, "--landmarks", "motion.npy", "--actor", "demo/actors/Demo01.ply", "--output", "out", "--quiet"]
+    )
     frames = frame_paths("out/Demo01/motion")
     assert len(frames) == len(np.load("motion.npy"))
     np.testing.assert_allclose(read_ply_vertices(frames[0]), read_ply_vertices("demo/actors/Demo01.ply"), atol=1e-7)
@@ -109,15 +120,32 @@ def test_decoding_in_parts_is_decoding_each_frame(workplace):
     moved = np.random.default_rng(0).normal(0, 0.002, (130, 68, 3))
     whole = decoder.decode(moved, neutral)
     assert whole.shape == (130, len(neutral), 3) and whole.dtype == np.float32
-    np.testing.assert_allclose(whole[[0, 64, 129]], [decoder.decode(moved[[k]], neutral)[0] for k in (0, 64, 129)], atol=1e-6)
+    np.testing.assert_allclose(
+        whole[[0, 64, 129]], [decoder.decode(moved[[k]], neutral)[0] for k in (0, 64, 129)], atol=1e-6
+    )
     assert decoder.decode(moved[:0], neutral).shape == (0, len(neutral), 3)
-    double = decoder.decode(moved, neutral * np.float32(2))  # twice the size, twice the effect of twice the displacement: the same map
+    # twice the size, twice the effect of twice the displacement: the same map
+    double = decoder.decode(moved, neutral * np.float32(2))
     np.testing.assert_allclose(double - neutral * 2, whole - neutral, atol=1e-6)
 
 
 def test_spiral_decoder_stops_and_goes_on(workplace, monkeypatch):
     def once(run, *more):
-        script("main")([*ONE_FOLD, "--decoder", "s2d", "--run", run, "--epochs", "3", "--checkpoint-seconds", "0", "--quiet", *more])
+        script("main")(
+            [
+                *ONE_FOLD,
+                "--decoder",
+                "s2d",
+                "--run",
+                run,
+                "--epochs",
+                "3",
+                "--checkpoint-seconds",
+                "0",
+                "--quiet",
+                *more,
+            ]
+        )
 
     once("whole")
     from face4d.runtime.run_folder import RunFolder
@@ -151,24 +179,46 @@ def test_finished_decoders_are_kept_on_resume_and_other_runs_refused(workplace, 
     script("main")([*ONE_FOLD, *again, "--resume"])
     assert (workplace / "demo/models/d_ridge.pt").read_bytes() == before
     told = capsys.readouterr().out.splitlines()
-    assert told[-9:-5] == ["wrote demo/models/d_neutral.pt", "wrote demo/runs/d_neutral", "kept demo/models/d_ridge.pt", "kept demo/runs/d_ridge"]
+    assert told[-9:-5] == [
+        "wrote demo/models/d_neutral.pt",
+        "wrote demo/runs/d_neutral",
+        "kept demo/models/d_ridge.pt",
+        "kept demo/runs/d_ridge",
+    ]
     assert told[-1] == "wrote demo/results/d/decoders.tex"
     with pytest.raises(InputError, match="fold = 2"):
         script("main")([*TRAIN, "--split", "identity", "--fold", "2", *again, "--resume"])
 
 
 def test_all_folds_are_averaged(workplace):
-    script("main")([*TRAIN, "--split", "identity", "--fold", "all", "--decoder", "neutral", "ridge", "--run", "f", "--quiet"])
+    script("main")(
+        [*TRAIN, "--split", "identity", "--fold", "all", "--decoder", "neutral", "ridge", "--run", "f", "--quiet"]
+    )
     rows = list(csv.DictReader((workplace / "demo/results/f/decoders.csv").open()))
     ridge = [float(row["mm"]) for row in rows if row["decoder"] == "ridge"]
     assert len(rows) == 10 and ridge[-1] == pytest.approx(np.mean(ridge[:4])) and rows[-1]["fold"] == "mean of 4"
-    assert {path.stem for path in (workplace / "demo/models").glob("f_*.pt")} == {f"f_{d}_identity{k}" for d in ("neutral", "ridge") for k in (1, 2, 3, 4)}
+    assert {path.stem for path in (workplace / "demo/models").glob("f_*.pt")} == {
+        f"f_{d}_identity{k}" for d in ("neutral", "ridge") for k in (1, 2, 3, 4)
+    }
 
 
 def test_strength_is_chosen_from_training_data(workplace, monkeypatch):
     monkeypatch.setattr("face4d.dense.fit.CHOOSING_VERTICES", 24)
     run = ["--dataset", "demo", "--frame-step", "6", "--split", "identity", "--fold", "1", "--quiet"]
-    script("main")([*run, "--decoder", "ridge", "regional", "--noise-landmarks-mm", "0.5", "--noise-vertices-mm", "0.3", "--run", "n"])
+    script("main")(
+        [
+            *run,
+            "--decoder",
+            "ridge",
+            "regional",
+            "--noise-landmarks-mm",
+            "0.5",
+            "--noise-vertices-mm",
+            "0.3",
+            "--run",
+            "n",
+        ]
+    )
     rows = {row["decoder"]: row for row in csv.DictReader((workplace / "demo/results/n/decoders.csv").open())}
     assert float(rows["regional"]["mm"]) < 0.9 * float(rows["ridge"]["mm"]) < float(rows["regional"]["mm_noisy"])
     decoder = load_decoder("demo/models/n_regional.pt")
@@ -214,8 +264,14 @@ def test_bad_input_is_told(workplace):
     ("arguments", "words"),
     [
         (["--landmarks", "landmarks", "--actors", "odd"], r"odd/Demo04.ply: .*millimetres"),
-        (["--landmarks", "landmarks", "--actors", "demo/actors", "--real", "real"], r"real/Demo04/.*000001.ply: .*millimetres"),
-        (["--landmarks", "odd/mouth-open_Demo04.npy", "--actor", "demo/actors/Demo04.ply"], r"odd/mouth-open_Demo04.npy: .*millimetres"),
+        (
+            ["--landmarks", "landmarks", "--actors", "demo/actors", "--real", "real"],
+            r"real/Demo04/.*000001.ply: .*millimetres",
+        ),
+        (
+            ["--landmarks", "odd/mouth-open_Demo04.npy", "--actor", "demo/actors/Demo04.ply"],
+            r"odd/mouth-open_Demo04.npy: .*millimetres",
+        ),
         (["--landmarks", "landmarks", "--actor", "odd/shuffled.ply"], "odd/shuffled.ply: .*other triangles"),
     ],
 )
@@ -245,5 +301,8 @@ def test_training_takes_triangles_in_any_order_and_refuses_one_subject_in_anothe
     for path in Path(MESHES, "Demo03").rglob("*.ply"):
         vertices, faces = read_ply(path)
         write_ply(path, vertices[order], np.argsort(order)[faces])
-    with pytest.raises(InputError, match="Demo03/high_smile/.*000001.ply: expected the topology of the landmarks .* found other triangles"):
+    with pytest.raises(
+        InputError,
+        match="Demo03/high_smile/.*000001.ply: expected the topology of the landmarks .* found other triangles",
+    ):
         script("main")([*ONE_FOLD, "--decoder", "ridge", "--run", "order", "--quiet"])

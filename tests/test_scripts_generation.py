@@ -62,7 +62,11 @@ def test_a_run_that_another_command_trains_is_left_alone(workplace, run_here, fo
         before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*") if path.is_file()}
         for flag in ("--overwrite", "--resume"):
             result = run_here("main.py", *TRAIN, "landmarks", flag, cwd=workplace)
-            assert result.returncode == 2 and f"(process {holder.pid} on " in result.stderr and "no other run writing here" in result.stderr
+            assert (
+                result.returncode == 2
+                and f"(process {holder.pid} on " in result.stderr
+                and "no other run writing here" in result.stderr
+            )
         other = run_here("main.py", *TRAIN[:-2], "y", "--landmarks", "landmarks", "--quiet", cwd=workplace)
         assert other.returncode == 0, other.stderr
         assert all(path.stat().st_mtime_ns == time for path, time in before.items())
@@ -121,7 +125,9 @@ def test_generation_goes_on_and_overwrite_looks_at_the_content(workplace, run_he
     (folder / "CH01_Scream" / "notes.txt").write_text("mine")
     assert run_here(*command, "--overwrite", cwd=workplace).stdout.splitlines()[-1] == "wrote out"
     assert {path: path.read_bytes() for path in folder.rglob("*.npy")} == whole
-    assert (folder / "CH01_Scream" / "notes.txt").read_text() == "mine" and (folder / "CH01_Happy" / "Happy_CH01.npy").stat().st_mtime_ns == stamp
+    assert (folder / "CH01_Scream" / "notes.txt").read_text() == "mine" and (
+        folder / "CH01_Happy" / "Happy_CH01.npy"
+    ).stat().st_mtime_ns == stamp
     damaged.write_bytes(whole[damaged][:-8])
     cut = run_here(*command, cwd=workplace)
     assert cut.returncode == 2 and "another Scream_CH01.npy than was written" in cut.stderr
@@ -132,7 +138,14 @@ def test_own_face_any_length_and_intensity(workplace):
 
     script = runpy.run_path(str(REPOSITORY / "test.py"))["main"]
     output = workplace / "out"
-    base = ["--checkpoint", str(workplace / "models" / "x.pt"), "--actor", str(workplace / "me.npy"), "--no-gif", "--quiet"]
+    base = [
+        "--checkpoint",
+        str(workplace / "models" / "x.pt"),
+        "--actor",
+        str(workplace / "me.npy"),
+        "--no-gif",
+        "--quiet",
+    ]
     script([*base, "--label", "Happy", "--output", str(output / "a")])
     script([*base, "--label", "Happy", "--output", str(output / "b"), "--intensity", "2", "--frames", "30"])
     script([*base, "--label", "all", "--output", str(output / "c"), "--frames", "1"])
@@ -197,7 +210,12 @@ def test_checkpoint_of_other_landmarks_is_refused(workplace):
         load_generator(workplace / "models" / "x.pt")
 
 
-SCRIPTS = ("main.py", "test.py", "sampling_coma.py", *(f"{folder}/{name}.py" for folder in ("Classification", "Sparse2Dense") for name in ("main", "test")))
+SCRIPTS = (
+    "main.py",
+    "test.py",
+    "sampling_coma.py",
+    *(f"{folder}/{name}.py" for folder in ("Classification", "Sparse2Dense") for name in ("main", "test")),
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -212,6 +230,11 @@ def test_help_answers_at_once_and_has_examples(script):
 
 def test_dry_run_writes_nothing(workplace, run_here):
     before = sorted(workplace.rglob("*"))
-    assert run_here("main.py", "--landmarks", "landmarks", "--test-subjects", "CH01", "--dry-run", cwd=workplace).returncode == 0
+    assert (
+        run_here(
+            "main.py", "--landmarks", "landmarks", "--test-subjects", "CH01", "--dry-run", cwd=workplace
+        ).returncode
+        == 0
+    )
     assert run_here("test.py", "--checkpoint", "models/x.pt", "--dry-run", cwd=workplace).returncode == 0
     assert sorted(workplace.rglob("*")) == before

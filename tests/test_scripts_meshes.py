@@ -25,7 +25,9 @@ V = 204
 
 def run(script: str, *arguments, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess:
     """The script as a process of its own."""
-    result = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, ROOT / script, *map(str, arguments)], cwd=cwd, capture_output=True, text=True
+    )
     assert result.returncode == (0 if ok else 2), result.stderr
     assert "Traceback" not in result.stderr
     return result
@@ -105,7 +107,9 @@ def test_coma_from_meshes_to_landmarks(tmp_path, coma, flame, motion):
     sampled = tmp_path / "sampling" / "FaceTalk_170725_00137_TA" / "mouth_open"
     assert sorted(p.name for p in sampled.glob("*.ply")) == [f"mouth_open.{k:06d}.ply" for k in range(41)]
     expected = resample_linear(motion(50).astype(np.float32), 41)
-    np.testing.assert_allclose([read_ply_vertices(sampled / f"mouth_open.{k:06d}.ply") for k in range(41)], expected, atol=1e-7)
+    np.testing.assert_allclose(
+        [read_ply_vertices(sampled / f"mouth_open.{k:06d}.ply") for k in range(41)], expected, atol=1e-7
+    )
 
     result = run("get_landmark_coma.py", "--plot", "--workers", 1, cwd=tmp_path)
     assert result.stdout.splitlines()[-1] == "wrote Landmark_dataset_flame_aligned_coma/previews"
@@ -130,21 +134,39 @@ def test_coma_from_meshes_to_landmarks(tmp_path, coma, flame, motion):
 
 def test_florence_from_obj_to_landmarks(tmp_path, florence, flame, motion, faces):
     result = run("convert_obj_to_ply.py", cwd=tmp_path)
-    assert result.stdout.splitlines() == ["20 PLY files written, 0 unchanged in Dataset_FLAME_Aligned", "wrote Dataset_FLAME_Aligned"]
+    assert result.stdout.splitlines() == [
+        "20 PLY files written, 0 unchanged in Dataset_FLAME_Aligned",
+        "wrote Dataset_FLAME_Aligned",
+    ]
     vertices, triangles = read_ply(florence / "CH01" / "Cheeky" / "Cheeky_03.ply")
     np.testing.assert_array_equal(vertices, motion(5)[3].astype(np.float32))
     np.testing.assert_array_equal(triangles, faces)
     result = run("get_animation_landmark_ply.py", cwd=tmp_path)
     root = tmp_path / "Landmark_dataset_flame_aligned"
-    assert sorted(p.relative_to(root).as_posix() for p in root.rglob("*.*")) == ["dataset_testing/Cheeky_CH01.npy", "dataset_training/Cheeky_CH03.npy"]
+    assert sorted(p.relative_to(root).as_posix() for p in root.rglob("*.*")) == [
+        "dataset_testing/Cheeky_CH01.npy",
+        "dataset_training/Cheeky_CH03.npy",
+    ]
     expected = extract(load_flame_embedding(flame), motion(5))
     np.testing.assert_allclose(np.load(root / "dataset_testing/Cheeky_CH01.npy"), expected, atol=2e-8)
     assert "Scream" in result.stderr and "Afraid" not in result.stderr
-    call("get_animation_landmark_ply.py", "--input", florence, "--output", tmp_path / "all", "--flame", flame, "--labels", "all")
+    call(
+        "get_animation_landmark_ply.py",
+        "--input",
+        florence,
+        "--output",
+        tmp_path / "all",
+        "--flame",
+        flame,
+        "--labels",
+        "all",
+    )
     assert len(list((tmp_path / "all").rglob("*.npy"))) == 4
 
 
-@pytest.mark.parametrize("script", ["convert_obj_to_ply.py", "sampling_coma.py", "get_landmark_coma.py", "get_animation_landmark_ply.py"])
+@pytest.mark.parametrize(
+    "script", ["convert_obj_to_ply.py", "sampling_coma.py", "get_landmark_coma.py", "get_animation_landmark_ply.py"]
+)
 def test_bad_input_is_one_line(tmp_path, script):
     result = run(script, "--input", "nowhere", cwd=tmp_path, ok=False)
     assert result.stdout == "" and len(result.stderr.splitlines()) == 1
@@ -204,7 +226,9 @@ def test_conversion_sees_a_cut_file_of_the_right_time_and_overwrite_compares_con
 def test_two_obj_files_of_one_ply_are_named(tmp_path, florence):
     folder = florence / "CH01" / "Cheeky"
     shutil.copy(folder / "Cheeky_01.obj", folder / "Cheeky_01.OBJ")
-    with pytest.raises(InputError, match=r"Cheeky_01.obj: expected one OBJ file for Cheeky_01.ply, found also Cheeky_01.OBJ"):
+    with pytest.raises(
+        InputError, match=r"Cheeky_01.obj: expected one OBJ file for Cheeky_01.ply, found also Cheeky_01.OBJ"
+    ):
         call("convert_obj_to_ply.py", "--input", florence)
     assert not list(florence.rglob("*.ply"))
 
@@ -223,7 +247,12 @@ def test_numbered_scans_of_different_people_are_converted_each_for_itself(tmp_pa
 
 @pytest.mark.parametrize(
     ("script", "source"),
-    [("convert_obj_to_ply.py", "florence"), ("sampling_coma.py", "coma"), ("get_landmark_coma.py", "coma"), ("get_animation_landmark_ply.py", "coma")],
+    [
+        ("convert_obj_to_ply.py", "florence"),
+        ("sampling_coma.py", "coma"),
+        ("get_landmark_coma.py", "coma"),
+        ("get_animation_landmark_ply.py", "coma"),
+    ],
 )
 def test_an_output_inside_the_input_is_refused_at_once(request, script, source, flame):
     source = request.getfixturevalue(source)
@@ -253,7 +282,9 @@ def test_a_cut_frame_of_a_sampling_is_seen_and_overwrite_mends_it(tmp_path, coma
 def test_what_was_stopped_is_not_read_by_the_next_step(tmp_path, coma, flame):
     out = tmp_path / "out"
     call("sampling_coma.py", "--input", coma, "--output", out)
-    (out / ".face4d.lock").write_text('{"owner": "python sampling_coma.py (process 1 on there, since then)", "unfinished": true}')
+    (out / ".face4d.lock").write_text(
+        '{"owner": "python sampling_coma.py (process 1 on there, since then)", "unfinished": true}'
+    )
     shutil.rmtree(out / "FaceTalk_170725_00137_TA" / "bareteeth")
     with pytest.raises(InputError, match="python sampling_coma.py .* did not finish .run that again"):
         call("get_landmark_coma.py", "--input", out, "--output", tmp_path / "marks", "--flame", flame)
@@ -269,7 +300,9 @@ def test_worker_processes_do_the_same(tmp_path, florence, monkeypatch):
     convert_tree(florence, tmp_path / "one")
     monkeypatch.setattr(parallel, "_ALONE_SECONDS", 0.0)
     assert convert_tree(florence, tmp_path / "two", workers=2, quiet=True) == (20, 0, 0)
-    assert {k.replace("/two/", "/one/"): v[1] for k, v in _state(tmp_path / "two").items()} == {k: v[1] for k, v in _state(tmp_path / "one").items()}
+    assert {k.replace("/two/", "/one/"): v[1] for k, v in _state(tmp_path / "two").items()} == {
+        k: v[1] for k, v in _state(tmp_path / "one").items()
+    }
     bad = florence / "CH03" / "Cheeky" / "Cheeky_00.obj"
     bad.write_text("v 0 0")
     with pytest.raises(InputError, match="Cheeky_00.obj:1: expected 'v x y z'"):
@@ -278,7 +311,9 @@ def test_worker_processes_do_the_same(tmp_path, florence, monkeypatch):
 
 def test_conversion_to_another_tree_of_polygons_and_odd_names(tmp_path):
     (tmp_path / "in" / "a" / "b").mkdir(parents=True)
-    (tmp_path / "in" / "a" / "b" / "quad.OBJ").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 5 5 5\nf 1/1/1 2/2/1 3/3/1 4/4/1\n")
+    (tmp_path / "in" / "a" / "b" / "quad.OBJ").write_text(
+        "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 5 5 5\nf 1/1/1 2/2/1 3/3/1 4/4/1\n"
+    )
     (tmp_path / "in" / "pair1.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nf -3 -2 -1\n")
     call("convert_obj_to_ply.py", "--input", tmp_path / "in", "--output", tmp_path / "out")
     vertices, faces = read_ply(tmp_path / "out" / "a" / "b" / "quad.ply")
@@ -287,7 +322,11 @@ def test_conversion_to_another_tree_of_polygons_and_odd_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cut", "message"), [(lambda t: t[: len(t) // 2], "Cheeky_03.obj"), (lambda t: t[: t.rindex("f")], "expected the faces of Cheeky_00.obj")]
+    ("cut", "message"),
+    [
+        (lambda t: t[: len(t) // 2], "Cheeky_03.obj"),
+        (lambda t: t[: t.rindex("f")], "expected the faces of Cheeky_00.obj"),
+    ],
 )
 def test_truncated_obj_stops_the_conversion_of_that_file_only(tmp_path, florence, cut, message):
     path = florence / "CH01" / "Cheeky" / "Cheeky_03.obj"
@@ -295,7 +334,8 @@ def test_truncated_obj_stops_the_conversion_of_that_file_only(tmp_path, florence
     with pytest.raises(InputError, match=message) as error:
         call("convert_obj_to_ply.py", "--input", florence)
     assert str(path) in str(error.value)
-    assert not path.with_suffix(".ply").exists() and names_of_hidden(florence) == [".face4d.lock"]  # the mark of what is unfinished
+    # the mark of what is unfinished
+    assert not path.with_suffix(".ply").exists() and names_of_hidden(florence) == [".face4d.lock"]
 
 
 def test_sampling_settings_and_overwriting(tmp_path, coma, motion):
@@ -303,7 +343,9 @@ def test_sampling_settings_and_overwriting(tmp_path, coma, motion):
     arguments = "--input", coma, "--output", out, "--labels", "mouth-open"
     call("sampling_coma.py", *arguments, "--method", "thesis")
     folder = out / "FaceTalk_170725_00137_TA" / "mouth_open"
-    np.testing.assert_allclose(read_ply_vertices(folder / "mouth_open.000040.ply"), resample_thesis(motion(50), 41)[40], atol=1e-7)
+    np.testing.assert_allclose(
+        read_ply_vertices(folder / "mouth_open.000040.ply"), resample_thesis(motion(50), 41)[40], atol=1e-7
+    )
     assert not (out / "FaceTalk_170725_00137_TA" / "bareteeth").exists()
     before = _state(out)
     with pytest.raises(InputError, match=r"mouth_open: .*--overwrite.* \(and 1 more\)"):
@@ -368,10 +410,13 @@ def test_a_bad_frame_is_named_and_leaves_no_half_sequence(tmp_path, coma, flame,
     with pytest.raises(InputError, match=message):
         call("sampling_coma.py", "--input", coma, "--output", tmp_path / "out")
     assert not (tmp_path / "out" / "FaceTalk_170725_00137_TA" / "mouth_open").exists()
-    assert names_of_hidden(tmp_path / "out") == ([] if kind == "gap" else [".face4d.lock"])  # the mark of what is unfinished
+    # the mark of what is unfinished
+    assert names_of_hidden(tmp_path / "out") == ([] if kind == "gap" else [".face4d.lock"])
     with pytest.raises(InputError, match=message):
         call("get_landmark_coma.py", "--input", coma, "--output", tmp_path / "marks", "--flame", flame)
-    assert not list((tmp_path / "marks").rglob("mouth-open_FaceTalk_170725*")) and names_of_hidden(tmp_path / "marks") in ([], [".face4d.lock"])
+    assert not list((tmp_path / "marks").rglob("mouth-open_FaceTalk_170725*")) and names_of_hidden(
+        tmp_path / "marks"
+    ) in ([], [".face4d.lock"])
 
 
 def test_landmarks_refuse_another_split_or_angle(tmp_path, coma, flame):
@@ -385,7 +430,9 @@ def test_landmarks_refuse_another_split_or_angle(tmp_path, coma, flame):
         assert _state(out) == before
     call("get_landmark_coma.py", *arguments, "--test-subjects", "FaceTalk_170725_00137_TA", "--overwrite")
     assert len(list((out / "dataset_testing").iterdir())) == 2 and len(list((out / "dataset_training").iterdir())) == 1
-    with pytest.raises(InputError, match="test subject Nobody, found only FaceTalk_170725_00137_TA, FaceTalk_170912_03278_TA"):
+    with pytest.raises(
+        InputError, match="test subject Nobody, found only FaceTalk_170725_00137_TA, FaceTalk_170912_03278_TA"
+    ):
         call("get_landmark_coma.py", *arguments, "--test-subjects", "Nobody")
     with pytest.raises(InputError, match="-39 to 39"):
         call("get_landmark_coma.py", *arguments, "--contour-angle", "60")
@@ -397,7 +444,15 @@ def test_missing_flame_file_and_own_topology(tmp_path, coma, flame, faces):
     (flame / DYNAMIC_FILE).unlink()
     result = run("get_landmark_coma.py", "--input", coma, cwd=tmp_path, ok=False)
     assert f"models/flame/{DYNAMIC_FILE}" in result.stderr and "models/README.md" in result.stderr
-    call("get_landmark_coma.py", "--input", coma, "--output", tmp_path / "marks", "--landmark-embedding", tmp_path / "own.npz")
+    call(
+        "get_landmark_coma.py",
+        "--input",
+        coma,
+        "--output",
+        tmp_path / "marks",
+        "--landmark-embedding",
+        tmp_path / "own.npz",
+    )
     assert len(list((tmp_path / "marks").rglob("*.npy"))) == 3
 
 
@@ -407,7 +462,7 @@ def test_obj_sequences_only(florence, flame, tmp_path):
 
 
 def test_full_disk_is_one_line_and_loses_nothing(tmp_path, coma, monkeypatch, capsys):
-    from face4d.runtime import cli
+    from face4d.commands import cli
 
     real, calls = Path.write_bytes, []
 
@@ -433,11 +488,30 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path, coma, monkeypatch, ca
 def test_real_florence_landmarks_from_meshes(tmp_path):
     make, data = real_data("tools/make_sequences.py"), real_data("data")
     for subject in ("CH01", "CH03"):
-        command = [sys.executable, make, "--layout", "florence", "--out", tmp_path / "meshes", "--subjects", subject, "--labels", "Scream"]
+        command = [
+            sys.executable,
+            make,
+            "--layout",
+            "florence",
+            "--out",
+            tmp_path / "meshes",
+            "--subjects",
+            subject,
+            "--labels",
+            "Scream",
+        ]
         subprocess.run([*map(str, command)], check=True, capture_output=True)
     call("convert_obj_to_ply.py", "--input", tmp_path / "meshes")
     flame = data / "flame_assets"
-    call("get_animation_landmark_ply.py", "--input", tmp_path / "meshes", "--output", tmp_path / "marks", "--flame", flame)
+    call(
+        "get_animation_landmark_ply.py",
+        "--input",
+        tmp_path / "meshes",
+        "--output",
+        tmp_path / "marks",
+        "--flame",
+        flame,
+    )
     for name in ("dataset_testing/Scream_CH01.npy", "dataset_training/Scream_CH03.npy"):
         ours, real = np.load(tmp_path / "marks" / name), np.load(data / "landmarks_florence" / name)
         assert 1e3 * np.linalg.norm(ours - real, axis=-1).max() < 0.05  # mm

@@ -9,7 +9,22 @@ from face4d.errors import InputError
 from tests.conftest import REPOSITORY, toy_sequence
 from tests.test_generation_motion3dgan import save_samples
 
-TINY = ("--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "4", "--hidden-size", "8", "--components", "4", "--points", "12", "--run", "g")
+TINY = (
+    "--epochs",
+    "2",
+    "--steps-per-epoch",
+    "2",
+    "--batch-size",
+    "4",
+    "--hidden-size",
+    "8",
+    "--components",
+    "4",
+    "--points",
+    "12",
+    "--run",
+    "g",
+)
 
 
 def script(name, *arguments):
@@ -23,10 +38,35 @@ def workplace(landmark_folder, monkeypatch):
 
 
 def test_train_and_draw_samples_of_the_test_set(workplace, capsys):
-    script("main.py", "--model", "motion3dgan", "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", *TINY, "--quiet")
+    script(
+        "main.py",
+        "--model",
+        "motion3dgan",
+        "--dataset",
+        "florence",
+        "--landmarks",
+        "landmarks",
+        "--labels",
+        "all",
+        *TINY,
+        "--quiet",
+    )
     told = capsys.readouterr().out.splitlines()
     assert told[-2:] == ["wrote models/g.pt", "wrote runs/g"] and "nearest of ten" in told[-3]
-    script("main.py", "--model", "motion3dgan", "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", *TINY, "--quiet", "--resume")
+    script(
+        "main.py",
+        "--model",
+        "motion3dgan",
+        "--dataset",
+        "florence",
+        "--landmarks",
+        "landmarks",
+        "--labels",
+        "all",
+        *TINY,
+        "--quiet",
+        "--resume",
+    )
     assert capsys.readouterr().out.splitlines() == [*told[:-2], "kept models/g.pt", "kept runs/g"]
     base = ("--checkpoint", "models/g.pt", "--no-gif", "--quiet")
     script("test.py", *base, "--samples", 3, "--seed", 4)
@@ -77,6 +117,21 @@ def test_flags_of_the_other_model_are_refused(workplace, flags, message):
 
 
 def test_one_answer_is_no_sample(workplace):
-    script("main.py", "--dataset", "florence", "--landmarks", "landmarks", "--labels", "all", "--epochs", "1", "--hidden-size", "8", "--run", "l", "--quiet")
+    script(
+        "main.py",
+        "--dataset",
+        "florence",
+        "--landmarks",
+        "landmarks",
+        "--labels",
+        "all",
+        "--epochs",
+        "1",
+        "--hidden-size",
+        "8",
+        "--run",
+        "l",
+        "--quiet",
+    )
     with pytest.raises(InputError, match="stochastic generator to draw 2 samples"):
         script("test.py", "--checkpoint", "models/l.pt", "--samples", 2)

@@ -1,4 +1,5 @@
-"""Steps 1 to 9 and a grid on a data set that nothing in the program knows: made in code, described by one TOML file, of its own topology."""
+"""Steps 1 to 9 and a grid on a data set that nothing in the program knows: made in code, described by one TOML file, of
+its own topology."""
 
 import json
 import re
@@ -16,7 +17,11 @@ from tests.conftest import REPOSITORY, toy_head, toy_sequence
 
 LABELS, SUBJECTS = ("big_smile", "frown", "yawn"), ("Ada", "Ben", "Cem", "Dot")
 NAMES = ("coma", "florence")  # of data sets that must not show
-SMALL = {"main.py": "--epochs 3 --warps 2 --hidden-size 8", "Classification/main.py": "--epochs 3 --hidden-size 8", "Sparse2Dense/main.py": "--strength 1e-6"}
+SMALL = {
+    "main.py": "--epochs 3 --warps 2 --hidden-size 8",
+    "Classification/main.py": "--epochs 3 --hidden-size 8",
+    "Sparse2Dense/main.py": "--strength 1e-6",
+}
 
 
 def write_scans(folder: Path, suffix: str) -> None:
@@ -28,7 +33,9 @@ def write_scans(folder: Path, suffix: str) -> None:
         for label_number, label in enumerate(LABELS):
             place = folder / subject / label
             place.mkdir(parents=True)
-            for number, points in enumerate(toy_sequence(label_number, subject_number, 7 + (subject_number + label_number) % 3)):
+            for number, points in enumerate(
+                toy_sequence(label_number, subject_number, 7 + (subject_number + label_number) % 3)
+            ):
                 write(place / f"{label}_{number + 1:02d}.{suffix}", (points[:, None] + corners).reshape(-1, 3), faces)
 
 
@@ -68,9 +75,16 @@ def test_steps_one_to_nine_and_a_grid(step, tmp_path):
     write_scans(Path("Scans"), "obj")
     write_topology(Path("head.npz"))
     told = step("face4d.commands.dataset Scans")
-    assert "12 OBJ sequences of 4 subjects and 3 labels, 204 vertices" in told and "7 to 9; step 2 brings all sequences to 41" in told
+    assert (
+        "12 OBJ sequences of 4 subjects and 3 labels, 204 vertices" in told
+        and "7 to 9; step 2 brings all sequences to 41" in told
+    )
     text = Path("mine.toml").read_text()
-    assert 'test_subjects = ["Dot"]' in text and 'embedding = "head.npz"' in text and 'neutral = "Scans/Dot/big_smile/big_smile_01.obj"' in text
+    assert (
+        'test_subjects = ["Dot"]' in text
+        and 'embedding = "head.npz"' in text
+        and 'neutral = "Scans/Dot/big_smile/big_smile_01.obj"' in text
+    )
     Path("mine.toml").write_text(text.replace("frames = 41", "frames = 8"))
 
     # Steps 1 to 4, each by the words that the one before tells.
@@ -90,13 +104,18 @@ def test_steps_one_to_nine_and_a_grid(step, tmp_path):
     told = step(following(told))
     assert following(told) == "Classification/main.py --dataset mine --run mine_classifier"
     told = step(following(told))
-    assert following(told) == "Classification/test.py --checkpoint mine/models/mine_classifier.pt --generated mine/Generated_Animation/mine"
+    assert (
+        following(told)
+        == "Classification/test.py --checkpoint mine/models/mine_classifier.pt --generated mine/Generated_Animation/mine"
+    )
     told = step(following(told))
     assert (tmp_path / "mine/results/mine/scores.md").is_file() and following(told) == "figures.py --dataset mine"
 
     # Step 7: a decoder of this topology, found by the generator's name.
     step("Sparse2Dense/main.py --dataset mine")
-    step("test.py --checkpoint mine/models/mine.pt --actor Scans/Dot/frown/frown_01.obj --label frown --dense --export ply --no-gif")
+    step(
+        "test.py --checkpoint mine/models/mine.pt --actor Scans/Dot/frown/frown_01.obj --label frown --dense --export ply --no-gif"
+    )
     assert len(list(Path("mine/Generated_Animation/mine_own").rglob("*.ply"))) == 8
     Path("test_set").mkdir()
     for subject in ("Dot",):
@@ -126,11 +145,22 @@ def test_steps_one_to_nine_and_a_grid(step, tmp_path):
 
 
 def test_a_registered_data_set_is_taken_as_it_is(step, monkeypatch):
-    """PLY sequences that are not resampled, in an entry of the program; the landmarks of step 3 train and nothing is asked by name."""
+    """PLY sequences that are not resampled, in an entry of the program; the landmarks of step 3 train and nothing is
+    asked by name."""
     monkeypatch.setitem(DATASETS, "studio", DATASETS["own"])
     del DATASETS["studio"]  # as before; what is registered goes again at the end of the test
     scans = MeshFolder(Path("Studio"), "ply", Path("marks"))
-    register(Dataset("studio", Path("marks"), (scans,), labels=("big-smile", "frown"), test_subjects=("Dot",), output=Path("made"), embedding=Path("head.npz")))
+    register(
+        Dataset(
+            "studio",
+            Path("marks"),
+            (scans,),
+            labels=("big-smile", "frown"),
+            test_subjects=("Dot",),
+            output=Path("made"),
+            embedding=Path("head.npz"),
+        )
+    )
     write_scans(Path("Studio"), "ply")
     for path in Path("Studio").rglob("*.ply"):
         if path.stem[-2:] > "07":
@@ -140,5 +170,8 @@ def test_a_registered_data_set_is_taken_as_it_is(step, monkeypatch):
     assert following(told) == "main.py --dataset studio --run studio"
     step(following(told))
     assert json.loads(Path("made/runs/studio/config.json").read_text())["labels"] == ["big-smile", "frown"]
-    with pytest.raises(AssertionError, match="--dataset studio: expected a data set with meshes that step 2 resamples, found another kind"):
+    with pytest.raises(
+        AssertionError,
+        match="--dataset studio: expected a data set with meshes that step 2 resamples, found another kind",
+    ):
         step("sampling_coma.py --dataset studio")

@@ -11,7 +11,22 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY
 
-TINY = ("--faces", 4, "--held-out", 2, "--image-size", 32, "--hidden", 8, "--batch-size", 2, "--epochs", 1, "--photometric-faces", 0)
+TINY = (
+    "--faces",
+    4,
+    "--held-out",
+    2,
+    "--image-size",
+    32,
+    "--hidden",
+    8,
+    "--batch-size",
+    2,
+    "--epochs",
+    1,
+    "--photometric-faces",
+    0,
+)
 SCRIPTS = ("deca.py", "deca_train.py", "generate_dataset.py")
 
 
@@ -40,7 +55,8 @@ def test_from_training_to_meshes_and_the_inversion_set(workplace, monkeypatch, c
     with Image.open(workplace / "runs" / "deca_demo" / "held_out.png") as preview:
         assert preview.size == (2 * 160, 4 * 160)  # two faces; picture, face over it, neutral face, true one
         rows = np.asarray(preview).reshape(4, 160, 2, 160, 3).transpose(0, 2, 1, 3, 4)  # (row, face, 160, 160, 3)
-    assert (rows[2:] == 255).all(-1).mean() > 0.1 and ((rows[2:] < 250).all(-1).mean((2, 3)) > 0.1).all()  # heads on white
+    # heads on white
+    assert (rows[2:] == 255).all(-1).mean() > 0.1 and ((rows[2:] < 250).all(-1).mean((2, 3)) > 0.1).all()
     assert (rows[2] != rows[3]).any()
     run("deca_train.py", *TINY, "--resume")
     assert capsys.readouterr().out.splitlines()[-2:] == ["kept models/deca_demo.pt", "kept runs/deca_demo"]
@@ -48,18 +64,36 @@ def test_from_training_to_meshes_and_the_inversion_set(workplace, monkeypatch, c
     out = capsys.readouterr().out
     assert "NME of 2 photos" in out and out.splitlines()[-1] == "wrote Reconstruction_DECA/you"
     assert (workplace / "Reconstruction_DECA" / "me" / "me_neutral.obj").is_file()
-    run("generate_dataset.py", "--source", "photos/me.png", "--targets", "photos", "--landmarks", "photos", "--texture-size", 32)
+    run(
+        "generate_dataset.py",
+        "--source",
+        "photos/me.png",
+        "--targets",
+        "photos",
+        "--landmarks",
+        "photos",
+        "--texture-size",
+        32,
+    )
     assert len(list((workplace / "Inversion_Dataset").glob("me_00?_rendered_images.jpg"))) == 2
 
 
 @pytest.mark.parametrize(
     ("script", "arguments", "words"),
     [
-        ("deca.py", ["photos/me.png", "--box", 0, 0, 50, 50, "--checkpoint", "none.tar"], ["none.tar", "deca_train.py"]),
+        (
+            "deca.py",
+            ["photos/me.png", "--box", 0, 0, 50, 50, "--checkpoint", "none.tar"],
+            ["none.tar", "deca_train.py"],
+        ),
         ("deca.py", ["photos/me.png", "--box", 90, 90, 99, 99], ["me.png: expected a face box", "80 x 60"]),
         ("deca.py", ["photos/me.png", "--box", 50, 0, 0, 50], ["me.png: expected a face box", "left < right"]),
         ("deca.py", ["photos/me.png", "--landmarks", "nowhere"], ["nowhere", "landmarks"]),
-        ("generate_dataset.py", ["--source", "photos/me.png", "--targets", "photos", "--box", 90, 90, 99, 99], ["me.png: expected a face box"]),
+        (
+            "generate_dataset.py",
+            ["--source", "photos/me.png", "--targets", "photos", "--box", 90, 90, 99, 99],
+            ["me.png: expected a face box"],
+        ),
         ("deca.py", ["photos/none.png", "--box", 0, 0, 50, 50], ["none.png"]),
         ("deca.py", ["photos/me.npy", "--box", 0, 0, 50, 50], ["me.npy", "photo"]),
         ("deca.py", ["--video", "photos/me.npy", "--box", 0, 0, 50, 50], ["me.npy", "video"]),
@@ -97,22 +131,52 @@ def test_of_many_photos_the_unusable_are_left_out_and_named(workplace, tmp_path,
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_good", "grey_alpha"]
     left_out = [line.split(": expected")[0] for line in out if line.startswith("left out: ")]
     assert left_out == [f"left out: {folder / name}" for name in ("beside.png", "cut.png", "empty.jpg", "text.png")]
-    run("generate_dataset.py", "--source", "photos/me.png", "--targets", folder, *box, "--output", tmp_path / "set", "--texture-size", 32)
+    run(
+        "generate_dataset.py",
+        "--source",
+        "photos/me.png",
+        "--targets",
+        folder,
+        *box,
+        "--output",
+        tmp_path / "set",
+        "--texture-size",
+        32,
+    )
     record = json.loads((tmp_path / "set" / "me_parameters.json").read_text())
-    assert [frame["target"] for frame in record["frames"]] == [str(folder / "a_good.png"), str(folder / "grey_alpha.png")]
+    assert [frame["target"] for frame in record["frames"]] == [
+        str(folder / "a_good.png"),
+        str(folder / "grey_alpha.png"),
+    ]
     assert capsys.readouterr().out.count("left out: ") == 4 and len(list((tmp_path / "set").glob("*_mask.jpg"))) == 2
 
 
 def test_a_file_in_the_way_of_the_output_is_one_line(workplace, tmp_path, monkeypatch, capsys):
-    from face4d.runtime import cli
+    from face4d.commands import cli
 
     monkeypatch.chdir(workplace)
     (tmp_path / "out").write_text("a file, no folder")
     main = runpy.run_path(str(REPOSITORY / "Reconstruction" / "deca.py"))["main"]
     with pytest.raises(SystemExit) as code:
-        cli.run(main, ["photos/me.png", "--box", "0", "0", "50", "50", "--output", str(tmp_path / "out"), "--no-meshes", "--quiet"])
+        cli.run(
+            main,
+            [
+                "photos/me.png",
+                "--box",
+                "0",
+                "0",
+                "50",
+                "50",
+                "--output",
+                str(tmp_path / "out"),
+                "--no-meshes",
+                "--quiet",
+            ],
+        )
     err = capsys.readouterr().err
-    assert code.value.code == 2 and err.startswith("error: ") and str(tmp_path / "out") in err and "Traceback" not in err
+    assert (
+        code.value.code == 2 and err.startswith("error: ") and str(tmp_path / "out") in err and "Traceback" not in err
+    )
     assert (tmp_path / "out").read_text() == "a file, no folder"
 
 
@@ -126,7 +190,9 @@ def test_results_are_not_replaced_unasked(workplace, tmp_path, monkeypatch, caps
     run(*arguments)
     run(*arguments)
     assert capsys.readouterr().out.splitlines()[-1] == f"kept {tmp_path / 'out' / 'me'}"
-    with pytest.raises(InputError, match=r"texture size = 512, not 64.*--overwrite|--overwrite.*texture size = 512, not 64"):
+    with pytest.raises(
+        InputError, match=r"texture size = 512, not 64.*--overwrite|--overwrite.*texture size = 512, not 64"
+    ):
         run(*arguments, "--texture-size", 64)
     run(*arguments, "--texture-size", 64, "--overwrite")
 

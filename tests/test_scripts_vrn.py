@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from face4d.commands import cli
 from face4d.mesh.ply import read_ply
-from face4d.reconstruction.volume_set import open_volume_set
-from face4d.runtime import cli
+from face4d.vrn.volume_set import open_volume_set
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "Reconstruction"
 
@@ -42,16 +42,40 @@ def test_from_rendered_heads_to_a_head_in_a_photo(tmp_path, monkeypatch, capsys)
         Image.fromarray(sample.image).save(tmp_path / f"photos/{name}.png")
     (tmp_path / "photos/three.jpg").write_bytes(b"no photo")
     np.save(tmp_path / "photos/one.npy", sample.landmarks)
-    assert run("vrn_dataset.py", "photos", "--landmarks", "photos", "--test-share", 0.1, "--output", "own", "--quiet", "--dry-run") == 0
+    assert (
+        run(
+            "vrn_dataset.py",
+            "photos",
+            "--landmarks",
+            "photos",
+            "--test-share",
+            0.1,
+            "--output",
+            "own",
+            "--quiet",
+            "--dry-run",
+        )
+        == 0
+    )
     capsys.readouterr()
-    monkeypatch.setattr("face4d.reconstruction.volumetric.surface", _small_surface)  # an untrained network's surface is endless
+    # an untrained network's surface is endless
+    monkeypatch.setattr("face4d.vrn.reconstruction.surface", _small_surface)
     assert run("vrn_demo.py", "photos", "--landmarks", "photos", "--quiet") == 0
     told = capsys.readouterr().out
-    assert "NME of 1 photo:" in told and "left out photos/two.png" in told and "left out photos/three.jpg" in told.replace("\\", "/")
+    assert (
+        "NME of 1 photo:" in told
+        and "left out photos/two.png" in told
+        and "left out photos/three.jpg" in told.replace("\\", "/")
+    )
     assert len(read_ply("Reconstruction_VRN/one/one_mesh.ply")[0]) == 4
-    assert run("vrn_demo.py", "photos/one.png", "--landmarks", "photos", "--quiet") == 0 and "kept " in capsys.readouterr().out  # there already
+    # there already
+    assert (
+        run("vrn_demo.py", "photos/one.png", "--landmarks", "photos", "--quiet") == 0
+        and "kept " in capsys.readouterr().out
+    )
     assert run("vrn_demo.py", "photos/one.png", "--landmarks", "photos", "--volume", "--quiet") == 2  # other settings
-    assert run("vrn_demo.py", "photos/three.jpg", "--box", 1, 2, 3, 4, "--quiet") == 2  # alone, a damaged photo is an error
+    # alone, a damaged photo is an error
+    assert run("vrn_demo.py", "photos/three.jpg", "--box", 1, 2, 3, 4, "--quiet") == 2
 
 
 def _small_surface(volume, grid, level=0.5):

@@ -38,7 +38,9 @@ def frames_of(vectors, neutral, sample):
 def test_published_curves_and_back(vectors, neutral, sample):
     close(srvf.published_srvf_to_curve(curve(vectors[f"{sample}_q"])), vectors[f"{sample}_curve_float64"], [1, 14, 29])
     landmarks = frames_of(vectors, neutral, sample)
-    np.testing.assert_allclose(landmarks[[0, 9, 19, 29]].numpy(), vectors[f"{sample}_landmarks_intensity02"], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(
+        landmarks[[0, 9, 19, 29]].numpy(), vectors[f"{sample}_landmarks_intensity02"], rtol=0, atol=1e-8
+    )
     normalised = srvf.normalise_landmarks(frames_with_stored_curve(vectors, neutral, sample))
     np.testing.assert_allclose(normalised[[0, 14, 29]].numpy(), vectors[f"{sample}_norm_frames"], rtol=0, atol=1e-9)
     path = srvf.separate_repeats(normalised.flatten(1))
@@ -122,7 +124,9 @@ def test_arc_length_resampling_of_frames_that_repeat():
 
 
 def test_maps_are_inverse_and_the_mean_is_one():
-    points = srvf.to_sphere(1 + 0.5 * torch.randn(20, 6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    points = srvf.to_sphere(
+        1 + 0.5 * torch.randn(20, 6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    )
     mean = srvf.mean_on_sphere(points)
     tangents = srvf.log_map(mean, points)
     torch.testing.assert_close(tangents.mean(0), torch.zeros(6, 9, dtype=torch.float64), rtol=0, atol=1e-7)
@@ -137,7 +141,11 @@ def test_gradients_stay_finite_where_points_meet():
     base = srvf.to_sphere(torch.ones(5, 3, dtype=torch.float64))
     for point in (base, -base):
         q = point.clone().requires_grad_()
-        (srvf.geodesic_distance(base, q) + srvf.log_map(base, q).sum() + srvf.exp_map(base, srvf.log_map(base, q)).sum()).backward()
+        (
+            srvf.geodesic_distance(base, q)
+            + srvf.log_map(base, q).sum()
+            + srvf.exp_map(base, srvf.log_map(base, q)).sum()
+        ).backward()
         assert q.grad.isfinite().all()
     apart = srvf.to_sphere(torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)))
     arguments = (base, apart.clone().requires_grad_())

@@ -33,10 +33,11 @@ class Spread:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A working folder: two heads of one shape and their link, a generator trained for a moment on landmarks of the coarse head."""
+    """A working folder: two heads of one shape and their link, a generator trained for a moment on landmarks of the
+    coarse head."""
     from face4d.correspondence import fit_embedding, save_correspondence
-    from face4d.datasets.demo.head import demo_head
     from face4d.datasets.landmark_set import load_split
+    from face4d.demo.head import demo_head
     from face4d.generation.config import PRESETS
     from face4d.generation.train import train
     from face4d.runtime.training import Run
@@ -67,7 +68,12 @@ def place(tmp_path_factory):
     np.save(folder / "mm.npy", 1000 * face)
     split = load_split(landmarks, test_subjects=("CH01",))
     config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 2})
-    source = {"dataset": "florence", "landmarks": "landmarks", "test_subjects": ["CH01"], "landmark_embedding": "own.npz"}
+    source = {
+        "dataset": "florence",
+        "landmarks": "landmarks",
+        "test_subjects": ["CH01"],
+        "landmark_embedding": "own.npz",
+    }
     train(replace(split, source=source), config, Run("x", folder / "models", folder / "runs", quiet=True))
     np.save(folder / "me.npy", toy_sequence(0, 8, 3)[0])
     (folder / "models" / "dense_florence_regional.pt").write_bytes(b"stands for a decoder")
@@ -88,7 +94,15 @@ def script(place, monkeypatch):
 def test_one_command_from_a_label_to_all_files(place, script):
     script("--actor", "actors/me.ply", "--label", "Happy", "--dense", "--export", "glb,mp4,ply,gif,png")
     folder = place / "Generated_Animation" / "x_own" / "me_Happy"
-    names = ["Happy_me.gif", "Happy_me.glb", "Happy_me.mp4", "Happy_me.npy", "Happy_me_mesh.gif", "Happy_me_meshes", "Happy_me_sheet.png"]
+    names = [
+        "Happy_me.gif",
+        "Happy_me.glb",
+        "Happy_me.mp4",
+        "Happy_me.npy",
+        "Happy_me_mesh.gif",
+        "Happy_me_meshes",
+        "Happy_me_sheet.png",
+    ]
     assert sorted(path.name for path in folder.iterdir()) == [*names, "made.json"]
     vertices, faces = read_sequence(frame_paths(folder / "Happy_me_meshes"))
     neutral, own_faces = read_mesh(place / "actors" / "me.ply")
@@ -103,7 +117,18 @@ def test_one_command_from_a_label_to_all_files(place, script):
 
 
 def test_another_head_makes_the_motion(place, script):
-    arguments = ["--label", "Rage", "--dense", "--target", "head.ply", "--target-embedding", "head.npz", "--export", "ply", "--no-gif"]
+    arguments = [
+        "--label",
+        "Rage",
+        "--dense",
+        "--target",
+        "head.ply",
+        "--target-embedding",
+        "head.npz",
+        "--export",
+        "ply",
+        "--no-gif",
+    ]
     script(*arguments, "--output", "alone")
     script(*arguments, "--output", "acted", "--actor", "actors/me.ply")
     alone, faces = read_sequence(frame_paths(place / "alone" / "head_Rage" / "Rage_head_meshes"))
@@ -120,16 +145,38 @@ def test_another_head_makes_the_motion(place, script):
 
 def test_the_face_of_a_photo_is_an_actor(place, script, monkeypatch):
     """The reconstruction has tests of its own; here it answers with a known face."""
-    from face4d.reconstruction import deca
+    from face4d.deca import reconstruction as deca
 
     asked = []
     mesh = read_mesh(place / "actors" / "me.ply")
-    monkeypatch.setattr(deca, "neutral_from_photo", lambda photo, encoder, face: asked.append((photo, encoder, face)) or (*mesh, {}))
-    script("--photo", "face.jpg", "--box", "1", "2", "30", "40", "--label", "Happy", "--dense", "--export", "ply", "--no-gif", "--output", "pictured")
-    script("--actor", "actors/me.ply", "--label", "Happy", "--dense", "--export", "ply", "--no-gif", "--output", "acted")
+    monkeypatch.setattr(
+        deca, "neutral_from_photo", lambda photo, encoder, face: asked.append((photo, encoder, face)) or (*mesh, {})
+    )
+    script(
+        "--photo",
+        "face.jpg",
+        "--box",
+        "1",
+        "2",
+        "30",
+        "40",
+        "--label",
+        "Happy",
+        "--dense",
+        "--export",
+        "ply",
+        "--no-gif",
+        "--output",
+        "pictured",
+    )
+    script(
+        "--actor", "actors/me.ply", "--label", "Happy", "--dense", "--export", "ply", "--no-gif", "--output", "acted"
+    )
     assert [str(photo) for photo, _, _ in asked] == ["face.jpg"] and asked[0][2][:4] == (1, 2, 30, 40)
     np.testing.assert_array_equal(read_mesh(place / "pictured" / "face.ply")[0], mesh[0])
-    pictured, acted = (np.load(place / name) for name in ("pictured/face_Happy/Happy_face.npy", "acted/me_Happy/Happy_me.npy"))
+    pictured, acted = (
+        np.load(place / name) for name in ("pictured/face_Happy/Happy_face.npy", "acted/me_Happy/Happy_me.npy")
+    )
     np.testing.assert_array_equal(pictured, acted)
     with pytest.raises(SystemExit):
         script("--photo", "face.jpg", "--actor", "actors/me.ply", "--label", "Happy")
@@ -143,7 +190,9 @@ def test_an_actor_of_another_size_moves_a_head_in_proportion(place):
     write_ply(place / "small.ply", 0.8 * neutral, faces)
     displacement = np.random.default_rng(0).normal(0, 1e-3, (2, 68, 3)).astype(np.float32)
     options = {"target": place / "head.ply", "target_embedding": place / "head.npz"}
-    full, small = (load_dense_face(Spread(own), own, place / name, **options) for name in ("actors/me.ply", "small.ply"))
+    full, small = (
+        load_dense_face(Spread(own), own, place / name, **options) for name in ("actors/me.ply", "small.ply")
+    )
     assert small.scale == pytest.approx(1.25, abs=1e-4) and full.scale == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(small.move(0.8 * displacement), full.move(displacement), atol=1e-5)
 
@@ -164,19 +213,40 @@ def test_the_test_set_takes_its_neutral_meshes_from_actors(place, script):
         (["--actor", "head.ply", "--label", "Happy", "--dense"], "head.ply: expected the topology of the landmarks"),
         (["--actor", "turned.ply", "--label", "Happy", "--dense"], "turned.ply: .*flipped"),
         (["--actor", "me.npy", "--label", "Happy", "--dense"], "me.npy: expected a neutral mesh .* no surface"),
-        (["--actor", "actors/me.ply", "--label", "Happy", "--dense", "models/none.pt"], "models/none.pt: .*Sparse2Dense/main.py.*no such file"),
-        (["--label", "Happy", "--dense", "--target", "head.ply"], "head.ply: expected --target-embedding FILE .*--fit-embedding"),
-        (["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "none.npz"], "none.npz: .*no such file"),
-        (["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "own.npz"], "own.npz: .*--fit-embedding"),
-        (["--label", "Happy", "--dense", "--target", "actors/me.ply", "--target-embedding", "head.npz"], "me.ply: expected the mesh .* fitted to"),
-        (["--actor", "mm.ply", "--label", "Happy"], r"mm.ply: expected a face in metres .*millimetres \(times 0.001 gives metres\)"),
+        (
+            ["--actor", "actors/me.ply", "--label", "Happy", "--dense", "models/none.pt"],
+            "models/none.pt: .*Sparse2Dense/main.py.*no such file",
+        ),
+        (
+            ["--label", "Happy", "--dense", "--target", "head.ply"],
+            "head.ply: expected --target-embedding FILE .*--fit-embedding",
+        ),
+        (
+            ["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "none.npz"],
+            "none.npz: .*no such file",
+        ),
+        (
+            ["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "own.npz"],
+            "own.npz: .*--fit-embedding",
+        ),
+        (
+            ["--label", "Happy", "--dense", "--target", "actors/me.ply", "--target-embedding", "head.npz"],
+            "me.ply: expected the mesh .* fitted to",
+        ),
+        (
+            ["--actor", "mm.ply", "--label", "Happy"],
+            r"mm.ply: expected a face in metres .*millimetres \(times 0.001 gives metres\)",
+        ),
         (["--actor", "mm.ply", "--label", "Happy", "--dense"], "mm.ply: .*millimetres"),
         (["--actor", "mm.npy", "--label", "Happy"], "mm.npy: .*millimetres"),
         (["--actor", "turned.ply", "--label", "Happy"], "turned.ply: .*flipped"),
         (["--actor", "mirrored.ply", "--label", "Happy"], "mirrored.ply: .*mirrored"),
         (["--actors", "odd_actors"], "CH01.ply: .*centimetres"),
         (["--landmarks", "odd_landmarks"], "Happy_CH01.npy: .*frame 0 .*inches"),
-        (["--label", "Happy", "--dense", "--target", "mm_head.ply", "--target-embedding", "head.npz"], "mm_head.ply: .*millimetres"),
+        (
+            ["--label", "Happy", "--dense", "--target", "mm_head.ply", "--target-embedding", "head.npz"],
+            "mm_head.ply: .*millimetres",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(place, script, arguments, words):
@@ -185,7 +255,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(place, script, arguments, word
     assert not (place / "Generated_Animation").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--label", "Happy"], ["--actor", "me.npy"], ["--export", "glb"], ["--dense", "--export", "obj"]])
+@pytest.mark.parametrize(
+    "arguments", [["--label", "Happy"], ["--actor", "me.npy"], ["--export", "glb"], ["--dense", "--export", "obj"]]
+)
 def test_flags_that_do_not_go_together(script, arguments, capsys):
     with pytest.raises(SystemExit):
         script(*arguments)
@@ -203,7 +275,11 @@ def test_a_shorter_sequence_leaves_no_old_frames(tmp_path):
     export_mesh(tmp_path / "a", "x", vertices, faces, ("ply",))
     (tmp_path / "a_meshes" / "mine.txt").write_text("stays")
     export_mesh(tmp_path / "a", "x", vertices[:2], faces, ("ply",))
-    assert sorted(path.name for path in (tmp_path / "a_meshes").iterdir()) == ["mine.txt", "x.000001.ply", "x.000002.ply"]
+    assert sorted(path.name for path in (tmp_path / "a_meshes").iterdir()) == [
+        "mine.txt",
+        "x.000001.ply",
+        "x.000002.ply",
+    ]
 
 
 def test_missing_decoder_says_how_to_train_one(tmp_path):

@@ -16,16 +16,14 @@ from PIL import Image
 
 from face4d.errors import InputError
 from face4d.evaluation.comparison import runs_table
+from face4d.evaluation.results import Scored
 from face4d.evaluation.run_records import RunRecord
-from face4d.evaluation.scored import Scored
+from face4d.render.landmarks import PALETTE, Tile, contact_sheet, write_contact_sheet
 from face4d.view import figure_set
 from face4d.view.curves import curve_panels, score_by_size, spans_decades
 from face4d.view.figure_set import all_score_rows
-from face4d.view.gallery import Tile, contact_sheet, write_contact_sheet
-from face4d.view.landmark_view import PALETTE
 from face4d.view.report import Section, embedded, page
-from face4d.view.score_plots import error_over_time, feature_plane, landmark_errors, principal_plane
-from face4d.view.strips import strip
+from face4d.view.score_plots import error_over_time, feature_plane, landmark_errors, principal_plane, strip
 from tests.conftest import REPOSITORY, toy_sequence, write_landmarks
 
 
@@ -34,7 +32,12 @@ def record(origin, preset, lr, size, loss="l1", tags=("test/l1", "loss/train")):
     return RunRecord(f"{origin}_{lr}_{size}", origin, "generator", "florence", preset, lr, size, loss, curves=curves)
 
 
-RECORDS = [record("ours", "default", 4e-3, 128), record("author", "thesis", 1e-4, 128), record("author", "thesis", 1e-4, 256), record("author", "thesis", 1e-5, 128, "l2", ("test/mse",))]
+RECORDS = [
+    record("ours", "default", 4e-3, 128),
+    record("author", "thesis", 1e-4, 128),
+    record("author", "thesis", 1e-4, 256),
+    record("author", "thesis", 1e-5, 128, "l2", ("test/mse",)),
+]
 
 
 def test_panels_stand_for_loss_and_learning_rate_and_colours_for_size():
@@ -44,7 +47,10 @@ def test_panels_stand_for_loss_and_learning_rate_and_colours_for_size():
     first, own = figure.axes[0], figure.axes[2]
     assert len(first.lines) == 2 and first.lines[0].get_color() != first.lines[1].get_color()
     assert first.lines[0].get_linestyle() != first.lines[1].get_linestyle()
-    assert first.lines[0].get_color() == own.lines[0].get_color() and own.lines[0].get_linewidth() > first.lines[0].get_linewidth()
+    assert (
+        first.lines[0].get_color() == own.lines[0].get_color()
+        and own.lines[0].get_linewidth() > first.lines[0].get_linewidth()
+    )
     assert first.get_ylim() == own.get_ylim() and first.get_yscale() == "linear"
     assert [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()] == ["L1: test L1 (m)", "L2: test MSE (m²)"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["H 128", "H 256", "ours", "author"]
@@ -52,14 +58,18 @@ def test_panels_stand_for_loss_and_learning_rate_and_colours_for_size():
 
 def test_accuracies_go_from_nothing_to_all():
     curves = {"accuracy/test": ([1, 2], [0.05, 1.0])}
-    (axes,) = curve_panels([RunRecord("c", "ours", "classifier", "florence", "thesis", 1e-4, 128, layers=1, curves=curves)]).axes
+    (axes,) = curve_panels(
+        [RunRecord("c", "ours", "classifier", "florence", "thesis", 1e-4, 128, layers=1, curves=curves)]
+    ).axes
     assert axes.get_yscale() == "linear" and axes.get_ylim()[0] < 0 < 1 < axes.get_ylim()[1] < 1.1
 
 
 def test_axes_are_logarithmic_where_values_span_much():
     assert spans_decades([1.0, 5.0]) and not spans_decades([1.0, 3.0])
     assert not spans_decades([0.0, 5.0]) and not spans_decades([]) and not spans_decades([1.0, float("inf")])
-    wide = RunRecord("w", "ours", "generator", "florence", "thesis", 1e-4, 64, "l1", curves={"test/l1": ([1, 2], [9.0, 0.1])})
+    wide = RunRecord(
+        "w", "ours", "generator", "florence", "thesis", 1e-4, 64, "l1", curves={"test/l1": ([1, 2], [9.0, 0.1])}
+    )
     assert {axes.get_yscale() for axes in curve_panels([*RECORDS, wide]).axes[:3]} == {"log"}
 
 
@@ -85,7 +95,9 @@ def test_strip_has_six_frames_twice_in_the_same_limits():
     assert len(figure.axes) == 12
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}) == 1
     left, right = figure.axes[0].get_xlim()
-    assert left < min(real[..., 0].min(), generated[..., 0].min()) and right > max(real[..., 0].max(), generated[..., 0].max())
+    assert left < min(real[..., 0].min(), generated[..., 0].min()) and right > max(
+        real[..., 0].max(), generated[..., 0].max()
+    )
     assert all(axes.get_aspect() == 1 for axes in figure.axes)
     assert [axes.get_title() for axes in figure.axes[:6]] == [f"frame {k}" for k in (0, 2, 5, 7, 10, 12)]
     error = np.linalg.norm(generated[5] - real[5], axis=1).mean() * 1000
@@ -130,7 +142,10 @@ def test_principal_plane_by_hand():
 
 
 def test_feature_plane_marks_labels_and_methods_apart():
-    features = {"real": np.random.default_rng(0).normal(size=(24, 6)), "generated": np.random.default_rng(1).normal(size=(24, 6))}
+    features = {
+        "real": np.random.default_rng(0).normal(size=(24, 6)),
+        "generated": np.random.default_rng(1).normal(size=(24, 6)),
+    }
     names = [f"label{k}" for k in range(12)]
     figure = feature_plane(features, np.arange(24) % 12, names)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -147,7 +162,9 @@ class Outside(HTMLParser):
         self.fetched, self.open = [], []
 
     def handle_starttag(self, tag, attributes):
-        self.fetched += [value for name, value in attributes if name in ("src", "href") and not value.startswith(("data:", "#"))]
+        self.fetched += [
+            value for name, value in attributes if name in ("src", "href") and not value.startswith(("data:", "#"))
+        ]
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
 
@@ -175,7 +192,8 @@ def test_page_is_self_contained_and_escapes(tmp_path):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A working folder after steps 3 to 6, made by hand: landmarks, one run, one generated folder, one record of its scoring."""
+    """A working folder after steps 3 to 6, made by hand: landmarks, one run, one generated folder, one record of its
+    scoring."""
     monkeypatch.chdir(tmp_path)
     write_landmarks(tmp_path / "Landmark_dataset_flame_aligned", ("Happy", "Rage"), ("CH01", "CH03"), 9)
     place = tmp_path / "Generated_Animation" / "mine"
@@ -188,7 +206,9 @@ def workplace(tmp_path, monkeypatch):
     run.mkdir(parents=True)
     config = {"lr": 0.004, "hidden_size": 128, "epochs": 2, "loss": "l1", "network": "coefficients"}
     (run / "config.json").write_text(json.dumps({"config": config, "source": {"dataset": "florence"}}))
-    (run / "curves.csv").write_text("epoch,tag,value\n1,loss/train,0.5\n1,test/l1,0.0004\n2,loss/train,0.4\n2,test/l1,0.0003\n")
+    (run / "curves.csv").write_text(
+        "epoch,tag,value\n1,loss/train,0.5\n1,test/l1,0.0004\n2,loss/train,0.4\n2,test/l1,0.0003\n"
+    )
     (run / "metrics.json").write_text('{"l1": 0.0003, "mm": 0.7, "mm_std": 1.2, "seconds": 3}')
     results = tmp_path / "results" / "mine"
     results.mkdir(parents=True)
@@ -198,8 +218,19 @@ def workplace(tmp_path, monkeypatch):
         "classifier": "models/c.pt",
         "landmarks": "Landmark_dataset_flame_aligned",
         "labels": ["Happy", "Rage"],
-        "scores": [{"method": "real", "accuracy": 1.0}, *({"method": m, "accuracy": 0.5, "mm_mean": v, "l1": v / 3000} for m, v in methods.items())],
-        "per_label": [{"label": "Happy", "real accuracy": 1.0, "generated accuracy": 0.5, "generated mm_mean": 1.0, "class mean mm_mean": 2.0}],
+        "scores": [
+            {"method": "real", "accuracy": 1.0},
+            *({"method": m, "accuracy": 0.5, "mm_mean": v, "l1": v / 3000} for m, v in methods.items()),
+        ],
+        "per_label": [
+            {
+                "label": "Happy",
+                "real accuracy": 1.0,
+                "generated accuracy": 0.5,
+                "generated mm_mean": 1.0,
+                "class mean mm_mean": 2.0,
+            }
+        ],
         "over_time": {m: [v] * 8 for m, v in methods.items()},
         "per_landmark": {m: [v] * 68 for m, v in methods.items()},
         "confusion": {"real": [[1, 0], [0, 1]], "generated": [[1, 0], [1, 0]]},
@@ -214,17 +245,40 @@ def figures(*arguments):
 
 
 def test_everything_from_one_command(workplace):
-    (workplace / "author_curves.csv").write_text("run,tag,step,value\nL1_1200_0.0001_128_COMA_Florence,Loss/COMA_Florence/validation,50,0.0006\n")
-    np.savez(workplace / "results" / "mine" / "features.npz", real=np.eye(4), generated=np.eye(4), labels=np.arange(4) % 2)
+    (workplace / "author_curves.csv").write_text(
+        "run,tag,step,value\nL1_1200_0.0001_128_COMA_Florence,Loss/COMA_Florence/validation,50,0.0006\n"
+    )
+    np.savez(
+        workplace / "results" / "mine" / "features.npz", real=np.eye(4), generated=np.eye(4), labels=np.arange(4) % 2
+    )
     figures("--import-curves", "author_curves.csv")
     output = workplace / "figures"
     names = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
-    pictures = ["curves/generator_florence_l1_by_size", "curves/generator_florence_test", "curves/generator_florence_training"]
-    pictures += [f"mine/{name}" for name in ("error_over_time", "landmark_errors", "confusion_real", "confusion_generated", "features", "strips/Happy_CH01", "strips/Rage_CH01")]
+    pictures = [
+        "curves/generator_florence_l1_by_size",
+        "curves/generator_florence_test",
+        "curves/generator_florence_training",
+    ]
+    pictures += [
+        f"mine/{name}"
+        for name in (
+            "error_over_time",
+            "landmark_errors",
+            "confusion_real",
+            "confusion_generated",
+            "features",
+            "strips/Happy_CH01",
+            "strips/Rage_CH01",
+        )
+    ]
     tables = ["scores", "mine_per_label", "generator_florence_l1_runs", "generator_florence_l1_comparison"]
-    expected = {f"{name}.{suffix}" for name in pictures for suffix in ("png", "pdf")} | {f"tables/{name}.{suffix}" for name in tables for suffix in ("csv", "md", "tex")}
+    expected = {f"{name}.{suffix}" for name in pictures for suffix in ("png", "pdf")} | {
+        f"tables/{name}.{suffix}" for name in tables for suffix in ("csv", "md", "tex")
+    }
     assert names == expected | {"mine/gallery.gif", "report.html"}
-    assert "| 128 | mine | 3.000e-04 | author | 0.0001 | 6.000e-04 | 0.50 | yes |" in (output / "tables" / "generator_florence_l1_comparison.md").read_text().replace("**", "")
+    assert "| 128 | mine | 3.000e-04 | author | 0.0001 | 6.000e-04 | 0.50 | yes |" in (
+        output / "tables" / "generator_florence_l1_comparison.md"
+    ).read_text().replace("**", "")
     text = (output / "report.html").read_text()
     check_self_contained(text)
     assert text.count("data:image/png;base64,") == len(pictures) and text.count("data:image/gif;base64,") == 1
@@ -233,7 +287,10 @@ def test_everything_from_one_command(workplace):
         figures()
 
 
-@pytest.mark.parametrize(("folder", "words"), [("nowhere", "nowhere: expected a folder for --landmarks"), ("runs", "runs: expected landmarks of sequences")])
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [("nowhere", "nowhere: expected a folder for --landmarks"), ("runs", "runs: expected landmarks of sequences")],
+)
 def test_ground_truth_that_is_none_is_named(workplace, folder, words):
     with pytest.raises(InputError, match=words):
         figures("--landmarks", "Landmark_dataset_flame_aligned", folder)
@@ -249,30 +306,41 @@ def test_every_scoring_is_held_in_the_page_the_newest_first_while_there_is_room(
     text = page.read_text()
     check_self_contained(text)
     assert text.count("data:image/") == 6 and text.index(">new run<") < text.index(">mine<") and "too large" not in text
-    monkeypatch.setattr(figure_set.FigureSet, "_room", sum(map(len, re.findall("<figure>.*</figure>\n", text))) // 2 + 200)
+    monkeypatch.setattr(
+        figure_set.FigureSet, "_room", sum(map(len, re.findall("<figure>.*</figure>\n", text))) // 2 + 200
+    )
     figures("--only", "galleries", "strips", "report", "--overwrite")
     text = page.read_text()
     check_self_contained(text)
-    assert text.count("data:image/") == 3 and "3 pictures of this scoring are not in this page" in text.partition('id="part1"')[2]
+    assert (
+        text.count("data:image/") == 3
+        and "3 pictures of this scoring are not in this page" in text.partition('id="part1"')[2]
+    )
 
 
 def scoring(folder, name, classifier, static, generated):
     """A scoring with an error of the static neutral, which the test set decides, and one of what was generated."""
     rows = [{"method": "real", "accuracy": 1.0}, {"method": "generated", "accuracy": 1.0, "mm_mean": generated}]
     rows.append({"method": "static neutral", "accuracy": 0.1, "mm_mean": static})
-    return Scored(name, folder / name, {"scores": rows, "labels": ["a"], "classifier": classifier, "sequences": 2, "frames": 9})
+    return Scored(
+        name, folder / name, {"scores": rows, "labels": ["a"], "classifier": classifier, "sequences": 2, "frames": 9}
+    )
 
 
 def test_scores_compete_on_one_test_set_only(tmp_path):
     others = [scoring(tmp_path, "florence", "f.pt", 3.0, 0.7), scoring(tmp_path, "judge", "g.pt", 2.0, 0.1)]
-    rows = all_score_rows([scoring(tmp_path, "one", "c.pt", 2.0, 0.5), scoring(tmp_path, "two", "c.pt", 2.0, 0.6), *others])
+    rows = all_score_rows(
+        [scoring(tmp_path, "one", "c.pt", 2.0, 0.5), scoring(tmp_path, "two", "c.pt", 2.0, 0.6), *others]
+    )
     contest = {(row["result"], row["method"]): row["test_set"] for row in rows}
     assert contest["one", "generated"] == contest["two", "generated"] == contest["one, two", "static neutral"]
     assert len({contest[name, "generated"] for name in ("one", "florence", "judge")}) == 3
 
 
 def test_one_run_alone_is_not_the_best_and_runs_of_other_test_sets_do_not_compete():
-    own = RunRecord("a", "ours", "generator", "coma", "default", 0.004, 128, "l2", curves={"test/mse": ([1], [3e-7])}, test_set="x")
+    own = RunRecord(
+        "a", "ours", "generator", "coma", "default", 0.004, 128, "l2", curves={"test/mse": ([1], [3e-7])}, test_set="x"
+    )
     others = [replace(own, name="b", test_set="y"), replace(own, name="c", origin="author", test_set=None)]
     group = ("generator", "coma", "l2")
     assert [row["test_set"] for row in runs_table([own, others[1]], group)[1]] == ["x", "x"]
@@ -292,7 +360,9 @@ def test_a_figure_of_one_size_tells_names_and_numbers():
 def test_records_of_earlier_versions_and_lost_folders_are_enough(workplace):
     path = workplace / "results" / "mine" / "evaluate.json"
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**{key: content[key] for key in ("labels", "scores")}, "generated": "Generated_Animation/gone"}))
+    path.write_text(
+        json.dumps({**{key: content[key] for key in ("labels", "scores")}, "generated": "Generated_Animation/gone"})
+    )
     (workplace / "results" / "mine" / "features.npz").unlink()
     figures("--output", "out")
     assert (workplace / "out" / "report.html").is_file() and (workplace / "out" / "tables" / "scores.tex").is_file()
@@ -305,7 +375,10 @@ def test_only_some_families_and_every_subject(workplace):
     np.save(folder / "Happy_CH03.npy", toy_sequence(0, 1, 9))
     figures("--only", "strips", "--every-subject")
     names = {path.name for path in (workplace / "figures").rglob("*.pdf")}
-    assert names == {"Happy_CH01.pdf", "Happy_CH03.pdf", "Rage_CH01.pdf"} and not (workplace / "figures" / "report.html").exists()
+    assert (
+        names == {"Happy_CH01.pdf", "Happy_CH03.pdf", "Rage_CH01.pdf"}
+        and not (workplace / "figures" / "report.html").exists()
+    )
 
 
 @pytest.mark.parametrize(
@@ -343,4 +416,7 @@ def test_damaged_features_are_named(workplace):
 
 def test_help_loads_no_torch_and_no_matplotlib():
     code = f"import runpy, sys; runpy.run_path({str(REPOSITORY / 'figures.py')!r}); print({{'torch', 'matplotlib'}} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        == "set()"
+    )

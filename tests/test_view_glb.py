@@ -15,8 +15,8 @@ pygltflib = pytest.importorskip("pygltflib")
 @pytest.fixture(scope="module")
 def moving():
     """(30, V, 3) and faces of the demo head opening its mouth."""
-    from face4d.datasets.demo.head import demo_head
-    from face4d.datasets.demo.write import demo_sequence
+    from face4d.demo.head import demo_head
+    from face4d.demo.write import demo_sequence
 
     head = demo_head(0)
     return demo_sequence(head, 27, 1, "mouth-extreme", 30), head.faces
@@ -40,7 +40,9 @@ class Viewer:
         assert view.byteOffset % 4 == 0
         width = {"SCALAR": 1, "VEC3": 3}[accessor.type]
         kind = {5123: "<u2", 5125: "<u4", 5126: "<f4"}[accessor.componentType]
-        values = np.frombuffer(self.file.binary_blob(), kind, accessor.count * width, view.byteOffset).reshape(-1, width)
+        values = np.frombuffer(self.file.binary_blob(), kind, accessor.count * width, view.byteOffset).reshape(
+            -1, width
+        )
         if accessor.min:
             assert values.min(axis=0).tolist() == accessor.min and values.max(axis=0).tolist() == accessor.max
         return values if width > 1 else values.ravel()
@@ -58,8 +60,13 @@ def test_every_frame_is_within_the_stated_error(moving, tmp_path):
     np.testing.assert_array_equal(viewer.array(viewer.primitive.indices).reshape(-1, 3), faces)
     np.testing.assert_allclose(viewer.times, np.arange(30) / 30, rtol=1e-6)
     bounded = [viewer.primitive.attributes.POSITION, viewer.file.animations[0].samplers[0].input]
-    assert all(viewer.file.accessors[number].min for number in (*bounded, *(target["POSITION"] for target in viewer.primitive.targets)))
-    errors = [1e3 * np.linalg.norm(viewer.at(time) - frame, axis=1).max() for time, frame in zip(viewer.times, vertices)]
+    assert all(
+        viewer.file.accessors[number].min
+        for number in (*bounded, *(target["POSITION"] for target in viewer.primitive.targets))
+    )
+    errors = [
+        1e3 * np.linalg.norm(viewer.at(time) - frame, axis=1).max() for time, frame in zip(viewer.times, vertices)
+    ]
     assert max(errors) == pytest.approx(summary.max_error_mm, abs=2e-4) and summary.max_error_mm < 0.05
     said = viewer.mesh.extras
     assert said["components"] == summary.components == len(said["targetNames"]) == viewer.weights.shape[1]
@@ -83,7 +90,7 @@ def test_a_dark_layer_inside_moves_along(moving, tmp_path):
 
 
 def test_normals_follow_the_motion(moving, tmp_path):
-    from face4d.view.render import vertex_normals
+    from face4d.render.clay import vertex_normals
 
     vertices, faces = moving
     write_glb(tmp_path / "a.glb", vertices, faces)
@@ -123,7 +130,9 @@ def test_sixty_full_frames_stay_below_eight_megabytes(tmp_path):
     vertices = draw.normal(0, 0.05, (5023, 3)) + draw.normal(0, 1e-3, (60, 5023, 3))  # noise: nothing can be left out
     summary = write_glb(tmp_path / "a.glb", vertices, draw.integers(0, 5023, (9976, 3)), neutral=vertices[0])
     assert summary.components >= 59 and summary.bytes <= 8_000_000
-    long = write_glb(tmp_path / "b.glb", np.concatenate([vertices, vertices[:15, ::-1]]), draw.integers(0, 5023, (9976, 3)))
+    long = write_glb(
+        tmp_path / "b.glb", np.concatenate([vertices, vertices[:15, ::-1]]), draw.integers(0, 5023, (9976, 3))
+    )
     assert summary.morph_normals and not long.morph_normals
 
 
@@ -158,10 +167,13 @@ def test_wrong_input_is_refused(tmp_path, change, words):
 
 
 def test_the_khronos_validator_finds_nothing(moving, tmp_path):
-    """Runs where node and the package gltf-validator are (npm install gltf-validator, NODE_PATH where it is not global)."""
+    """Runs where node and the package gltf-validator are (npm install gltf-validator, NODE_PATH where it is not
+    global)."""
     if not shutil.which("node"):
         pytest.skip("needs node")
-    script = "const v=require('gltf-validator');v.validateBytes(new Uint8Array(require('fs').readFileSync(process.argv[1])))"
+    script = (
+        "const v=require('gltf-validator');v.validateBytes(new Uint8Array(require('fs').readFileSync(process.argv[1])))"
+    )
     script += ".then(r=>console.log(JSON.stringify(r.issues)))"
     vertices, faces = moving
     for number, colors in enumerate((None, np.full(vertices.shape[1:], 0.5))):
@@ -175,15 +187,16 @@ def test_the_khronos_validator_finds_nothing(moving, tmp_path):
 
 
 def test_the_inside_of_the_mouth_is_dark_and_the_skin_is_not(tmp_path):
-    from face4d.datasets.demo.head import POCKET, SKIN, demo_head
-    from face4d.datasets.demo.write import demo_sequence
+    from face4d.demo.head import POCKET, SKIN, demo_head
+    from face4d.demo.write import demo_sequence
 
     head = demo_head(0)
     vertices = demo_sequence(head, 27, 1, "mouth-open", 12)
     write_glb(tmp_path / "a.glb", vertices, head.faces)
     viewer = Viewer(tmp_path / "a.glb")
     surface = viewer.file.materials[viewer.primitive.material].pbrMetallicRoughness.baseColorFactor[:3]
-    shown = viewer.array(viewer.primitive.attributes.COLOR_0) * np.float32(surface)  # (V, 3) linear, as viewers multiply them
+    # (V, 3) linear, as viewers multiply them
+    shown = viewer.array(viewer.primitive.attributes.COLOR_0) * np.float32(surface)
     assert shown[head.kind == POCKET].max() < 0.3 * max(surface) and shown[head.kind == POCKET].mean() < 0.12
     skin = shown[head.kind == SKIN] / np.float32(surface)
     assert np.median(skin) == 1 and (skin.min(axis=1) > 0.9).mean() > 0.85
@@ -193,6 +206,6 @@ def test_the_inside_of_the_mouth_is_dark_and_the_skin_is_not(tmp_path):
 
 def landmark_vertices(head):
     """Vertices of the faces that the outer lip's landmarks lie on."""
-    from face4d.datasets.demo.embedding import static_embedding
+    from face4d.demo.flame import static_embedding
 
     return np.unique(head.faces[static_embedding(head)[0][31:43]])

@@ -15,7 +15,8 @@ def test_confusion_matrix_shows_every_count_and_label():
     axes = figure.axes[0]
     assert {(t.get_position(), t.get_text()) for t in axes.texts} == {((0, 0), "3"), ((2, 0), "1"), ((1, 1), "4")}
     assert [tick.get_text() for tick in axes.get_xticklabels()] == [tick.get_text() for tick in axes.get_yticklabels()]
-    np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0, 0.25], [0, 1, 0], [0, 0, 0]])  # an empty row is no division by zero
+    # an empty row is no division by zero
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0, 0.25], [0, 1, 0], [0, 0, 0]])
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("predicted", "true", "generated")
     with pytest.raises(ValueError, match=r"\(2, 2\)"):
         confusion_matrix_figure(MATRIX, ["a", "b"])
@@ -33,7 +34,9 @@ def test_figures_are_written_as_png_and_pdf_and_always_the_same(tmp_path):
 
 
 def test_loss_curves_draw_raw_and_smoothed_values():
-    figure = loss_curves({"a": ([1, 2, 3], [1.0, 0.5, 0.1]), "b": ([1, 2], [2.0, 1.0])}, smoothing=0.2, quantity="loss (m²)")
+    figure = loss_curves(
+        {"a": ([1, 2, 3], [1.0, 0.5, 0.1]), "b": ([1, 2], [2.0, 1.0])}, smoothing=0.2, quantity="loss (m²)"
+    )
     axes = figure.axes[0]
     assert len(axes.lines) == 4 and axes.get_yscale() == "log" and axes.get_ylabel() == "loss (m²)"
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [1.0, 0.5, 0.1])

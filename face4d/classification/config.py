@@ -17,7 +17,7 @@ class ClassifierConfig(TrainingConfig):
         hidden_size: LSTM states per direction H.
         layers: stacked LSTM layers.
         scale_input: divide displacements by the root mean square of the training set's.
-        augment: train on random variants (:mod:`face4d.classification.augment`).
+        augment: train on random variants (:mod:`face4d.datasets.augmentation`).
     """
 
     hidden_size: Size = 64

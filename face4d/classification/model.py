@@ -13,14 +13,15 @@ class ExpressionClassifier(nn.Module):
 
     LSTM(3L, H, layers, bidirectional) over all frames; its initial states are linear in the first frame (``fc_inh``,
     ``fc_inc``); the time mean of the top layer's outputs, 2H numbers, is the feature vector of FID and t-SNE and goes
-    through ``fc_classification``. In the original the initial states of a batch were mixed between its samples; here a batch
-    gives the same as its samples one by one. State-dict names are those of the original.
+    through ``fc_classification``. In the original the initial states of a batch were mixed between its samples; here a
+    batch gives the same as its samples one by one. State-dict names are those of the original.
 
     Args:
         num_labels: classes C.
         hidden_size: states per direction H.
         layers: stacked LSTM layers.
-        input_scale: displacements in metres are multiplied by it: 1 in the thesis; about 1 / their root mean square trains far faster.
+        input_scale: displacements in metres are multiplied by it: 1 in the thesis; about 1 / their root mean square
+            trains far faster.
         num_landmarks: points per frame L.
 
     Example:
@@ -30,7 +31,13 @@ class ExpressionClassifier(nn.Module):
     """
 
     def __init__(
-        self, num_labels: int, hidden_size: int, layers: int = 1, *, input_scale: float = 1.0, num_landmarks: int = NUM_LANDMARKS
+        self,
+        num_labels: int,
+        hidden_size: int,
+        layers: int = 1,
+        *,
+        input_scale: float = 1.0,
+        num_landmarks: int = NUM_LANDMARKS,
     ) -> None:
         super().__init__()
         self.hidden_size, self.layers, self.input_scale = hidden_size, layers, input_scale

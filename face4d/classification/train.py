@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from face4d.classification.augment import vary
 from face4d.classification.config import ClassifierConfig
 from face4d.classification.model import ExpressionClassifier, logits_of
 from face4d.constants import NUM_LANDMARKS
-from face4d.datasets.source import SOURCE
+from face4d.datasets.augmentation import vary
 from face4d.datasets.landmark_set import LandmarkSplit, tensors
+from face4d.datasets.source import SOURCE
 from face4d.runtime import distributed
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.device import autocast, seed_everything
@@ -54,17 +54,22 @@ def validate(model: ExpressionClassifier, displacements: Tensor, labels: Tensor)
         ``accuracy`` in 0..1, ``loss`` (mean cross-entropy, nats).
     """
     logits = logits_of(model, displacements)
-    return {"accuracy": (logits.argmax(1) == labels).double().mean().item(), "loss": cross_entropy(logits, labels).item()}
+    return {
+        "accuracy": (logits.argmax(1) == labels).double().mean().item(),
+        "loss": cross_entropy(logits, labels).item(),
+    }
 
 
 def train(split: LandmarkSplit, config: ClassifierConfig, run: Run) -> dict[str, Any]:
     """Train a classifier on frames 0..T; :func:`face4d.runtime.training.run_epochs` says what is written.
 
     Args:
-        split: sequences of one length; those held out are scored like the test set, and choose the weights with ``config.select == "validation"``.
+        split: sequences of one length; those held out are scored like the test set, and choose the weights with
+            ``config.select == "validation"``.
 
     Returns:
-        What metrics.json holds: accuracy and loss of the test and the training set for the weights kept, epoch, seconds.
+        What metrics.json holds: accuracy and loss of the test and the training set for the weights kept, epoch,
+            seconds.
     """
     device = run.device
     data, data_labels = tensors(split.train, split.labels, device)  # (N, T+1, L, 3) metres, (N,)
@@ -75,7 +80,12 @@ def train(split: LandmarkSplit, config: ClassifierConfig, run: Run) -> dict[str,
     generator = seed_everything(config.seed)
     rms = data.square().mean().sqrt().item()
     input_scale = 1 / rms if config.scale_input and rms > 0 else 1.0
-    size = {"hidden_size": config.hidden_size, "layers": config.layers, "input_scale": input_scale, "num_landmarks": data.shape[2]}
+    size = {
+        "hidden_size": config.hidden_size,
+        "layers": config.layers,
+        "input_scale": input_scale,
+        "num_landmarks": data.shape[2],
+    }
     model = ExpressionClassifier(len(split.labels), **size).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
     num_batches = math.ceil(len(data) / config.batch_size)
@@ -87,7 +97,8 @@ def train(split: LandmarkSplit, config: ClassifierConfig, run: Run) -> dict[str,
         for chosen in torch.randperm(len(data), generator=generator).to(device).split(config.batch_size):
             part = distributed.share(len(chosen))  # of this process; all of it where there is one
             labels = data_labels[chosen][part.rows]  # (B,)
-            batch = vary(data, data_labels, chosen, generator, part.rows) if config.augment else data[chosen][part.rows]  # (B, T+1, L, 3)
+            # (B, T+1, L, 3)
+            batch = vary(data, data_labels, chosen, generator, part.rows) if config.augment else data[chosen][part.rows]
             step += 1
             set_learning_rate(optimizer, config, step / (config.epochs * num_batches))
             with autocast(config, device):
@@ -100,7 +111,10 @@ def train(split: LandmarkSplit, config: ClassifierConfig, run: Run) -> dict[str,
             loss_sum += loss * len(chosen)
             if part.weight:
                 correct += (logits.detach().argmax(1) == labels).sum()
-        return {"loss/train": loss_sum.item() / len(data), "accuracy/train": distributed.total(correct).item() / len(data)}
+        return {
+            "loss/train": loss_sum.item() / len(data),
+            "accuracy/train": distributed.total(correct).item() / len(data),
+        }
 
     def scores() -> tuple[dict[str, float], tuple[float, ...]]:
         found = {name: validate(model, *sequences) for name, sequences in sets.items() if name != "train"}
@@ -123,7 +137,9 @@ def train(split: LandmarkSplit, config: ClassifierConfig, run: Run) -> dict[str,
         train_epoch=train_epoch,
         validate=scores,
         final_scores=lambda kept: {
-            f"{name}_{key}": value for name, sequences in sets.items() for key, value in validate(kept, *sequences).items()
+            f"{name}_{key}": value
+            for name, sequences in sets.items()
+            for key, value in validate(kept, *sequences).items()
         },
     )
 
@@ -173,4 +189,6 @@ def load_classifier(path: str | Path, *, device: torch.device | str = "cpu") -> 
         model = ExpressionClassifier(len(content["labels"]), **content["network"])
     load_weights(model, content["model"], path)
     model.to(device).eval()
-    return Classifier(Path(path), model, tuple(content["labels"]), content["frames"], content["source"], content["metrics"])
+    return Classifier(
+        Path(path), model, tuple(content["labels"]), content["frames"], content["source"], content["metrics"]
+    )

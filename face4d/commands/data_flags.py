@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from face4d.commands import cli
 from face4d.datasets.entry import DATASETS, OWN, Dataset
 from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource, choose_source
 from face4d.errors import InputError
-from face4d.runtime import cli
+
 
 def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
     """Add the flags that name a landmark data set.
@@ -24,14 +25,25 @@ def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
     default = "default: florence, with --landmarks own; of a grid: coma and florence, where their landmark folders are"
     add_dataset_flag(group, "picks the defaults of all flags of this group", default if training else "")
     group.add_argument(
-        "--landmarks", type=Path, metavar="DIR", help="landmark folder of step 3; with dataset_training and dataset_testing, or plain"
-        + ("; or SRVF samples, <label>.mat" if training else "")
+        "--landmarks",
+        type=Path,
+        metavar="DIR",
+        help="landmark folder of step 3; with dataset_training and dataset_testing, or plain"
+        + ("; or SRVF samples, <label>.mat" if training else ""),
     )
-    group.add_argument("--test-subjects", nargs="+", metavar="NAME", help="test set of a plain folder (default: the thesis' subjects)")
+    group.add_argument(
+        "--test-subjects", nargs="+", metavar="NAME", help="test set of a plain folder (default: the thesis' subjects)"
+    )
     if training:
-        group.add_argument("--labels", nargs="+", metavar="NAME", help="expressions to learn, or all (default: the thesis' labels)")
         group.add_argument(
-            "--validation-subjects", nargs="+", default=[], metavar="NAME", help="training subjects held out to choose weights and stopping"
+            "--labels", nargs="+", metavar="NAME", help="expressions to learn, or all (default: the thesis' labels)"
+        )
+        group.add_argument(
+            "--validation-subjects",
+            nargs="+",
+            default=[],
+            metavar="NAME",
+            help="training subjects held out to choose weights and stopping",
         )
     add_face_flags(group)
 
@@ -83,21 +95,37 @@ def words_of_landmarks(args: Namespace, dataset: Dataset, landmarks: Path) -> li
 def add_face_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags that name neutral faces and say where landmarks lie on a mesh."""
     group.add_argument(
-        "--actors", type=Path, metavar="DIR", help="<subject>.ply neutral meshes (default: frame 0 of each sequence is its neutral)"
+        "--actors",
+        type=Path,
+        metavar="DIR",
+        help="<subject>.ply neutral meshes (default: frame 0 of each sequence is its neutral)",
     )
-    group.add_argument("--flame", type=Path, metavar="DIR", help="landmark embedding files, used with meshes (default: models/flame)")
     group.add_argument(
-        "--landmark-embedding", type=Path, metavar="FILE", help="one's own topology, npz with face_idx, bary, faces; used with meshes"
+        "--flame", type=Path, metavar="DIR", help="landmark embedding files, used with meshes (default: models/flame)"
+    )
+    group.add_argument(
+        "--landmark-embedding",
+        type=Path,
+        metavar="FILE",
+        help="one's own topology, npz with face_idx, bary, faces; used with meshes",
     )
 
 
 def add_extraction_flags(parser: ArgumentParser) -> None:
     """Add the flags of step 3 that say where landmarks lie on a mesh, and whether to draw them."""
     group = parser.add_argument_group("landmarks")
-    group.add_argument("--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)")
-    group.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame")
     group.add_argument(
-        "--contour-angle", type=cli.number(-180, 180), default=0.0, metavar="DEGREES", help="jaw line of a head turned by -39 to 39 degrees, + is its own left"
+        "--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)"
+    )
+    group.add_argument(
+        "--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame"
+    )
+    group.add_argument(
+        "--contour-angle",
+        type=cli.number(-180, 180),
+        default=0.0,
+        metavar="DEGREES",
+        help="jaw line of a head turned by -39 to 39 degrees, + is its own left",
     )
     cli.add_switch(group, "plot", False, "also write preview GIFs")
     add_gap_flag(group)
@@ -125,7 +153,8 @@ def data_source(args: Namespace, remembered: Mapping[str, Any] | None = None, ow
 
 
 def words_unless_usual(**flags: tuple[object, object]) -> list[str]:
-    """Words of a command for flags given as (value, what the command takes without the flag); those that agree are left out.
+    """Words of a command for flags given as (value, what the command takes without the flag); those that agree are left
+    out.
 
     >>> words_unless_usual(dataset=("demo", "coma"), input=("sampling", "sampling"))
     ['--dataset', 'demo']

@@ -4,8 +4,8 @@
     python -m face4d.commands.dataset MyLandmarks --name studio   # writes studio.toml
     python -m face4d.commands.dataset --show mine                 # what a data set says, as run.sh reads it
 
-Looks for mesh sequences, <subject>/<label>/ with numbered PLY or OBJ frames at any depth, or landmark files <label>_<subject>.npy. docs/data.md
-lists the keys of the file.
+Looks for mesh sequences, <subject>/<label>/ with numbered PLY or OBJ frames at any depth, or landmark files
+<label>_<subject>.npy. docs/data.md lists the keys of the file.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from face4d.commands import cli
 from face4d.datasets.entry import Dataset, MeshFolder
 from face4d.datasets.own import dataset_of, find_dataset
 from face4d.errors import InputError
-from face4d.runtime import cli
-from face4d.runtime.names import require_name
+from face4d.runtime.files import require_name
 
 
 def build_parser() -> ArgumentParser:

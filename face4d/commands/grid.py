@@ -1,7 +1,7 @@
 """Grids of training runs: every cell is the command one would type, ``python main.py --loss l1 --hidden-size 128 ...``.
 
-A grid makes the commands from lists of settings, runs those that are not finished side by side, and writes one table. What a cell trains is known
-to its script alone; here it is words, a run folder and the scores in it.
+A grid makes the commands from lists of settings, runs those that are not finished side by side, and writes one table.
+What a cell trains is known to its script alone; here it is words, a run folder and the scores in it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from face4d.commands import cli
 from face4d.commands.data_flags import data_source
 from face4d.datasets.entry import DATASETS
 from face4d.datasets.flags import training_config, training_split
@@ -26,14 +27,24 @@ from face4d.datasets.source import DataSource
 from face4d.errors import InputError
 from face4d.evaluation.choice import Contest, choose_runs, sentences
 from face4d.evaluation.tables import Column, Row, filled, text_table, write_table
-from face4d.runtime import cli
 from face4d.runtime.atomic import write_json
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.environment import REPOSITORY, typed_python, typed_script
-from face4d.runtime.fields import METRICS, Check, check, described, list_of, mapping, plain, record, text, told
-from face4d.runtime.json_file import read_json
+from face4d.runtime.fields import (
+    METRICS,
+    Check,
+    check,
+    described,
+    list_of,
+    mapping,
+    plain,
+    read_json,
+    record,
+    text,
+    told,
+)
+from face4d.runtime.files import require_name
 from face4d.runtime.lock import sole_writer
-from face4d.runtime.names import require_name
 from face4d.runtime.parallel import cluster
 from face4d.runtime.programs import Lease, Program, run_side_by_side
 from face4d.runtime.run_folder import RunFolder
@@ -71,7 +82,8 @@ class Script:
         kind: what it trains, in the plural.
         presets: configurations by ``--preset``.
         thesis: what ``--grid thesis`` varies, by data set.
-        run_name: format of the name of a run, from ``dataset``, ``preset`` and the fields of the configuration; other settings follow it.
+        run_name: format of the name of a run, from ``dataset``, ``preset`` and the fields of the configuration; other
+            settings follow it.
         contest: what runs are compared by.
         cost: the setting by which a run takes longer.
     """
@@ -274,13 +286,15 @@ def expand(grids: Sequence[Grid]) -> list[Settings]:
 
 
 def read_grid(path: str | Path, allowed: Mapping[str, Check]) -> list[Grid]:
-    """Read a grid of one's own: a JSON object of lists by flag name (``{"loss": ["l1", "l2"], "hidden-size": [128]}``), or a list of such.
+    """Read a grid of one's own: a JSON object of lists by flag name (``{"loss": ["l1", "l2"], "hidden-size": [128]}``),
+    or a list of such.
 
     Args:
         allowed: what values each setting takes, by its name with underscores; the file may spell names with dashes.
 
     Raises:
-        InputError: another content, a name that is not allowed, a value that its flag does not take, or more than 1000 combinations.
+        InputError: another content, a name that is not allowed, a value that its flag does not take, or more than 1000
+            combinations.
     """
     content = read_json(path)
     grids: list[Grid] = []
@@ -307,7 +321,8 @@ def read_grid(path: str | Path, allowed: Mapping[str, Check]) -> list[Grid]:
 
 
 def present_datasets(args: Namespace) -> tuple[list[str], list[str]]:
-    """Data sets of a grid: that of ``--dataset``, or those of the thesis whose landmark folders exist; and those that are missing.
+    """Data sets of a grid: that of ``--dataset``, or those of the thesis whose landmark folders exist; and those that
+    are missing.
 
     Raises:
         InputError: none exists, or flags that fit one data set only.
@@ -342,7 +357,11 @@ def settings_of(args: Namespace, script: Script, dataset: str, preset: str) -> l
     """
     if args.grid == THESIS:
         grids: Sequence[Grid] = [
-            {key: values for key, values in script.thesis[find_dataset(dataset).grid].items() if key != "lr" or preset == THESIS}
+            {
+                key: values
+                for key, values in script.thesis[find_dataset(dataset).grid].items()
+                if key != "lr" or preset == THESIS
+            }
         ]
     else:
         allowed = described(type(script.presets[preset]))
@@ -366,7 +385,8 @@ def cells_of(
 
     Args:
         name: of the grid's folder below ``models`` and ``runs``.
-        select: ``last``, ``validation`` or ``test``: what chooses the run, and the weights of runs whose preset chooses any.
+        select: ``last``, ``validation`` or ``test``: what chooses the run, and the weights of runs whose preset chooses
+            any.
 
     Raises:
         InputError: bad data or settings, or another run under the name of a cell (without ``--overwrite``).

@@ -1,7 +1,8 @@
 """Files that belong to a checkpoint or a record: found from where it lies, and whether they fit it.
 
-A checkpoint remembers the folders it was trained with as they were typed, relative to a working directory that is another one today, or on
-another machine. Such paths are data from a file: they are looked for and read, never written to.
+A checkpoint remembers the folders it was trained with as they were typed, relative to a working directory that is
+another one today, or on another machine. Such paths are data from a file: they are looked for and read, never written
+to.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from face4d.errors import InputError
 if TYPE_CHECKING:  # flags are parsed without it
     import numpy as np
 
-LAYOUT = ("models", "runs", "results", "Generated_Animation")  # folders that checkpoints and records lie in, below the root of a working folder
+# folders that checkpoints and records lie in, below the root of a working folder
+LAYOUT = ("models", "runs", "results", "Generated_Animation")
 HEADS = {FLAME_VERTICES: "FLAME", DEMO_VERTICES: "the demo head"}  # by number of vertices
 
 
 def find(owner: str | Path, recorded: str | Path) -> Path | None:
     """Where a path that was recorded in a file is now; None where nothing of that name is found.
 
-    An absolute path is first taken as it is. A relative one is first looked for in the folders above the file that remembers it, up to the
-    one that holds the working folder (the one with ``models/`` in it), then in the working directory. Last, for a working folder that was
-    moved or renamed, the end of the path is looked for in the same folders, the longest first.
+    An absolute path is first taken as it is. A relative one is first looked for in the folders above the file that
+    remembers it, up to the one that holds the working folder (the one with ``models/`` in it), then in the working
+    directory. Last, for a working folder that was moved or renamed, the end of the path is looked for in the same
+    folders, the longest first.
 
     Args:
         owner: the checkpoint or record; it need not exist.
@@ -49,11 +52,13 @@ def _places(owner: Path, recorded: PurePath) -> Iterator[Path]:
 
 
 def _folders_above(owner: Path) -> list[Path]:
-    """The folder of a file, the root of its working folder and what lies between and above it, nearest first; links also followed."""
+    """The folder of a file, the root of its working folder and what lies between and above it, nearest first; links
+    also followed."""
     found: dict[Path, None] = {}
     for path in (Path(os.path.abspath(owner)), owner.resolve()):
         parents = list(path.parents)
-        root = next((number + 1 for number, folder in enumerate(parents) if folder.name in LAYOUT), 0)  # in parents, of the working folder
+        # in parents, of the working folder
+        root = next((number + 1 for number, folder in enumerate(parents) if folder.name in LAYOUT), 0)
         found.update(dict.fromkeys(parents[: root + 2]))
     return list(found)
 
@@ -70,7 +75,9 @@ def require(owner: str | Path, path: Path, what: str, helps: str) -> Path:
         InputError: nothing is there.
     """
     if not os.path.exists(path):
-        raise InputError(path, f"{what} of {owner}, as remembered there ({helps})", "nothing of that name here or beside it")
+        raise InputError(
+            path, f"{what} of {owner}, as remembered there ({helps})", "nothing of that name here or beside it"
+        )
     return path
 
 
@@ -94,7 +101,9 @@ class Topology:
         return self.name if str(self.vertices) in self.name else f"{self.name} ({self.vertices} vertices)"
 
 
-def require_fit(generator: str | Path, wanted: Topology, other: str | Path, found: Topology, makes: str, flag: str) -> None:
+def require_fit(
+    generator: str | Path, wanted: Topology, other: str | Path, found: Topology, makes: str, flag: str
+) -> None:
     """Refuse two files of different topologies.
 
     Args:
@@ -105,11 +114,15 @@ def require_fit(generator: str | Path, wanted: Topology, other: str | Path, foun
     Raises:
         InputError: naming both, and what would fit.
     """
-    from face4d.mesh.topology import difference, same_topology
+    from face4d.mesh.triangles import difference, same_topology
 
     if found.vertices != wanted.vertices:
         helps = f"give {flag} of {wanted.name} or a generator of {found.name}"
-        raise InputError(other, f"one for {wanted}, whose landmarks {generator} was trained on ({helps})", f"one that {makes} {found}")
+        raise InputError(
+            other,
+            f"one for {wanted}, whose landmarks {generator} was trained on ({helps})",
+            f"one that {makes} {found}",
+        )
     if found.faces is not None and wanted.faces is not None and not same_topology(found.faces, wanted.faces):
         helps = f"give another {flag}, or --flame DIR or --landmark-embedding FILE"
         expected = f"one for the triangles that the landmarks of {generator} lie on ({helps})"

@@ -1,4 +1,5 @@
-"""What a data set is: one entry that says where its files lie, which steps apply to it, and what is learned and tested."""
+"""What a data set is: one entry that says where its files lie, which steps apply to it, and what is learned and
+tested."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from face4d.constants import (
 )
 from face4d.datasets.layout import canonical_label
 from face4d.errors import InputError
-from face4d.runtime.names import require_name
+from face4d.runtime.files import require_name
 
 if TYPE_CHECKING:  # it loads numpy, and parsing flags must not
     from face4d.landmarks import LandmarkEmbedding
@@ -52,7 +53,8 @@ class Dataset:
     Attributes:
         name: what ``--dataset`` calls it, and records of runs.
         landmarks: the landmark folder that training, generation and classification read; None = a flag has to name it.
-        meshes: mesh sequences, the first those that ``landmarks`` and dense decoders are made from; none for landmarks alone.
+        meshes: mesh sequences, the first those that ``landmarks`` and dense decoders are made from; none for landmarks
+            alone.
         frames: frames per sequence that step 2 makes, the neutral one included; None where it makes none.
         labels: what is learned, canonical; None = all found.
         test_subjects: subjects of the test set; none where they have to be named.
@@ -117,7 +119,11 @@ class Dataset:
             InputError: there are landmarks alone.
         """
         if not self.meshes:
-            raise InputError(f"--dataset {self.name}", "a data set with meshes (or a flag that names their folder)", "landmarks alone")
+            raise InputError(
+                f"--dataset {self.name}",
+                "a data set with meshes (or a flag that names their folder)",
+                "landmarks alone",
+            )
         return self.meshes[0]
 
     def to_convert(self) -> MeshFolder:
@@ -134,7 +140,9 @@ class Dataset:
         Raises:
             InputError: it has none that are resampled; names the step that comes instead.
         """
-        return self._meshes(True, "a data set with meshes that step 2 resamples", "get_animation_landmark_ply.py takes its landmarks")
+        return self._meshes(
+            True, "a data set with meshes that step 2 resamples", "get_animation_landmark_ply.py takes its landmarks"
+        )
 
     def to_use_as_they_are(self) -> MeshFolder:
         """The meshes whose landmarks are taken without resampling.
@@ -191,7 +199,7 @@ def register(entry: Dataset) -> Dataset:
 
 
 def require_names(path: str | Path, what: str, names: Sequence[str]) -> None:
-    """Refuse names that could not be part of a file's name; see :func:`face4d.runtime.names.require_name`."""
+    """Refuse names that could not be part of a file's name; see :func:`face4d.runtime.files.require_name`."""
     for name in names:
         require_name(path, what, name)
 
@@ -242,7 +250,7 @@ register(
         vertices=DEMO_VERTICES,
         neutral=(_DEMO / "actors" / "Demo06.ply", _DEMO / "actors" / "Demo05.ply"),
         example_label="mouth_open",
-        maker=("-m", "face4d.datasets.demo", "--output", "demo"),
+        maker=("-m", "face4d.commands.demo", "--output", "demo"),
     )
 )
 register(Dataset(OWN, None))

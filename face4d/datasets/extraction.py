@@ -1,4 +1,4 @@
-"""Mesh sequences to landmark files, split by subject."""
+"""Mesh sequences to landmark files, split by subject, and preview pictures of them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,104 @@ from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER
 from face4d.datasets.mesh_set import MeshSequence, choose_labels, find_all, split_by_subject
 from face4d.datasets.sampling import GAPS, plan_of
 from face4d.errors import InputError
-from face4d.landmarks import LandmarkEmbedding, check_corners, combine, corners_of_files, load_embedding, load_flame_embedding, mesh_remarks
+from face4d.landmarks import (
+    LandmarkEmbedding,
+    check_corners,
+    combine,
+    corners_of_files,
+    load_embedding,
+    load_flame_embedding,
+    mesh_remarks,
+)
 from face4d.mesh.plausibility import Remark, check_jumps, is_still, report, stillness
-from face4d.mesh.points import FaceReader, PointReader
+from face4d.mesh.ply import check_finite, read_ply, read_ply_vertices
+from face4d.mesh.ply_header import A_PLY, header_of
 from face4d.mesh.sequence import find_sequences, numbered_frames
-from face4d.mesh.topology import check_topology
+from face4d.mesh.triangles import check_topology
+from face4d.render.landmarks import landmark_gif
 from face4d.resample import Plan, apply_plan, fill_plan
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.atomic import save_npy
-from face4d.runtime.files import matching, require_outside
-from face4d.runtime.resume import State, Summary, write_missing
+from face4d.runtime.files import matching, open_sized, read_bytes, require_outside
+from face4d.runtime.incremental import State, Summary, write_missing
+
+
+class FaceReader:
+    """Reads the triangles of many files; where a plain file has those of the last one they are not parsed again."""
+
+    def __init__(self) -> None:
+        self._rows, self._faces = b"", np.empty((0, 3), np.int32)
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """(F, 3) int32 of one file.
+
+        Raises:
+            InputError: see :func:`face4d.mesh.ply.read_ply`.
+        """
+        data = read_bytes(path, A_PLY)
+        header = header_of(path, data)
+        begin = None if header.plain is None else header.size + 12 * header.plain[0]
+        if begin is not None and self._rows and len(data) == begin + len(self._rows) and data.endswith(self._rows):
+            return self._faces
+        self._faces = read_ply(path)[1]
+        self._rows = b"" if begin is None else data[begin:]
+        return self._faces
+
+
+class PointReader:
+    """Reads the same few vertices of many files of one topology; of plain files only header, size and those vertices
+    are looked at.
+
+    Args:
+        points: (N,) vertex numbers, 0..V-1.
+        num_vertices: number V wanted in every file.
+    """
+
+    def __init__(self, points: np.ndarray, num_vertices: int) -> None:
+        self.points, self.num_vertices = np.asarray(points), num_vertices
+        self._header, self._size = b"", -1  # of the last plain file, and the size that goes with it
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """(N, 3) float32 of one file.
+
+        Raises:
+            InputError: as :func:`read_ply_vertices`, though NaN and infinity only at the points read.
+        """
+        data = self._beginning(path, len(self._header) + 12 * self.num_vertices)
+        if data is None:
+            vertices = read_ply_vertices(path, self.num_vertices)
+            self._learn(path)
+            return vertices[self.points]
+        # whole: the numbers lie at odd addresses
+        rows = np.frombuffer(data, "V12", self.num_vertices, len(self._header))
+        found = rows[self.points].view("<f4").reshape(-1, 3)
+        check_finite(path, found)
+        return found.astype(np.float32, copy=False)
+
+    def check(self, path: str | Path) -> None:
+        """Look at header and size of a file that is not needed.
+
+        Raises:
+            InputError: as :func:`read_ply_vertices` (a file that is not like the last one is read).
+        """
+        if self._beginning(path, len(self._header)) is None:
+            read_ply_vertices(path, self.num_vertices)
+            self._learn(path)
+
+    def _beginning(self, path: str | Path, length: int) -> bytes | None:
+        """The first bytes of a whole file with the header of the last plain one, else None."""
+        descriptor, size = open_sized(path, A_PLY)
+        try:
+            data = os.read(descriptor, length) if size == self._size else b""
+        finally:
+            os.close(descriptor)
+        return data if self._header and data.startswith(self._header) and len(data) == length else None
+
+    def _learn(self, path: str | Path) -> None:
+        data = read_bytes(path, A_PLY)
+        header = header_of(path, data)
+        if header.plain is not None and len(data) == header.size + 12 * header.plain[0] + 13 * header.plain[1]:
+            self._header, self._size = data[: header.size], len(data)
 
 
 _face_reader = FaceReader()
@@ -32,7 +120,8 @@ _face_reader = FaceReader()
 
 @dataclass(frozen=True)
 class LandmarkFile:
-    """One landmark file to be: frames in ``source``, landmarks at ``target``; ``other`` is its place in the other half of the split."""
+    """One landmark file to be: frames in ``source``, landmarks at ``target``; ``other`` is its place in the other half
+    of the split."""
 
     source: str
     target: str
@@ -87,9 +176,16 @@ def plan_landmarks(
 
 
 def _unexplained(sequences: Sequence[MeshSequence], folders: Sequence[Path], source: str | Path) -> list[Remark]:
-    """Landmark files of an earlier run whose meshes are gone or have another name: they would be trained on all the same."""
+    """Landmark files of an earlier run whose meshes are gone or have another name: they would be trained on all the
+    same."""
     names = {sequence.name for sequence in sequences}
-    there = (path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()) if matching([path.name], (".npy",)))
+    there = (
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if matching([path.name], (".npy",))
+    )
     what = f"landmark files that no mesh sequence in {source} explains (renamed, or from other meshes); they stay"
     return [Remark(what, f"{path.parent.name}/{path.name}") for path in there if path.stem not in names]
 
@@ -120,16 +216,18 @@ def write_landmarks(
 ) -> Summary:
     """Extract and write landmark files, (T, 68, 3) float32 in metres.
 
-    Existing files are compared with what the meshes give now; equal ones are kept. One line names what is odd, of all files together.
+    Existing files are compared with what the meshes give now; equal ones are kept. One line names what is odd, of all
+    files together.
 
     Args:
         frames, method: resample on the way, see :func:`resampled_landmarks`; None = the frames as they are.
         skip_gaps: frame numbers may have holes; they are the time, and what is missing is interpolated.
 
     Raises:
-        InputError: an unreadable frame, a gap in the frame numbers; meshes that are no faces in metres of the embedding's topology
-            (:func:`face4d.landmarks.check_mesh`), or jump; a file of other content, or of the same name in the
-            other half of the split, without ``overwrite`` (which replaces the first and removes the second).
+        InputError: an unreadable frame, a gap in the frame numbers; meshes that are no faces in metres of the
+            embedding's topology (:func:`face4d.landmarks.check_mesh`), or jump; a file of other content, or of the same
+            name in the other half of the split, without ``overwrite`` (which replaces the first and removes the
+            second).
     """
     how: dict[str, Any] = {"embedding": embedding, "frames": frames, "method": method, "skip_gaps": skip_gaps}
     remarks: list[Remark] = []
@@ -145,17 +243,20 @@ def write_landmarks(
         quiet=quiet,
         remarks=remarks,
     )
-    report(os.path.commonpath([os.path.dirname(os.path.dirname(file.source)) for file in files]) if files else "", remarks)
+    report(
+        os.path.commonpath([os.path.dirname(os.path.dirname(file.source)) for file in files]) if files else "", remarks
+    )
     return summary
 
 
 def resampled_landmarks(
     embedding: LandmarkEmbedding, folder: str | Path, frames: int, method: str = "linear", *, skip_gaps: bool = False
 ) -> np.ndarray:
-    """Landmarks of a PLY sequence at another number of frames, the same to the bit as those of :func:`sample_tree`'s meshes.
+    """Landmarks of a PLY sequence at another number of frames, the same to the bit as those of :func:`sample_tree`'s
+    meshes.
 
-    Only the landmarks' corners are resampled, and read only of the frames that the result is made of; of the others header and size
-    are checked.
+    Only the landmarks' corners are resampled, and read only of the frames that the result is made of; of the others
+    header and size are checked.
 
     Args:
         folder: holds the frames.
@@ -166,7 +267,8 @@ def resampled_landmarks(
         (frames, 68, 3) float32, metres as in the files.
 
     Raises:
-        InputError: see :func:`frame_paths` and :class:`PointReader`; a sequence too short for the method, or that jumps.
+        InputError: see :func:`frame_paths` and :class:`PointReader`; a sequence too short for the method, or that
+            jumps.
     """
     numbers, names = zip(*numbered_frames(folder, skip_gaps=skip_gaps))
     plan = plan_of(folder, numbers, frames, method)
@@ -177,7 +279,8 @@ def resampled_landmarks(
 
 
 def _corners(embedding: LandmarkEmbedding, paths: Sequence[str], plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (T, 68, 3, 3) of the landmarks' corners in the frames that a plan takes, 0 in the others; and which it takes, frame 0 among them.
+    """Positions (T, 68, 3, 3) of the landmarks' corners in the frames that a plan takes, 0 in the others; and which it
+    takes, frame 0 among them.
 
     Raises:
         InputError: a file that cannot be read or has another number of vertices.
@@ -196,7 +299,9 @@ def _corners(embedding: LandmarkEmbedding, paths: Sequence[str], plan: Plan) -> 
 
 def _check_jumps(paths: Sequence[str], corners: np.ndarray, used: np.ndarray) -> None:
     """Refuse a frame far from the one before, by a corner of every third landmark; see :func:`check_jumps`."""
-    check_jumps(paths if used.all() else [path for path, needed in zip(paths, used.tolist()) if needed], corners[used, ::3, 0])
+    check_jumps(
+        paths if used.all() else [path for path, needed in zip(paths, used.tolist()) if needed], corners[used, ::3, 0]
+    )
 
 
 def _landmarks(
@@ -212,7 +317,14 @@ def _landmarks(
     else:
         corners, used = _corners(embedding, paths, plan)
     faces = _face_reader.read(paths[0])
-    check_topology(paths[0], embedding.num_vertices, faces, embedding.num_vertices, embedding.faces, "the topology of the landmarks")
+    check_topology(
+        paths[0],
+        embedding.num_vertices,
+        faces,
+        embedding.num_vertices,
+        embedding.faces,
+        "the topology of the landmarks",
+    )
     first = check_corners(paths[0], corners[0], embedding)
     _check_jumps(paths, corners, used)
     landmarks = combine(embedding, corners if frames is None and not missing else apply_plan(corners, plan))
@@ -223,7 +335,9 @@ def _landmarks(
     return landmarks, tuple(remarks)
 
 
-def _inspect(file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str, skip_gaps: bool) -> State:
+def _inspect(
+    file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str, skip_gaps: bool
+) -> State:
     numbered_frames(file.source, skip_gaps=skip_gaps)  # a gap in the frames is found before anything is written
     if Path(file.other).exists():
         return State(0, 0, (file.other,))
@@ -253,3 +367,39 @@ def preview_path(file: LandmarkFile) -> Path:
     """Where the preview GIF of a landmark file goes: ``previews/<half>/<name>.gif`` beside the halves."""
     target = Path(file.target)
     return target.parents[1] / "previews" / target.parent.name / f"{target.stem}.gif"
+
+
+def write_previews(
+    files: Sequence[LandmarkFile], *, fps: float, overwrite: bool = False, workers: int = 1, quiet: bool = False
+) -> Summary:
+    """Draw a GIF of each landmark file at :func:`preview_path`; one that is newer than its landmarks is kept.
+
+    Raises:
+        InputError: an older GIF without ``overwrite``.
+    """
+    draw, folder = partial(_draw, fps=fps), preview_path(files[0]).parents[1]
+    return write_missing(
+        folder,
+        files,
+        _inspect_preview,
+        draw,
+        overwrite=overwrite,
+        dry_run=False,
+        workers=workers,
+        description="preview GIFs",
+        quiet=quiet,
+    )
+
+
+def _inspect_preview(file: LandmarkFile) -> State:
+    path = preview_path(file)
+    if not path.exists():
+        return State(1, 0)
+    newer = path.stat().st_mtime_ns >= Path(file.target).stat().st_mtime_ns
+    return State(0, 1) if newer else State(0, 0, (str(path),))
+
+
+def _draw(file: LandmarkFile, fps: float) -> int:
+    landmarks = load_numbers(file.target, "landmarks")
+    landmark_gif(preview_path(file), landmarks, title=preview_path(file).stem, fps=fps)
+    return 1

@@ -10,15 +10,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from face4d.commands import cli
 from face4d.commands.data_flags import data_source
 from face4d.datasets.layout import choose
 from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource
 from face4d.errors import InputError
-from face4d.runtime import cli
-from face4d.runtime.leftovers import remove_leftovers
+from face4d.runtime.atomic import remove_leftovers
+from face4d.runtime.files import require_name
 from face4d.runtime.lock import sole_writer
-from face4d.runtime.names import require_name
 
 if TYPE_CHECKING:  # these load torch, and parsing flags must not
     import torch
@@ -35,16 +35,27 @@ def add_preset_flags(group: argparse._ArgumentGroup, *, thesis: str, others: Seq
         thesis: what the preset thesis is, for the help.
         others: further presets.
     """
-    group.add_argument("--preset", choices=("default", "thesis", *others), help=f"thesis = {thesis} (default: default, with --grid thesis: thesis)")
     group.add_argument(
-        "--grid", metavar="GRID", help="train a grid of runs side by side: thesis, or a JSON file of lists by flag; run again, it goes on"
+        "--preset",
+        choices=("default", "thesis", *others),
+        help=f"thesis = {thesis} (default: default, with --grid thesis: thesis)",
+    )
+    group.add_argument(
+        "--grid",
+        metavar="GRID",
+        help="train a grid of runs side by side: thesis, or a JSON file of lists by flag; run again, it goes on",
     )
 
 
 def tell_defaults(parser: ArgumentParser, presets: Mapping[str, Config]) -> None:
-    """End the help of every flag that a preset decides with what it decides: the first preset's value, and those of others that differ."""
+    """End the help of every flag that a preset decides with what it decides: the first preset's value, and those of
+    others that differ."""
     for action in parser._actions:
-        told = {name: _told(getattr(preset, action.dest)) for name, preset in presets.items() if hasattr(preset, action.dest)}
+        told = {
+            name: _told(getattr(preset, action.dest))
+            for name, preset in presets.items()
+            if hasattr(preset, action.dest)
+        }
         if told and action.default is None:
             first = next(iter(told.values()))
             differing = [f"{name}: {value}" for name, value in list(told.items())[1:] if value != first]
@@ -59,7 +70,9 @@ def _told(value: object) -> str:
 
 def add_training_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of :class:`face4d.runtime.config.TrainingConfig`; their defaults are the preset's."""
-    group.add_argument("--lr", type=cli.number(0, 10, above=True), help="learning rate of Adam; peak of a one-cycle schedule")
+    group.add_argument(
+        "--lr", type=cli.number(0, 10, above=True), help="learning rate of Adam; peak of a one-cycle schedule"
+    )
     group.add_argument("--lr-schedule", choices=("constant", "one-cycle"), help="learning rate over all steps")
     group.add_argument("--epochs", type=cli.integer(1, 1_000_000), help="passes over the training sequences")
     group.add_argument("--batch-size", type=cli.integer(1, 65_536), metavar="B", help="sequences per batch")
@@ -69,14 +82,25 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
         choices=("last", "validation", "test"),
         help="weights kept, and in a grid (there: validation, if not told) the run chosen; test = best on the test set, as in the thesis",
     )
-    group.add_argument("--validate-every", type=cli.integer(1, 1_000_000), metavar="EPOCHS", help="epochs between validations")
     group.add_argument(
-        "--precision", choices=("fp32", "tf32", "bf16"), help="of the products in training; tf32: on GPUs; docs/performance.md"
+        "--validate-every", type=cli.integer(1, 1_000_000), metavar="EPOCHS", help="epochs between validations"
     )
-    group.add_argument("--patience", type=cli.integer(0, 1_000_000), metavar="N", help="stop after N validations without improvement, 0 = never")
+    group.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        help="of the products in training; tf32: on GPUs; docs/performance.md",
+    )
+    group.add_argument(
+        "--patience",
+        type=cli.integer(0, 1_000_000),
+        metavar="N",
+        help="stop after N validations without improvement, 0 = never",
+    )
 
 
-def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, checkpoint_seconds: float = 30.0, grid: bool = True) -> None:
+def add_output_flags(
+    parser: ArgumentParser, *, run: str, seed: int = 27, checkpoint_seconds: float = 30.0, grid: bool = True
+) -> None:
     """Add the flags that say where a training run is written.
 
     Args:
@@ -88,9 +112,15 @@ def add_output_flags(parser: ArgumentParser, *, run: str, seed: int = 27, checkp
     group.add_argument("--run", metavar="NAME", help=f"default: {run}" + "; of a grid, the folder of its runs" * grid)
     group.add_argument("--models", type=Path, metavar="DIR", help="folder of checkpoints (default: models)")
     group.add_argument("--runs", type=Path, metavar="DIR", help="folder of run records (default: runs)")
-    group.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint, if there is one")
     group.add_argument(
-        "--checkpoint-seconds", type=cli.number(0, 1e6), default=checkpoint_seconds, metavar="S", help="time between last checkpoints, 0 = every epoch"
+        "--resume", action="store_true", help="continue the run from its last checkpoint, if there is one"
+    )
+    group.add_argument(
+        "--checkpoint-seconds",
+        type=cli.number(0, 1e6),
+        default=checkpoint_seconds,
+        metavar="S",
+        help="time between last checkpoints, 0 = every epoch",
     )
     grid_flags = ("workers", "backend") if grid else ()
     cli.add_run_flags(parser, "seed", "device", "threads", *grid_flags, "overwrite", "dry-run", "quiet", seed=seed)
@@ -122,7 +152,8 @@ class TrainingTask:
 
 
 def run_training(args: Namespace, task: TrainingTask) -> None:
-    """What both training scripts do with their flags: data, places, training, and what is told at the end; by one or several processes.
+    """What both training scripts do with their flags: data, places, training, and what is told at the end; by one or
+    several processes.
 
     Raises:
         InputError: also for flags that only a grid understands.
@@ -134,7 +165,11 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
     preset = args.preset or "default"
     distributed.init_from_environment()
     with ExitStack() as held, distributed.agreement():
-        for flag, given in (("--workers", args.workers), ("--scheduler", args.scheduler), ("--backend", args.backend != "loky")):
+        for flag, given in (
+            ("--workers", args.workers),
+            ("--scheduler", args.scheduler),
+            ("--backend", args.backend != "loky"),
+        ):
             if given:
                 raise InputError(flag, "--grid with it (one run over several processes: torchrun)", "no --grid")
         config = training_config(args, task.presets[preset])
@@ -157,14 +192,17 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
             if distributed.is_main():
                 print(task.summary(metrics))
                 if config.select == "test":
-                    print("the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data")
+                    print(
+                        "the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data"
+                    )
                 report_runs(before)
                 cli.suggest_next(args, *task.following(run.checkpoint, source.dataset))
     distributed.leave()
 
 
 def newest_generated(dataset: str) -> Path:
-    """The test set generated last with a data set's default folders; where there is none, the folder that its usual generator would write."""
+    """The test set generated last with a data set's default folders; where there is none, the folder that its usual
+    generator would write."""
     folder = find_dataset(dataset).generated
     found = [path for path in folder.glob("[!.]*") if path.is_dir() and not path.name.endswith(("_own", "_meshes"))]
     return max(found, key=lambda path: path.stat().st_mtime, default=folder / dataset)
@@ -195,7 +233,8 @@ def training_split(source: DataSource, held_out: Sequence[str]) -> LandmarkSplit
 
 
 def training_run(args: Namespace, name: str, device: torch.device, dataset: str = "florence") -> Run:
-    """The run of a name that the flags of :func:`add_output_flags` describe; folders that they leave open are those of the data set."""
+    """The run of a name that the flags of :func:`add_output_flags` describe; folders that they leave open are those of
+    the data set."""
     from face4d.runtime.training import Run
 
     require_name("--run", "the name of a run", name)
@@ -206,10 +245,12 @@ def training_run(args: Namespace, name: str, device: torch.device, dataset: str 
 
 @contextmanager
 def claimed(args: Namespace, *runs: Run) -> Iterator[None]:
-    """Hold training runs for this command alone; of several processes the first does. With ``--overwrite`` an earlier run begins anew.
+    """Hold training runs for this command alone; of several processes the first does. With ``--overwrite`` an earlier
+    run begins anew.
 
     Raises:
-        InputError: another command trains one of them, or one exists and neither ``--resume`` nor ``--overwrite`` is given.
+        InputError: another command trains one of them, or one exists and neither ``--resume`` nor ``--overwrite`` is
+            given.
     """
     from face4d.runtime import distributed
 

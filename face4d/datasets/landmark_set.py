@@ -1,4 +1,8 @@
-"""Landmark sequences on disk: reading, checking and splitting them."""
+"""Landmark sequences on disk: reading, checking and splitting them.
+
+Square-root velocity curves in ``.mat`` files, as Sparse2Dense's Motion3DGAN writes them (one file per label,
+``x_test`` (samples, 3L, N)), are read as such sequences too.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +28,21 @@ from face4d.datasets.layout import (
     visible_paths,
 )
 from face4d.errors import InputError
-from face4d.mesh.plausibility import JUMP, Remark, check_face, check_frames, face_remarks, is_still, motion_remarks, report
+from face4d.mesh.plausibility import (
+    JUMP,
+    Remark,
+    check_face,
+    check_frames,
+    face_remarks,
+    is_still,
+    motion_remarks,
+    report,
+)
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.files import has_suffix, report_passed_over
 from face4d.runtime.lock import require_finished
+from face4d.runtime.mat import read_mat
+from face4d.srvf import published_srvf_to_curve
 
 # What steps write beside landmarks: pictures, moving meshes, tables, records.
 _BESIDE = (".gif", ".png", ".jpg", ".mp4", ".glb", ".ply", ".obj", ".json", ".npz", ".csv", ".md", ".tex", ".txt")
@@ -89,13 +104,22 @@ class LandmarkSplit:
         return sha.hexdigest()
 
     def identity(self, **network: Any) -> dict[str, Any]:
-        """What two runs on these data share (:func:`face4d.runtime.training.run_epochs`), with the sizes of their network."""
-        return {"labels": list(self.labels), **network, "frames": len(self.train[0].landmarks), "data_digest": self.digest()}
+        """What two runs on these data share (:func:`face4d.runtime.training.run_epochs`), with the sizes of their
+        network."""
+        return {
+            "labels": list(self.labels),
+            **network,
+            "frames": len(self.train[0].landmarks),
+            "data_digest": self.digest(),
+        }
 
     def record(self) -> dict[str, Any]:
         """Where the data came from and the names of the sequences of each set, for the record of a run."""
         sets = {"train": self.train, "held_out": self.held_out, "test": self.test}
-        return {"source": self.source, "sets": {name: [sequence_name(s.label, s.subject) for s in own] for name, own in sets.items()}}
+        return {
+            "source": self.source,
+            "sets": {name: [sequence_name(s.label, s.subject) for s in own] for name, own in sets.items()},
+        }
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:
@@ -116,7 +140,11 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     finite = np.isfinite(landmarks).all(axis=(1, 2))
     if not finite.all():
         frame = int(np.argmin(finite))
-        found = "NaN or infinity" if not np.isfinite(array[frame]).all() else f"{np.abs(array[frame]).max():.3g}, more than single precision holds,"
+        found = (
+            "NaN or infinity"
+            if not np.isfinite(array[frame]).all()
+            else f"{np.abs(array[frame]).max():.3g}, more than single precision holds,"
+        )
         raise InputError(path, expected, f"{found} in frame {frame}")
     check_face(path, landmarks)
     check_frames(path, landmarks)
@@ -137,14 +165,14 @@ def load_folder(
     """All landmark sequences below ``folder``, at any depth, sorted by label and subject.
 
     Args:
-        folder: holds ``<label>_<subject>.npy`` files, in small or capital letters; hidden files are ignored, and one line names what else is
-            no landmark file nor written beside one by a step.
+        folder: holds ``<label>_<subject>.npy`` files, in small or capital letters; hidden files are ignored, and one
+            line names what else is no landmark file nor written beside one by a step.
         labels: only these; ``None`` = all.
         neutrals: (68, 3) neutral landmarks by subject, metres; without it frame 0 of each sequence is its neutral.
 
     Raises:
-        InputError: missing or empty folder, a bad file, two files of one label and subject (or that differ in capitals alone), a subject
-            without neutral.
+        InputError: missing or empty folder, a bad file, two files of one label and subject (or that differ in capitals
+            alone), a subject without neutral.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -168,7 +196,9 @@ def load_folder(
             raise InputError(path, f"one file of {label}, {subject}", f"also {sequences[label, subject].path}")
         landmarks = read_landmarks(path)
         if neutrals is not None and subject not in neutrals:
-            raise InputError(path, f"a neutral mesh of {subject} among the actors", f"only {', '.join(sorted(neutrals))}")
+            raise InputError(
+                path, f"a neutral mesh of {subject} among the actors", f"only {', '.join(sorted(neutrals))}"
+            )
         neutral = landmarks[0] if neutrals is None else np.asarray(neutrals[subject], np.float32)
         sequences[label, subject] = LandmarkSequence(path, label, subject, landmarks, neutral)
         remarks += sequence_remarks(path.name, landmarks)
@@ -223,7 +253,9 @@ def load_split(
         names = choose(wanted, names, "training sequences of", root)
     for sequence in test:
         if sequence.label not in names:
-            raise InputError(sequence.path, "a label of the training set", f"{sequence.label}, which is only in the test set")
+            raise InputError(
+                sequence.path, "a label of the training set", f"{sequence.label}, which is only in the test set"
+            )
     require_equal_lengths((*train, *test))
     if all(is_still(sequence.landmarks) for sequence in train):
         raise InputError(root, "training sequences that move", f"{len(train)} in which nothing does")
@@ -241,7 +273,9 @@ def hold_out(split: LandmarkSplit, subjects: Sequence[str]) -> LandmarkSplit:
     missing = set(split.labels) - {sequence.label for sequence in kept}
     if missing:
         raise InputError(
-            "--validation-subjects", "training sequences of every label besides them", f"none of {', '.join(sorted(missing))}"
+            "--validation-subjects",
+            "training sequences of every label besides them",
+            f"none of {', '.join(sorted(missing))}",
         )
     return replace(split, train=kept, held_out=held_out)
 
@@ -255,7 +289,9 @@ def require_equal_lengths(sequences: Sequence[LandmarkSequence]) -> int:
     frames = len(sequences[0].landmarks)
     for sequence in sequences:
         if len(sequence.landmarks) != frames:
-            raise InputError(sequence.path, f"{frames} frames as in {sequences[0].path.name}", f"{len(sequence.landmarks)}")
+            raise InputError(
+                sequence.path, f"{frames} frames as in {sequences[0].path.name}", f"{len(sequence.landmarks)}"
+            )
     return frames
 
 
@@ -275,7 +311,72 @@ def stack(sequences: Sequence[LandmarkSequence], labels: Sequence[str]) -> tuple
     return displacement, np.array([index[sequence.label] for sequence in sequences], dtype=np.int64)
 
 
-def tensors(sequences: Sequence[LandmarkSequence], labels: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
+def tensors(
+    sequences: Sequence[LandmarkSequence], labels: Sequence[str], device: torch.device
+) -> tuple[Tensor, Tensor]:
     """:func:`stack` as tensors on a device."""
     displacements, indices = stack(sequences, labels)
     return torch.from_numpy(displacements).to(device), torch.from_numpy(indices).to(device)
+
+
+VARIABLE = "x_test"
+INTENSITY = 0.2  # published: length of a motion, as a share of the face's size
+# metres, Frobenius norm of 68 centred landmarks; mean of CoMA's twelve neutral faces (0.459 to 0.514)
+FACE_SIZE = 0.485
+
+
+def holds_srvf_samples(folder: Path) -> bool:
+    """Whether a folder holds ``.mat`` files."""
+    return folder.is_dir() and any(folder.glob("*.mat"))
+
+
+def read_srvf_samples(path: str | Path) -> np.ndarray:
+    """Read one file.
+
+    Returns:
+        (samples, N, 3L) float64 square-root velocities, N at least 2.
+
+    Raises:
+        InputError: another content.
+    """
+    path = Path(path)
+    expected = f"a MATLAB file with {VARIABLE}, (samples, {3 * NUM_LANDMARKS}, points) finite numbers"
+    samples = read_mat(path, VARIABLE, expected)
+    if samples.ndim != 3 or samples.shape[1] != 3 * NUM_LANDMARKS or not samples.shape[0] or samples.shape[2] < 2:
+        raise InputError(path, expected, f"{samples.dtype} of shape {samples.shape}")
+    if not np.isfinite(samples).all():
+        raise InputError(path, expected, "NaN or infinity")
+    return samples.transpose(0, 2, 1).astype(np.float64)
+
+
+def load_srvf_samples(folder: str | Path, labels: Sequence[str] | None = None) -> LandmarkSplit:
+    """All samples of a folder as training sequences; there is no test set, and no face.
+
+    The curves are those of normalised faces. Here they become displacements in metres of a face of the size of CoMA's:
+    landmarks are 0.2 * 0.485 m times the published integral of q |q|, and the neutral face is zero.
+
+    Args:
+        folder: ``<label>.mat`` files.
+        labels: only these; None = all.
+
+    Raises:
+        InputError: a bad file, a label that is not there, files of different numbers of points.
+    """
+    folder = Path(folder)
+    files = {canonical_label(path.stem): path for path in sorted(folder.glob("*.mat"))}
+    names = choose([canonical_label(label) for label in labels] if labels else ["all"], files, "labels", folder)
+    sequences: list[LandmarkSequence] = []
+    for label in names:
+        curves = published_srvf_to_curve(torch.from_numpy(read_srvf_samples(files[label]))).numpy()  # (samples, N, 3L)
+        for number, curve in enumerate(INTENSITY * FACE_SIZE * curves):
+            landmarks = curve.reshape(len(curve), -1, 3).astype(np.float32)
+            sequences.append(
+                LandmarkSequence(files[label], label, f"sample-{number:02d}", landmarks, np.zeros_like(landmarks[0]))
+            )
+            if len(landmarks) != len(sequences[0].landmarks):
+                raise InputError(
+                    files[label],
+                    f"{len(sequences[0].landmarks)} points as in {sequences[0].path.name}",
+                    str(len(landmarks)),
+                )
+    return LandmarkSplit(tuple(sequences), (), names)

@@ -37,7 +37,8 @@ def parse_sequence_name(path: str | Path) -> tuple[str, str]:
 
 
 def require_one_spelling(root: str | Path, names: Iterable[str], what: str) -> None:
-    """Refuse names that differ in capital letters alone: they would be two classes, or two people, and one file on other systems.
+    """Refuse names that differ in capital letters alone: they would be two classes, or two people, and one file on
+    other systems.
 
     Raises:
         InputError: naming both.
@@ -54,18 +55,26 @@ def landmark_paths(folder: str | Path) -> list[Path]:
 
 
 def visible_paths(folder: str | Path) -> list[Path]:
-    """Files and folders with a suffix below ``folder``, at any depth, sorted; hidden ones and what lies in hidden folders are left out."""
-    return [path for path in sorted(Path(folder).rglob("*.*")) if not any(is_hidden(part) for part in path.relative_to(folder).parts)]
+    """Files and folders with a suffix below ``folder``, at any depth, sorted; hidden ones and what lies in hidden
+    folders are left out."""
+    return [
+        path
+        for path in sorted(Path(folder).rglob("*.*"))
+        if not any(is_hidden(part) for part in path.relative_to(folder).parts)
+    ]
 
 
 def sample_name(number: int) -> str:
-    """Folder of one of several answers of a stochastic generator, ``sample_00``, ``sample_01``, ...; each holds a whole generated set."""
+    """Folder of one of several answers of a stochastic generator, ``sample_00``, ``sample_01``, ...; each holds a whole
+    generated set."""
     return f"{SAMPLE_PREFIX}{number:02d}"
 
 
 def sample_folders(folder: str | Path) -> list[Path]:
     """The ``sample_<number>`` folders directly below ``folder``, by number; none for a generator that answers once."""
-    number = {path: path.name.removeprefix(SAMPLE_PREFIX) for path in Path(folder).glob(f"{SAMPLE_PREFIX}*") if path.is_dir()}
+    number = {
+        path: path.name.removeprefix(SAMPLE_PREFIX) for path in Path(folder).glob(f"{SAMPLE_PREFIX}*") if path.is_dir()
+    }
     return sorted((path for path in number if number[path].isdecimal()), key=lambda path: int(number[path]))
 
 
@@ -80,5 +89,7 @@ def choose(wanted: Sequence[str], available: Iterable[str], what: str, where: st
         return tuple(known)
     missing = [name for name in wanted if name not in known]
     if missing:
-        raise InputError(where, f"{what} {', '.join(missing)}", f"only {', '.join(known) or 'none'}{nearest(missing[0], known)}")
+        raise InputError(
+            where, f"{what} {', '.join(missing)}", f"only {', '.join(known) or 'none'}{nearest(missing[0], known)}"
+        )
     return tuple(name for name in known if name in set(wanted))

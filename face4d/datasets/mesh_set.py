@@ -1,4 +1,8 @@
-"""Mesh sequences of CoMA, CoMA_Florence and alike on disk: which expression, which subject, which half of the split."""
+"""Meshes of a data set on disk: its sequences, and the neutral meshes of its subjects.
+
+Which expression, which subject, which half of the split a sequence is; landmark displacements are measured from the
+neutral meshes.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.layout import canonical_label, choose, require_one_spelling, sequence_name
 from face4d.errors import InputError
+from face4d.landmarks import LandmarkEmbedding, read_head
+from face4d.mesh.plausibility import Remark, as_float32, check_face, face_remarks, report
 from face4d.mesh.sequence import find_sequences
+from face4d.runtime.arrays import load_numbers
+from face4d.runtime.files import is_hidden, matching, report_passed_over
 from face4d.runtime.lock import require_finished
 
 logger = logging.getLogger(__name__)
@@ -44,10 +55,12 @@ def find_mesh_sequences(
     Args:
         suffix: of the frames.
         labels: only these, any spelling; ``None`` or ``["all"]`` = all found.
-        strict: False takes those of ``labels`` that are there and logs a warning about the others (for a data set's default labels).
+        strict: False takes those of ``labels`` that are there and logs a warning about the others (for a data set's
+            default labels).
 
     Raises:
-        InputError: no such folder, one that is not finished, no sequences, two of one label and subject, a wanted label that is missing.
+        InputError: no such folder, one that is not finished, no sequences, two of one label and subject, a wanted label
+            that is missing.
     """
     return choose_labels(find_all(root, suffix=suffix), labels, root, strict=strict)
 
@@ -61,7 +74,9 @@ def find_all(root: str | Path, *, suffix: str = ".ply") -> list[MeshSequence]:
         sequence = MeshSequence(place, canonical_label(place.name), place.parent.name)
         key = (sequence.label, sequence.subject)
         if key in found:
-            raise InputError(folder, f"one sequence of {sequence.label}, {sequence.subject}", f"also {found[key].folder}")
+            raise InputError(
+                folder, f"one sequence of {sequence.label}, {sequence.subject}", f"also {found[key].folder}"
+            )
         found[key] = sequence
     require_one_spelling(root, (label for label, _ in found), "a label")
     require_one_spelling(root, (subject for _, subject in found), "a subject")
@@ -91,7 +106,8 @@ def split_by_subject(
     Args:
         test_subjects: subjects of the test set.
         root: folder named in errors.
-        strict: every test subject has to be there; False (for a data set's default split) only logs a warning about absent ones.
+        strict: every test subject has to be there; False (for a data set's default split) only logs a warning about
+            absent ones.
 
     Raises:
         InputError: an absent test subject, or no test subject or no training subject at all; lists the subjects found.
@@ -108,3 +124,98 @@ def split_by_subject(
     train = [sequence for sequence in sequences if sequence.subject not in test_subjects]
     test = [sequence for sequence in sequences if sequence.subject in test_subjects]
     return train, test
+
+
+_MESHES = (".ply", ".obj")  # the first is taken where there are both, as after step 1
+# what lies beside meshes: textures, landmarks, notes
+_BESIDE = (".mtl", ".png", ".jpg", ".jpeg", ".npy", ".npz", ".json", ".txt", ".md")
+
+
+def neutral_landmarks(path: str | Path, embedding: LandmarkEmbedding) -> np.ndarray:
+    """Landmarks of one neutral face.
+
+    Args:
+        path: a PLY or OBJ mesh of the embedding's topology, metres.
+
+    Returns:
+        (68, 3) float32, metres.
+
+    Raises:
+        InputError: unreadable, or see :func:`face4d.landmarks.check_mesh`.
+    """
+    return read_head(path, embedding)[1]
+
+
+def load_actors(folder: str | Path, embedding: LandmarkEmbedding) -> dict[str, np.ndarray]:
+    """Neutral landmarks of every ``<subject>.ply`` or ``<subject>.obj`` in ``folder``, in small or capital letters.
+
+    Returns:
+        (68, 3) float32, metres, by subject.
+
+    Raises:
+        InputError: missing or empty folder, or a bad mesh.
+    """
+    paths = actor_paths(folder)
+    names = sorted(path.name for path in Path(folder).iterdir() if path.is_file() and not is_hidden(path.name))
+    report_passed_over(folder, set(names) - set(matching(names, (*_MESHES, *_BESIDE))), "neutral meshes (.ply, .obj)")
+    remarks: list[Remark] = []
+    found = {subject: read_head(path, embedding, remarks)[1] for subject, path in paths.items()}
+    report(folder, remarks)
+    return found
+
+
+def actor_paths(folder: str | Path) -> dict[str, Path]:
+    """The neutral meshes of a folder by subject, sorted.
+
+    Raises:
+        InputError: missing or empty folder, or two meshes of one kind and subject (``S1.ply``, ``S1.PLY``).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(folder, "a folder of <subject>.ply neutral meshes", "no such folder")
+    names = sorted(matching((path.name for path in folder.iterdir()), _MESHES))
+    found: dict[str, Path] = {}
+    for suffix in _MESHES[::-1]:
+        of_kind: dict[str, Path] = {}
+        for name in matching(names, (suffix,)):
+            path = folder / name
+            if path.stem in of_kind:
+                raise InputError(folder, f"one {suffix} of {path.stem}", f"{of_kind[path.stem].name} and {name}")
+            of_kind[path.stem] = path
+        found |= of_kind
+    if not found:
+        raise InputError(folder, "<subject>.ply neutral meshes", "none")
+    require_one_spelling(folder, found, "a subject")
+    return dict(sorted(found.items()))
+
+
+def actor_path(folder: str | Path, subject: str) -> Path:
+    """The neutral mesh ``<subject>.ply`` or ``<subject>.obj`` in ``folder``.
+
+    Raises:
+        InputError: neither is there, or see :func:`actor_paths`.
+    """
+    found = actor_paths(folder)
+    if subject not in found:
+        raise InputError(
+            folder,
+            f"the neutral mesh {subject}.ply (or .obj)",
+            f"only {', '.join(path.name for path in found.values())}",
+        )
+    return found[subject]
+
+
+def read_points(path: str | Path) -> np.ndarray:
+    """Landmarks of one neutral face from a (68, 3) ``.npy`` file, metres.
+
+    Raises:
+        InputError: not a finite numeric array of that shape, or no face in metres.
+    """
+    expected = f"a ({NUM_LANDMARKS}, 3) array of finite numbers"
+    points = load_numbers(path, expected)
+    if points.shape != (NUM_LANDMARKS, 3):
+        raise InputError(path, expected, f"shape {points.shape} of {points.dtype}")
+    points = as_float32(path, points)
+    check_face(path, points)
+    report(path, face_remarks(str(path), points))
+    return points

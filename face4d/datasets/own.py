@@ -24,8 +24,7 @@ from face4d.runtime.fields import (
     text,
     told,
 )
-from face4d.runtime.files import read_bytes
-from face4d.runtime.names import is_name
+from face4d.runtime.files import is_name, read_bytes
 
 MOST_BYTES = 1 << 20  # of a file
 
@@ -57,7 +56,8 @@ def find_dataset(wanted: str, owner: Path | None = None) -> Dataset:
     """The data set of a name: a built-in or registered one, else that of ``<name>.toml``.
 
     Args:
-        owner: a checkpoint that remembers the name; the file is looked for from where it lies, then in the working folder.
+        owner: a checkpoint that remembers the name; the file is looked for from where it lies, then in the working
+            folder.
 
     Raises:
         InputError: no such data set, or a file with something wrong in it.
@@ -74,7 +74,8 @@ def find_dataset(wanted: str, owner: Path | None = None) -> Dataset:
 
 
 def read_dataset(file: str | Path) -> Dataset:
-    """The data set of a TOML file, named as the file is. Paths in it are relative to its folder; outputs lie in the working folder.
+    """The data set of a TOML file, named as the file is. Paths in it are relative to its folder; outputs lie in the
+    working folder.
 
     Raises:
         InputError: names the file, the key, what it has to be and what it is.
@@ -155,11 +156,14 @@ def _require_keys_that_fit(file: Path, values: Mapping[str, Any]) -> None:
         raise InputError(file, "flame or embedding, one of them", "both")
     labels = [canonical_label(label) for label in values.get("labels", ())]
     if len(set(labels)) < len(labels):
-        raise InputError(file, "labels to be different", f"{next(label for label in labels if labels.count(label) > 1)} twice")
+        raise InputError(
+            file, "labels to be different", f"{next(label for label in labels if labels.count(label) > 1)} twice"
+        )
     require_one_spelling(file, labels, "a label")
     require_one_spelling(file, values.get("test_subjects", ()), "a test subject")
 
 
 def unnamed_dataset(remembered: str) -> Dataset:
-    """Stands for a data set that a checkpoint names and whose file is not there: what it writes goes where the file would have it by default."""
+    """Stands for a data set that a checkpoint names and whose file is not there: what it writes goes where the file
+    would have it by default."""
     return Dataset(remembered, None, output=Path(remembered)) if remembered != OWN else DATASETS[OWN]

@@ -16,12 +16,12 @@ from face4d.errors import InputError
 from face4d.mesh.plausibility import Remark, check_head, check_jumps, is_still, report, stillness
 from face4d.mesh.ply import ply_bytes, read_ply
 from face4d.mesh.sequence import iterate_vertices, numbered_frames
-from face4d.mesh.topology import check_topology
+from face4d.mesh.triangles import check_topology
 from face4d.resample import METHODS, Plan, compose, fill_plan, stream
 from face4d.runtime.atomic import replacing_folder, write_json
+from face4d.runtime.fields import read_json
 from face4d.runtime.files import require_outside
-from face4d.runtime.json_file import read_json
-from face4d.runtime.resume import State, Summary, write_missing
+from face4d.runtime.incremental import State, Summary, write_missing
 
 GAPS = "frame numbers with holes, taken as the time; what is missing is interpolated"  # remark
 RECORD = "sampling.json"  # beside the frames: how they were made, and that they were made here
@@ -52,10 +52,12 @@ def sample_tree(
     workers: int = 1,
     quiet: bool = False,
 ) -> Summary:
-    """Resample every PLY sequence below ``source`` to ``<target>/<subject>/<label>/<label>.NNNNNN.ply``, numbers from 0.
+    """Resample every PLY sequence below ``source`` to ``<target>/<subject>/<label>/<label>.NNNNNN.ply``, numbers from
+    0.
 
-    Each folder appears, and is replaced, as a whole. It holds ``sampling.json`` with the settings and the state of the input; while these and the
-    sizes of the frames agree it is unchanged, otherwise, and always with ``overwrite``, the frames themselves are compared.
+    Each folder appears, and is replaced, as a whole. It holds ``sampling.json`` with the settings and the state of the
+    input; while these and the sizes of the frames agree it is unchanged, otherwise, and always with ``overwrite``, the
+    frames themselves are compared.
 
     Args:
         frames: output frames per sequence, the neutral one included.
@@ -67,16 +69,24 @@ def sample_tree(
         Numbers of frames.
 
     Raises:
-        InputError: see :func:`find_mesh_sequences` and :func:`numbered_frames`; an unreadable frame, a frame or sequence of another topology, no
-            heads in metres, a jump; a sequence too short for the method; different outputs without ``overwrite``; outputs in a folder with
-            other files; an output inside the input, or an input that another command has not finished.
+        InputError: see :func:`find_mesh_sequences` and :func:`numbered_frames`; an unreadable frame, a frame or
+            sequence of another topology, no heads in metres, a jump; a sequence too short for the method; different
+            outputs without ``overwrite``; outputs in a folder with other files; an output inside the input, or an input
+            that another command has not finished.
     """
     require_outside(target, source)
     sequences = find_mesh_sequences(source, labels=labels)
     first = sequences[0].folder
     reference = str(first / numbered_frames(first, skip_gaps=skip_gaps)[0][1])
     jobs = [
-        _Job(str(sequence.folder), str(Path(target, sequence.subject, sequence.folder.name)), frames, method, skip_gaps, reference)
+        _Job(
+            str(sequence.folder),
+            str(Path(target, sequence.subject, sequence.folder.name)),
+            frames,
+            method,
+            skip_gaps,
+            reference,
+        )
         for sequence in sequences
     ]
     remarks: list[Remark] = []
@@ -144,12 +154,15 @@ def _inspect(job: _Job, overwrite: bool) -> State:
     if overwrite:
         foreign = sorted(present - _made(target))
         if foreign:
-            raise InputError(target, "only files of an earlier sampling there", f"{foreign[0]}, which stays; choose another --output")
+            raise InputError(
+                target, "only files of an earlier sampling there", f"{foreign[0]}, which stays; choose another --output"
+            )
     return State(0, 0, (job.target,))
 
 
 def plan_of(source: str | Path, numbers: Sequence[int], frames: int, method: str) -> Plan:
-    """How a sequence with frames of these numbers becomes one of ``frames``; where numbers are missing they are the time.
+    """How a sequence with frames of these numbers becomes one of ``frames``; where numbers are missing they are the
+    time.
 
     Raises:
         InputError: naming ``source``, where the sequence is too short for the method.
@@ -233,7 +246,11 @@ def _write(job: _Job) -> tuple[int, tuple[Remark, ...]]:
         write_json(folder / RECORD, {**record, "frame_bytes": len(content)})
     name, missing = "/".join(Path(job.source).parts[-2:]), numbers[-1] - numbers[0] + 1 - len(numbers)
     remarks = [] if watched.moves else [stillness(name, len(paths))]
-    remarks += [] if len(faces) else [Remark("no triangles, so that nothing but the number of vertices tells the topology", name)]
+    remarks += (
+        []
+        if len(faces)
+        else [Remark("no triangles, so that nothing but the number of vertices tells the topology", name)]
+    )
     remarks += [Remark(GAPS, f"{name} ({missing} of {missing + len(paths)})")] if missing else []
     return job.frames, tuple(remarks)
 

@@ -70,13 +70,18 @@ class DataSource:
     def _require(self, name: str, what: str, helps: str) -> Path:
         """One of the paths; a line that names the flag where only the checkpoint knew it, and nothing is there."""
         path = getattr(self, name)
-        return path if self.owner is None or name in self.given else companions.require(self.owner, path, what, f"{helps} another place")
+        return (
+            path
+            if self.owner is None or name in self.given
+            else companions.require(self.owner, path, what, f"{helps} another place")
+        )
 
     def embedding(self) -> LandmarkEmbedding:
         """The landmark embedding of meshes.
 
         Raises:
-            InputError: see :func:`face4d.datasets.extraction.choose_embedding`; or not where the checkpoint remembers it.
+            InputError: see :func:`face4d.datasets.extraction.choose_embedding`; or not where the checkpoint remembers
+                it.
         """
         from face4d.datasets.extraction import choose_embedding
 
@@ -84,12 +89,15 @@ class DataSource:
         if own is not None:
             own = self._require("landmark_embedding", "the landmark embedding", "--landmark-embedding FILE names")
         else:
-            where = "models/README.md tells where FLAME's files come from, --flame DIR or --landmark-embedding FILE names"
+            where = (
+                "models/README.md tells where FLAME's files come from, --flame DIR or --landmark-embedding FILE names"
+            )
             flame = self._require("flame", "the landmark embedding", where)
         return choose_embedding(flame, own)
 
     def topology(self) -> companions.Topology | None:
-        """What the landmarks lie on: as the embedding has it or, where its files are not there, as the data set is; None where that is unknown."""
+        """What the landmarks lie on: as the embedding has it or, where its files are not there, as the data set is;
+        None where that is unknown."""
         from face4d.landmarks import TEMPLATE_FILE
 
         if (self.landmark_embedding or self.flame / TEMPLATE_FILE).is_file():
@@ -103,21 +111,23 @@ class DataSource:
         """Neutral landmarks of the actors, (68, 3) metres by subject; None without ``--actors``."""
         if self.actors is None:
             return None
-        from face4d.datasets.actors import load_actors
+        from face4d.datasets.mesh_set import load_actors
 
         return load_actors(self._require("actors", "the neutral faces", "--actors DIR names"), self.embedding())
 
     def load(self, labels: Sequence[str] | None = None) -> LandmarkSplit:
         """The training and test sequences of ``labels`` (default: the wanted ones)."""
-        from face4d.datasets.landmark_set import load_split
-        from face4d.datasets.srvf_samples import holds_srvf_samples, load_srvf_samples
+        from face4d.datasets.landmark_set import holds_srvf_samples, load_split, load_srvf_samples
 
         self._require("landmarks", "the landmarks", "--landmarks DIR names")
         if holds_srvf_samples(self.landmarks):
-            wanted = self.labels if "labels" in self.given else None  # a data set's choice of labels is not meant for these
+            # a data set's choice of labels is not meant for these
+            wanted = self.labels if "labels" in self.given else None
             split = load_srvf_samples(self.landmarks, labels or wanted)
         else:
-            split = load_split(self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals())
+            split = load_split(
+                self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals()
+            )
         return replace(split, source=self.as_dict())
 
     def words(self) -> list[str]:
@@ -130,9 +140,16 @@ class DataSource:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary for checkpoints; paths as typed."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("entry", "owner", "given")}
+        values = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("entry", "owner", "given")
+        }
         values = {"dataset": self.dataset, **values}
-        return {key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        return {
+            key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+            for key, value in values.items()
+        }
 
 
 def choose_source(
@@ -147,7 +164,8 @@ def choose_source(
     remembered: Mapping[str, Any] | None = None,
     owner: Path | None = None,
 ) -> DataSource:
-    """What was asked for; the rest from a checkpoint's memory, unless a data set is named, then from the data set's defaults.
+    """What was asked for; the rest from a checkpoint's memory, unless a data set is named, then from the data set's
+    defaults.
 
     Args:
         dataset: name of a data set.
@@ -193,7 +211,8 @@ def choose_source(
 
 
 def _entry(dataset: str | None, landmarks: Path | None, memory: Mapping[str, Any], owner: Path | None) -> Dataset:
-    """The data set asked for, else the remembered one; else Florence or, where landmarks are named by hand, none of the known ones."""
+    """The data set asked for, else the remembered one; else Florence or, where landmarks are named by hand, none of the
+    known ones."""
     if dataset is not None:
         return find_dataset(dataset)
     if memory.get("dataset") is not None:

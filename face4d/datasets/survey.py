@@ -17,7 +17,7 @@ from face4d.datasets.mesh_set import MeshSequence, find_all
 from face4d.errors import InputError
 from face4d.landmarks import TEMPLATE_FILE, load_embedding
 from face4d.mesh.sequence import find_sequences, numbered_frames, read_mesh
-from face4d.runtime.words import counted
+from face4d.runtime.progress import counted
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,12 @@ class Survey:
     def values(self, name: str) -> dict[str, Any]:
         """The keys of the TOML file of a data set of this name (:data:`face4d.datasets.own.KEYS`)."""
         values: dict[str, Any] = {"landmarks" if self.format is None else "meshes": self.folder.as_posix()}
-        values |= {"format": self.format, "frames": self.resampled, "labels": list(self.labels), "test_subjects": list(self.test_subjects)}
+        values |= {
+            "format": self.format,
+            "frames": self.resampled,
+            "labels": list(self.labels),
+            "test_subjects": list(self.test_subjects),
+        }
         for key in ("flame", "embedding", "neutral"):
             place = getattr(self, key)
             values[key] = place and place.as_posix()
@@ -100,8 +105,11 @@ _MEANINGS = {
 
 def toml_text(name: str, values: dict[str, Any]) -> str:
     """The TOML file with a meaning beside every key."""
-    lines = [f'{key} = {json.dumps(value, ensure_ascii=False)}  # {_MEANINGS[key]}' for key, value in values.items()]
-    return "\n".join([f"# The data set {name}, for --dataset {name} in this folder; docs/data.md lists all keys.", *lines]) + "\n"
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}  # {_MEANINGS[key]}" for key, value in values.items()]
+    return (
+        "\n".join([f"# The data set {name}, for --dataset {name} in this folder; docs/data.md lists all keys.", *lines])
+        + "\n"
+    )
 
 
 def survey(folder: str | Path) -> Survey:
@@ -110,17 +118,23 @@ def survey(folder: str | Path) -> Survey:
     The last fifth of the sorted subjects is proposed as test set, at least one.
 
     Raises:
-        InputError: no such folder, nothing of that kind in it, files or names that no step could read, a single subject.
+        InputError: no such folder, nothing of that kind in it, files or names that no step could read, a single
+            subject.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, "a folder of mesh sequences or landmark files", "no such folder")
-    meshes = {suffix: _mesh_sequences(folder, f".{suffix}") for suffix in reversed(FORMATS)}  # obj first: step 1 leaves both
+    # obj first: step 1 leaves both
+    meshes = {suffix: _mesh_sequences(folder, f".{suffix}") for suffix in reversed(FORMATS)}
     suffix = max(meshes, key=lambda suffix: len(meshes[suffix]))
     if meshes[suffix]:
         return _survey_meshes(folder, suffix, meshes[suffix])
     if not landmark_paths(folder):
-        raise InputError(folder, "<subject>/<label>/ folders of numbered PLY or OBJ frames, or <label>_<subject>.npy landmark files", "neither")
+        raise InputError(
+            folder,
+            "<subject>/<label>/ folders of numbered PLY or OBJ frames, or <label>_<subject>.npy landmark files",
+            "neither",
+        )
     return _survey_landmarks(folder)
 
 
@@ -145,7 +159,17 @@ def _survey_meshes(folder: Path, suffix: str, sequences: Sequence[MeshSequence])
     flame = flame if embedding is None and flame is not None and (flame / TEMPLATE_FILE).is_file() else None
     counted_frames = min(counts), max(counts)
     return Survey(
-        folder, suffix, _names(sequences, "label"), subjects, tested, len(sequences), counted_frames, vertices, flame, embedding, neutral
+        folder,
+        suffix,
+        _names(sequences, "label"),
+        subjects,
+        tested,
+        len(sequences),
+        counted_frames,
+        vertices,
+        flame,
+        embedding,
+        neutral,
     )
 
 
@@ -156,7 +180,9 @@ def _survey_landmarks(folder: Path) -> Survey:
     if (folder / TRAIN_FOLDER).is_dir() and (folder / TEST_FOLDER).is_dir():
         tested = _names(load_folder(folder / TEST_FOLDER), "subject")
     counts = [len(one.landmarks) for one in sequences]
-    return Survey(folder, None, _names(sequences, "label"), subjects, tested, len(sequences), (min(counts), max(counts)))
+    return Survey(
+        folder, None, _names(sequences, "label"), subjects, tested, len(sequences), (min(counts), max(counts))
+    )
 
 
 def _names(sequences: Sequence[Any], what: str) -> tuple[str, ...]:

@@ -18,17 +18,20 @@ class DenseConfig(TrainingConfig):
 
     Attributes:
         decoder: one of :data:`DECODERS`.
-        strength: regularisation, square millimetres (``rbf``: millimetres); 0 = chosen on held-out training subjects or labels.
+        strength: regularisation, square millimetres (``rbf``: millimetres); 0 = chosen on held-out training subjects or
+            labels.
         reach_mm: distance at which ``regional`` trusts a landmark half as much as one at distance 0.
         size_aware: ``regional`` sees all faces in the size of the mean face.
         denoise: ``regional`` may expect noise on the landmarks and filter it; how much is chosen like the strength.
         components: principal components of ``pca``; 204 = as many numbers as the landmarks have.
         lr_decay: factor on the learning rate after every epoch.
         weight_decay: of Adam, added to the gradient.
-        split, fold: what is tested (:func:`face4d.dense.protocol.make_fold`); fold 0 = nothing, all frames are learnt from.
+        split, fold: what is tested (:func:`face4d.dense.frames.make_fold`); fold 0 = nothing, all frames are learnt
+            from.
         frame_step, test_frame_step: every n-th frame of each training and test sequence.
         subjects_fraction: part of the training subjects.
-        noise_landmarks_mm, noise_vertices_mm: standard deviation per coordinate of noise on all landmarks and on training vertices.
+        noise_landmarks_mm, noise_vertices_mm: standard deviation per coordinate of noise on all landmarks and on
+            training vertices.
     """
 
     decoder: Annotated[str, one_of(*DECODERS)] = DEFAULT_DECODER

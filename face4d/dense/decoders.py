@@ -1,4 +1,4 @@
-"""The decoders as modules: landmark displacements and a neutral face in, vertex displacements out."""
+"""Dense decoders as modules: noise filter, then landmark displacements and a neutral face to vertex displacements."""
 
 from __future__ import annotations
 
@@ -7,8 +7,66 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE, NUM_LANDMARKS
-from face4d.dense.denoise import LandmarkDenoiser
-from face4d.dense.rbf import interpolation_matrix
+from face4d.dense.closed_form import interpolation_matrix
+
+# of the covariance, from faces at rest to the strongest expressions
+SCALES = (0.001, 0.01, 0.05, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+class LandmarkDenoiser(nn.Module):
+    """The expected displacement x of landmarks seen as y = x + white noise, x from a mixture of Gaussians N(0, r C) of
+    one shape and several sizes r.
+
+    Faces are mostly at rest and sometimes far from it, which one Gaussian describes badly. Under each size the
+    expectation is Wiener's filter r C (r C + s I)^-1 y; they are averaged with the sizes' probabilities given y. With
+    noise variance s = 0 nothing changes.
+
+    Args:
+        width: P = 3 L coordinates.
+    """
+
+    directions: Tensor
+    variances: Tensor
+    noise: Tensor
+    scales: Tensor
+    log_weights: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("directions", torch.eye(width))  # columns: eigenvectors of C
+        self.register_buffer("variances", torch.zeros(width))  # eigenvalues of C
+        self.register_buffer("noise", torch.zeros(()))  # variance s
+        self.register_buffer("scales", torch.tensor(SCALES))
+        self.register_buffer("log_weights", torch.full((len(SCALES),), -float(np.log(len(SCALES)))))
+
+    def _log_likelihood(self, squares: Tensor) -> Tensor:
+        """(B, R) log p(y | r) up to a constant, from squared coefficients (B, P)."""
+        total = self.scales[:, None] * self.variances + self.noise  # (R, P)
+        return -0.5 * (squares @ (1 / total).T + total.log().sum(dim=1))
+
+    def fit(self, inputs: Tensor, noise: float, rounds: int = 50) -> LandmarkDenoiser:
+        """Take C and the sizes' weights (by expectation maximisation) from inputs (N, P) with noise of variance
+        ``noise``."""
+        variances, directions = torch.linalg.eigh(inputs.double().T @ inputs.double() / len(inputs))
+        self.directions.copy_(directions)
+        self.variances.copy_((variances - noise).clamp_min(1e-3 * noise))
+        self.noise.fill_(noise)
+        if noise:
+            likelihood = self._log_likelihood((inputs @ self.directions).square())
+            for _ in range(rounds):
+                posterior = torch.softmax(likelihood + self.log_weights, dim=1)
+                self.log_weights.copy_(posterior.mean(dim=0).clamp_min(1e-12).log())
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, P) expected displacements for (B, P) seen ones, in the unit of the fit."""
+        if not self.noise:
+            return inputs
+        coefficients = inputs @ self.directions  # (B, P)
+        posterior = torch.softmax(self._log_likelihood(coefficients.square()) + self.log_weights, dim=1)  # (B, R)
+        signal = self.scales[:, None] * self.variances  # (R, P)
+        return (coefficients * (posterior @ (signal / (signal + self.noise)))) @ self.directions.T
+
 
 WIDTH = 3 * NUM_LANDMARKS
 
@@ -26,8 +84,8 @@ class LinearDecoder(nn.Module):
 
     Args:
         num_vertices: V.
-        size_aware: see all faces in the size of the mean face: landmark displacements are divided, vertex displacements multiplied, axis by
-            axis, by the extent of the neutral face's landmarks over that of the mean face's.
+        size_aware: see all faces in the size of the mean face: landmark displacements are divided, vertex displacements
+            multiplied, axis by axis, by the extent of the neutral face's landmarks over that of the mean face's.
         denoise: filter the landmark displacements (of the mean face's size) before.
     """
 

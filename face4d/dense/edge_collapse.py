@@ -1,8 +1,8 @@
 """Simplifying a mesh by edge collapses that keep one end where it is: what remains are vertices of the original.
 
-The cost of removing a vertex is the quadric error of its neighbour in its place (Garland and Heckbert, Surface Simplification Using
-Quadric Error Metrics, SIGGRAPH 1997): the area-weighted sum of squared distances to the planes of all triangles the two have stood for, and
-at open edges to planes through the edge across its triangle.
+The cost of removing a vertex is the quadric error of its neighbour in its place (Garland and Heckbert, Surface
+Simplification Using Quadric Error Metrics, SIGGRAPH 1997): the area-weighted sum of squared distances to the planes of
+all triangles the two have stood for, and at open edges to planes through the edge across its triangle.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Point = tuple[float, float, float]
 def collapse_edges(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
     """Remove vertices, cheapest first, until ``target`` are left or no collapse is allowed.
 
-    A collapse must leave a manifold (link condition: the ends share only the third corners of their common triangles, and no triangle would
-    lie on another), must not pull an open edge inwards, flip a triangle or take the last triangle of a vertex. Equal costs go by vertex
-    numbers, so the result is always the same.
+    A collapse must leave a manifold (link condition: the ends share only the third corners of their common triangles,
+    and no triangle would lie on another), must not pull an open edge inwards, flip a triangle or take the last triangle
+    of a vertex. Equal costs go by vertex numbers, so the result is always the same.
 
     Args:
         vertices: (V, 3).
@@ -32,7 +32,8 @@ def collapse_edges(vertices: np.ndarray, faces: np.ndarray, target: int) -> tupl
         target: number of vertices wanted.
 
     Returns:
-        (K,) int64 indices of the vertices kept, ascending; (G, 3) int32 faces that index them. Vertices without triangles are not kept.
+        (K,) int64 indices of the vertices kept, ascending; (G, 3) int32 faces that index them. Vertices without
+        triangles are not kept.
     """
     mesh = _Mesh(vertices, faces)
     for careful in (True, False):  # where shapes are too coarse to keep every normal, connectivity alone decides
@@ -78,7 +79,9 @@ class _Mesh:
     def cheapest(self, vertex: int, careful: bool) -> tuple[float, int, int, int] | None:
         """Queue entry (cost, vertex, the neighbour it may best collapse into, version), or None."""
         quadric = self.quadrics[vertex]
-        offers = sorted((_error(quadric, self.quadrics[other], self.points[other]), other) for other in self.neighbours(vertex))
+        offers = sorted(
+            (_error(quadric, self.quadrics[other], self.points[other]), other) for other in self.neighbours(vertex)
+        )
         for cost, other in offers:
             if self.allowed(vertex, other, careful):
                 return cost, vertex, other, self.version[vertex]
@@ -94,7 +97,10 @@ class _Mesh:
         closed = len(near) == len(self.around[vertex])
         if not closed and len(shared) != 1:
             return False  # a vertex of an open edge moves along that edge only
-        if any(len(self.around[corner]) < 2 for corner in common) or len(self.around[other]) + len(moved) - len(shared) < 1:
+        if (
+            any(len(self.around[corner]) < 2 for corner in common)
+            or len(self.around[other]) + len(moved) - len(shared) < 1
+        ):
             return False
         existing = {frozenset(self.corners[face]) for face in self.around[other]}
         for face in moved:
@@ -145,7 +151,8 @@ def _quadrics(vertices: np.ndarray, faces: np.ndarray) -> list[Quadric]:
 
     for corner in range(3):
         add(faces[:, corner], normals, corners[:, 0], doubled / 2)
-    start, end = faces.T.ravel(), np.roll(faces, -1, axis=1).T.ravel()  # directed edges, first those of all first corners
+    # directed edges, first those of all first corners
+    start, end = faces.T.ravel(), np.roll(faces, -1, axis=1).T.ravel()
     count = len(vertices)
     open_edge = np.flatnonzero(~np.isin(start * np.int64(count) + end, end * np.int64(count) + start))
     if len(open_edge):

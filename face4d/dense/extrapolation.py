@@ -1,12 +1,14 @@
 """Whether landmarks move as those a decoder has learnt from: outside of that, its surface is a guess.
 
-What was learnt is a box in the principal components of the training displacements: a decoder may combine and weaken what it has seen. Of a new
-displacement d, the part of it that no point of the box reaches, over its size, is the share that was never seen:
+What was learnt is a box in the principal components of the training displacements: a decoder may combine and weaken
+what it has seen. Of a new displacement d, the part of it that no point of the box reaches, over its size, is the share
+that was never seen:
 
     share(d) = rms(d - nearest(d)) / (rms(d) + 1 mm)
 
-with the root mean square over the 68 landmarks, in the size of the mean face; the millimetre keeps a face at rest from counting. How large it is for
-people who were not seen, making faces that were, is measured by leaving training subjects out in turn.
+with the root mean square over the 68 landmarks, in the size of the mean face; the millimetre keeps a face at rest from
+counting. How large it is for people who were not seen, making faces that were, is measured by leaving training subjects
+out in turn.
 """
 
 from __future__ import annotations
@@ -72,7 +74,10 @@ class LearntMotion:
 
     def as_record(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
-        arrays = {name: torch.from_numpy(getattr(self, name).astype(np.float32)) for name in ("directions", "low", "high", "extent")}
+        arrays = {
+            name: torch.from_numpy(getattr(self, name).astype(np.float32))
+            for name in ("directions", "low", "high", "extent")
+        }
         return {**arrays, "limit": self.limit, "labels": list(self.labels)}
 
     @classmethod
@@ -106,7 +111,8 @@ def learn_motion(frames: DenseFrames) -> LearntMotion:
 
 
 def note_extrapolation(decoder: Any, sequences: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> None:
-    """Say in one line which sequences move unlike what the decoder has learnt from; nothing of decoders that do not tell what that was.
+    """Say in one line which sequences move unlike what the decoder has learnt from; nothing of decoders that do not
+    tell what that was.
 
     Args:
         decoder: see :class:`face4d.dense.decode.DenseDecoder`.
@@ -121,24 +127,35 @@ def note_extrapolation(decoder: Any, sequences: Iterable[tuple[str, np.ndarray, 
         if share > learnt.limit:
             worst[name] = max(share / learnt.limit, worst.get(name, 0.0))
     if worst:
-        told = _listed([f"{name} ({times:.1f} times)" for name, times in sorted(worst.items(), key=lambda item: -item[1])])
+        told = _listed(
+            [f"{name} ({times:.1f} times)" for name, times in sorted(worst.items(), key=lambda item: -item[1])]
+        )
         known = _listed(learnt.labels)
         log.warning(
-            "note: %s has learnt from %s only; further from that than other people are: %s; there the surface is a guess", decoder.path, known, told
+            "note: %s has learnt from %s only; further from that than other people are: %s; there the surface is a guess",
+            decoder.path,
+            known,
+            told,
         )
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else "")
+    return ", ".join(names[:_MOST_NAMED]) + (
+        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    )
 
 
 def _rows(displacements: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """(N, 204) millimetres in the size of the mean face, of displacements (N, 68, 3) in metres of faces of size (3,) or (N, 3)."""
-    return (MM_PER_METRE * np.asarray(displacements, np.float64) / np.maximum(size, 1e-3).reshape(-1, 1, 3)).reshape(-1, WIDTH)
+    """(N, 204) millimetres in the size of the mean face, of displacements (N, 68, 3) in metres of faces of size (3,) or
+    (N, 3)."""
+    return (MM_PER_METRE * np.asarray(displacements, np.float64) / np.maximum(size, 1e-3).reshape(-1, 1, 3)).reshape(
+        -1, WIDTH
+    )
 
 
 def _box(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Directions (204, K), and smallest and largest coefficients (K,) of rows (N, 204); the face at rest is always among them."""
+    """Directions (204, K), and smallest and largest coefficients (K,) of rows (N, 204); the face at rest is always
+    among them."""
     variances, directions = np.linalg.eigh(rows.T @ rows)
     variances, directions = np.maximum(variances[::-1], 0), directions[:, ::-1]
     kept = 1 + int(np.searchsorted(np.cumsum(variances), VARIANCE * variances.sum()))
@@ -151,5 +168,7 @@ def _share(rows: np.ndarray, directions: np.ndarray, low: np.ndarray, high: np.n
     """(N,) see the module's formula."""
     coefficients = rows @ directions
     whole = (rows**2).sum(axis=1)
-    beside = np.maximum(whole - (coefficients**2).sum(axis=1), 0) + ((coefficients - coefficients.clip(low, high)) ** 2).sum(axis=1)
+    beside = np.maximum(whole - (coefficients**2).sum(axis=1), 0) + (
+        (coefficients - coefficients.clip(low, high)) ** 2
+    ).sum(axis=1)
     return np.sqrt(beside / NUM_LANDMARKS) / (np.sqrt(whole / NUM_LANDMARKS) + 1)

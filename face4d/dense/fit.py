@@ -1,4 +1,5 @@
-"""Decoders with a closed form, fitted to training frames; the strength of regularisation is chosen on frames held out among them."""
+"""Decoders with a closed form, fitted to training frames; the strength of regularisation is chosen on frames held out
+among them."""
 
 from __future__ import annotations
 
@@ -12,21 +13,19 @@ import torch
 from torch import nn
 
 from face4d.constants import MM_PER_METRE
-from face4d.dense.config import DenseConfig
-from face4d.dense.decoders import WIDTH, LinearDecoder, NeutralDecoder, RbfDecoder
-from face4d.dense.denoise import LandmarkDenoiser
-from face4d.dense.frames import DenseFrames
-from face4d.dense.linear import (
+from face4d.dense.closed_form import (
     Decode,
     NormalEquations,
     choose_strength,
     distance_penalty,
+    interpolation_matrix,
     principal_map,
     regional_ridge,
     ridge,
 )
-from face4d.dense.protocol import Fold
-from face4d.dense.rbf import interpolation_matrix
+from face4d.dense.config import DenseConfig
+from face4d.dense.decoders import WIDTH, LandmarkDenoiser, LinearDecoder, NeutralDecoder, RbfDecoder
+from face4d.dense.frames import DenseFrames, Fold
 from face4d.landmarks import extract
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,10 @@ class _ScaledFrames:
 
     def some_targets(self, rows: np.ndarray, vertices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(n, 3v) of some frames and vertices, in memory at once."""
-        parts = [self.targets(part, self.frames.vertices(part)[:, vertices]) for part in np.array_split(rows, -(-len(rows) // 64))]
+        parts = [
+            self.targets(part, self.frames.vertices(part)[:, vertices])
+            for part in np.array_split(rows, -(-len(rows) // 64))
+        ]
         return np.concatenate(parts)
 
 
@@ -105,17 +107,28 @@ def _fit_linear(config: DenseConfig, fold: Fold, quiet: bool) -> tuple[nn.Module
         rows = _evenly(len(train), PRINCIPAL_FRAMES)
         weights = principal_map(scaled.inputs[rows], scaled.some_targets(rows), config.components)(strength)
     else:
-        inputs = scaled.inputs if not noise else decoder.denoiser.fit(torch.from_numpy(scaled.inputs), noise)(torch.from_numpy(scaled.inputs)).numpy()
+        inputs = (
+            scaled.inputs
+            if not noise
+            else decoder.denoiser.fit(torch.from_numpy(scaled.inputs), noise)(torch.from_numpy(scaled.inputs)).numpy()
+        )
         equations = NormalEquations.empty(WIDTH, 3 * train.num_vertices)
         for rows, moved in train.chunks(f"{config.decoder} {fold.name}", quiet):
             equations.add(inputs[rows], scaled.targets(rows, moved))
-        weights = ridge(equations, strength) if config.decoder == "ridge" else regional_ridge(equations, strength, penalty)
+        weights = (
+            ridge(equations, strength) if config.decoder == "ridge" else regional_ridge(equations, strength, penalty)
+        )
     decoder.weights.copy_(torch.from_numpy(weights))
     return decoder, strength
 
 
 def _choose(
-    config: DenseConfig, decoder: LinearDecoder, penalty: np.ndarray, inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray
+    config: DenseConfig,
+    decoder: LinearDecoder,
+    penalty: np.ndarray,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    groups: np.ndarray,
 ) -> tuple[float, float]:
     """Strength and variance of landmark noise (square millimetres) that decode held-out groups best.
 
@@ -152,7 +165,8 @@ def _choose(
 
 
 def _fit_rbf(config: DenseConfig, train: DenseFrames) -> tuple[nn.Module, float]:
-    """Only the smoothing is chosen, on training frames of all sequences: nothing else is learnt, so none has to be held out."""
+    """Only the smoothing is chosen, on training frames of all sequences: nothing else is learnt, so none has to be held
+    out."""
     decoder, smoothing = RbfDecoder(), config.strength
     if not smoothing:
         vertices, rows = _evenly(train.num_vertices, CHOOSING_VERTICES), _evenly(len(train), 500)
@@ -162,7 +176,9 @@ def _fit_rbf(config: DenseConfig, train: DenseFrames) -> tuple[nn.Module, float]
             total = 0.0
             for sequence in np.unique(train.sequence[rows]):
                 own = train.sequence[rows] == sequence
-                matrix = interpolation_matrix(landmarks[sequence], train.neutrals[sequence][vertices], candidate / MM_PER_METRE)
+                matrix = interpolation_matrix(
+                    landmarks[sequence], train.neutrals[sequence][vertices], candidate / MM_PER_METRE
+                )
                 moved = np.einsum("lv,blc->bvc", matrix, train.landmarks[rows[own]])
                 total += float(np.linalg.norm(moved - wanted[own], axis=2).sum())
             errors.append(total)

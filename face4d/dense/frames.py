@@ -1,4 +1,8 @@
-"""Frames of mesh sequences as what dense decoders learn from: landmark and vertex displacements from a neutral face, read from disk when needed."""
+"""Frames of mesh sequences as training data of dense decoders, and how decoders are compared on them.
+
+Landmark and vertex displacements from a neutral face, read from disk when needed; four folds of unseen subjects or
+of unseen expressions [S].
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from face4d.constants import MM_PER_METRE
-from face4d.datasets.actors import actor_path
-from face4d.datasets.mesh_set import MeshSequence, find_mesh_sequences
+from face4d.datasets.mesh_set import MeshSequence, actor_path, find_mesh_sequences
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_mesh, extract, mesh_remarks, read_head
 from face4d.mesh.obj import read_obj
@@ -90,8 +93,11 @@ class DenseFrames:
         return self.select(place % step == 0)
 
     def with_noise(self, landmarks_mm: float, vertices_mm: float, seed: int) -> DenseFrames:
-        """White noise of these standard deviations per coordinate on landmark displacements (now) and vertices (when read)."""
-        noise = np.random.default_rng([seed, 1]).standard_normal(self.landmarks.shape, np.float32) * np.float32(landmarks_mm / MM_PER_METRE)
+        """White noise of these standard deviations per coordinate on landmark displacements (now) and vertices (when
+        read)."""
+        noise = np.random.default_rng([seed, 1]).standard_normal(self.landmarks.shape, np.float32) * np.float32(
+            landmarks_mm / MM_PER_METRE
+        )
         return replace(self, landmarks=self.landmarks + noise, noise_mm=vertices_mm, seed=seed)
 
     def without_vertex_noise(self) -> DenseFrames:
@@ -108,7 +114,9 @@ class DenseFrames:
         for place, row in zip(found, np.asarray(rows).tolist()):
             np.subtract(read_vertices(self.paths[row], self.num_vertices), self.neutrals[self.sequence[row]], out=place)
             if self.noise_mm:
-                key = int.from_bytes(hashlib.sha256(os.fsencode("/".join(self.paths[row].parts[-3:]))).digest()[:8], "little")
+                key = int.from_bytes(
+                    hashlib.sha256(os.fsencode("/".join(self.paths[row].parts[-3:]))).digest()[:8], "little"
+                )
                 random = np.random.default_rng([self.seed, 2, key])
                 place += random.standard_normal(place.shape, np.float32) * np.float32(self.noise_mm / MM_PER_METRE)
         return found
@@ -160,8 +168,9 @@ def load_frames(
         quiet: show no progress.
 
     Raises:
-        InputError: no sequences, an unreadable frame, a subject without actor; meshes that are no faces in metres of the embedding's topology
-            (:func:`face4d.landmarks.check_mesh`; of every sequence the first frame), that jump, or none of which moves.
+        InputError: no sequences, an unreadable frame, a subject without actor; meshes that are no faces in metres of
+            the embedding's topology (:func:`face4d.landmarks.check_mesh`; of every sequence the first frame), that
+            jump, or none of which moves.
     """
     sequences, suffix = _find(root, labels)
     paths = [frame_paths(sequence.folder, suffix) for sequence in sequences]
@@ -178,7 +187,11 @@ def load_frames(
             if actors is not None:
                 neutrals[index], still = read_head(actor_path(actors, sequence.subject), embedding, remarks)
                 if (away := float(np.linalg.norm(still - first, axis=1).mean())) > JUMP:
-                    remarks.append(Remark("far from the neutral face of its actor", f"{sequence.name} ({MM_PER_METRE * away:.0f} mm)"))
+                    remarks.append(
+                        Remark(
+                            "far from the neutral face of its actor", f"{sequence.name} ({MM_PER_METRE * away:.0f} mm)"
+                        )
+                    )
             own = landmarks[row : row + len(frames)]
             for path, place in zip(frames, own):
                 np.subtract(extract(embedding, read_vertices(path, embedding.num_vertices)), still, out=place)
@@ -211,3 +224,89 @@ def _find(root: str | Path, labels: Sequence[str] | None) -> tuple[list[MeshSequ
         except InputError:
             raise missing_ply from None
     return (find_mesh_sequences(root, suffix=".obj", labels=labels) if labels else found), ".obj"
+
+
+NUM_FOLDS = 4
+SPLITS = ("identity", "expression")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One half to learn from and one to be scored on.
+
+    Attributes:
+        name: ``identity1`` ... ``expression4``, or ``all`` where nothing is kept back.
+        train, test: their frames; ``test`` is None for ``all``.
+        groups: (len(train),) int64; parts of the training frames that take turns in being held out when a strength is
+            chosen, made like the fold itself: of whole subjects or of whole expressions.
+    """
+
+    name: str
+    train: DenseFrames
+    test: DenseFrames | None
+    groups: np.ndarray
+
+
+def fold_names(names: Sequence[str], fold: int) -> tuple[str, ...]:
+    """The subjects or labels that fold 1..4 is tested on.
+
+    Of 12 names in sorted order fold 1 takes 9-11, fold 2 6-8, fold 3 3-5, fold 4 0-2 [S]; other numbers are split as
+    evenly.
+
+    Raises:
+        InputError: fewer than four names.
+    """
+    ordered = sorted(set(names))
+    if len(ordered) < NUM_FOLDS:
+        raise InputError(
+            "--split",
+            f"{NUM_FOLDS} or more subjects or labels for {NUM_FOLDS} folds",
+            f"{len(ordered)}: {', '.join(ordered)}",
+        )
+    return tuple(np.array_split(ordered, NUM_FOLDS)[NUM_FOLDS - fold].tolist())
+
+
+def make_fold(
+    frames: DenseFrames,
+    split: str,
+    fold: int | None,
+    *,
+    frame_step: int = 1,
+    test_frame_step: int = 1,
+    subjects_fraction: float = 1.0,
+    seed: int = 0,
+) -> Fold:
+    """Training and test frames of a fold.
+
+    Args:
+        split: ``identity`` (test subjects are not in the training set) or ``expression`` (test labels are not).
+        fold: 1..4; None = all frames for training, no test.
+        frame_step: every n-th frame of each training sequence.
+        test_frame_step: every n-th frame of each test sequence; 1 = the protocol.
+        subjects_fraction: part of the training subjects to learn from, rounded, one at least; drawn with ``seed``.
+    """
+    keys = frames.frame_subjects() if split == "identity" else frames.frame_labels()
+    held_out = () if fold is None else fold_names(np.unique(keys).tolist(), fold)
+    is_test = np.isin(keys, held_out)
+    train = frames.select(~is_test).every(frame_step)
+    subjects = np.unique(train.frame_subjects())
+    if subjects_fraction < 1:
+        chosen = np.random.default_rng(seed).permutation(subjects)[: max(1, round(subjects_fraction * len(subjects)))]
+        train = train.select(np.isin(train.frame_subjects(), chosen))
+    name = "all" if fold is None else f"{split}{fold}"
+    test = None if fold is None else frames.select(is_test).every(test_frame_step)
+    return Fold(name, train, test, inner_groups(train, split))
+
+
+def inner_groups(train: DenseFrames, split: str) -> np.ndarray:
+    """(N,) number of the group of each training frame: up to four groups of whole subjects (or labels, for the
+    expression split).
+
+    Where there is one subject (label) only, labels (subjects) are grouped, and frames where there is one of both.
+    """
+    subjects, labels = train.frame_subjects(), train.frame_labels()
+    for keys in (subjects, labels) if split == "identity" else (labels, subjects):
+        names, number = np.unique(keys, return_inverse=True)
+        if len(names) > 1:
+            return number % NUM_FOLDS
+    return np.arange(len(train)) * NUM_FOLDS // len(train)

@@ -1,8 +1,9 @@
-"""Coarser and coarser meshes of one template, the steps between them, and the spirals of each: all a spiral decoder knows of the topology.
+"""Coarser and coarser meshes of one template, the steps between them, and the spirals of each: all a spiral decoder
+knows of the topology.
 
-Level 0 is the template; every further level keeps about a quarter of the vertices of the one before, as they are. Going back up, each vertex
-is a mix of the three corners of its closest coarse triangle (Ranjan et al., Generating 3D Faces using Convolutional Mesh
-Autoencoders, ECCV 2018).
+Level 0 is the template; every further level keeps about a quarter of the vertices of the one before, as they are. Going
+back up, each vertex is a mix of the three corners of its closest coarse triangle (Ranjan et al., Generating 3D Faces
+using Convolutional Mesh Autoencoders, ECCV 2018).
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ import numpy as np
 from face4d.dense.edge_collapse import collapse_edges
 from face4d.dense.spirals import build_spirals, connected_components, default_references
 from face4d.errors import InputError
-from face4d.mesh.closest import closest_points
-from face4d.mesh.topology import check_topology
-from face4d.mesh.triangles import check_surface
+from face4d.mesh.geometry import closest_points
+from face4d.mesh.triangles import check_surface, check_topology
 from face4d.runtime.arrays import load_npz, numbers
 from face4d.runtime.atomic import replacing
 from face4d.runtime.files import read_bytes
@@ -96,8 +96,16 @@ class Hierarchy:
 
     def arrays(self) -> dict[str, Any]:
         """Everything as named arrays, for files; :meth:`from_arrays` reads them back."""
-        named = {f"level{number}_{name}": value for number, level in enumerate(self.levels) for name, value in vars(level).items()}
-        return named | {f"step{number}_{name}": value for number, step in enumerate(self.steps) for name, value in vars(step).items()}
+        named = {
+            f"level{number}_{name}": value
+            for number, level in enumerate(self.levels)
+            for name, value in vars(level).items()
+        }
+        return named | {
+            f"step{number}_{name}": value
+            for number, step in enumerate(self.steps)
+            for name, value in vars(step).items()
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], source: str | Path = "hierarchy") -> Hierarchy:
@@ -108,8 +116,14 @@ class Hierarchy:
         """
         depth = sum(name.endswith("_spirals") for name in arrays)
         try:
-            levels = tuple(Level(*(np.asarray(arrays[f"level{n}_{name}"]) for name in ("vertices", "faces", "spirals"))) for n in range(depth))
-            steps = tuple(Step(*(np.asarray(arrays[f"step{n}_{name}"]) for name in ("kept", "corners", "weights"))) for n in range(depth - 1))
+            levels = tuple(
+                Level(*(np.asarray(arrays[f"level{n}_{name}"]) for name in ("vertices", "faces", "spirals")))
+                for n in range(depth)
+            )
+            steps = tuple(
+                Step(*(np.asarray(arrays[f"step{n}_{name}"]) for name in ("kept", "corners", "weights")))
+                for n in range(depth - 1)
+            )
         except KeyError as error:
             raise InputError(source, "the arrays of a mesh hierarchy", f"no {error.args[0]}") from None
         fits = 0 < depth <= MOST_LEVELS and all(
@@ -156,10 +170,12 @@ def template_hierarchy(
     Args:
         vertices: (V, 3) metres.
         faces: (F, 3).
-        matrices: a ``downsampling_matrices.pkl`` whose hierarchy to take in place of one's own; it must be of this template.
+        matrices: a ``downsampling_matrices.pkl`` whose hierarchy to take in place of one's own; it must be of this
+            template.
         references: vertices that spirals point to. Default: those of FLAME with ``matrices``, else found by
             :func:`~face4d.dense.spirals.default_references`.
-        cache: folder of hierarchies made before, one file for each digest of all that goes in; None = no cache. A damaged file is made again.
+        cache: folder of hierarchies made before, one file for each digest of all that goes in; None = no cache. A
+            damaged file is made again.
         source: file to name in errors.
 
     Raises:
@@ -186,7 +202,11 @@ def template_hierarchy(
 
 
 def _template_hierarchy(
-    vertices: np.ndarray, faces: np.ndarray, matrices: str | Path | None, references: Sequence[int] | None, source: str | Path
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    matrices: str | Path | None,
+    references: Sequence[int] | None,
+    source: str | Path,
 ) -> Hierarchy:
     if matrices is None:
         return build_hierarchy(vertices, faces, references=references, source=source)
@@ -197,21 +217,26 @@ def _template_hierarchy(
 
 
 def build_hierarchy(
-    vertices: np.ndarray, faces: np.ndarray, *, depth: int = DEPTH, references: Sequence[int] | None = None, source: str | Path = "template"
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    *,
+    depth: int = DEPTH,
+    references: Sequence[int] | None = None,
+    source: str | Path = "template",
 ) -> Hierarchy:
     """Simplify a template level by level.
 
     Args:
         vertices: (V, 3) metres.
         faces: (F, 3) triangles; open edges (a neck) and several components (eyeballs) are fine.
-        depth: number of levels; each has a quarter of the vertices of the one before, rounded up, or more where no further collapse is
-            possible.
+        depth: number of levels; each has a quarter of the vertices of the one before, rounded up, or more where no
+            further collapse is possible.
         references: see :func:`with_spirals`.
         source: file to name in errors.
 
     Raises:
-        InputError: no triangles, an index out of range, a coordinate that is no number, a degenerate triangle, an edge of three or more
-            triangles, neighbours of opposite orientation.
+        InputError: no triangles, an index out of range, a coordinate that is no number, a degenerate triangle, an edge
+            of three or more triangles, neighbours of opposite orientation.
     """
     vertices, faces = np.asarray(vertices, dtype=np.float64), np.asarray(faces, dtype=np.int32)
     _check_template(vertices, faces, source)
@@ -229,9 +254,15 @@ def _check_template(vertices: np.ndarray, faces: np.ndarray, source: str | Path)
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3 or not len(faces):
         raise InputError(source, "vertices (V, 3) and triangles (F, 3)", f"shapes {vertices.shape} and {faces.shape}")
     if faces.min() < 0 or faces.max() >= len(vertices):
-        raise InputError(source, f"triangles of vertices 0..{len(vertices) - 1}", f"vertex {faces.min() if faces.min() < 0 else faces.max()}")
+        raise InputError(
+            source,
+            f"triangles of vertices 0..{len(vertices) - 1}",
+            f"vertex {faces.min() if faces.min() < 0 else faces.max()}",
+        )
     if not np.isfinite(vertices).all():
-        raise InputError(source, "finite coordinates", f"vertex {np.flatnonzero(~np.isfinite(vertices).all(axis=1))[0]} without")
+        raise InputError(
+            source, "finite coordinates", f"vertex {np.flatnonzero(~np.isfinite(vertices).all(axis=1))[0]} without"
+        )
     corners = vertices[faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     if not area.all():
@@ -242,18 +273,21 @@ def _check_template(vertices: np.ndarray, faces: np.ndarray, source: str | Path)
 def _large_components(count: int, faces: np.ndarray) -> np.ndarray:
     """Triangles of the components that will still be solids after the reduction; of all if there are none.
 
-    A quarter of an eyeball of ten vertices is no eyeball; its vertices are better spent on the face, which carries it from then on.
+    A quarter of an eyeball of ten vertices is no eyeball; its vertices are better spent on the face, which carries it
+    from then on.
     """
     component = connected_components(count, faces)
     large = np.bincount(component) >= REDUCTION * SMALLEST_SOLID
     return faces[large[component[faces[:, 0]]]] if large.any() else faces
 
 
-def _upsampling(fine: np.ndarray, fine_faces: np.ndarray, kept: np.ndarray, coarse_faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _upsampling(
+    fine: np.ndarray, fine_faces: np.ndarray, kept: np.ndarray, coarse_faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Corners (V, 3) and weights (V, 3) of the closest point of the coarse mesh to every fine vertex.
 
-    Only triangles of a vertex's own component that face its way are looked at (where there are any): an eyelid must not follow the
-    eyeball, nor the upper lip the lower.
+    Only triangles of a vertex's own component that face its way are looked at (where there are any): an eyelid must not
+    follow the eyeball, nor the upper lip the lower.
     """
     component = connected_components(len(fine), fine_faces)
     normals = _vertex_normals(fine, fine_faces)
@@ -292,8 +326,9 @@ def with_spirals(
     Args:
         meshes: vertices and faces of every level.
         steps: between them.
-        references: vertices of level 0 that spirals point to, see :func:`~face4d.dense.spirals.build_spirals`; on coarser levels the
-            vertices nearest to them, the first of equals. Default: :func:`~face4d.dense.spirals.default_references`.
+        references: vertices of level 0 that spirals point to, see :func:`~face4d.dense.spirals.build_spirals`; on
+            coarser levels the vertices nearest to them, the first of equals. Default:
+            :func:`~face4d.dense.spirals.default_references`.
     """
     vertices, faces = meshes[0]
     if references is None:
@@ -320,13 +355,19 @@ def read_downsampling_matrices(path: str | Path, references: Sequence[int] = FLA
     expected = "M_verts_faces, D and U of a mesh hierarchy"
     if not (isinstance(content, dict) and {"M_verts_faces", "D", "U"} <= content.keys()):
         raise InputError(path, expected, "other content")
-    pairs, downs, ups = (list(content[key]) if isinstance(content[key], (list, tuple, np.ndarray)) else [] for key in ("M_verts_faces", "D", "U"))
+    pairs, downs, ups = (
+        list(content[key]) if isinstance(content[key], (list, tuple, np.ndarray)) else []
+        for key in ("M_verts_faces", "D", "U")
+    )
     if not 0 < len(pairs) <= MOST_LEVELS or not len(downs) == len(ups) == len(pairs) - 1:
         raise InputError(path, expected, f"{len(pairs)} meshes, {len(downs)} and {len(ups)} steps")
     meshes = [_mesh(path, number, pair) for number, pair in enumerate(pairs)]
     steps = []
     for number, (down, up, (fine, _), (coarse, _)) in enumerate(zip(downs, ups, meshes, meshes[1:])):
-        down, up = _matrix(path, f"D {number}", down, (len(coarse), len(fine))), _matrix(path, f"U {number}", up, (len(fine), len(coarse)))
+        down, up = (
+            _matrix(path, f"D {number}", down, (len(coarse), len(fine))),
+            _matrix(path, f"U {number}", up, (len(fine), len(coarse))),
+        )
         kept = np.asarray(down.argmax(axis=1)).ravel().astype(np.int64)
         steps.append(Step(kept, *_three_per_row(f"{path}, U {number}", up)))
     if references and max(references) >= len(meshes[0][0]):
@@ -342,8 +383,16 @@ def _mesh(path: str | Path, number: int, pair: object) -> tuple[np.ndarray, np.n
     if vertices is None or faces is None:
         raise InputError(f"{path}, mesh {number}", expected, "other content")
     vertices = vertices.astype(np.float64) if vertices.dtype.kind in "fiu" else vertices
-    if not _are_points(vertices) or not _are_indices(faces, (None, 3), 0, len(vertices)) or (faces == np.roll(faces, 1, axis=1)).any():
-        raise InputError(f"{path}, mesh {number}", expected, f"{vertices.dtype} {vertices.shape} and {faces.dtype} {faces.shape} of other content")
+    if (
+        not _are_points(vertices)
+        or not _are_indices(faces, (None, 3), 0, len(vertices))
+        or (faces == np.roll(faces, 1, axis=1)).any()
+    ):
+        raise InputError(
+            f"{path}, mesh {number}",
+            expected,
+            f"{vertices.dtype} {vertices.shape} and {faces.dtype} {faces.shape} of other content",
+        )
     most = int(np.bincount(faces.ravel().astype(np.int64)).max())
     if most > MOST_TRIANGLES:
         raise InputError(f"{path}, mesh {number}", f"at most {MOST_TRIANGLES} triangles at a vertex", f"{most}")
@@ -357,7 +406,9 @@ def _matrix(path: str | Path, name: str, matrix: Any, shape: tuple[int, int]) ->
     matrix = matrix if sparse.issparse(matrix) else numbers(matrix)
     if matrix is None or matrix.shape != shape or matrix.dtype.kind not in "fiub":
         found = "other content" if matrix is None else f"{matrix.dtype} {matrix.shape}"
-        raise InputError(f"{path}, {name}", f"numbers {shape}, between levels of {shape[0]} and {shape[1]} vertices", found)
+        raise InputError(
+            f"{path}, {name}", f"numbers {shape}, between levels of {shape[0]} and {shape[1]} vertices", found
+        )
     matrix = sparse.csr_matrix(matrix, dtype=np.float64)
     if not (np.abs(matrix.data) < LARGEST).all():
         raise InputError(f"{path}, {name}", "finite numbers", "NaN, infinity or numbers close to it")

@@ -1,12 +1,14 @@
 """Spirals: for every vertex of a mesh the vertices around it, ring after ring, in one order of walking.
 
-A spiral is the vertex, its first ring and perhaps its second, each ring walked around once. The ring begins at the neighbour through which
-the shortest path to a reference vertex leaves, so that spirals of neighbouring vertices begin alike (Bouritsas et al., Neural 3D
-Morphable Models, ICCV 2019; Otberdout et al., Sparse to Dense Dynamic 3D Facial Expression Generation, CVPR 2022). At an
-open boundary a ring falls into two halves; -1, the dummy vertex, stands between them.
+A spiral is the vertex, its first ring and perhaps its second, each ring walked around once. The ring begins at the
+neighbour through which the shortest path to a reference vertex leaves, so that spirals of neighbouring vertices begin
+alike (Bouritsas et al., Neural 3D Morphable Models, ICCV 2019; Otberdout et al., Sparse to Dense Dynamic 3D Facial
+Expression Generation, CVPR 2022). At an open boundary a ring falls into two halves; -1, the dummy vertex, stands
+between them.
 
-The published decoder's weights belong to one particular order. In second rings the original walks over Python sets, so the order of its triangles
-there is that of CPython's hash tables; ``set_order`` repeats it, and without it candidates are taken in the order they are found.
+The published decoder's weights belong to one particular order. In second rings the original walks over Python sets, so
+the order of its triangles there is that of CPython's hash tables; ``set_order`` repeats it, and without it candidates
+are taken in the order they are found.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def shortest_paths(vertices: np.ndarray, faces: np.ndarray, references: Sequence
         references: vertex indices.
 
     Returns:
-        (V,) int64 predecessor, the next vertex towards the reference, -1 at references and in components without one; (V,) distance.
+        (V,) int64 predecessor, the next vertex towards the reference, -1 at references and in components without one;
+        (V,) distance.
     """
     return _shortest_paths(_Connectivity(vertices, faces), references)
 
@@ -85,18 +88,26 @@ def connected_components(count: int, faces: np.ndarray) -> np.ndarray:
 
 
 def default_references(vertices: np.ndarray, faces: np.ndarray) -> list[int]:
-    """The foremost vertex (largest z, then smallest index) of every connected component: tip of the nose, middle of each cornea."""
+    """The foremost vertex (largest z, then smallest index) of every connected component: tip of the nose, middle of
+    each cornea."""
     component = connected_components(len(vertices), faces)
     order = np.lexsort((np.arange(len(vertices)), -vertices[:, 2], component))
     return order[np.searchsorted(component[order], np.arange(component.max() + 1))].tolist()
 
 
 def build_spirals(
-    vertices: np.ndarray, faces: np.ndarray, references: Sequence[int], rings: int = 1, dilation: int = 1, *, set_order: bool = True
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    references: Sequence[int],
+    rings: int = 1,
+    dilation: int = 1,
+    *,
+    set_order: bool = True,
 ) -> np.ndarray:
     """Spirals of all vertices of one mesh, all of one length.
 
-    The length is the mean plus two standard deviations of the spirals' own lengths, rounded down; longer ones are cut, shorter ones end in -1.
+    The length is the mean plus two standard deviations of the spirals' own lengths, rounded down; longer ones are cut,
+    shorter ones end in -1.
 
     Args:
         vertices: (V, 3).
@@ -118,7 +129,9 @@ def build_spirals(
     return rows
 
 
-def _spirals(vertices: np.ndarray, faces: np.ndarray, references: Sequence[int], rings: int, set_order: bool) -> list[list[int]]:
+def _spirals(
+    vertices: np.ndarray, faces: np.ndarray, references: Sequence[int], rings: int, set_order: bool
+) -> list[list[int]]:
     if rings not in (1, 2):
         raise ValueError(f"spirals have 1 or 2 rings, not {rings}")
     mesh = _Connectivity(vertices, faces)
@@ -166,7 +179,8 @@ def _walk(fan: _Fan, first: int, forward: bool, closing: bool) -> list[int]:
 
     Args:
         forward: whether the first of the triangles at ``first`` lies in the walking direction.
-        closing: whether a triangle without an unseen corner (the one that closes a ring around a centre) is passed over, not the end.
+        closing: whether a triangle without an unseen corner (the one that closes a ring around a centre) is passed
+            over, not the end.
     """
     ring = [first]
     fan.seen.add(first)
@@ -238,8 +252,11 @@ def _second_ring(mesh: _Connectivity, centre: int, ring: list[int], set_order: b
     return _walk(fan, first, start[start.index(first) - 1] in seen, closing=False)
 
 
-def _second_start(mesh: _Connectivity, ring: list[int], seen: set[int], touched: set[int], base: Triangle | None) -> int | None:
-    """Where the second ring begins: across the edge from the last to the first vertex of the first ring, else across the first that allows it."""
+def _second_start(
+    mesh: _Connectivity, ring: list[int], seen: set[int], touched: set[int], base: Triangle | None
+) -> int | None:
+    """Where the second ring begins: across the edge from the last to the first vertex of the first ring, else across
+    the first that allows it."""
     if base is not None:
         third = next((corner for corner in base if corner not in (ring[0], ring[-1])), None)
         if third in touched and third not in seen:

@@ -13,15 +13,13 @@ import torch
 from torch import nn
 
 from face4d.dense.config import DenseConfig
-from face4d.dense.decode import CHECKPOINT_FIELDS, CHECKPOINT_KIND, faces_digest, template_record
+from face4d.dense.decode import CHECKPOINT_FIELDS, CHECKPOINT_KIND, faces_digest, score, template_record
 from face4d.dense.decoders import SpiralDecoder
 from face4d.dense.extrapolation import learn_motion
 from face4d.dense.fit import fit, mean_face
-from face4d.dense.frames import DenseFrames
+from face4d.dense.frames import DenseFrames, Fold
 from face4d.dense.hierarchy import Hierarchy
-from face4d.dense.protocol import Fold
 from face4d.dense.s2d import S2DDecoder, landmark_weights, read_weights, s2d_loss
-from face4d.dense.score import score
 from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
 from face4d.runtime.device import describe, seed_everything
 from face4d.runtime.training import Run, require_same_run, run_epochs
@@ -40,16 +38,19 @@ def train(
     vertex_weights: Path | None = None,
     source: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train one decoder on one fold and score it on the fold's test frames; write checkpoint, config.json and metrics.json.
+    """Train one decoder on one fold and score it on the fold's test frames; write checkpoint, config.json and
+    metrics.json.
 
     Args:
-        run: with ``resume`` a finished run of the same configuration and data is kept, one that was stopped is continued.
+        run: with ``resume`` a finished run of the same configuration and data is kept, one that was stopped is
+            continued.
         hierarchy: of the template, for ``s2d``.
         vertex_weights: file with the vertices' weights in the loss of ``s2d``; None = by distance to the landmarks.
         source: where the data came from, kept in config.json and the checkpoint.
 
     Returns:
-        What metrics.json holds: of the test frames ``mm``, ``mm_std``, ``frames``, ``ms_per_frame`` (empty where there are none),
+        What metrics.json holds: of the test frames ``mm``, ``mm_std``, ``frames``, ``ms_per_frame`` (empty where there
+            are none),
         ``strength``, ``seconds``.
 
     Raises:
@@ -66,9 +67,15 @@ def train(
         return _closed_form(fold, config, run, identity, record, attachments)
     if hierarchy is None:
         raise ValueError("s2d needs a hierarchy")
-    attachments["hierarchy"] = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in hierarchy.arrays().items()}
+    attachments["hierarchy"] = {
+        name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in hierarchy.arrays().items()
+    }
     template = mean_face(fold.train)[0]
-    weights = read_weights(vertex_weights, len(template)) if vertex_weights else landmark_weights(template, fold.train.embedding)
+    weights = (
+        read_weights(vertex_weights, len(template))
+        if vertex_weights
+        else landmark_weights(template, fold.train.embedding)
+    )
     return _spiral(fold, config, run, identity, record, attachments, hierarchy, weights)
 
 
@@ -82,7 +89,12 @@ def fold_sequences(fold: Fold) -> dict[str, list[str]]:
 
 
 def _closed_form(
-    fold: Fold, config: DenseConfig, run: Run, identity: dict[str, Any], record: dict[str, Any], attachments: dict[str, Any]
+    fold: Fold,
+    config: DenseConfig,
+    run: Run,
+    identity: dict[str, Any],
+    record: dict[str, Any],
+    attachments: dict[str, Any],
 ) -> dict[str, Any]:
     identity = {"config": config.as_dict(), **identity}
     if run.resume and run.checkpoint.is_file():

@@ -30,7 +30,8 @@ class Contest:
     Attributes:
         columns: of a table of runs; those of ``validation_...`` are empty where nothing was held out.
         compared: names of the scores below, which have to be there.
-        rank: smaller for better runs, from metrics.json and the prefix of the set that chooses (``validation_``, or that of the test set).
+        rank: smaller for better runs, from metrics.json and the prefix of the set that chooses (``validation_``, or
+            that of the test set).
         test_prefix: prefix of the test set's metrics.
         told: a run's scores as a sentence, by prefix.
         titles: of columns of settings, by name; others are titled by their name.
@@ -88,7 +89,8 @@ def scores_of(contest: Contest, run: Candidate, *prefixes: str) -> dict[str, Any
 
 
 def choose_runs(contest: Contest, runs: Sequence[Candidate], select: str) -> dict[str, str]:
-    """Name of the best run of each data set, by the set that chooses (``validation`` or ``test``); none with ``last``."""
+    """Name of the best run of each data set, by the set that chooses (``validation`` or ``test``); none with
+    ``last``."""
     if select == "last":
         return {}
     prefix = "validation_" if select == "validation" else contest.test_prefix

@@ -26,8 +26,9 @@ def groups(records: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
 def runs_table(records: Sequence[RunRecord], group: tuple[str, str, str]) -> tuple[list[Column], list[dict[str, Any]]]:
     """All runs of a group, the best first.
 
-    ``kept`` is the score of the weights kept, ``best`` the best of all validations on the test set, which is what the thesis reports. ``test_set``
-    of a row, no column, tells which rows may be compared; others' runs, of which it is not known, may be where one's own have a single one.
+    ``kept`` is the score of the weights kept, ``best`` the best of all validations on the test set, which is what the
+    thesis reports. ``test_set`` of a row, no column, tells which rows may be compared; others' runs, of which it is not
+    known, may be where one's own have a single one.
     """
     kind, _, loss = group
     chosen = [record for record in records if (record.kind, record.dataset, record.loss) == group]
@@ -78,11 +79,14 @@ def runs_table(records: Sequence[RunRecord], group: tuple[str, str, str]) -> tup
     return [column for column in columns if any(row[column.key] is not None for row in rows)], rows
 
 
-def comparison_table(records: Sequence[RunRecord], group: tuple[str, str, str]) -> tuple[list[Column], list[dict[str, Any]]]:
+def comparison_table(
+    records: Sequence[RunRecord], group: tuple[str, str, str]
+) -> tuple[list[Column], list[dict[str, Any]]]:
     """Cell by cell: one's own runs beside those of others.
 
-    A run of the thesis preset meets the same learning rate, one of the default preset (which has its own) the better of the others'. One's
-    own score is that of the weights kept, the others' the best of all their validations on the test set: whatever favour there is, is theirs.
+    A run of the thesis preset meets the same learning rate, one of the default preset (which has its own) the better of
+    the others'. One's own score is that of the weights kept, the others' the best of all their validations on the test
+    set: whatever favour there is, is theirs.
 
     Returns:
         Columns and rows; no rows where no cell was run by both.
@@ -92,7 +96,11 @@ def comparison_table(records: Sequence[RunRecord], group: tuple[str, str, str]) 
     better = max if kind == "classifier" else min
     rows = []
     for own in (record for record in here if record.origin == OURS):
-        same = [other for other in here if other.origin != OURS and other.cell() == own.cell() and other.best_score() is not None]
+        same = [
+            other
+            for other in here
+            if other.origin != OURS and other.cell() == own.cell() and other.best_score() is not None
+        ]
         if own.preset == "thesis":
             same = [other for other in same if other.lr == own.lr]
         mine = own.kept_score()

@@ -10,14 +10,15 @@ from scipy.spatial.distance import pdist
 
 
 def fid(generated: np.ndarray, real: np.ndarray) -> float:
-    """Frechet distance of two Gaussians fitted to two sets of feature vectors (Heusel et al., GANs trained by a two time-scale update rule, 2017).
+    """Frechet distance of two Gaussians fitted to two sets of feature vectors (Heusel et al., GANs trained by a two
+    time-scale update rule, 2017).
 
     FID = |m - w|^2 + Tr(C) + Tr(W) - 2 Tr((C W)^(1/2)), with means m, w and covariances C, W (divided by n - 1).
 
-    With C = A A^T and W = B B^T, where the columns of A and B are the centred vectors over sqrt(n - 1), the eigenvalues of C W are the squared
-    singular values of A^T B, so the last trace is their sum. No root of a matrix is taken: fewer vectors than dimensions, and with them
-    singular covariances, are no special case. The value of small sets is biased upwards (Chong and Forsyth, Effectively unbiased FID, CVPR 2020):
-    compare only values from equally many sequences.
+    With C = A A^T and W = B B^T, where the columns of A and B are the centred vectors over sqrt(n - 1), the eigenvalues
+    of C W are the squared singular values of A^T B, so the last trace is their sum. No root of a matrix is taken: fewer
+    vectors than dimensions, and with them singular covariances, are no special case. The value of small sets is biased
+    upwards (Chong and Forsyth, Effectively unbiased FID, CVPR 2020): compare only values from equally many sequences.
 
     Args:
         generated: (N, D); real: (M, D); N, M >= 2.
@@ -26,8 +27,15 @@ def fid(generated: np.ndarray, real: np.ndarray) -> float:
         ValueError: fewer than two vectors, or different dimensions.
     """
     generated, real = np.asarray(generated, np.float64), np.asarray(real, np.float64)
-    if generated.ndim != 2 or real.ndim != 2 or generated.shape[1] != real.shape[1] or min(len(generated), len(real)) < 2:
-        raise ValueError(f"expected (N, D) and (M, D) features, N and M at least 2, found {generated.shape} and {real.shape}")
+    if (
+        generated.ndim != 2
+        or real.ndim != 2
+        or generated.shape[1] != real.shape[1]
+        or min(len(generated), len(real)) < 2
+    ):
+        raise ValueError(
+            f"expected (N, D) and (M, D) features, N and M at least 2, found {generated.shape} and {real.shape}"
+        )
     first, second = _factor(generated), _factor(real)  # (<= N, D), (<= M, D)
     means = np.square(generated.mean(axis=0) - real.mean(axis=0)).sum()
     cross = np.linalg.svd(first @ second.T, compute_uv=False).sum()
@@ -40,10 +48,13 @@ def _factor(features: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(centred, mode="r")) if len(centred) > centred.shape[1] else centred
 
 
-def fid_deviation(generated: np.ndarray, real: np.ndarray, generator: np.random.Generator, resamples: int = 100) -> float:
+def fid_deviation(
+    generated: np.ndarray, real: np.ndarray, generator: np.random.Generator, resamples: int = 100
+) -> float:
     """Bootstrap standard deviation of :func:`fid` (Efron, Bootstrap methods: another look at the jackknife, 1979).
 
-    What is drawn with replacement are pairs of a generated sequence and its real one, the unit that a test set is made of.
+    What is drawn with replacement are pairs of a generated sequence and its real one, the unit that a test set is made
+    of.
 
     Args:
         generated, real: (N, D), row n of both the same label and subject; N >= 2.
@@ -58,8 +69,11 @@ def fid_deviation(generated: np.ndarray, real: np.ndarray, generator: np.random.
     return float(np.std([fid(generated[chosen], real[chosen]) for chosen in draws], ddof=1))
 
 
-def fid_of_halves(features: np.ndarray, subjects: np.ndarray, generator: np.random.Generator, draws: int = 20) -> tuple[float, float]:
-    """FID of real against real: of two random halves of the subjects, what a generator indistinguishable from reality would get.
+def fid_of_halves(
+    features: np.ndarray, subjects: np.ndarray, generator: np.random.Generator, draws: int = 20
+) -> tuple[float, float]:
+    """FID of real against real: of two random halves of the subjects, what a generator indistinguishable from reality
+    would get.
 
     Args:
         features: (N, D) of real sequences; subjects: (N,) whose they are, two subjects or more.
@@ -82,8 +96,8 @@ def fid_of_halves(features: np.ndarray, subjects: np.ndarray, generator: np.rand
 def diversity(features: np.ndarray) -> float:
     """Mean distance of two sequences of a set, whatever their labels (Guo et al., Action2Motion, ACM MM 2020).
 
-    There: the mean of |v_i - v'_i| over two random subsets of 200. Here: over all pairs of different sequences, N (N - 1) / 2,
-    which is what such draws estimate. The nearer to the real sequences' value the better.
+    There: the mean of |v_i - v'_i| over two random subsets of 200. Here: over all pairs of different sequences, N (N -
+    1) / 2, which is what such draws estimate. The nearer to the real sequences' value the better.
 
     Args:
         features: (N, D), N >= 2.
@@ -97,10 +111,11 @@ def diversity(features: np.ndarray) -> float:
 
 
 def multimodality(features: np.ndarray, conditions: np.ndarray) -> float:
-    """Mean distance of two sequences of one condition, averaged over conditions (Guo et al., Action2Motion, ACM MM 2020).
+    """Mean distance of two sequences of one condition, averaged over conditions (Guo et al., Action2Motion, ACM MM
+    2020).
 
-    There: the condition is the label, and the mean of |v_{c,i} - v'_{c,i}| goes over two random subsets of 20 per label. Here: over all pairs
-    of different sequences of a condition; conditions with one sequence do not count.
+    There: the condition is the label, and the mean of |v_{c,i} - v'_{c,i}| goes over two random subsets of 20 per
+    label. Here: over all pairs of different sequences of a condition; conditions with one sequence do not count.
 
     Args:
         features: (N, D); conditions: (N,) labels, or (label, face) pairs as numbers.

@@ -49,9 +49,11 @@ def mm_error(generated: Sequences, real: Sequences) -> MillimetreError:
 
 
 def mm_percentiles(generated: Sequences, real: Sequences, percentages: Sequence[float] = (50, 95)) -> tuple[float, ...]:
-    """Percentiles of all single distances, of all sequences, frames and landmarks, in millimetres; by default median and 95th percentile.
+    """Percentiles of all single distances, of all sequences, frames and landmarks, in millimetres; by default median
+    and 95th percentile.
 
-    Between two distances the value is interpolated linearly (Hyndman and Fan, Sample quantiles in statistical packages, 1996, definition 7).
+    Between two distances the value is interpolated linearly (Hyndman and Fan, Sample quantiles in statistical packages,
+    1996, definition 7).
 
     Args:
         generated, real: N sequences (T, L, 3) in metres.
@@ -63,8 +65,9 @@ def mm_percentiles(generated: Sequences, real: Sequences, percentages: Sequence[
 def best_of(samples: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Which of K answers to each sequence comes nearest, in mean distance over frames and landmarks.
 
-    The error of these answers is the best-of-K error of stochastic generators (Gupta et al., Social GAN, CVPR 2018: minimum over K samples of
-    the average displacement error). It is chosen with the truth in hand: compare it only with another best-of-K of the same K.
+    The error of these answers is the best-of-K error of stochastic generators (Gupta et al., Social GAN, CVPR 2018:
+    minimum over K samples of the average displacement error). It is chosen with the truth in hand: compare it only with
+    another best-of-K of the same K.
 
     Args:
         samples: (K, N, T, L, 3) metres; real: (N, T, L, 3) metres.
@@ -82,10 +85,12 @@ def best_of(samples: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 def acceleration(sequences: Sequences) -> float:
-    """Mean magnitude of the second difference |x_{t+1} - 2 x_t + x_{t-1}|, millimetres per squared frame: how much motion trembles or jumps.
+    """Mean magnitude of the second difference |x_{t+1} - 2 x_t + x_{t-1}|, millimetres per squared frame: how much
+    motion trembles or jumps.
 
-    The magnitude whose difference from the real one's is the acceleration error of Kanazawa et al., Learning 3D human dynamics from video,
-    CVPR 2019. Mean over inner frames and landmarks, then over sequences. Real motion is the measure: below it is sluggish, above it restless.
+    The magnitude whose difference from the real one's is the acceleration error of Kanazawa et al., Learning 3D human
+    dynamics from video, CVPR 2019. Mean over inner frames and landmarks, then over sequences. Real motion is the
+    measure: below it is sluggish, above it restless.
 
     Args:
         sequences: N sequences (T, L, 3) in metres, T >= 3.
@@ -100,7 +105,8 @@ def acceleration(sequences: Sequences) -> float:
 
 
 def mse(generated: Sequences, real: Sequences) -> float:
-    """Mean over sequences of the mean squared coordinate difference, square metres (the thesis' L2 validation loss [T]).
+    """Mean over sequences of the mean squared coordinate difference, square metres (the thesis' L2 validation loss
+    [T]).
 
     Args:
         generated, real: N sequences (T, L, 3) in metres.

@@ -1,6 +1,7 @@
 """Trivial predictors that every table shows beside a generator: what one gets without learning to generate.
 
-All work on displacements from the neutral landmarks, in metres, and see of a test sequence only its label and neutral face.
+All work on displacements from the neutral landmarks, in metres, and see of a test sequence only its label and neutral
+face.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ def class_mean(train: np.ndarray, train_labels: np.ndarray, labels: np.ndarray) 
     return np.stack([means[label] for label in labels])
 
 
-def noisy_class_mean(train: np.ndarray, train_labels: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def noisy_class_mean(
+    train: np.ndarray, train_labels: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
     """The class mean trajectory plus white noise: as much variation as there is in reality, but none of its shape.
 
-    Every coordinate of every frame gets its own draw from N(0, s^2), s^2 = mean over sequences, frames and coordinates of the squared
-    difference of the label's training sequences from their mean. A score that does not see this trembling cannot judge motion.
+    Every coordinate of every frame gets its own draw from N(0, s^2), s^2 = mean over sequences, frames and coordinates
+    of the squared difference of the label's training sequences from their mean. A score that does not see this
+    trembling cannot judge motion.
 
     Args:
         train, train_labels, labels: as in :func:`class_mean`.
@@ -50,7 +54,9 @@ def noisy_class_mean(train: np.ndarray, train_labels: np.ndarray, labels: np.nda
     means = class_mean(train, train_labels, labels)
     scales = {label: train[train_labels == label].std(axis=0) for label in np.unique(labels)}  # (T, L, 3)
     spread = np.array([np.sqrt(np.square(scales[label]).mean()) for label in labels])
-    return means + spread[:, None, None, None].astype(means.dtype) * generator.standard_normal(means.shape, dtype=np.float32)
+    return means + spread[:, None, None, None].astype(means.dtype) * generator.standard_normal(
+        means.shape, dtype=np.float32
+    )
 
 
 def nearest_sequence(
@@ -58,8 +64,8 @@ def nearest_sequence(
 ) -> np.ndarray:
     """For each test sequence the motion of the training subject that looks most like its subject, same label.
 
-    "Looks like" is the Euclidean distance between neutral landmarks, each face centred on the mean of its points; the first
-    of equals wins. Only subjects who have a training sequence of the label are candidates.
+    "Looks like" is the Euclidean distance between neutral landmarks, each face centred on the mean of its points; the
+    first of equals wins. Only subjects who have a training sequence of the label are candidates.
 
     Args:
         train: (N, T, L, 3) displacements, metres; train_labels: (N,); train_neutrals: (N, L, 3) metres.

@@ -18,9 +18,8 @@ from face4d.classification.config import ClassifierConfig
 from face4d.datasets.entry import DATASETS
 from face4d.errors import InputError
 from face4d.generation.config import GeneratorConfig
-from face4d.runtime.fields import check, configuration, integer, name, number, optional, plain, record, score
+from face4d.runtime.fields import check, configuration, integer, name, number, optional, plain, read_json, record, score
 from face4d.runtime.files import is_visible, read_bytes
-from face4d.runtime.json_file import read_json
 from face4d.runtime.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -31,8 +30,17 @@ OURS = "ours"
 _KINDS = {"generator": {"loss", "network"}, "classifier": {"layers"}}  # settings that tell what was trained
 _CONFIGS = {"generator": GeneratorConfig, "classifier": ClassifierConfig}
 _RUN = record({"config": optional(plain), "source": optional(record({"dataset": optional(name)}))})
-_METRICS = record({key: optional(number()) for key in ("mm", "mm_std", "mse", "l1", "test_accuracy", "seconds")}, others=score)
-_IMPORTED = record({"lr": number(0, above=True), "hidden_size": integer(1, 2**16), "layers": optional(integer(1, 100)), "dataset": name})
+_METRICS = record(
+    {key: optional(number()) for key in ("mm", "mm_std", "mse", "l1", "test_accuracy", "seconds")}, others=score
+)
+_IMPORTED = record(
+    {
+        "lr": number(0, above=True),
+        "hidden_size": integer(1, 2**16),
+        "layers": optional(integer(1, 100)),
+        "dataset": name,
+    }
+)
 _MOST_BYTES = 32 << 20  # of curves of others, gzipped or not
 _MOST_EPOCHS = 10**9
 
@@ -49,8 +57,8 @@ class RunRecord:
         preset: ``default`` or ``thesis``, by its network and schedule.
         loss: ``l1`` or ``l2`` of a generator, else "".
         layers: of a classifier, else 0.
-        curves: (epochs, values) by tag: ``loss/train``, and of the test set ``test/l1`` (m), ``test/mse`` (m²), ``test/mm``,
-            ``accuracy/test`` (0..1).
+        curves: (epochs, values) by tag: ``loss/train``, and of the test set ``test/l1`` (m), ``test/mse`` (m²),
+            ``test/mm``, ``accuracy/test`` (0..1).
         metrics: what metrics.json holds; empty for a run that is not finished, and for other people's.
         config: the whole configuration, where it is known.
         test_set: what it was tested on, where that is known.
@@ -84,7 +92,9 @@ class RunRecord:
 
     def kept_score(self) -> float | None:
         """The value of the weights kept (of the last validation, where these are not known)."""
-        kept = self.metrics.get({"accuracy/test": "test_accuracy"}.get(self.score_tag, self.score_tag.removeprefix("test/")))
+        kept = self.metrics.get(
+            {"accuracy/test": "test_accuracy"}.get(self.score_tag, self.score_tag.removeprefix("test/"))
+        )
         values = self.curves.get(self.score_tag, ([], []))[1]
         return kept if kept is not None else values[-1] if values else None
 
@@ -135,7 +145,9 @@ _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,30})?(?:e-?[0-9]{1,3})?"
 # L1_1200_0.0001_128_COMA_08-20-2023_19:03 and Classification_2_1e-05_256_COMA_FULL_FRAME_08-22-2023_09:36
 _COUNT = "[0-9]{1,9}"
 _THESIS_GENERATOR = re.compile(rf"(L[12])_{_COUNT}_({_NUMBER})_({_COUNT})_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
-_THESIS_CLASSIFIER = re.compile(rf"Classification_({_COUNT})_({_NUMBER})_({_COUNT})_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?")
+_THESIS_CLASSIFIER = re.compile(
+    rf"Classification_({_COUNT})_({_NUMBER})_({_COUNT})_([A-Za-z_]*[A-Za-z])(?:_[0-9-]+_[0-9:]+)?"
+)
 _DATE = re.compile(r"_\d\d-\d\d-\d{4}_\d\d:\d\d$")
 # florence_thesis_l1_0.0001_128 and classifier_coma_default_1_0.01_64, the names of this program
 _GENERATOR = re.compile(rf"(.+)_(default|thesis)_(l[12])_({_NUMBER})_({_COUNT})")
@@ -150,17 +162,38 @@ def parse_run_name(name: str) -> dict[str, Any] | None:
     """
     if match := _THESIS_GENERATOR.fullmatch(name):
         loss, lr, size, dataset = match.groups()
-        return {"kind": "generator", "dataset": _known(dataset), "preset": "thesis", "loss": loss.lower(), "lr": float(lr), "hidden_size": int(size)}
+        return {
+            "kind": "generator",
+            "dataset": _known(dataset),
+            "preset": "thesis",
+            "loss": loss.lower(),
+            "lr": float(lr),
+            "hidden_size": int(size),
+        }
     if match := _THESIS_CLASSIFIER.fullmatch(name):
         layers, lr, size, dataset = match.groups()
         known = {"kind": "classifier", "dataset": _known(dataset), "preset": "thesis"}
         return {**known, "layers": int(layers), "lr": float(lr), "hidden_size": int(size)}
     if match := _CLASSIFIER.fullmatch(name):
         dataset, preset, layers, lr, size = match.groups()
-        return {"kind": "classifier", "dataset": dataset, "preset": preset, "layers": int(layers), "lr": float(lr), "hidden_size": int(size)}
+        return {
+            "kind": "classifier",
+            "dataset": dataset,
+            "preset": preset,
+            "layers": int(layers),
+            "lr": float(lr),
+            "hidden_size": int(size),
+        }
     if match := _GENERATOR.fullmatch(name):
         dataset, preset, loss, lr, size = match.groups()
-        return {"kind": "generator", "dataset": dataset, "preset": preset, "loss": loss, "lr": float(lr), "hidden_size": int(size)}
+        return {
+            "kind": "generator",
+            "dataset": dataset,
+            "preset": preset,
+            "loss": loss,
+            "lr": float(lr),
+            "hidden_size": int(size),
+        }
     return None
 
 
@@ -197,7 +230,9 @@ def read_imported(path: str | Path, origin: str | None = None) -> list[RunRecord
                 if not (0 <= epoch < _MOST_EPOCHS and tag.isprintable()):
                     raise ValueError
             except ValueError:
-                raise InputError(path, f"run,tag,step,value in line {rows.line_num}", repr(",".join(row)[:80])) from None
+                raise InputError(
+                    path, f"run,tag,step,value in line {rows.line_num}", repr(",".join(row)[:80])
+                ) from None
             points = curves.setdefault(run, {}).setdefault(tag, {})
             repeated += epoch in points
             unknown += not math.isfinite(point)
@@ -207,15 +242,27 @@ def read_imported(path: str | Path, origin: str | None = None) -> list[RunRecord
     if not curves:
         raise InputError(path, "curves", "none below the header")
     if repeated or unknown:
-        log.warning("note: %s: %d points given twice, of which the last counts; %d values are NaN or infinite", path, repeated, unknown)
+        log.warning(
+            "note: %s: %d points given twice, of which the last counts; %d values are NaN or infinite",
+            path,
+            repeated,
+            unknown,
+        )
     records = []
     for run, by_tag in curves.items():
         fields = parse_run_name(run)
         if fields is None:
-            raise InputError(path, "names of runs like L1_1200_0.0001_128_COMA or florence_thesis_l1_0.0001_128", run[:80])
+            raise InputError(
+                path, "names of runs like L1_1200_0.0001_128_COMA or florence_thesis_l1_0.0001_128", run[:80]
+            )
         check(path, fields, _IMPORTED, f"the run {run[:60]}")
         told = RunRecord(name=_DATE.sub("", run), origin=origin, **fields)
-        told.curves.update({_own_tag(tag, told): (sorted(points), [points[epoch] for epoch in sorted(points)]) for tag, points in by_tag.items()})
+        told.curves.update(
+            {
+                _own_tag(tag, told): (sorted(points), [points[epoch] for epoch in sorted(points)])
+                for tag, points in by_tag.items()
+            }
+        )
         records.append(told)
     return longest_of_each_cell(records)
 

@@ -1,8 +1,9 @@
 """How far scans are from reconstructed meshes, in the manner of the NoW protocol.
 
-Sanyal et al., "Learning to Regress 3D Face Shape and Expression from an Image without 3D Supervision", CVPR 2019: the mesh is laid on the scan
-by a similarity on seven landmarks; every point of the scan's face is measured to the closest point of the mesh's surface; median, mean and
-standard deviation over all points of all scans. One direction only: what the mesh has beyond the scan costs nothing.
+Sanyal et al., "Learning to Regress 3D Face Shape and Expression from an Image without 3D Supervision", CVPR 2019: the
+mesh is laid on the scan by a similarity on seven landmarks; every point of the scan's face is measured to the closest
+point of the mesh's surface; median, mean and standard deviation over all points of all scans. One direction only: what
+the mesh has beyond the scan costs nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from face4d.mesh.alignment import Similarity, fit_similarity
-from face4d.mesh.closest import closest_points
+from face4d.mesh.geometry import Similarity, closest_points, fit_similarity
 
-# outer and inner corner of the right eye, inner and outer corner of the left eye, under the nose, right and left corner of the mouth
+# outer and inner corner of the right eye, inner and outer corner of the left eye, under the nose, right and left corner
+# of the mouth
 SEVEN = (36, 39, 42, 45, 33, 48, 54)  # of the 68 landmarks; right and left are the subject's
 FACE_RADIUS = 1.4  # of the measured part of a scan
 _SETTLED = 1e-4  # of the mean distance: refinement ends when it improves less
@@ -49,8 +50,8 @@ def seven_landmarks(points: np.ndarray) -> np.ndarray:
 def face_region(points: np.ndarray, landmarks: np.ndarray, radius: float = FACE_RADIUS) -> np.ndarray:
     """Which points (N,) of a scan are measured: those in a ball around the middle of the face.
 
-    The ball's centre lies 0.3 of the way from under the nose to between the inner eye corners; its radius is ``radius`` times the mean of
-    that way's length and the distance of the outer eye corners.
+    The ball's centre lies 0.3 of the way from under the nose to between the inner eye corners; its radius is ``radius``
+    times the mean of that way's length and the distance of the outer eye corners.
 
     Args:
         points: (N, 3).
@@ -98,7 +99,8 @@ def scan_to_mesh(
 
     def measure(similarity: Similarity) -> tuple[np.ndarray, np.ndarray]:
         """Closest points in the mesh's own frame, and distances (N,) in metres."""
-        local = (points - similarity.translation) @ similarity.rotation / similarity.scale  # the points come to the mesh
+        # the points come to the mesh
+        local = (points - similarity.translation) @ similarity.rotation / similarity.scale
         found = closest_points(local, vertices, faces)
         closest = (found.bary[..., None] * vertices[faces[found.face]]).sum(axis=1)
         return closest, found.distance * similarity.scale
@@ -120,4 +122,9 @@ def scan_to_mesh(
 def pooled(results: Sequence[ScanDistance]) -> dict[str, float]:
     """Median, mean and std over all points of all scans, millimetres."""
     distances = np.concatenate([result.distances for result in results])
-    return {"median": float(np.median(distances)), "mean": float(distances.mean()), "std": float(distances.std()), "points": len(distances)}
+    return {
+        "median": float(np.median(distances)),
+        "mean": float(distances.mean()),
+        "std": float(distances.std()),
+        "points": len(distances),
+    }

@@ -1,12 +1,14 @@
-"""Measure reconstructed meshes against scans: median, mean and standard deviation of the scan-to-mesh distance, as in the NoW protocol.
+"""Measure reconstructed meshes against scans: median, mean and standard deviation of the scan-to-mesh distance, as in
+the NoW protocol.
 
     python -m face4d.evaluation.scan_to_mesh --scans scans --meshes reconstructed --landmarks scan_landmarks --flame models/flame --output scores
     python -m face4d.evaluation.scan_to_mesh --scans scans --meshes reconstructed --landmarks scan_landmarks --mesh-landmarks mesh_landmarks
 
-Scans and meshes are PLY or OBJ files. A mesh belongs to the scan of its own name, of its folder's name, or whose name its own begins with
-(<scan>_<anything>.ply); a scan may have many meshes. Landmarks are files <name>.npy or <name>.txt, seven points or 68: outer and inner
-corner of the right eye, inner and outer corner of the left eye, under the nose, right and left corner of the mouth (subject's sides).
-Prints the table; with --output writes scan_to_mesh.csv, .md, .tex and .json.
+Scans and meshes are PLY or OBJ files. A mesh belongs to the scan of its own name, of its folder's name, or whose name
+its own begins with (<scan>_<anything>.ply); a scan may have many meshes. Landmarks are files <name>.npy or <name>.txt,
+seven points or 68: outer and inner corner of the right eye, inner and outer corner of the left eye, under the nose,
+right and left corner of the mouth (subject's sides). Prints the table; with --output writes scan_to_mesh.csv, .md, .tex
+and .json.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from face4d.commands import cli
 from face4d.errors import InputError
-from face4d.runtime import cli
 from face4d.runtime.files import has_suffix, is_hidden
 
 if TYPE_CHECKING:
@@ -34,21 +36,53 @@ def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--scans", type=Path, required=True, metavar="DIR", help="folder of scans, or one scan")
-    data.add_argument("--meshes", type=Path, required=True, metavar="DIR", help="folder of reconstructed meshes at any depth, or one mesh")
-    data.add_argument("--landmarks", type=Path, metavar="DIR", help="landmarks of the scans (default: beside the scans)")
-    data.add_argument("--mesh-landmarks", type=Path, metavar="DIR", help="landmarks of the meshes (default: beside the meshes), or")
-    data.add_argument("--flame", type=Path, metavar="DIR", help="landmark embedding of FLAME, to read them off meshes of its topology, or")
-    data.add_argument("--landmark-embedding", type=Path, metavar="FILE", help="npz of another topology (face_idx, bary, faces)")
     data.add_argument(
-        "--unit", choices=("auto", *_UNITS), default="auto", help="of the scans and their landmarks; auto: told by the distance of the eyes"
+        "--meshes",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of reconstructed meshes at any depth, or one mesh",
+    )
+    data.add_argument(
+        "--landmarks", type=Path, metavar="DIR", help="landmarks of the scans (default: beside the scans)"
+    )
+    data.add_argument(
+        "--mesh-landmarks", type=Path, metavar="DIR", help="landmarks of the meshes (default: beside the meshes), or"
+    )
+    data.add_argument(
+        "--flame",
+        type=Path,
+        metavar="DIR",
+        help="landmark embedding of FLAME, to read them off meshes of its topology, or",
+    )
+    data.add_argument(
+        "--landmark-embedding", type=Path, metavar="FILE", help="npz of another topology (face_idx, bary, faces)"
+    )
+    data.add_argument(
+        "--unit",
+        choices=("auto", *_UNITS),
+        default="auto",
+        help="of the scans and their landmarks; auto: told by the distance of the eyes",
     )
     how = parser.add_argument_group("measure")
     how.add_argument(
-        "--radius", type=cli.number(0, 100, above=True), default=1.4, metavar="X", help="of the measured ball around the face's middle, in sizes of the face"
+        "--radius",
+        type=cli.number(0, 100, above=True),
+        default=1.4,
+        metavar="X",
+        help="of the measured ball around the face's middle, in sizes of the face",
     )
     cli.add_switch(how, "whole", False, "measure every point of the scans")
-    how.add_argument("--refine", type=cli.integer(0, 1000), default=0, metavar="N", help="rounds of closest-point alignment after that on the landmarks")
-    cli.add_switch(how, "scaled", True, "let the alignment change the mesh's size (--no-scaled: the meshes are in the scans' unit)")
+    how.add_argument(
+        "--refine",
+        type=cli.integer(0, 1000),
+        default=0,
+        metavar="N",
+        help="rounds of closest-point alignment after that on the landmarks",
+    )
+    cli.add_switch(
+        how, "scaled", True, "let the alignment change the mesh's size (--no-scaled: the meshes are in the scans' unit)"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the tables")
     cli.add_run_flags(parser, "overwrite", "quiet")
     return parser
@@ -111,13 +145,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(text_table(columns, [*rows, total]))
     if args.output:
         with sole_writer(args.output):
-            written = write_table(args.output / "scan_to_mesh", columns, [*rows, total], contest=[*(row["scan"] for row in rows), None])
+            written = write_table(
+                args.output / "scan_to_mesh", columns, [*rows, total], contest=[*(row["scan"] for row in rows), None]
+            )
             write_json(args.output / "scan_to_mesh.json", {"unit": "mm", "meshes": rows, "all": pooled(results)})
         cli.report_written([*written, args.output / "scan_to_mesh.json"])
 
 
 def scan_unit(choice: str, landmarks: Path) -> float:
-    """Metres of the unit of the scans: the chosen one, or the one in which the eyes of the first scan are as far apart as eyes are, which is said.
+    """Metres of the unit of the scans: the chosen one, or the one in which the eyes of the first scan are as far apart
+    as eyes are, which is said.
 
     Raises:
         InputError: no unit makes a face of the landmarks.
@@ -185,7 +222,11 @@ def read_points(path: str | Path) -> np.ndarray:
 def _files(root: Path, what: str) -> list[Path]:
     if root.is_file():
         return [root]
-    visible = [path for path in root.rglob("*") if not any(is_hidden(part) for part in path.relative_to(root).parts)] if root.is_dir() else []
+    visible = (
+        [path for path in root.rglob("*") if not any(is_hidden(part) for part in path.relative_to(root).parts)]
+        if root.is_dir()
+        else []
+    )
     found = sorted(path for path in visible if has_suffix(path, _SUFFIXES) and path.is_file())
     if not found:
         raise InputError(root, f"{what}, .ply or .obj", "none" if root.is_dir() else "no such folder")
@@ -196,12 +237,22 @@ def _scan_of(mesh: Path, root: Path, scans: dict[str, Path]) -> Path:
     """The scan a mesh belongs to, by its name; if there is one scan and one mesh, they belong together."""
     if root.is_file() and len(scans) == 1:
         return next(iter(scans.values()))
-    names = [mesh.stem, *(folder.name for folder in mesh.relative_to(root).parents if folder.name)] if root.is_dir() else [mesh.stem]
+    names = (
+        [mesh.stem, *(folder.name for folder in mesh.relative_to(root).parents if folder.name)]
+        if root.is_dir()
+        else [mesh.stem]
+    )
     for name in names:
-        candidates = [scan for scan in scans if name == scan or (name.startswith(scan) and not name[len(scan)].isalnum())]
+        candidates = [
+            scan for scan in scans if name == scan or (name.startswith(scan) and not name[len(scan)].isalnum())
+        ]
         if candidates:
             return scans[max(candidates, key=len)]
-    raise InputError(mesh, f"a mesh named after one of the scans ({', '.join(sorted(scans)[:3])}{', ...' if len(scans) > 3 else ''})", mesh.stem)
+    raise InputError(
+        mesh,
+        f"a mesh named after one of the scans ({', '.join(sorted(scans)[:3])}{', ...' if len(scans) > 3 else ''})",
+        mesh.stem,
+    )
 
 
 def _beside(path: Path, root: Path, folder: Path | None) -> Path:
@@ -213,7 +264,9 @@ def _beside(path: Path, root: Path, folder: Path | None) -> Path:
         for suffix in (".npy", ".txt"):
             if (place / f"{path.stem}{suffix}").is_file():
                 return place / f"{path.stem}{suffix}"
-    raise InputError(places[-1] / f"{path.stem}.npy", f"seven or 68 landmarks of {path.name} (.npy or .txt)", "no such file")
+    raise InputError(
+        places[-1] / f"{path.stem}.npy", f"seven or 68 landmarks of {path.name} (.npy or .txt)", "no such file"
+    )
 
 
 def _mesh_landmarks(args: Namespace) -> Callable[[Path, np.ndarray, np.ndarray], np.ndarray]:
@@ -224,12 +277,14 @@ def _mesh_landmarks(args: Namespace) -> Callable[[Path, np.ndarray, np.ndarray],
         return lambda path, vertices, faces: read_points(_beside(path, args.meshes, args.mesh_landmarks))
 
     from face4d.landmarks import extract, load_embedding, load_flame_embedding
-    from face4d.mesh.topology import check_topology
+    from face4d.mesh.triangles import check_topology
 
     embedding = load_flame_embedding(args.flame) if args.flame is not None else load_embedding(args.landmark_embedding)
 
     def read_off(path: Path, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-        check_topology(path, len(vertices), faces, embedding.num_vertices, embedding.faces, "the topology of the landmarks")
+        check_topology(
+            path, len(vertices), faces, embedding.num_vertices, embedding.faces, "the topology of the landmarks"
+        )
         return extract(embedding, vertices)
 
     return read_off

@@ -46,19 +46,21 @@ class Scores:
     """Result of :func:`score`. Lists of rows are for the tables, their keys those of the columns.
 
     Attributes:
-        rows: one per method, ``real`` first, with the keys of ``SCORE_COLUMNS`` and ``REALISM_COLUMNS``. The FID of ``real`` is ``fid_real_halves``,
-            that of the others is to the real test sequences.
-        per_label, per_subject: one row per label or subject; for each method ``<method> accuracy``, ``<method> mm_mean``, ``<method> mm_std``.
+        rows: one per method, ``real`` first, with the keys of ``SCORE_COLUMNS`` and ``REALISM_COLUMNS``. The FID of
+            ``real`` is ``fid_real_halves``, that of the others is to the real test sequences.
+        per_label, per_subject: one row per label or subject; for each method ``<method> accuracy``,
+            ``<method> mm_mean``, ``<method> mm_std``.
         per_group: one row per landmark group; for each method ``<method> mm_mean``, ``<method> mm_std``.
         methods: the methods with an error that compete, generated first.
         confusion: (C, C) counts by method, ``real`` included.
         over_time: by method the mean error of frames 1..T, (T,) millimetres.
         per_landmark: by method the mean error of every landmark, (L,) millimetres.
-        features: by method, ``real`` included, (N, D) feature vectors over frames 1..T; ``labels`` holds the (N,) class indices. Empty
-            without features.
-        fid_real_halves: ``mean`` and ``std`` of the FID of two halves of the training subjects; None without features or with one subject.
-        samples: of a stochastic generator: ``count``, ``mm_mean`` and ``accuracy`` of each sample, ``best_of`` the error of the best of the first
-            1..K; else None.
+        features: by method, ``real`` included, (N, D) feature vectors over frames 1..T; ``labels`` holds the (N,) class
+            indices. Empty without features.
+        fid_real_halves: ``mean`` and ``std`` of the FID of two halves of the training subjects; None without features
+            or with one subject.
+        samples: of a stochastic generator: ``count``, ``mm_mean`` and ``accuracy`` of each sample, ``best_of`` the
+            error of the best of the first 1..K; else None.
     """
 
     rows: list[dict[str, Any]]
@@ -111,7 +113,8 @@ def match_samples(folder: str | Path, test: Sequence[LandmarkSequence]) -> np.nd
     """Generated sequences of a generator that answered once, or several times.
 
     Args:
-        folder: as in :func:`match_generated`, or with one such folder in each of ``sample_00``, ``sample_01``, ... and nothing beside them.
+        folder: as in :func:`match_generated`, or with one such folder in each of ``sample_00``, ``sample_01``, ... and
+            nothing beside them.
         test: as in :func:`match_generated`.
 
     Returns:
@@ -140,14 +143,16 @@ def score(
 ) -> Scores:
     """Scores of generated sequences and of the trivial predictors.
 
-    Errors, FID, diversity and multimodality are taken over frames 1..T and classification of anything generated too, as in the thesis; real
-    sequences are classified over frames 0..T, as the classifier was trained. Accelerations see the real start frame before frames 1..T.
+    Errors, FID, diversity and multimodality are taken over frames 1..T and classification of anything generated too, as
+    in the thesis; real sequences are classified over frames 0..T, as the classifier was trained. Accelerations see the
+    real start frame before frames 1..T.
 
     Args:
         split: real sequences; the trivial predictors use its training half.
         labels: class names in the order of the classifier's indices.
-        generated: (N, T+1, L, 3) displacements in metres, in the order of ``split.test``; (K, N, T+1, L, 3) of a stochastic generator, whose
-            first answers are scored like those of any other and all of them as a best-of-K error and by their multimodality.
+        generated: (N, T+1, L, 3) displacements in metres, in the order of ``split.test``; (K, N, T+1, L, 3) of a
+            stochastic generator, whose first answers are scored like those of any other and all of them as a best-of-K
+            error and by their multimodality.
         predict: the classifier.
         features: its feature vectors; without them there is no FID, diversity and multimodality.
         generator: source of noise, resamples and halves (default: seed 27).
@@ -164,8 +169,13 @@ def score(
         "noisy class mean": predictors.noisy_class_mean(train, train_labels, true, noise),
         "nearest sequence": predictors.nearest_sequence(train, train_labels, train_neutrals, true, neutrals),
     }
-    predicted = {"real": np.asarray(predict(real)), **{method: np.asarray(predict(answer[:, 1:])) for method, answer in answers.items()}}
-    rows: dict[str, dict[str, Any]] = {method: {"method": method, "accuracy": metrics.accuracy(found, true)} for method, found in predicted.items()}
+    predicted = {
+        "real": np.asarray(predict(real)),
+        **{method: np.asarray(predict(answer[:, 1:])) for method, answer in answers.items()},
+    }
+    rows: dict[str, dict[str, Any]] = {
+        method: {"method": method, "accuracy": metrics.accuracy(found, true)} for method, found in predicted.items()
+    }
     for method, answer in answers.items():
         rows[method] |= _errors(answer, real)
     for method, answer in {"real": real, **answers}.items():
@@ -174,7 +184,10 @@ def score(
     vectors: dict[str, np.ndarray] = {}
     real_halves = None
     if features is not None:
-        vectors = {method: np.asarray(features(answer[:, 1:]), np.float64) for method, answer in {"real": real, **answers}.items()}
+        vectors = {
+            method: np.asarray(features(answer[:, 1:]), np.float64)
+            for method, answer in {"real": real, **answers}.items()
+        }
         for method, found in vectors.items():
             rows[method] |= _spread(found, true)
             if method != "real" and len(real) > 1:
@@ -190,13 +203,18 @@ def score(
         in_order.insert(2, {"method": f"best of {len(samples)}", **_errors(best, real)})
         if features is not None:
             found = np.concatenate([np.asarray(features(sample[:, 1:]), np.float64) for sample in samples])  # (K N, D)
-            rows["generated"]["sample_multimodality"] = distribution.multimodality(found, np.tile(np.arange(len(real)), len(samples)))
+            rows["generated"]["sample_multimodality"] = distribution.multimodality(
+                found, np.tile(np.arange(len(real)), len(samples))
+            )
 
-    distances = {method: metrics.distances_mm(answer[:, 1:], real[:, 1:]) for method, answer in answers.items()}  # (N, T, L)
+    # (N, T, L)
+    distances = {method: metrics.distances_mm(answer[:, 1:], real[:, 1:]) for method, answer in answers.items()}
     return Scores(
         rows=in_order,
         per_label=_breakdown("label", np.array(labels)[true], predicted, true, answers, real),
-        per_subject=_breakdown("subject", np.array([sequence.subject for sequence in split.test]), predicted, true, answers, real),
+        per_subject=_breakdown(
+            "subject", np.array([sequence.subject for sequence in split.test]), predicted, true, answers, real
+        ),
         per_group=_per_group(distances),
         methods=tuple(answers),
         confusion={method: metrics.confusion_matrix(found, true, len(labels)) for method, found in predicted.items()},
@@ -209,7 +227,8 @@ def score(
 
 
 def per_label_columns(methods: Sequence[str]) -> list[Column]:
-    """Columns of the per-label table: accuracy and error of the generated sequences, mean errors of the other methods."""
+    """Columns of the per-label table: accuracy and error of the generated sequences, mean errors of the other
+    methods."""
     return _breakdown_columns("label", methods)
 
 
@@ -224,7 +243,8 @@ def per_group_columns(methods: Sequence[str]) -> list[Column]:
 
 
 def competes(method: str) -> bool:
-    """Whether a row of the scores is an answer that may be called the best: not the truth, nor what was chosen with it."""
+    """Whether a row of the scores is an answer that may be called the best: not the truth, nor what was chosen with
+    it."""
     return method != "real" and not method.startswith("best of ")
 
 
@@ -240,7 +260,10 @@ def _breakdown_columns(key: str, methods: Sequence[str]) -> list[Column]:
 
 def _error_columns(methods: Sequence[str]) -> list[Column]:
     first, *others = methods
-    columns = [Column(f"{first} mm_mean", f"{first} mean (mm)", ".3f"), Column(f"{first} mm_std", f"{first} std (mm)", ".3f")]
+    columns = [
+        Column(f"{first} mm_mean", f"{first} mean (mm)", ".3f"),
+        Column(f"{first} mm_std", f"{first} std (mm)", ".3f"),
+    ]
     return columns + [Column(f"{method} mm_mean", f"{method} (mm)", ".3f") for method in others]
 
 
@@ -254,10 +277,13 @@ def _errors(answer: np.ndarray, real: np.ndarray) -> dict[str, float]:
 
 
 def _acceleration(answer: np.ndarray, real: np.ndarray) -> dict[str, float | None]:
-    """Acceleration of frames 1..T after the real start frame, so that a jump out of it counts; nothing of fewer than three frames."""
+    """Acceleration of frames 1..T after the real start frame, so that a jump out of it counts; nothing of fewer than
+    three frames."""
     if real.shape[1] < 3:
         return {}
-    found, wanted = (metrics.acceleration(np.concatenate([real[:, :1], moved[:, 1:]], axis=1)) for moved in (answer, real))
+    found, wanted = (
+        metrics.acceleration(np.concatenate([real[:, :1], moved[:, 1:]], axis=1)) for moved in (answer, real)
+    )
     return {"acceleration": found, "acceleration_ratio": found / wanted if wanted else None}
 
 
@@ -269,7 +295,9 @@ def _spread(vectors: np.ndarray, conditions: np.ndarray) -> dict[str, float]:
     return values
 
 
-def _real_halves(train: Sequence[LandmarkSequence], vectors: np.ndarray, generator: np.random.Generator) -> dict[str, float] | None:
+def _real_halves(
+    train: Sequence[LandmarkSequence], vectors: np.ndarray, generator: np.random.Generator
+) -> dict[str, float] | None:
     """FID of two halves of the training subjects; None where a half would have fewer than two sequences."""
     subjects = np.array([sequence.subject for sequence in train])
     counts = np.sort(np.unique(subjects, return_counts=True)[1])
@@ -281,21 +309,34 @@ def _real_halves(train: Sequence[LandmarkSequence], vectors: np.ndarray, generat
 
 def _samples(samples: np.ndarray, real: np.ndarray, true: np.ndarray, predict: Predict) -> dict[str, Any]:
     """Scores of each of (K, N, T+1, L, 3) answers, and of the best of the first 1..K of them."""
-    errors = np.stack([metrics.distances_mm(sample[:, 1:], real[:, 1:]).mean(axis=(1, 2)) for sample in samples])  # (K, N)
+    # (K, N)
+    errors = np.stack([metrics.distances_mm(sample[:, 1:], real[:, 1:]).mean(axis=(1, 2)) for sample in samples])
     accuracies = [metrics.accuracy(np.asarray(predict(sample[:, 1:])), true) for sample in samples]
     best = np.minimum.accumulate(errors).mean(axis=1)
-    return {"count": len(samples), "mm_mean": errors.mean(axis=1).tolist(), "accuracy": accuracies, "best_of": best.tolist()}
+    return {
+        "count": len(samples),
+        "mm_mean": errors.mean(axis=1).tolist(),
+        "accuracy": accuracies,
+        "best_of": best.tolist(),
+    }
 
 
 def _breakdown(
-    key: str, names: np.ndarray, predicted: dict[str, np.ndarray], true: np.ndarray, answers: dict[str, np.ndarray], real: np.ndarray
+    key: str,
+    names: np.ndarray,
+    predicted: dict[str, np.ndarray],
+    true: np.ndarray,
+    answers: dict[str, np.ndarray],
+    real: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Rows of accuracies and errors, one per value of ``names`` (N,)."""
     rows = []
     for name in np.unique(names):
         chosen = names == name
         row: dict[str, Any] = {key: str(name), "sequences": int(chosen.sum())}
-        row |= {f"{method} accuracy": metrics.accuracy(found[chosen], true[chosen]) for method, found in predicted.items()}
+        row |= {
+            f"{method} accuracy": metrics.accuracy(found[chosen], true[chosen]) for method, found in predicted.items()
+        }
         for method, answer in answers.items():
             error = metrics.mm_error(answer[chosen, 1:], real[chosen, 1:])
             row |= {f"{method} mm_mean": error.mean, f"{method} mm_std": error.std}
@@ -309,6 +350,9 @@ def _per_group(distances: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     for group, members in LANDMARK_GROUPS.items():
         row: dict[str, Any] = {"group": group, "landmarks": members.stop - members.start}
         for method, found in distances.items():
-            row |= {f"{method} mm_mean": float(found[..., members].mean()), f"{method} mm_std": float(found[..., members].std())}
+            row |= {
+                f"{method} mm_mean": float(found[..., members].mean()),
+                f"{method} mm_std": float(found[..., members].std()),
+            }
         rows.append(row)
     return rows

@@ -42,13 +42,19 @@ def filled(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
 
 
 def write_table(
-    base: str | Path, columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[Hashable] | None = None, across: Sequence[str] = ()
+    base: str | Path,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    *,
+    contest: Sequence[Hashable] | None = None,
+    across: Sequence[str] = (),
 ) -> list[Path]:
     """Write ``<base>.csv``, ``<base>.md`` and ``<base>.tex``.
 
     Args:
-        contest: what each row competes in for the best value of a column: rows of equal values with each other, those of None or False not at
-            all (default: all with all). The best of a contest is bold, unless it was alone in it.
+        contest: what each row competes in for the best value of a column: rows of equal values with each other, those
+            of None or False not at all (default: all with all). The best of a contest is bold, unless it was alone in
+            it.
         across: keys of columns that compete within each row instead; the smallest is best, unless they say otherwise.
 
     Returns:
@@ -76,20 +82,38 @@ def csv_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def markdown_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[Hashable] | None = None, across: Sequence[str] = ()) -> str:
+def markdown_table(
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    *,
+    contest: Sequence[Hashable] | None = None,
+    across: Sequence[str] = (),
+) -> str:
     """Markdown, numbers right-aligned; values equal to the best one as printed are bold."""
     best = _best(columns, rows, contest, across)
-    cells = [[_markdown_cell(_cell(column, row), best[i][j]) for j, column in enumerate(columns)] for i, row in enumerate(rows)]
+    cells = [
+        [_markdown_cell(_cell(column, row), best[i][j]) for j, column in enumerate(columns)]
+        for i, row in enumerate(rows)
+    ]
     numeric = [_numeric(column, rows) for column in columns]
     lines = [[column.title for column in columns], ["---:" if right else "---" for right in numeric], *cells]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def latex_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[Hashable] | None = None, across: Sequence[str] = ()) -> str:
-    """A LaTeX ``tabular`` with the rules of the booktabs package, to ``\\input`` into a table; best values as in :func:`markdown_table`."""
+def latex_table(
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    *,
+    contest: Sequence[Hashable] | None = None,
+    across: Sequence[str] = (),
+) -> str:
+    """A LaTeX ``tabular`` with the rules of the booktabs package, to ``\\input`` into a table; best values as in
+    :func:`markdown_table`."""
     columns = [column for column in columns if not column.long]
     best = _best(columns, rows, contest, across)
-    cells = [[_latex_cell(_cell(column, row), best[i][j]) for j, column in enumerate(columns)] for i, row in enumerate(rows)]
+    cells = [
+        [_latex_cell(_cell(column, row), best[i][j]) for j, column in enumerate(columns)] for i, row in enumerate(rows)
+    ]
     form = "".join("r" if _numeric(column, rows) else "l" for column in columns)
     heading = " & ".join(_latex_escape(column.title) for column in columns)
     body = "".join(" & ".join(line) + " \\\\\n" for line in cells)
@@ -97,7 +121,13 @@ def latex_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequ
     return begin + body + "\\bottomrule\n\\end{tabular}\n"
 
 
-def html_table(columns: Sequence[Column], rows: Sequence[Row], *, contest: Sequence[Hashable] | None = None, across: Sequence[str] = ()) -> str:
+def html_table(
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    *,
+    contest: Sequence[Hashable] | None = None,
+    across: Sequence[str] = (),
+) -> str:
     """An HTML ``<table>``, numbers in cells of class ``number``; best values as in :func:`markdown_table`."""
     best = _best(columns, rows, contest, across)
     kinds = [' class="number"' if _numeric(column, rows) else "" for column in columns]
@@ -117,12 +147,17 @@ def text_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     numeric = [_numeric(column, rows) for column in columns]
     lines.insert(1, ["-" * width for width in widths])
-    aligned = [[cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric)] for line in lines]
+    aligned = [
+        [cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric)] for line in lines
+    ]
     return "\n".join("  ".join(line).rstrip() for line in aligned) + "\n"
 
 
-def _best(columns: Sequence[Column], rows: Sequence[Row], contest: Sequence[Hashable] | None, across: Sequence[str]) -> list[list[bool]]:
-    """Which cells (rows x columns) are as good as the best one of their contest, as printed; see :func:`write_table`."""
+def _best(
+    columns: Sequence[Column], rows: Sequence[Row], contest: Sequence[Hashable] | None, across: Sequence[str]
+) -> list[list[bool]]:
+    """Which cells (rows x columns) are as good as the best one of their contest, as printed; see
+    :func:`write_table`."""
     contest = [True] * len(rows) if contest is None else contest
     marks = [[False] * len(columns) for _ in rows]
 
@@ -187,4 +222,48 @@ def _format(column: Column, value: Any) -> str:
 
 def _numeric(column: Column, rows: Sequence[Row]) -> bool:
     values = [row.get(column.key) for row in rows]
-    return all(value is None or isinstance(value, (int, float)) for value in values) and any(v is not None for v in values)
+    return all(value is None or isinstance(value, (int, float)) for value in values) and any(
+        v is not None for v in values
+    )
+
+
+DECODER_COLUMNS = (
+    Column("decoder", "decoder"),
+    Column("fold", "test fold"),
+    Column("mm", "error, mm", ".4f", "min"),
+    Column("mm_std", "std, mm", ".4f"),
+    Column("mm_noisy", "error to noisy vertices, mm", ".4f"),
+    Column("frames", "test frames"),
+    Column("train_frames", "training frames"),
+    Column("strength", "strength, mm2", ".2g"),
+    Column("seconds", "training, s", ".1f"),
+    Column("ms_per_frame", "decoding, ms per frame", ".2f"),
+)
+_AVERAGED = ("mm", "mm_std", "mm_noisy", "seconds", "ms_per_frame")
+
+
+def average(rows: Sequence[Row]) -> list[Row]:
+    """One row per decoder: means over its folds (of the standard deviations too [S]), for decoders with several
+    folds."""
+    found: list[Row] = []
+    for decoder in dict.fromkeys(row["decoder"] for row in rows):
+        own = [row for row in rows if row["decoder"] == decoder]
+        if len(own) > 1:
+            means = {
+                key: sum(row[key] for row in own) / len(own) for key in _AVERAGED if all(key in row for row in own)
+            }
+            found.append(
+                {
+                    "decoder": decoder,
+                    "fold": f"mean of {len(own)}",
+                    **means,
+                    "frames": sum(row["frames"] for row in own),
+                }
+            )
+    return found
+
+
+def write_decoder_tables(folder: str | Path, rows: Sequence[Row]) -> list[Path]:
+    """Write ``decoders.csv``, ``.md`` and ``.tex`` into ``folder``; decoders compete on the same test fold, and
+    averages over as many folds."""
+    return write_table(Path(folder) / "decoders", DECODER_COLUMNS, rows, contest=[row["fold"] for row in rows])

@@ -5,9 +5,9 @@
     python -m face4d.flame.fit --model models/flame --landmarks Landmark_dataset_flame_aligned/dataset_testing/Happy_CH01.npy --output fitted/Happy
     python -m face4d.flame.fit --model models/flame --mesh head.obj --landmark-embedding head_landmarks.npz --output fitted/head
 
-Meshes in the model's topology are fitted at every vertex, others at their landmarks. The frames of a sequence share the shape
-coefficients. Writes flame_parameters.npz (the arguments of FlameLayer, and residual_mm per frame) and the fitted meshes, fitted.ply or
-fitted_0000.ply, fitted_0001.ply, ...
+Meshes in the model's topology are fitted at every vertex, others at their landmarks. The frames of a sequence share the
+shape coefficients. Writes flame_parameters.npz (the arguments of FlameLayer, and residual_mm per frame) and the fitted
+meshes, fitted.ply or fitted_0000.ply, fitted_0001.ply, ...
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from face4d.runtime import cli
+from face4d.commands import cli
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,28 +31,51 @@ PARAMETER_FILE = "flame_parameters.npz"
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument(
-        "--model", type=Path, default=Path("models/flame"), metavar="PATH", help="FLAME model, .pkl or .npz, or the folder with it and its embeddings"
+        "--model",
+        type=Path,
+        default=Path("models/flame"),
+        metavar="PATH",
+        help="FLAME model, .pkl or .npz, or the folder with it and its embeddings",
     )
     what = parser.add_argument_group("what to fit").add_mutually_exclusive_group(required=True)
     what.add_argument("--mesh", type=Path, metavar="PATH", help="PLY or OBJ, or a folder of numbered frames, metres")
-    what.add_argument("--landmarks", type=Path, metavar="FILE", help="npy, (T, 68, 3) or (68, 3), metres, jaw line first")
+    what.add_argument(
+        "--landmarks", type=Path, metavar="FILE", help="npy, (T, 68, 3) or (68, 3), metres, jaw line first"
+    )
     parser.add_argument(
-        "--landmark-embedding", type=Path, metavar="FILE", help="landmarks of a --mesh of another topology (npz with face_idx, bary, faces)"
+        "--landmark-embedding",
+        type=Path,
+        metavar="FILE",
+        help="landmarks of a --mesh of another topology (npz with face_idx, bary, faces)",
     )
     how = parser.add_argument_group("how")
     how.add_argument("--num-shape", type=cli.integer(1, 1000), default=100, metavar="N", help="shape coefficients")
-    how.add_argument("--num-expression", type=cli.integer(1, 1000), default=50, metavar="N", help="expression coefficients")
     how.add_argument(
-        "--contour", choices=("fixed", "geometry", "deca", "smplx"), default="fixed",
+        "--num-expression", type=cli.integer(1, 1000), default=50, metavar="N", help="expression coefficients"
+    )
+    how.add_argument(
+        "--contour",
+        choices=("fixed", "geometry", "deca", "smplx"),
+        default="fixed",
         help="what the jaw line points of turned heads are (fixed: as step 3 writes them)",
     )
     how.add_argument(
-        "--noise", type=cli.number(0, 1000, above=True), metavar="MM",
+        "--noise",
+        type=cli.number(0, 1000, above=True),
+        metavar="MM",
         help="expected distance of a point; larger keeps closer to the mean face (default: estimated)",
     )
-    how.add_argument("--smoothness", type=cli.number(0, 1e6), default=0.0, metavar="X", help="weight of changes of expression and jaw between frames")
+    how.add_argument(
+        "--smoothness",
+        type=cli.number(0, 1e6),
+        default=0.0,
+        metavar="X",
+        help="weight of changes of expression and jaw between frames",
+    )
     how.add_argument("--iterations", type=cli.integer(1, 100_000), default=300, metavar="N", help="of L-BFGS, at most")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of parameters and fitted meshes")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of parameters and fitted meshes"
+    )
     cli.add_run_flags(parser, "device", "threads", "overwrite", "quiet")
     return parser
 
@@ -92,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def write_fit(output: Path, fit: FlameFit, faces: np.ndarray) -> list[Path]:
-    """Write the parameters and the fitted meshes into the folder ``output``; returns the paths, meshes as one when there are many.
+    """Write the parameters and the fitted meshes into the folder ``output``; returns the paths, meshes as one when
+    there are many.
 
     Meshes of a longer fit that was there before are removed, so that the folder is one sequence.
     """
@@ -107,7 +131,9 @@ def write_fit(output: Path, fit: FlameFit, faces: np.ndarray) -> list[Path]:
         write_ply(output / name, vertices, faces)
     with replacing(output / PARAMETER_FILE) as temporary, open(temporary, "wb") as file:
         np.savez(file, **fit.parameters, residual_mm=fit.residuals.mean(axis=1))
-    for old in {*output.glob("fitted.ply"), *output.glob("fitted_[0-9][0-9][0-9][0-9].ply")} - {output / name for name in names}:
+    for old in {*output.glob("fitted.ply"), *output.glob("fitted_[0-9][0-9][0-9][0-9].ply")} - {
+        output / name for name in names
+    }:
         old.unlink()
     return [output / PARAMETER_FILE, output / names[0] if frames == 1 else output]
 
@@ -132,7 +158,11 @@ def load_parameters(path: str | Path) -> dict[str, np.ndarray]:
     frames = {len(array) for array in parameters.values() if array.ndim == 2} - {1}
     for name, array in parameters.items():
         if array.dtype.kind != "f" or array.ndim != 2 or len(frames) > 1 or not np.isfinite(array).all():
-            raise InputError(f"{path}, {name}", "finite numbers (frames, parameters), one frame or as many as the others", f"{array.dtype} {array.shape}")
+            raise InputError(
+                f"{path}, {name}",
+                "finite numbers (frames, parameters), one frame or as many as the others",
+                f"{array.dtype} {array.shape}",
+            )
     return parameters
 
 
@@ -141,10 +171,19 @@ def _load(args: Namespace) -> tuple[FlameLayer, np.ndarray]:
     from face4d.errors import InputError
     from face4d.flame.layer import FlameLayer
     from face4d.flame.model import find_model, load_flame_model
-    from face4d.landmarks import DYNAMIC_FILE, STATIC_FILE, TEMPLATE_FILE, check_mesh, extract, load_embedding, load_flame_embedding, mesh_remarks
+    from face4d.landmarks import (
+        DYNAMIC_FILE,
+        STATIC_FILE,
+        TEMPLATE_FILE,
+        check_mesh,
+        extract,
+        load_embedding,
+        load_flame_embedding,
+        mesh_remarks,
+    )
     from face4d.mesh.plausibility import check_jumps, report
     from face4d.mesh.sequence import frame_paths, read_sequence
-    from face4d.mesh.topology import check_topology
+    from face4d.mesh.triangles import check_topology
     from face4d.runtime.device import resolve_device
 
     if args.landmark_embedding is not None and args.mesh is None:
@@ -166,15 +205,20 @@ def _load(args: Namespace) -> tuple[FlameLayer, np.ndarray]:
             target = extract(own, target)
         else:
             try:
-                check_topology(paths[0], target.shape[1], faces, model.num_vertices, model.faces, "the model's topology")
+                check_topology(
+                    paths[0], target.shape[1], faces, model.num_vertices, model.faces, "the model's topology"
+                )
             except InputError as error:
                 raise InputError(error.path, f"{error.expected} or --landmark-embedding", error.found) from None
             if all((file.parent / name).is_file() for name in (STATIC_FILE, DYNAMIC_FILE, TEMPLATE_FILE)):
-                check_mesh(paths[0], target[0], faces, load_flame_embedding(file.parent))  # sees more, a mirrored head for one
+                # sees more, a mirrored head for one
+                check_mesh(paths[0], target[0], faces, load_flame_embedding(file.parent))
         check_jumps(paths, target[:, :: max(target.shape[1] // 300, 1)])
     if target.shape[1] != model.num_vertices:
         embedding = load_flame_embedding(file.parent)
-    layer = FlameLayer(model, embedding, num_shape=args.num_shape, num_expression=args.num_expression, contour=args.contour)
+    layer = FlameLayer(
+        model, embedding, num_shape=args.num_shape, num_expression=args.num_expression, contour=args.contour
+    )
     return layer.to(resolve_device(args.device)), target
 
 
@@ -187,7 +231,12 @@ def _landmark_file(path: Path) -> np.ndarray:
 
     expected = f"landmarks (T, {NUM_LANDMARKS}, 3) or ({NUM_LANDMARKS}, 3) in metres (.npy)"
     landmarks = load_numbers(path, expected)
-    if landmarks.shape[-2:] != (NUM_LANDMARKS, 3) or landmarks.ndim not in (2, 3) or landmarks.dtype.kind != "f" or not landmarks.size:
+    if (
+        landmarks.shape[-2:] != (NUM_LANDMARKS, 3)
+        or landmarks.ndim not in (2, 3)
+        or landmarks.dtype.kind != "f"
+        or not landmarks.size
+    ):
         raise InputError(path, expected, f"{landmarks.dtype} {landmarks.shape}")
     landmarks = landmarks.reshape(-1, NUM_LANDMARKS, 3)
     check_face(path, as_float32(path, landmarks))

@@ -35,16 +35,18 @@ class FlameOutput(NamedTuple):
 class FlameLayer(nn.Module):
     """Vertices and landmarks of FLAME parameters, any number of faces per call.
 
-    All parameters of :meth:`forward` are optional (zero) and have one row or B rows; one row holds for all B. Everything is a buffer, so
-    ``.to("cuda")`` and ``.double()`` work as usual and the layer has no trainable parameters.
+    All parameters of :meth:`forward` are optional (zero) and have one row or B rows; one row holds for all B.
+    Everything is a buffer, so ``.to("cuda")`` and ``.double()`` work as usual and the layer has no trainable
+    parameters.
 
     Args:
         model: the arrays, see :func:`~face4d.flame.model.load_flame_model`.
         embedding: of the 68 landmarks; None for a layer without landmarks.
         num_shape, num_expression: coefficients to use, at most what the model has.
         contour: which of the table's rows give the 17 contour points of a turned head, see
-            :func:`~face4d.flame.skinning.contour_rows`. ``geometry`` keeps them on the visible outline; ``deca`` and ``smplx``
-            repeat what those programs do; ``fixed`` keeps the frontal ones, which is what the landmark files of step 3 hold.
+            :func:`~face4d.flame.skinning.contour_rows`. ``geometry`` keeps them on the visible outline; ``deca`` and
+            ``smplx`` repeat what those programs do; ``fixed`` keeps the frontal ones, which is what the landmark files
+            of step 3 hold.
         dtype: torch.float32 or torch.float64.
 
     Raises:
@@ -74,7 +76,8 @@ class FlameLayer(nn.Module):
         self.num_expression = min(num_expression, model.expression_directions.shape[2])
         self.contour = contour
         shape = np.concatenate(
-            [model.shape_directions[:, :, : self.num_shape], model.expression_directions[:, :, : self.num_expression]], axis=2
+            [model.shape_directions[:, :, : self.num_shape], model.expression_directions[:, :, : self.num_expression]],
+            axis=2,
         )  # (V, 3, S + E)
         regressor = model.joint_regressor.astype(np.float64)
         self.register_buffer("faces", torch.as_tensor(model.faces.astype(np.int64)))  # (F, 3)
@@ -86,7 +89,11 @@ class FlameLayer(nn.Module):
         self.marks: _Landmarks | None = None
         if embedding is not None:
             if embedding.num_vertices != model.num_vertices:
-                raise InputError("landmark embedding", f"one of the model's {model.num_vertices} vertices", f"{embedding.num_vertices}")
+                raise InputError(
+                    "landmark embedding",
+                    f"one of the model's {model.num_vertices} vertices",
+                    f"{embedding.num_vertices}",
+                )
             self.marks = _Landmarks(embedding, model, contour, dtype)
             used = self.marks.used
             self.mark_points = _SkinnedPoints(model.template[used], directions[used], model.skin_weights[used], dtype)
@@ -118,7 +125,9 @@ class FlameLayer(nn.Module):
         Raises:
             InputError: a parameter of another shape; names it.
         """
-        coefficients, rotations, transforms, joints = self._pose(shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation)
+        coefficients, rotations, transforms, joints = self._pose(
+            shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation
+        )
         vertices = self.surface(coefficients, transforms)  # (B, V, 3)
         landmarks = None if self.marks is None else self.marks(vertices, rotations, all_vertices=True)
         return FlameOutput(vertices, landmarks, joints)
@@ -140,11 +149,16 @@ class FlameLayer(nn.Module):
         """
         if self.marks is None:
             raise InputError("FlameLayer", "a landmark embedding, to have landmarks", "none")
-        coefficients, rotations, transforms, _ = self._pose(shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation)
+        coefficients, rotations, transforms, _ = self._pose(
+            shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation
+        )
         return self.marks(self.mark_points(coefficients, transforms), rotations, all_vertices=False)
 
-    def _pose(self, shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Coefficients (B, S + E + 37), rotations (B, 5, 3, 3), transforms (B, 6, 3, 4), of which the last translates, and joints (B, 5, 3)."""
+    def _pose(
+        self, shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Coefficients (B, S + E + 37), rotations (B, 5, 3, 3), transforms (B, 6, 3, 4), of which the last translates,
+        and joints (B, 5, 3)."""
         given = {
             "shape": (shape, self.num_shape), "expression": (expression, self.num_expression), "global_pose": (global_pose, 3),
             "neck_pose": (neck_pose, 3), "jaw_pose": (jaw_pose, 3), "eye_pose": (eye_pose, 6), "translation": (translation, 3),
@@ -157,7 +171,8 @@ class FlameLayer(nn.Module):
         rotations = rodrigues(pose)  # (B, 5, 3, 3)
         identity = torch.eye(3, dtype=pose.dtype, device=pose.device)
         blend = torch.cat([shape, expression], dim=1)  # (B, S + E)
-        coefficients = torch.cat([blend, (rotations[:, 1:] - identity).flatten(1), blend.new_ones(batch, 1)], dim=1)  # (B, S + E + 37)
+        # (B, S + E + 37)
+        coefficients = torch.cat([blend, (rotations[:, 1:] - identity).flatten(1), blend.new_ones(batch, 1)], dim=1)
         joints = self.joint_template + (blend @ self.joint_directions).unflatten(1, (NUM_JOINTS, 3))  # (B, 5, 3)
         transforms, joints = joint_transforms(rotations, joints, PARENTS)
         shift = functional.pad(translation[:, None, :, None], (3, 0))  # (B, 1, 3, 4): no turn, only the translation
@@ -168,7 +183,11 @@ class FlameLayer(nn.Module):
         if value is None:
             return like.new_zeros(1, columns).expand(batch, columns)
         may_be_short = name in ("shape", "expression")
-        fits = value.ndim == 2 and len(value) in (1, batch) and (value.shape[1] <= columns if may_be_short else value.shape[1] == columns)
+        fits = (
+            value.ndim == 2
+            and len(value) in (1, batch)
+            and (value.shape[1] <= columns if may_be_short else value.shape[1] == columns)
+        )
         if not fits or value.dtype != like.dtype or value.device != like.device:
             wanted = f"(1 or {batch}, {'up to ' if may_be_short else ''}{columns}) {like.dtype} on {like.device}"
             raise InputError(f"FLAME parameter {name}", wanted, f"{tuple(value.shape)} {value.dtype} on {value.device}")
@@ -180,9 +199,11 @@ class _SkinnedPoints(nn.Module):
 
     def __init__(self, template: np.ndarray, directions: np.ndarray, weights: np.ndarray, dtype: torch.dtype) -> None:
         super().__init__()
-        rows = np.concatenate([directions, template[:, :, None]], axis=2).transpose(2, 1, 0)  # the template: one more, times 1
+        # the template: one more, times 1
+        rows = np.concatenate([directions, template[:, :, None]], axis=2).transpose(2, 1, 0)
         with_translation = np.concatenate([weights.T, np.ones((1, len(weights)), weights.dtype)])  # (6, V)
-        self.register_buffer("directions", torch.as_tensor(rows.reshape(len(rows), -1), dtype=dtype))  # (S + E + 37, 3 V): all x, all y, all z
+        # (S + E + 37, 3 V): all x, all y, all z
+        self.register_buffer("directions", torch.as_tensor(rows.reshape(len(rows), -1), dtype=dtype))
         self.register_buffer("weights", torch.as_tensor(with_translation, dtype=dtype))
 
     def forward(self, coefficients: Tensor, transforms: Tensor) -> Tensor:
@@ -200,7 +221,9 @@ class _Landmarks(nn.Module):
         if contour == "fixed":
             table_idx, table_bary = embedding.face_idx[None, :NUM_CONTOUR], embedding.bary[None, :NUM_CONTOUR]
         elif embedding.contour_face_idx is None or embedding.contour_bary is None:
-            raise InputError("landmark embedding", f"a contour table, which contour={contour} needs (or contour=fixed)", "none")
+            raise InputError(
+                "landmark embedding", f"a contour table, which contour={contour} needs (or contour=fixed)", "none"
+            )
         else:
             table_idx, table_bary = embedding.contour_face_idx, embedding.contour_bary  # (79, 17), (79, 17, 3)
             self.sign = _table_sign(model.template, embedding)
@@ -217,7 +240,11 @@ class _Landmarks(nn.Module):
 
     def forward(self, points: Tensor, rotations: Tensor, all_vertices: bool) -> Tensor:
         """Landmarks (B, 68, 3) of all vertices (B, V, 3), or of the used ones."""
-        static, table = (self.static_corners, self.table_corners) if all_vertices else (self.used_static_corners, self.used_table_corners)
+        static, table = (
+            (self.static_corners, self.table_corners)
+            if all_vertices
+            else (self.used_static_corners, self.used_table_corners)
+        )
         rows = contour_rows(rotations, self.contour, self.sign)  # (B,)
         batch = torch.arange(len(points), device=points.device)[:, None, None]
         corners = torch.cat([table[rows], static.expand(len(points), -1, -1)], dim=1)  # (B, 68, 3)
@@ -226,12 +253,15 @@ class _Landmarks(nn.Module):
 
 
 def _table_sign(template: np.ndarray, embedding: LandmarkEmbedding) -> int:
-    """1 if the table's positive rows are for a face turned to +x, else -1: its left cheek hides, and the right rows put that half on the outline."""
+    """1 if the table's positive rows are for a face turned to +x, else -1: its left cheek hides, and the right rows put
+    that half on the outline."""
     angle = np.deg2rad(MAX_CONTOUR_ANGLE)
     toward_x = template[:, 0] * np.cos(angle) + template[:, 2] * np.sin(angle)  # (V,) horizontal place in the picture
     left = np.s_[NUM_CONTOUR // 2 + 1 :]  # from the chin to the subject's left ear
     table, bary = embedding.contour_face_idx[:, left], embedding.contour_bary[:, left]
-    outline = [(toward_x[embedding.faces[table[row]]] * bary[row]).sum() for row in (MAX_CONTOUR_ANGLE, 2 * MAX_CONTOUR_ANGLE)]
+    outline = [
+        (toward_x[embedding.faces[table[row]]] * bary[row]).sum() for row in (MAX_CONTOUR_ANGLE, 2 * MAX_CONTOUR_ANGLE)
+    ]
     return 1 if outline[0] >= outline[1] else -1
 
 
@@ -244,7 +274,8 @@ def load_flame_layer(
     contour: str = "geometry",
     dtype: torch.dtype = torch.float32,
 ) -> FlameLayer:
-    """The layer of a folder such as ``models/flame`` or ``demo/models/flame``, or of one model file beside its landmark embeddings.
+    """The layer of a folder such as ``models/flame`` or ``demo/models/flame``, or of one model file beside its landmark
+    embeddings.
 
     Args:
         path: a folder with one of the model files and with the three files that
@@ -257,4 +288,6 @@ def load_flame_layer(
     file = find_model(path)
     model = load_flame_model(file)
     embedding = embedding or load_flame_embedding(file.parent)
-    return FlameLayer(model, embedding, num_shape=num_shape, num_expression=num_expression, contour=contour, dtype=dtype)
+    return FlameLayer(
+        model, embedding, num_shape=num_shape, num_expression=num_expression, contour=contour, dtype=dtype
+    )

@@ -1,7 +1,7 @@
 """FLAME model files: the published pickles (FLAME 2020, FLAME 2023), and the same arrays as a plain npz.
 
-Li et al., "Learning a model of facial shape and expression from 4D scans", SIGGRAPH Asia 2017. Five joints: root, neck, jaw, left eye,
-right eye. Lengths in metres.
+Li et al., "Learning a model of facial shape and expression from 4D scans", SIGGRAPH Asia 2017. Five joints: root, neck,
+jaw, left eye, right eye. Lengths in metres.
 """
 
 from __future__ import annotations
@@ -28,9 +28,17 @@ PARENTS = (-1, 0, 1, 1, 1)
 NUM_JOINTS = len(JOINTS)
 NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)  # entries of R - I of all joints but the root
 NUM_SHAPE, NUM_EXPRESSION = 300, 100  # of the published files, shape first
-# Names of model files, without .pkl or .npz, as the FLAME site, smplx and others have them: looked for in a folder, the first of the first line, else
-# the only one of the second.
-NEUTRAL_MODELS = ("generic_model", "flame2023", "flame2023_open", "flame_neutral", "flame2023_no_jaw", "flame2020", "flame_generic")
+# Names of model files, without .pkl or .npz, as the FLAME site, smplx and others have them: looked for in a folder, the
+# first of the first line, else the only one of the second.
+NEUTRAL_MODELS = (
+    "generic_model",
+    "flame2023",
+    "flame2023_open",
+    "flame_neutral",
+    "flame2023_no_jaw",
+    "flame2020",
+    "flame_generic",
+)
 OTHER_MODELS = ("female_model", "male_model", "flame_female", "flame_male")
 _SUFFIXES = (".pkl", ".npz")
 _ROUNDING = 1e-3  # of skinning weights
@@ -68,7 +76,8 @@ class FlameModel:
 
 
 def find_model(path: str | Path) -> Path:
-    """The model file: ``path`` itself, or the one in the folder ``path`` that has a name of ``NEUTRAL_MODELS``, else of ``OTHER_MODELS``.
+    """The model file: ``path`` itself, or the one in the folder ``path`` that has a name of ``NEUTRAL_MODELS``, else of
+    ``OTHER_MODELS``.
 
     Where there are several a note says which one is used.
 
@@ -80,13 +89,22 @@ def find_model(path: str | Path) -> Path:
         return path
     names = [name for name in matching(sorted(os.listdir(path)), _SUFFIXES) if not (path / name).is_dir()]
     stems = [os.path.splitext(name)[0].lower() for name in names]
-    neutral, other = ([name for wanted in models for name, stem in zip(names, stems) if stem == wanted] for models in (NEUTRAL_MODELS, OTHER_MODELS))
-    neutral.sort(key=lambda name: (NEUTRAL_MODELS.index(os.path.splitext(name)[0].lower()), not has_suffix(name, (".pkl",))))
+    neutral, other = (
+        [name for wanted in models for name, stem in zip(names, stems) if stem == wanted]
+        for models in (NEUTRAL_MODELS, OTHER_MODELS)
+    )
+    neutral.sort(
+        key=lambda name: (NEUTRAL_MODELS.index(os.path.splitext(name)[0].lower()), not has_suffix(name, (".pkl",)))
+    )
     if not neutral and len(other) > 1:
         raise InputError(path, "one FLAME model, or the file named in place of its folder", " and ".join(other))
     if not neutral and not other:
         wanted = f"a FLAME model there, generic_model.pkl or flame2023.pkl or {', '.join(f'{name}.pkl' for name in NEUTRAL_MODELS[2:5] + OTHER_MODELS)}"
-        raise InputError(path, f"{wanted} (FLAME site, https://flame.is.tue.mpg.de, after registration), or the file itself named", "none")
+        raise InputError(
+            path,
+            f"{wanted} (FLAME site, https://flame.is.tue.mpg.de, after registration), or the file itself named",
+            "none",
+        )
     found = [*neutral, *other]
     if len(found) > 1:
         log.warning("note: %s: %s is used, not %s; name a file to use another", path, found[0], ", ".join(found[1:]))
@@ -97,9 +115,10 @@ def load_flame_model(path: str | Path) -> FlameModel:
     """Read a FLAME model.
 
     Args:
-        path: ``generic_model.pkl`` as published (chumpy arrays inside become numpy arrays; nothing in the file is run and chumpy need not
-            be installed), an npz of the same arrays (no pickles inside), or a folder, see :func:`find_model`. ``shapedirs`` has 300
-            shape columns, then 100 expression columns; an npz with other numbers says ``num_shape``.
+        path: ``generic_model.pkl`` as published (chumpy arrays inside become numpy arrays; nothing in the file is run
+            and chumpy need not be installed), an npz of the same arrays (no pickles inside), or a folder, see
+            :func:`find_model`. ``shapedirs`` has 300 shape columns, then 100 expression columns; an npz with other
+            numbers says ``num_shape``.
 
     Raises:
         InputError: no such file, or not a FLAME model: names the array at fault.
@@ -152,9 +171,18 @@ def _checked(path: Path, content: Mapping[str, Any]) -> FlameModel:
     if weights.min() < -_ROUNDING:
         raise InputError(f"{path}, weights", "skinning weights from 0 to 1", f"{weights.min():.4g}")
     if np.abs(weights.sum(axis=1, dtype=np.float64) - 1).max() > _ROUNDING:
-        raise InputError(f"{path}, weights", "skinning weights that sum to 1 at every vertex", f"a sum of {_farthest(weights.sum(axis=1), 1):.4g}")
+        raise InputError(
+            f"{path}, weights",
+            "skinning weights that sum to 1 at every vertex",
+            f"a sum of {_farthest(weights.sum(axis=1), 1):.4g}",
+        )
     parents = numbers(content["kintree_table"])
-    if parents is None or parents.shape != (2, NUM_JOINTS) or parents.dtype.kind not in "iu" or tuple(parents[0, 1:].tolist()) != PARENTS[1:]:
+    if (
+        parents is None
+        or parents.shape != (2, NUM_JOINTS)
+        or parents.dtype.kind not in "iu"
+        or tuple(parents[0, 1:].tolist()) != PARENTS[1:]
+    ):
         raise InputError(
             f"{path}, kintree_table", f"the parents of FLAME's joints ({', '.join(JOINTS)}), {PARENTS}", _found(parents)
         )
@@ -179,7 +207,12 @@ def _floats(path: Path, content: Mapping[str, Any], key: str, shape: tuple[int |
     value = content[key]
     array = value if hasattr(value, "toarray") else numbers(value)
     wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
-    fits = array is not None and array.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, array.shape)) and min(array.shape) > 0
+    fits = (
+        array is not None
+        and array.ndim == len(shape)
+        and all(n is None or n == m for n, m in zip(shape, array.shape))
+        and min(array.shape) > 0
+    )
     if not fits or array.dtype.kind != "f":
         raise InputError(f"{path}, {key}", f"floating numbers {wanted}", _found(array))
     array = array.toarray() if hasattr(array, "toarray") else array  # now that its size is known to be right

@@ -1,7 +1,13 @@
-"""Linear blend skinning as free functions on tensors: rotations, joint transforms, skinned points, contour rows.
+"""Linear blend skinning and rotations as free functions on tensors.
 
-Loper et al., "SMPL", SIGGRAPH Asia 2015, equations 2 to 4, as FLAME uses them. Points are kept as planes (B, 3, V): x, y and z each in one
-piece, so that skinning is a few products of whole rows.
+Loper et al., "SMPL", SIGGRAPH Asia 2015, equations 2 to 4, as FLAME uses them. Points are kept as planes (B, 3, V): x,
+y and z each in one piece, so that skinning is a few products of whole rows.
+
+Rotations as axis-angle, unit quaternions (w, x, y, z), matrices and Euler angles, as DECA combines them.
+
+All functions take any number of leading dimensions, in radians, and are differentiable away from angles where the
+result is not. For axis-angle to matrices without DECA's rounding of small angles see
+:func:`face4d.flame.skinning.rodrigues`.
 """
 
 from __future__ import annotations
@@ -36,13 +42,21 @@ def rodrigues(axis_angle: Tensor) -> Tensor:
     small = square < _SMALL_ANGLE
     angle = torch.where(small, torch.ones_like(square), square).sqrt()  # no root at zero, whose derivative is infinite
     sine = torch.where(small, 1 - square / 6 * (1 - square / 20 * (1 - square / 42)), angle.sin() / angle)
-    versine = torch.where(small, 0.5 - square / 24 * (1 - square / 30 * (1 - square / 56)), 0.5 * (torch.sin(angle / 2) / (angle / 2)) ** 2)
+    versine = torch.where(
+        small,
+        0.5 - square / 24 * (1 - square / 30 * (1 - square / 56)),
+        0.5 * (torch.sin(angle / 2) / (angle / 2)) ** 2,
+    )
     x, y, z = axis_angle.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))  # (..., 3, 3)
     outer = axis_angle[..., :, None] * axis_angle[..., None, :]  # K^2 = outer - square I
     identity = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
-    return (1 - versine * square)[..., None, None] * identity + sine[..., None, None] * cross + versine[..., None, None] * outer
+    return (
+        (1 - versine * square)[..., None, None] * identity
+        + sine[..., None, None] * cross
+        + versine[..., None, None] * outer
+    )
 
 
 def joint_transforms(rotations: Tensor, joints: Tensor, parents: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -69,15 +83,16 @@ def joint_transforms(rotations: Tensor, joints: Tensor, parents: Sequence[int]) 
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Products of many tiny matrices, for which element-wise work is faster than batched matrix products (and waits for no thread)."""
+    """Products of many tiny matrices, for which element-wise work is faster than batched matrix products (and waits for
+    no thread)."""
     return (left[..., :, :, None] * right[..., None, :, :]).sum(-2)
 
 
 def blend_skinning(points: Tensor, transforms: Tensor, weights: Tensor) -> Tensor:
     """Linear blend skinning: v' = sum_k w_k A_k [v, 1].
 
-    The blended transforms (12 numbers per point and sample) are the largest arrays of the whole model; on a CPU they are made and used for a
-    few samples at a time.
+    The blended transforms (12 numbers per point and sample) are the largest arrays of the whole model; on a CPU they
+    are made and used for a few samples at a time.
 
     Args:
         points: (B, 3, V) planes of the unposed points.
@@ -113,9 +128,10 @@ def contour_rows(rotations: Tensor, convention: str, sign: int = 1) -> Tensor:
 
     Args:
         rotations: (B, 5, 3, 3) of the joints.
-        convention: ``geometry``: the direction to the camera (+z) seen from the head, neck included, as an angle about the head's own
-            vertical axis; beyond the table its last row. ``deca``: the angle about y of Euler angles of root and neck. ``smplx``: minus
-            that angle, of the root only. The two fold beyond 90 degrees. ``fixed``: row 0, the frontal contour.
+        convention: ``geometry``: the direction to the camera (+z) seen from the head, neck included, as an angle about
+            the head's own vertical axis; beyond the table its last row. ``deca``: the angle about y of Euler angles of
+            root and neck. ``smplx``: minus that angle, of the root only. The two fold beyond 90 degrees. ``fixed``: row
+            0, the frontal contour.
         sign: of the table for ``geometry``: 1 if its positive rows are for a face turned to +x, else -1.
 
     Returns:
@@ -134,3 +150,109 @@ def contour_rows(rotations: Tensor, convention: str, sign: int = 1) -> Tensor:
         degrees = -degrees if convention == "smplx" else degrees
     angle = degrees.detach().clamp(max=MAX_CONTOUR_ANGLE).round().long()
     return torch.where(angle >= 0, angle, (MAX_CONTOUR_ANGLE - angle).clamp(max=2 * MAX_CONTOUR_ANGLE))
+
+
+def euler_to_quaternion(angles: Tensor) -> Tensor:
+    """Quaternions (..., 4) of R_x R_y R_z for angles (..., 3) about x, y and z."""
+    half = angles / 2
+    (cx, cy, cz), (sx, sy, sz) = half.cos().unbind(-1), half.sin().unbind(-1)
+    return torch.stack(
+        [
+            cx * cy * cz - sx * sy * sz,
+            sx * cy * cz + cx * sy * sz,
+            cx * sy * cz - sx * cy * sz,
+            cx * cy * sz + sx * sy * cz,
+        ],
+        dim=-1,
+    )
+
+
+def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:
+    """Axis-angle (..., 3) of unit quaternions (..., 4), with an angle in (-pi, pi]: 2 atan2(|v|, w) / |v| v, of -q if w
+    < 0."""
+    quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    real, vector = quaternion[..., :1], quaternion[..., 1:]
+    square = (vector * vector).sum(-1, keepdim=True)
+    small = square < torch.finfo(quaternion.dtype).tiny * 1e8
+    length = torch.where(small, torch.ones_like(square), square).sqrt()
+    factor = torch.where(small, 2 / real.clamp_min(0.5), 2 * torch.atan2(length, real) / length)
+    return factor * vector
+
+
+def axis_angle_to_quaternion(axis_angle: Tensor) -> Tensor:
+    """Unit quaternions (..., 4) of axis-angles (..., 3); the angle is |r + 1e-8|, as in DECA, so that it has a
+    derivative at zero."""
+    angle = (axis_angle + 1e-8).norm(dim=-1, keepdim=True)
+    return torch.cat([(angle / 2).cos(), (angle / 2).sin() * axis_angle / angle], dim=-1)
+
+
+def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of quaternions (..., 4), which are brought to unit length."""
+    w, x, y, z = (quaternion / quaternion.norm(dim=-1, keepdim=True)).unbind(-1)
+    return torch.stack(
+        [
+            w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (w * y + x * z),
+            2 * (w * z + x * y), w * w - x * x + y * y - z * z, 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (w * x + y * z), w * w - x * x - y * y + z * z,
+        ],
+        dim=-1,
+    ).unflatten(-1, (3, 3))  # fmt: skip
+
+
+def matrix_to_quaternion(matrix: Tensor) -> Tensor:
+    """Unit quaternions (..., 4) of rotation matrices (..., 3, 3), by the largest of the four components (Shepperd,
+    1978).
+
+    The sign is that of a largest component above zero.
+    """
+    m = matrix
+    trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
+    # (..., 4): 4 w^2, 4 x^2, 4 y^2, 4 z^2
+    squares = torch.stack([trace, *(2 * m[..., i, i] - trace for i in range(3))], dim=-1) + 1
+    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
+    products = torch.stack(
+        [
+            squares[..., 0],
+            wx,
+            wy,
+            wz,
+            wx,
+            squares[..., 1],
+            xy,
+            xz,
+            wy,
+            xy,
+            squares[..., 2],
+            yz,
+            wz,
+            xz,
+            yz,
+            squares[..., 3],
+        ],
+        dim=-1,
+    ).unflatten(-1, (4, 4))  # row i: 4 q_i q
+    largest = squares.argmax(-1)[..., None, None].expand(*squares.shape[:-1], 1, 4)
+    row = products.gather(-2, largest).squeeze(-2)
+    return row / row.norm(dim=-1, keepdim=True)
+
+
+def euler_to_axis_angle(angles: Tensor) -> Tensor:
+    """Axis-angle (..., 3) of R_x R_y R_z, angles (..., 3)."""
+    return quaternion_to_axis_angle(euler_to_quaternion(angles))
+
+
+def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of axis-angles (..., 3), through quaternions."""
+    return quaternion_to_matrix(axis_angle_to_quaternion(axis_angle))
+
+
+def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
+    """Axis-angle (..., 3) of rotation matrices (..., 3, 3), with an angle of at most pi."""
+    return quaternion_to_axis_angle(matrix_to_quaternion(matrix))
+
+
+def yaw_angle(matrix: Tensor) -> Tensor:
+    """The angle about y (...,) of rotation matrices (..., 3, 3): atan2(-R20, sqrt(R00^2 + R10^2)); it folds beyond +-90
+    degrees."""
+    return torch.atan2(-matrix[..., 2, 0], torch.sqrt(matrix[..., 0, 0] ** 2 + matrix[..., 1, 0] ** 2))

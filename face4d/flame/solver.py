@@ -19,7 +19,15 @@ from face4d.mesh.plausibility import check_face, check_head
 # Standard deviations of the priors, radians; coefficients have standard deviation 1 by their meaning.
 _POSE_DEVIATION = {"neck_pose": 0.3, "jaw_pose": 0.2, "eye_pose": 0.2}
 # A step of one in each variable moves the face by some millimetres, so that one step length suits them all.
-_UNITS = {"shape": 1.0, "expression": 1.0, "global_pose": 0.05, "neck_pose": 0.05, "jaw_pose": 0.05, "eye_pose": 0.2, "translation": 0.003}
+_UNITS = {
+    "shape": 1.0,
+    "expression": 1.0,
+    "global_pose": 0.05,
+    "neck_pose": 0.05,
+    "jaw_pose": 0.05,
+    "eye_pose": 0.2,
+    "translation": 0.003,
+}
 _STEPS_PER_ROUND = 10
 _CONVERGED = 1e-4  # relative gain of a round below which a fit ends
 _FIRST_NOISE = 3.0  # millimetres, where the estimate of the noise starts
@@ -28,10 +36,12 @@ _LEAST_NOISE = {"vertices": 0.1, "landmarks": 0.5}  # millimetres
 
 @dataclass(frozen=True)
 class FlameFit:
-    """Parameters under the names of :meth:`FlameLayer.forward <face4d.flame.layer.FlameLayer.forward>`, and how well they fit.
+    """Parameters under the names of :meth:`FlameLayer.forward <face4d.flame.layer.FlameLayer.forward>`, and how well
+    they fit.
 
     Attributes:
-        parameters: shape (1, S), expression (T, E), global_pose, neck_pose, jaw_pose (T, 3), eye_pose (T, 6), translation (T, 3).
+        parameters: shape (1, S), expression (T, E), global_pose, neck_pose, jaw_pose (T, 3), eye_pose (T, 6),
+            translation (T, 3).
         vertices: (T, V, 3) float32 metres, the fitted faces.
         residuals: (T, N) distances from the N given points, millimetres.
         noise: millimetres per coordinate, given or estimated.
@@ -58,20 +68,21 @@ def fit_flame(
 ) -> FlameFit:
     """Fit the layer to one face or to a sequence of one person, whose frames share the shape coefficients.
 
-    Minimised, in units of the noise: the squared distances, plus the squared coefficients and poses over their expected spread, plus
-    ``smoothness`` times the squared changes of expression and jaw from frame to frame. It starts from the rigid motion that takes the
-    template to each frame (Kabsch 1976). Where the noise is not given, it is the root mean square residual, estimated again after each
-    fit: a model that cannot be the face in question then stays near its mean instead of being bent to every point.
+    Minimised, in units of the noise: the squared distances, plus the squared coefficients and poses over their expected
+    spread, plus ``smoothness`` times the squared changes of expression and jaw from frame to frame. It starts from the
+    rigid motion that takes the template to each frame (Kabsch 1976). Where the noise is not given, it is the root mean
+    square residual, estimated again after each fit: a model that cannot be the face in question then stays near its
+    mean instead of being bent to every point.
 
     Args:
         layer: one with the contour that the landmarks were made with (``fixed`` for the files of step 3).
         target: metres, (T, V, 3) vertices in the layer's topology or (T, 68, 3) landmarks, contour first.
         name: of the target, for errors.
-        noise: millimetres per coordinate that a point may be expected to miss the model by; larger trusts the priors more. Default:
-            estimated, at least 0.1 for vertices and 0.5 for landmarks.
+        noise: millimetres per coordinate that a point may be expected to miss the model by; larger trusts the priors
+            more. Default: estimated, at least 0.1 for vertices and 0.5 for landmarks.
         smoothness: 0 fits every frame by itself but for the shape.
-        free: which of neck_pose, jaw_pose, eye_pose to fit. Default all for vertices; the jaw for landmarks, which neither
-            tell a turn of the neck from one of the head nor see where the eyes look.
+        free: which of neck_pose, jaw_pose, eye_pose to fit. Default all for vertices; the jaw for landmarks, which
+            neither tell a turn of the neck from one of the head nor see where the eyes look.
         iterations: of L-BFGS at most.
         progress: called with (iterations done, iterations at most, root mean square distance in mm).
 
@@ -87,7 +98,9 @@ def fit_flame(
     on_landmarks = target.ndim == 3 and target.shape[1] == NUM_LANDMARKS != layer.num_vertices
     wanted = (layer.num_vertices, 3)
     if target.ndim != 3 or not len(target) or (target.shape[1:] != wanted and not on_landmarks) or target.shape[2] != 3:
-        raise InputError(name, f"(T, {wanted[0]}, 3) vertices of the model or (T, {NUM_LANDMARKS}, 3) landmarks", f"{target.shape}")
+        raise InputError(
+            name, f"(T, {wanted[0]}, 3) vertices of the model or (T, {NUM_LANDMARKS}, 3) landmarks", f"{target.shape}"
+        )
     if not np.isfinite(target).all():
         raise InputError(name, "finite coordinates", "NaN or infinity")
     for points in target:
@@ -111,7 +124,9 @@ def fit_flame(
         for name in free:
             prior = prior + (values[name] / _POSE_DEVIATION[name]).square().sum()
         if smoothness:
-            prior = prior + smoothness * (values["expression"].diff(dim=0).square().sum() + (values["jaw_pose"] / 0.2).diff(dim=0).square().sum())
+            prior = prior + smoothness * (
+                values["expression"].diff(dim=0).square().sum() + (values["jaw_pose"] / 0.2).diff(dim=0).square().sum()
+            )
         return (error.sum() + noise**2 * prior) / error.numel(), error.detach().mean()
 
     least = _LEAST_NOISE["landmarks" if on_landmarks else "vertices"]
@@ -132,9 +147,15 @@ def _minimise(
     most: int,
     progress: Callable[[int, int, float], None] | None,
 ) -> tuple[int, float]:
-    """Minimise by L-BFGS until it converges or iteration ``most``; returns iterations done and the mean square distance."""
+    """Minimise by L-BFGS until it converges or iteration ``most``; returns iterations done and the mean square
+    distance."""
     optimiser = torch.optim.LBFGS(
-        variables, max_iter=_STEPS_PER_ROUND, history_size=30, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12
+        variables,
+        max_iter=_STEPS_PER_ROUND,
+        history_size=30,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-9,
+        tolerance_change=1e-12,
     )
     start, before = done, float("inf")
 
@@ -164,7 +185,9 @@ def _columns(pose: str) -> int:
     return 6 if pose == "eye_pose" else 3
 
 
-def _start(layer: FlameLayer, evaluate: Callable[..., Tensor], target: np.ndarray, free: tuple[str, ...]) -> dict[str, Tensor]:
+def _start(
+    layer: FlameLayer, evaluate: Callable[..., Tensor], target: np.ndarray, free: tuple[str, ...]
+) -> dict[str, Tensor]:
     """The variables, at the mean face moved rigidly onto each frame."""
     like = layer.joint_template
     with torch.no_grad():
@@ -184,11 +207,19 @@ def _start(layer: FlameLayer, evaluate: Callable[..., Tensor], target: np.ndarra
     for name in free:
         start[name] = np.zeros((frames, _columns(name)))
     return {
-        name: torch.as_tensor(value / _UNITS[name], dtype=like.dtype, device=like.device).requires_grad_() for name, value in start.items()
+        name: torch.as_tensor(value / _UNITS[name], dtype=like.dtype, device=like.device).requires_grad_()
+        for name, value in start.items()
     }
 
 
-def _result(layer: FlameLayer, evaluate: Callable[..., Tensor], values: dict[str, Tensor], points: Tensor, noise: float, iterations: int) -> FlameFit:
+def _result(
+    layer: FlameLayer,
+    evaluate: Callable[..., Tensor],
+    values: dict[str, Tensor],
+    points: Tensor,
+    noise: float,
+    iterations: int,
+) -> FlameFit:
     frames = len(points)
     with torch.no_grad():
         whole = {name: value if name == "shape" else value.expand(frames, -1) for name, value in values.items()}

@@ -19,7 +19,8 @@ class GeneratorConfig(TrainingConfig):
         hidden_size: LSTMCell width H.
         components: principal coefficients K, for ``coefficients``.
         loss: ``l1`` or ``l2`` (mean squared error), over all coordinates.
-        start_frames: ``every`` = one optimiser step from each frame, last to first (the thesis); ``first`` = from frame 0 only.
+        start_frames: ``every`` = one optimiser step from each frame, last to first (the thesis); ``first`` = from frame
+            0 only.
         warps: time-warped targets per sequence and step; 0 = none (only with ``first``).
         normalise_loss: divide displacements by their root mean square in the loss.
     """

@@ -48,7 +48,8 @@ class ThesisGenerator(nn.Module):
         Returns:
             (B, T, L, 3) displacements, metres; the start frame is not among them.
         """
-        label_code = functional.embedding(labels, self.fc_enc.weight.t()) + self.fc_enc.bias  # (B, 3L), fc_enc of a one-hot vector
+        # (B, 3L), fc_enc of a one-hot vector
+        label_code = functional.embedding(labels, self.fc_enc.weight.t()) + self.fc_enc.bias
         frame = start.flatten(1)  # (B, 3L)
         frame_weight, label_weight = self.lstm.weight_ih.chunk(2, dim=1)  # (4H, 3L) each
         generated = unroll(
@@ -70,11 +71,11 @@ class ThesisGenerator(nn.Module):
 class CoefficientGenerator(nn.Module):
     """LSTMCell generator in whitened principal coefficients, told its class and how much of the time has passed.
 
-    The displacement x is represented by K coefficients z = (x @ basis) / scale of an orthonormal basis without mean (the zero
-    displacement, the neutral face, stays zero). Label code e and position code p_t = (sin(2^k pi t / T), cos(2^k pi t / T)),
-    k = 0, 1, 2, go into every step and past the LSTM into the output layer:
-    [h_0; c_0] = tanh(fc_init([z_0, e])); (h_t, c_t) = LSTMCell([z_{t-1}, e, p_t], (h_{t-1}, c_{t-1}));
-    z_t = fc_2(relu(fc_1([h_t, e, p_t]))); x_t = (z_t * scale) @ basis^T.
+    The displacement x is represented by K coefficients z = (x @ basis) / scale of an orthonormal basis without mean
+    (the zero displacement, the neutral face, stays zero). Label code e and position code p_t = (sin(2^k pi t / T),
+    cos(2^k pi t / T)), k = 0, 1, 2, go into every step and past the LSTM into the output layer: [h_0; c_0] =
+    tanh(fc_init([z_0, e])); (h_t, c_t) = LSTMCell([z_{t-1}, e, p_t], (h_{t-1}, c_{t-1})); z_t = fc_2(relu(fc_1([h_t, e,
+    p_t]))); x_t = (z_t * scale) @ basis^T.
 
     Args:
         num_labels: number of classes C.
@@ -104,7 +105,8 @@ class CoefficientGenerator(nn.Module):
     def fit_basis(self, displacements: Tensor) -> None:
         """Set basis and scale from training displacements (N, L, 3), metres, by singular value decomposition.
 
-        Components beyond the rank of the data get the scale of rounding noise raised to a micrometre, so that whitening stays finite.
+        Components beyond the rank of the data get the scale of rounding noise raised to a micrometre, so that whitening
+        stays finite.
         """
         flat = displacements.flatten(1).double()
         _, singular, rows = torch.linalg.svd(flat, full_matrices=False)
@@ -129,7 +131,9 @@ class CoefficientGenerator(nn.Module):
 
         def code(label_weight: Tensor, position_weight: Tensor, bias: Tensor) -> Tensor:
             """(T, B, N): what label and position give to a layer."""
-            return functional.linear(position_code, position_weight)[:, None] + functional.linear(label_code, label_weight, bias)
+            return functional.linear(position_code, position_weight)[:, None] + functional.linear(
+                label_code, label_weight, bias
+            )
 
         frame_weight, *gate_weights = self.lstm.weight_ih.split([components, label_size, position_size], dim=1)
         inner_weight, *inner_weights = self.fc_1.weight.split([hidden.shape[1], label_size, position_size], dim=1)

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from face4d.constants import NUM_LANDMARKS, THESIS_SEED
-from face4d.datasets.source import SOURCE
 from face4d.datasets.layout import canonical_label, sequence_name
+from face4d.datasets.source import SOURCE
 from face4d.errors import InputError, nearest
 from face4d.generation.config import GeneratorConfig
 from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
-from face4d.generation.motion3dgan.model import Motion3DGAN
+from face4d.generation.motion3dgan.networks import Motion3DGAN
 from face4d.generation.train import CHECKPOINT_KIND
 from face4d.resample import resample_linear
 from face4d.runtime.atomic import save_npy
@@ -26,7 +26,9 @@ from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, wi
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, configuration, integer
 
 CHECKPOINT_FIELDS = {
-    "config": configuration(lambda settings: MotionGANConfig if settings.get("model") == MotionGANConfig.model else GeneratorConfig),
+    "config": configuration(
+        lambda settings: MotionGANConfig if settings.get("model") == MotionGANConfig.model else GeneratorConfig
+    ),
     "labels": LABELS,
     "num_landmarks": integer(NUM_LANDMARKS, NUM_LANDMARKS),
     "frames": FRAMES,
@@ -46,7 +48,8 @@ class Generator:
         labels: class names in the order of the class indices.
         frames: frames of a training sequence, the start frame included (T + 1).
         num_landmarks: L.
-        source: where its data came from (``dataset, landmarks, labels, test_subjects, ...``), as typed when it was trained.
+        source: where its data came from (``dataset, landmarks, labels, test_subjects, ...``), as typed when it was
+            trained.
         metrics: scores of the training run.
     """
 
@@ -67,7 +70,9 @@ class Generator:
         try:
             return self.labels.index(canonical_label(label))
         except ValueError:
-            raise InputError(self.path, f"a label it was trained on ({', '.join(self.labels)})", label + nearest(label, self.labels)) from None
+            raise InputError(
+                self.path, f"a label it was trained on ({', '.join(self.labels)})", label + nearest(label, self.labels)
+            ) from None
 
     @property
     def stochastic(self) -> bool:
@@ -76,7 +81,13 @@ class Generator:
 
     @torch.no_grad()
     def generate(
-        self, start: np.ndarray, label_indices: np.ndarray, frames: int | None = None, *, seed: int = THESIS_SEED, sample: int = 0
+        self,
+        start: np.ndarray,
+        label_indices: np.ndarray,
+        frames: int | None = None,
+        *,
+        seed: int = THESIS_SEED,
+        sample: int = 0,
     ) -> np.ndarray:
         """Generate sequences from start displacements.
 
@@ -107,7 +118,9 @@ class Generator:
         return np.stack([resample_linear(sequence, frames + 1) for sequence in sequences])
 
 
-def write_sequence(folder: Path, label: str, subject: str, landmarks: np.ndarray, *, picture: Callable[[Path], None] | None) -> Path:
+def write_sequence(
+    folder: Path, label: str, subject: str, landmarks: np.ndarray, *, picture: Callable[[Path], None] | None
+) -> Path:
     """Write one generated sequence: the landmarks ``<label>_<subject>.npy`` and, if asked for, a picture beside them.
 
     Args:
@@ -138,11 +151,14 @@ def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> G
     """Load a generator checkpoint.
 
     Raises:
-        InputError: it is missing, damaged, of another program, of another set of landmarks or does not fit its own configuration.
+        InputError: it is missing, damaged, of another program, of another set of landmarks or does not fit its own
+            configuration.
     """
     record = load_checkpoint(path, CHECKPOINT_KIND, CHECKPOINT_FIELDS)
     network = network_of(record)
     load_weights(network, record["model"], path)
     network.to(device).eval()
     labels = tuple(record["labels"])
-    return Generator(Path(path), network, labels, record["frames"], record["num_landmarks"], record["source"], record["metrics"])
+    return Generator(
+        Path(path), network, labels, record["frames"], record["num_landmarks"], record["source"], record["metrics"]
+    )

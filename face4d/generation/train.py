@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE
+from face4d.datasets.augmentation import apex_frames, warped_targets
 from face4d.datasets.landmark_set import LandmarkSplit, tensors
-from face4d.generation.augment import apex_frames, warped_targets
 from face4d.generation.config import GeneratorConfig
 from face4d.generation.lstm import build_network
 from face4d.runtime import distributed
-from face4d.runtime.cuda_graphs import CudaGraphs, GraphedFunction
-from face4d.runtime.device import autocast, seed_everything
+from face4d.runtime.device import CudaGraphs, GraphedFunction, autocast, seed_everything
 from face4d.runtime.training import Run, run_epochs, set_learning_rate
 
 CHECKPOINT_KIND = "generator"  # of all networks
@@ -25,7 +24,8 @@ VALIDATION_BATCH = 512  # sequences generated at a time, which bounds the memory
 
 
 def make_loss(name: str, scale: Tensor | float = 1.0) -> Loss:
-    """Mean over all elements of |d| (``l1``) or d^2 (``l2``), d = (generated - target) / scale; targets may add leading dimensions."""
+    """Mean over all elements of |d| (``l1``) or d^2 (``l2``), d = (generated - target) / scale; targets may add leading
+    dimensions."""
 
     def loss(generated: Tensor, target: Tensor) -> Tensor:
         difference = (generated - target) / scale
@@ -35,24 +35,29 @@ def make_loss(name: str, scale: Tensor | float = 1.0) -> Loss:
 
 
 def loss_from(network: nn.Module, targets: Tensor, labels: Tensor, start: int, loss: Loss) -> Tensor:
-    """Loss of the frames after frame ``start`` generated from it, against all (M, B, T+1, L, 3) targets of each sequence."""
+    """Loss of the frames after frame ``start`` generated from it, against all (M, B, T+1, L, 3) targets of each
+    sequence."""
     last = targets.shape[2] - 1
     return loss(network(targets[0, :, start], labels, last - start), targets[:, :, start + 1 :])
 
 
 def start_frames(config: GeneratorConfig, last: int) -> Sequence[int]:
-    """The frames to generate from, one optimiser step for each: in the thesis all, last to first, of frames 0..``last``."""
+    """The frames to generate from, one optimiser step for each: in the thesis all, last to first, of frames
+    0..``last``."""
     return range(last - 1, -1, -1) if config.start_frames == "every" else (0,)
 
 
-def make_step(network: nn.Module, config: GeneratorConfig, loss: Loss, device: torch.device) -> tuple[Callable[..., Tensor], torch.optim.Adam]:
+def make_step(
+    network: nn.Module, config: GeneratorConfig, loss: Loss, device: torch.device
+) -> tuple[Callable[..., Tensor], torch.optim.Adam]:
     """The optimiser step and its optimiser.
 
     On a GPU the optimiser keeps its learning rate and its count of steps there, and a step is replayed as a CUDA graph
-    (:mod:`face4d.runtime.cuda_graphs`) unless several processes share it.
+    (:mod:`face4d.runtime.device`) unless several processes share it.
 
     Returns:
-        step(targets (M, B, T+1, L, 3), labels (B,), key=start frame, part=share of the batch) -> () mean loss over the whole batch; and Adam.
+        step(targets (M, B, T+1, L, 3), labels (B,), key=start frame, part=share of the batch) -> () mean loss over the
+        whole batch; and Adam.
     """
     on_gpu = device.type == "cuda"
     rate = torch.tensor(config.lr, device=device) if on_gpu else config.lr
@@ -78,14 +83,16 @@ def make_step(network: nn.Module, config: GeneratorConfig, loss: Loss, device: t
 def validate(network: nn.Module, displacements: Tensor, labels: Tensor) -> dict[str, float]:
     """Errors of frames 1..T generated from frame 0; draws no random number and changes nothing.
 
-    All sequences have one length, so the mean over all elements is the thesis' mean over sequences of the loss at batch size one.
+    All sequences have one length, so the mean over all elements is the thesis' mean over sequences of the loss at batch
+    size one.
 
     Args:
         displacements: (N, T+1, L, 3), metres.
         labels: (N,) class indices.
 
     Returns:
-        ``mse`` (metres squared), ``l1`` (metres), ``mm`` (mean Euclidean distance), ``mm_std`` (over all single distances).
+        ``mse`` (metres squared), ``l1`` (metres), ``mm`` (mean Euclidean distance), ``mm_std`` (over all single
+        distances).
     """
     last = displacements.shape[1] - 1
     starts = zip(displacements[:, 0].split(VALIDATION_BATCH), labels.split(VALIDATION_BATCH))
@@ -104,10 +111,12 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     """Train a generator; :func:`face4d.runtime.training.run_epochs` says what is written.
 
     Args:
-        split: sequences of one length; those held out are scored like the test set, and choose the weights with ``config.select == "validation"``.
+        split: sequences of one length; those held out are scored like the test set, and choose the weights with
+            ``config.select == "validation"``.
 
     Returns:
-        What metrics.json holds: mse, l1, mm, mm_std of the test set for the weights kept (``validation_...`` of held-out sequences), epoch, seconds.
+        What metrics.json holds: mse, l1, mm, mm_std of the test set for the weights kept (``validation_...`` of
+            held-out sequences), epoch, seconds.
     """
     device = run.device
     data, data_labels = tensors(split.train, split.labels, device)  # (N, T+1, L, 3) metres, (N,)
@@ -135,7 +144,10 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
             batch, labels = data[chosen], data_labels[chosen][part.rows]  # (B, T+1, L, 3), (B,)
             if config.warps:
                 average = config.loss == "l2"
-                targets = warped_targets(batch, apexes[chosen], apexes, config.warps, generator, part.rows, average=average)  # (M or 1, B, T+1, L, 3)
+                # (M or 1, B, T+1, L, 3)
+                targets = warped_targets(
+                    batch, apexes[chosen], apexes, config.warps, generator, part.rows, average=average
+                )
             else:
                 targets = batch[None, part.rows]  # (1, B, T+1, L, 3)
             for start in starts:

@@ -1,4 +1,5 @@
-"""The recurrence of the LSTMCell generators over all frames at once: same mathematics, few large operations, backward by hand.
+"""The recurrence of the LSTMCell generators over all frames at once: same mathematics, few large operations, backward
+by hand.
 
 One step of an unroll of T frames, with y the frame fed back (S numbers) and h, c the LSTM state (H numbers each):
 
@@ -6,10 +7,11 @@ One step of an unroll of T frames, with y the frame fed back (S numbers) and h, 
     state  c_t = f c_{t-1} + i g;  h_t = o tanh(c_t)
     frame  a_t = relu(inner_code_t + W_1 h_t);  y_t = W_2 a_t + b_2
 
-(Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000 and the gate order i, f, g, o of ``torch.nn.LSTMCell``).
-The codes hold all that is known before the first step: biases, label, position in time. Plain autograd builds a graph of some
-twenty nodes per step and one small weight gradient for each; here a single :class:`torch.autograd.Function` keeps the
-activations in four stacks and takes every weight gradient as one product over all steps.
+(Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000 and the gate order i, f, g, o of
+``torch.nn.LSTMCell``). The codes hold all that is known before the first step: biases, label, position in time. Plain
+autograd builds a graph of some twenty nodes per step and one small weight gradient for each; here a single
+:class:`torch.autograd.Function` keeps the activations in four stacks and takes every weight gradient as one product
+over all steps.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# From this many weights on oneDNN overtakes the default product (measured on AMD cores, benchmarks/unroll.py). A constant
-# and no timing at run time, so that equal runs give equal bits.
+# From this many weights on oneDNN overtakes the default product (measured on AMD cores, benchmarks/unroll.py). A
+# constant and no timing at run time, so that equal runs give equal bits.
 ONEDNN_WEIGHTS = 2**17
 
 
@@ -32,7 +34,8 @@ class Product:
     Args:
         matrix: (K, N) float, in memory by rows or by columns.
         rows: rows B of every x, for which the matrix may be laid out.
-        dtype: x and matrix are rounded to it first (bfloat16); addend and result keep their own. None = nothing is rounded.
+        dtype: x and matrix are rounded to it first (bfloat16); addend and result keep their own. None = nothing is
+            rounded.
     """
 
     def __init__(self, matrix: Tensor, rows: int, dtype: torch.dtype | None = None) -> None:
@@ -43,7 +46,8 @@ class Product:
         self.onednn = matrix.numel() >= ONEDNN_WEIGHTS and onednn_serves(matrix)
         self.matrix = matrix.t() if self.onednn else matrix  # its layer takes (N, K)
         if self.onednn and not matrix.is_contiguous():
-            # A layout of its own pays for the copy within some ten products; from a matrix by rows the copy costs more than it saves.
+            # A layout of its own pays for the copy within some ten products; from a matrix by rows the copy costs more
+            # than it saves.
             self.matrix = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), rows)
 
     def __call__(self, x: Tensor, addend: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
@@ -61,7 +65,8 @@ class Product:
 
 
 def onednn_serves(tensor: Tensor) -> bool:
-    """Whether oneDNN's linear layer exists in this torch, takes this tensor (float32 on a CPU) and is the faster one here."""
+    """Whether oneDNN's linear layer exists in this torch, takes this tensor (float32 on a CPU) and is the faster one
+    here."""
     return (
         tensor.device.type == "cpu"
         and tensor.dtype == torch.float32
@@ -74,7 +79,8 @@ def onednn_serves(tensor: Tensor) -> bool:
 
 @functools.cache
 def mkl_is_at_home() -> bool:
-    """Whether torch's default product is MKL on an Intel processor, where it needs no copy of the weights to be as fast as oneDNN."""
+    """Whether torch's default product is MKL on an Intel processor, where it needs no copy of the weights to be as fast
+    as oneDNN."""
     try:
         return torch.backends.mkl.is_available() and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -82,7 +88,8 @@ def mkl_is_at_home() -> bool:
 
 
 def stacked_product(gradients: Tensor, inputs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Weight gradient of all steps: sum over t, b of gradients[t, b] inputs[t, b]^T, (N, K) from (T, B, N) and (T, B, K).
+    """Weight gradient of all steps: sum over t, b of gradients[t, b] inputs[t, b]^T, (N, K) from (T, B, N) and (T, B,
+    K).
 
     Args:
         dtype: both are rounded to it first; None = they are not.
@@ -106,8 +113,8 @@ def unroll(
     """Frames 1..T of the recurrence at the top of this module.
 
     Differentiable once in every tensor. Without gradients (``torch.no_grad()``) nothing is kept but the frames. Under
-    ``torch.autocast`` the factors of the products are rounded to its type, also in the backward pass; sums over time, states and
-    results stay float32.
+    ``torch.autocast`` the factors of the products are rounded to its type, also in the backward pass; sums over time,
+    states and results stay float32.
 
     Args:
         frames: T, at least 1.
@@ -125,7 +132,18 @@ def unroll(
     Returns:
         (B, T, S).
     """
-    tensors = (frame, hidden, cell, gate_code, inner_code, frame_weight, hidden_weight, inner_weight, output_weight, output_bias)
+    tensors = (
+        frame,
+        hidden,
+        cell,
+        gate_code,
+        inner_code,
+        frame_weight,
+        hidden_weight,
+        inner_weight,
+        output_weight,
+        output_bias,
+    )
     device_type = frame.device.type
     dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
     with torch.autocast(device_type, enabled=False):
@@ -140,10 +158,22 @@ def run_steps(frames: int, dtype: torch.dtype | None, keep: bool, *tensors: Tens
     """The forward loop; tensors as those of :func:`unroll`, in that order.
 
     Returns:
-        Generated frames (B, T, S) and, complete only if ``keep``, the stacks of every step: inputs [y_t, h_t] (T+1, B, S+H),
-        activated gates (T, B, 4H), cells c_t (T+1, B, H), their tanh (T, B, H), inner layer a_t (T, B, H); last [W_y, W_h].
+        Generated frames (B, T, S) and, complete only if ``keep``, the stacks of every step: inputs [y_t, h_t] (T+1, B,
+        S+H), activated gates (T, B, 4H), cells c_t (T+1, B, H), their tanh (T, B, H), inner layer a_t (T, B, H); last
+        [W_y, W_h].
     """
-    frame, hidden, cell, gate_code, inner_code, frame_weight, hidden_weight, inner_weight, output_weight, output_bias = tensors
+    (
+        frame,
+        hidden,
+        cell,
+        gate_code,
+        inner_code,
+        frame_weight,
+        hidden_weight,
+        inner_weight,
+        output_weight,
+        output_bias,
+    ) = tensors
     (batch, size), width = frame.shape, hidden.shape[1]
     slots = frames if keep else 1  # without keeping, every step overwrites the one before
     generated = frame.new_empty(frames, batch, size)
@@ -154,13 +184,20 @@ def run_steps(frames: int, dtype: torch.dtype | None, keep: bool, *tensors: Tens
     inputs[0, :, :size], inputs[0, :, size:], cells[0] = frame, hidden, cell
 
     input_weight = torch.cat([frame_weight, hidden_weight], dim=1)  # (4H, S + H)
-    to_gates, to_inner, to_frame = (Product(weight.t(), batch, dtype) for weight in (input_weight, inner_weight, output_weight))
+    to_gates, to_inner, to_frame = (
+        Product(weight.t(), batch, dtype) for weight in (input_weight, inner_weight, output_weight)
+    )
     # The views of all steps at once: taken one by one they cost as much time as some of the arithmetic.
     gate_code_at, inner_code_at, generated_at = gate_code.unbind(), inner_code.unbind(), generated.unbind()
-    state_views = list(zip(*(stack.unbind() for stack in (inputs, *inputs.split([size, width], dim=2), cells)), strict=True))
-    slot_views = list(zip(*(stack.unbind() for stack in (gates, *gates.chunk(4, dim=2), cell_tanhs, inners)), strict=True))
+    state_views = list(
+        zip(*(stack.unbind() for stack in (inputs, *inputs.split([size, width], dim=2), cells)), strict=True)
+    )
+    slot_views = list(
+        zip(*(stack.unbind() for stack in (gates, *gates.chunk(4, dim=2), cell_tanhs, inners)), strict=True)
+    )
     for t in range(frames):
-        gate, write, forget, candidate, read, cell_tanh, inner = slot_views[t % slots]  # i, f, g, o and the last two (B, H) each
+        # i, f, g, o and the last two (B, H) each
+        gate, write, forget, candidate, read, cell_tanh, inner = slot_views[t % slots]
         now, _, _, cell = state_views[t % len(state_views)]
         _, frame_after, hidden_after, cell_after = state_views[(t + 1) % len(state_views)]
         raw = to_gates(now, gate_code_at[t % len(gate_code_at)])  # (B, 4H)
@@ -206,7 +243,9 @@ class Unroll(torch.autograd.Function):
         d_inners = torch.empty_like(inners)
         d_frames = grad_generated.transpose(0, 1).clone(memory_format=torch.contiguous_format)  # (T, B, S)
 
-        from_gates, from_inner, from_frame = (Product(weight, batch, ctx.dtype) for weight in (input_weight, inner_weight, output_weight))
+        from_gates, from_inner, from_frame = (
+            Product(weight, batch, ctx.dtype) for weight in (input_weight, inner_weight, output_weight)
+        )
         d_input = torch.zeros_like(inputs[0])  # what the later steps say about [y_t, h_t]
         d_frame_later, d_hidden_later = d_input.split([size, width], dim=1)
         d_cell = torch.zeros_like(cells[0])
@@ -225,7 +264,8 @@ class Unroll(torch.autograd.Function):
             from_gates(d_gate, out=d_input)
 
         d_codes = [
-            d_code if length == frames else d_code.sum(0, keepdim=True) for d_code, length in zip((d_gates, d_inners), ctx.code_lengths, strict=True)
+            d_code if length == frames else d_code.sum(0, keepdim=True)
+            for d_code, length in zip((d_gates, d_inners), ctx.code_lengths, strict=True)
         ]
         return (
             None,

@@ -15,10 +15,10 @@ import numpy as np
 from face4d.errors import InputError
 from face4d.mesh.obj import read_obj
 from face4d.mesh.ply import header_of, ply_bytes
-from face4d.mesh.topology import difference, same_topology
+from face4d.mesh.triangles import difference, same_topology
 from face4d.runtime.atomic import replacing
 from face4d.runtime.files import matching, require_outside, walk
-from face4d.runtime.resume import State, Summary, write_missing
+from face4d.runtime.incremental import State, Summary, write_missing
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,15 @@ def convert_tree(
 ) -> Summary:
     """Convert every OBJ below ``source`` to binary PLY at the same place below ``target`` (may be ``source`` itself).
 
-    A PLY file gets the time stamp of its OBJ file and counts as unchanged while they agree and its size is right; otherwise, and always with
-    ``overwrite``, its content is compared. Hidden files and folders are left out. Numbered files with different numbers of vertices (scans of
-    several people) are no series: each is converted for itself, and a note says so.
+    A PLY file gets the time stamp of its OBJ file and counts as unchanged while they agree and its size is right;
+    otherwise, and always with ``overwrite``, its content is compared. Hidden files and folders are left out. Numbered
+    files with different numbers of vertices (scans of several people) are no series: each is converted for itself, and
+    a note says so.
 
     Raises:
-        InputError: no such folder, no OBJ in it, a bad OBJ file, two OBJ files of one PLY file, a file of a numbered series whose faces differ from
-            the others', different outputs without ``overwrite`` (found before anything is written), or a target inside ``source``.
+        InputError: no such folder, no OBJ in it, a bad OBJ file, two OBJ files of one PLY file, a file of a numbered
+            series whose faces differ from the others', different outputs without ``overwrite`` (found before anything
+            is written), or a target inside ``source``.
     """
     source, target = Path(source), Path(target)
     if target.resolve() != source.resolve():
@@ -81,7 +83,9 @@ def _slices(source: Path, target: Path) -> Iterator[_Slice]:
     for place, _, _ in walk(source):
         count = len(_objects(place))
         for begin in range(0, count, _FILES_PER_JOB):
-            yield _Slice(place, str(target / Path(place).relative_to(source)), begin, min(begin + _FILES_PER_JOB, count))
+            yield _Slice(
+                place, str(target / Path(place).relative_to(source)), begin, min(begin + _FILES_PER_JOB, count)
+            )
 
 
 def _objects(folder: str | Path) -> list[str]:
@@ -165,7 +169,11 @@ def _first_mesh(path: Path) -> tuple[int, np.ndarray]:
 
 @lru_cache(maxsize=None)
 def _note_no_series(folder: Path, first: str) -> None:
-    log.warning("note: %s: the numbered files like %s have different numbers of vertices, so each is converted for itself", folder, first)
+    log.warning(
+        "note: %s: the numbered files like %s have different numbers of vertices, so each is converted for itself",
+        folder,
+        first,
+    )
 
 
 def _content(obj: Path, first: Path) -> bytes:
@@ -174,5 +182,9 @@ def _content(obj: Path, first: Path) -> bytes:
     if len(vertices) != count:
         _note_no_series(obj.parent, first.name)
     elif not same_topology(faces, expected):
-        raise InputError(obj, f"the faces of {first.name} ({len(expected)} triangles)", f"{difference(faces, expected)} (file cut short?)")
+        raise InputError(
+            obj,
+            f"the faces of {first.name} ({len(expected)} triangles)",
+            f"{difference(faces, expected)} (file cut short?)",
+        )
     return ply_bytes(vertices, faces)

@@ -1,9 +1,10 @@
 """Wavefront OBJ files: the ``v`` and ``f`` lines, nothing else; vertices are never merged, dropped or reordered.
 
-Texture and normal indices of faces are ignored, polygons become triangle fans, negative indices count back from the vertices read so
-far (Wavefront, "Advanced Visualizer manual", appendix B1).
+Texture and normal indices of faces are ignored, polygons become triangle fans, negative indices count back from the
+vertices read so far (Wavefront, "Advanced Visualizer manual", appendix B1).
 
-The usual file is a block of ``v`` lines, then one of ``f`` lines; each block is converted at once. Any other is read line by line.
+The usual file is a block of ``v`` lines, then one of ``f`` lines; each block is converted at once. Any other is read
+line by line.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _MARK = b"\xef\xbb\xbf"  # UTF-8 byte order mark, put there by editors
 _LARGEST = float(np.finfo(np.float32).max)  # what meshes are kept in
 _STATEMENT = re.compile(rb"\n[^\S\n]*[vf](?:[\s#]|$)")  # a v or f line, from the end of the line before it
 
-# Text from the first face line on, vertices before it, and the triangles of the last file: the frames of a sequence share them.
+# Text from the first face line on, vertices before it, and the triangles of the last file: the frames of a sequence
+# share them.
 _last_faces: tuple[bytes, int, np.ndarray] = (b"", 0, np.empty((0, 3), np.int32))
 
 
@@ -35,8 +37,8 @@ def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         vertices (V, 3) float64 and triangles (F, 3) int32, in file order.
 
     Raises:
-        InputError: no such file, no vertices or faces, a line cut short, NaN or infinity (also beyond float32), an index of no vertex; names file and
-            line.
+        InputError: no such file, no vertices or faces, a line cut short, NaN or infinity (also beyond float32), an
+            index of no vertex; names file and line.
     """
     global _last_faces
     data = read_text(path)
@@ -66,7 +68,8 @@ def read_text(path: str | Path) -> bytes:
 
 
 def _vertex_block(text: bytes) -> np.ndarray | None:
-    """Vertices (V, 3) of a text whose ``v`` lines are one block of plain ones, without ``f`` lines; None of any other, and of what is wrong."""
+    """Vertices (V, 3) of a text whose ``v`` lines are one block of plain ones, without ``f`` lines; None of any other,
+    and of what is wrong."""
     rows = None if b"\\" in text else _block(text, b"v", float)
     if rows is None or rows.shape[1] < 3 or not np.abs(rows[:, :3]).max() < _LARGEST / 3:  # false for NaN, too
         return None
@@ -74,7 +77,8 @@ def _vertex_block(text: bytes) -> np.ndarray | None:
 
 
 def _face_block(text: bytes, num_vertices: int) -> np.ndarray | None:
-    """Corners (N, K), from 0, of a text whose ``f`` lines are one block of polygons of K corners, without ``v`` lines; None of any other."""
+    """Corners (N, K), from 0, of a text whose ``f`` lines are one block of polygons of K corners, without ``v`` lines;
+    None of any other."""
     corners = _block(re.sub(rb"(?<=\d)/\S*", b"", text), b"f", int)
     if corners is None or corners.shape[1] < 3 or corners.min() < 1 or corners.max() > num_vertices:
         return None
@@ -82,7 +86,8 @@ def _face_block(text: bytes, num_vertices: int) -> np.ndarray | None:
 
 
 def _block(text: bytes, name: bytes, number: type[float]) -> np.ndarray | None:
-    """Numbers (N, K) of the ``v`` or ``f`` lines of a text: those from the first to the last that begins with ``name`` and a space.
+    """Numbers (N, K) of the ``v`` or ``f`` lines of a text: those from the first to the last that begins with ``name``
+    and a space.
 
     None where they are not all numbers, K on each line, or where there is another ``v`` or ``f`` line.
     """
@@ -94,7 +99,8 @@ def _block(text: bytes, name: bytes, number: type[float]) -> np.ndarray | None:
     width = len(words) // lines
     if not block.startswith(start[1:]) or block.count(start) != lines - 1 or b"_" in block:  # to Python, 1_0 is ten
         return None
-    # Every line begins with the name. Where every width-th word is the name and all others are numbers, every line has this width.
+    # Every line begins with the name. Where every width-th word is the name and all others are numbers, every line has
+    # this width.
     if len(words) != lines * width or words[::width].count(name) != lines:
         return None
     if _STATEMENT.search(b"\n" + text[:begin]) or (end >= 0 and _STATEMENT.search(text, end)):
@@ -106,8 +112,11 @@ def _block(text: bytes, name: bytes, number: type[float]) -> np.ndarray | None:
         return None
 
 
-def _read_lines(path: str | Path, text: bytes, known: np.ndarray | None = None, line: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Any file, line by line; of a file whose first lines have been read the text behind them, and the vertices ``known`` from them."""
+def _read_lines(
+    path: str | Path, text: bytes, known: np.ndarray | None = None, line: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Any file, line by line; of a file whose first lines have been read the text behind them, and the vertices
+    ``known`` from them."""
     before = np.empty((0, 3)) if known is None else known
     vertices: list[list[float]] = []
     polygons: list[list[int]] = []
@@ -120,7 +129,9 @@ def _read_lines(path: str | Path, text: bytes, known: np.ndarray | None = None, 
             lines_of_polygons.append(number)
     count = len(before) + len(vertices)
     if not count:
-        raise InputError(path, f"{_AN_OBJ} with vertices ('v x y z' lines)", "none" if text.strip() else "an empty file")
+        raise InputError(
+            path, f"{_AN_OBJ} with vertices ('v x y z' lines)", "none" if text.strip() else "an empty file"
+        )
     if not polygons:
         raise InputError(path, f"{_AN_OBJ} with faces ('f a b c' lines)", "none (file cut short?)")
     for number, polygon in zip(lines_of_polygons, polygons):
@@ -132,7 +143,8 @@ def _read_lines(path: str | Path, text: bytes, known: np.ndarray | None = None, 
 
 
 def statements(path: str | Path, data: bytes, before: int = 0) -> Iterator[tuple[int, list[bytes]]]:
-    """Number and words of every line (see :func:`read_text`) that has any; comments are left out, continued lines joined.
+    """Number and words of every line (see :func:`read_text`) that has any; comments are left out, continued lines
+    joined.
 
     Args:
         before: lines of the file in front of ``data``.
@@ -184,7 +196,9 @@ def corner_indices(path: str | Path, number: int, words: list[bytes], place: int
     """
     text = b" ".join(words)
     try:
-        corners = list(map(int, [word.split(b"/")[place] for word in words[1:]] if place or b"/" in text else words[1:]))
+        corners = list(
+            map(int, [word.split(b"/")[place] for word in words[1:]] if place or b"/" in text else words[1:])
+        )
     except (ValueError, IndexError):
         corners = []
     if len(corners) < 3 or b"_" in text:
@@ -203,7 +217,8 @@ def _text(words: list[bytes]) -> str:
 
 
 def write_obj(path: str | Path, vertices: np.ndarray, faces: np.ndarray) -> None:
-    """Write vertices (V, 3) with eight decimals (10 nm in metres) and triangles (F, 3), indices from 1, whole or not at all.
+    """Write vertices (V, 3) with eight decimals (10 nm in metres) and triangles (F, 3), indices from 1, whole or not at
+    all.
 
     Raises:
         ValueError: wrong shapes, NaN or infinity.

@@ -1,6 +1,8 @@
-"""What enters is looked at once: are these points a face in metres, the right way round, and do they move as a face does.
+"""What enters is looked at once: are these points a face in metres, the right way round, and do they move as a face
+does.
 
-What cannot be right is an error. What is merely odd is a remark: one line names all files of a folder that it holds for.
+What cannot be right is an error. What is merely odd is a remark: one line names all files of a folder that it holds
+for.
 """
 
 from __future__ import annotations
@@ -19,22 +21,27 @@ from face4d.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# Root mean square distance of the 68 landmarks from their middle, metres: 0.053 to 0.063 over real faces (Florence 4D, CoMA) and the demo, in all
-# expressions; a newborn's is 0.6 of that, an expression at three times its intensity 1.5 of it. Landmarks of norm 1 (0.121) are none in metres.
+# Root mean square distance of the 68 landmarks from their middle, metres: 0.053 to 0.063 over real faces (Florence 4D,
+# CoMA) and the demo, in all expressions; a newborn's is 0.6 of that, an expression at three times its intensity 1.5 of
+# it. Landmarks of norm 1 (0.121) are none in metres.
 FACE_SIZE, FACE_SIZES = 0.058, (0.025, 0.115)
 # Longest side of the bounding box of a head or a scan, metres: a face alone 0.2, with neck 0.35, with shoulders 0.6.
 HEAD_SIZE, HEAD_SIZES, BODY_SIZE = 0.3, (0.08, 0.8), 3.0
 EYES_APART, EYES_RANGE = 0.095, (0.045, 0.2)  # between the outer corners, metres
 
-UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "micrometres": 1e-6, "kilometres": 1e3}  # in metres
+# in metres
+UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "micrometres": 1e-6, "kilometres": 1e3}
 
 STILL = 1e-5  # metres: less is rounding, no motion
-# Metres between neighbouring frames, mean and largest. The lower lip of the widest open mouth is 0.06 below that of the closed one.
+# Metres between neighbouring frames, mean and largest. The lower lip of the widest open mouth is 0.06 below that of the
+# closed one.
 JUMP, LEAP = 0.05, 0.08
 _OTHER_UNIT = 8.0  # times larger or smaller than frame 0: no expression, at whatever intensity
 _TURNED = 45.0  # degrees
-_NO_FACE = 0.75  # misfit, in sizes of the face: real faces 0.16 to 0.25, at three times their intensity 0.47, points in disorder 0.95
-_MIRRORED = 0.5, 0.7  # misfit of the mirrored face at most, and at most this share of that of the face as it is (real ones 0.24 to 0.6)
+# misfit, in sizes of the face: real faces 0.16 to 0.25, at three times their intensity 0.47, points in disorder 0.95
+_NO_FACE = 0.75
+# misfit of the mirrored face at most, and at most this share of that of the face as it is (real ones 0.24 to 0.6)
+_MIRRORED = 0.5, 0.7
 
 # The demo's mean face, right side and middle line: (landmark, its partner on the left, x, y, z) in millimetres.
 _RIGHT_HALF = (
@@ -95,17 +102,24 @@ def as_float32(path: str | Path, points: np.ndarray) -> np.ndarray:
     finite = np.isfinite(single)
     if not finite.all():
         bad = tuple(int(k) for k in np.argwhere(~finite)[0])
-        raise InputError(path, "finite coordinates (within single precision)", f"{float(np.asarray(points)[bad]):g} at {list(bad)}")
+        raise InputError(
+            path, "finite coordinates (within single precision)", f"{float(np.asarray(points)[bad]):g} at {list(bad)}"
+        )
     return single
 
 
 def unit_of(size: float, typical: float, sizes: tuple[float, float]) -> tuple[str, float] | None:
-    """Name and metres of the unit that makes ``size`` plausible, the one that makes it most typical; None where none does."""
-    fits = [(name, metres) for name, metres in {"metres": 1.0, **UNITS}.items() if sizes[0] <= size * metres <= sizes[1]]
+    """Name and metres of the unit that makes ``size`` plausible, the one that makes it most typical; None where none
+    does."""
+    fits = [
+        (name, metres) for name, metres in {"metres": 1.0, **UNITS}.items() if sizes[0] <= size * metres <= sizes[1]
+    ]
     return min(fits, key=lambda unit: abs(np.log(size * unit[1] / typical)), default=None)
 
 
-def check_size(path: str | Path, size: float, typical: float, sizes: tuple[float, float], what: str, where: str = "") -> None:
+def check_size(
+    path: str | Path, size: float, typical: float, sizes: tuple[float, float], what: str, where: str = ""
+) -> None:
     """Refuse a size that is not that of a face in metres.
 
     Args:
@@ -142,10 +156,21 @@ def check_face(path: str | Path, landmarks: np.ndarray) -> None:
     """
     sequence = landmarks.ndim == 3
     face = (landmarks[0] if sequence else landmarks).astype(np.float64)
-    check_size(path, float(face_size(face)), FACE_SIZE, FACE_SIZES, "landmarks' mean distance from their middle", "frame 0 " if sequence else "")
+    check_size(
+        path,
+        float(face_size(face)),
+        FACE_SIZE,
+        FACE_SIZES,
+        "landmarks' mean distance from their middle",
+        "frame 0 " if sequence else "",
+    )
     _, misfit, mirrored = shape_of(face)
     if mirrored < min(_MIRRORED[0], _MIRRORED[1] * misfit):
-        raise InputError(path, "a face with its left on +x where its landmarks have it (right-handed axes)", "a face mirrored left to right")
+        raise InputError(
+            path,
+            "a face with its left on +x where its landmarks have it (right-handed axes)",
+            "a face mirrored left to right",
+        )
 
 
 def check_frames(path: str | Path, landmarks: np.ndarray) -> None:
@@ -158,14 +183,22 @@ def check_frames(path: str | Path, landmarks: np.ndarray) -> None:
     odd = (sizes * _OTHER_UNIT < sizes[0]) | (sizes > _OTHER_UNIT * sizes[0])
     if odd.any():
         frame = int(odd.argmax())
-        check_size(path, float(sizes[frame]), FACE_SIZE, FACE_SIZES, "landmarks' mean distance from their middle", f"frame {frame} ")
+        check_size(
+            path,
+            float(sizes[frame]),
+            FACE_SIZE,
+            FACE_SIZES,
+            "landmarks' mean distance from their middle",
+            f"frame {frame} ",
+        )
 
 
 def shape_of(face: np.ndarray) -> tuple[float, float, float]:
     """How landmarks (68, 3) lie to a mean face that is upright and looks along +z.
 
     Returns:
-        The angle in degrees by which the face is turned; the root mean square distance from the mean face laid on it, and from the mirrored
+        The angle in degrees by which the face is turned; the root mean square distance from the mean face laid on it,
+        and from the mirrored
         mean face, both in sizes of the face: 0 the same, 1 nothing in common.
     """
     return _shape_of(np.ascontiguousarray(face, np.float64).tobytes())
@@ -200,7 +233,8 @@ def is_still(points: np.ndarray) -> bool:
 
 
 def first_jump(points: np.ndarray) -> tuple[int, float] | None:
-    """The first frame of (T, N, 3) farther from the frame before than a face moves, and its largest step in metres; None without one."""
+    """The first frame of (T, N, 3) farther from the frame before than a face moves, and its largest step in metres;
+    None without one."""
     steps = np.diff(points, axis=0)
     steps = np.sqrt(np.einsum("tnk,tnk->tn", steps, steps))  # (T - 1, N)
     jumps = (steps.mean(axis=1) > JUMP) | (steps.max(axis=1, initial=0) > LEAP)

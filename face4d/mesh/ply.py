@@ -1,7 +1,8 @@
 """PLY files, ASCII and binary: vertices and triangles, in the order of the file.
 
-The format is Greg Turk's "The PLY Polygon File Format" (1994). The layout that face data sets use (binary little-endian, three floats per
-vertex, triangles as uchar + int lists) is read without any parsing beyond the header, and headers are cached by their bytes.
+The format is Greg Turk's "The PLY Polygon File Format" (1994). The layout that face data sets use (binary
+little-endian, three floats per vertex, triangles as uchar + int lists) is read without any parsing beyond the header,
+and headers are cached by their bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def read_ply(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         vertices (V, 3) float32 and faces (F, 3) int32, in file order; F is 0 when the file has no faces.
 
     Raises:
-        InputError: no such file, not PLY, cut short, more in it than its header declares, NaN or infinite coordinates, a face index outside 0..V-1.
+        InputError: no such file, not PLY, cut short, more in it than its header declares, NaN or infinite coordinates,
+            a face index outside 0..V-1.
     """
     data = read_bytes(path, A_PLY)
     header = header_of(path, data)
@@ -115,9 +117,14 @@ def _read_any(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndar
             with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
                 vertices = np.stack([columns[axis] for axis in "xyz"], axis=1).astype(np.float32)
         elif element.name in ("face", "tristrips") and element.count:
-            lists = next((columns[name] for name in ("vertex_indices", "vertex_index") if isinstance(columns.get(name), Lists)), None)
+            lists = next(
+                (columns[name] for name in ("vertex_indices", "vertex_index") if isinstance(columns.get(name), Lists)),
+                None,
+            )
             if lists is None:
-                raise InputError(path, f"element {element.name} with lists vertex_indices", f"only {', '.join(columns) or 'nothing'}")
+                raise InputError(
+                    path, f"element {element.name} with lists vertex_indices", f"only {', '.join(columns) or 'nothing'}"
+                )
             faces.append((triangulate if element.name == "face" else unroll_strips)(path, lists, num_vertices))
     rows.check_end()
     return vertices, np.concatenate(faces)
@@ -127,7 +134,8 @@ class _Rows(ABC):
     """Reads elements one after the other.
 
     Raises:
-        InputError: fewer bytes than the header's numbers of rows take at least; known before anything is reserved for them.
+        InputError: fewer bytes than the header's numbers of rows take at least; known before anything is reserved for
+            them.
     """
 
     def __init__(self, path: str | Path, data: bytes, header: PlyHeader) -> None:
@@ -149,10 +157,13 @@ class _Rows(ABC):
 
     @abstractmethod
     def check_end(self) -> None:
-        """Raise :class:`InputError` when more is left than blanks: rows then hold columns that the header does not declare."""
+        """Raise :class:`InputError` when more is left than blanks: rows then hold columns that the header does not
+        declare."""
 
     def _cut(self, element: PlyElement) -> InputError:
-        return InputError(self.path, f"{element.count} rows of element {element.name}", f"{len(self.data)} bytes (file cut short)")
+        return InputError(
+            self.path, f"{element.count} rows of element {element.name}", f"{len(self.data)} bytes (file cut short)"
+        )
 
 
 class _BinaryRows(_Rows):
@@ -168,7 +179,9 @@ class _BinaryRows(_Rows):
             if all((table[f"length {name}"] == length).all() for name, length in lengths.items()):
                 self.position += table.nbytes
                 return {
-                    p.name: Lists(table[p.name].reshape(-1), np.full(element.count, lengths[p.name])) if p.count_type else table[p.name]
+                    p.name: Lists(table[p.name].reshape(-1), np.full(element.count, lengths[p.name]))
+                    if p.count_type
+                    else table[p.name]
                     for p in element.properties
                 }
         if not element.has_lists:
@@ -197,13 +210,20 @@ class _BinaryRows(_Rows):
         if length < 0:
             raise InputError(self.path, f"a list length in element {element.name}", f"{length}")
         if end > len(self.data):
-            raise InputError(self.path, f"{element.count} rows of element {element.name}", f"a list of {length} beyond the end (file cut short?)")
+            raise InputError(
+                self.path,
+                f"{element.count} rows of element {element.name}",
+                f"a list of {length} beyond the end (file cut short?)",
+            )
 
     def _row_by_row(self, element: PlyElement) -> dict[str, np.ndarray | Lists]:
         """Columns of rows that differ in size: where each row's numbers begin is found first."""
         places, lengths = ({p.name: array("q") for p in element.properties} for _ in range(2))
         kinds = {p.name: np.dtype(self.order + p.type) for p in element.properties}
-        counters = {p.name: Struct(self.order + np.dtype(p.count_type).char) if p.count_type else None for p in element.properties}
+        counters = {
+            p.name: Struct(self.order + np.dtype(p.count_type).char) if p.count_type else None
+            for p in element.properties
+        }
         plan = [(places[name].append, lengths[name].append, counters[name], kinds[name].itemsize) for name in kinds]
         position, size = self.position, len(self.data)
         for _ in range(element.count):
@@ -230,7 +250,10 @@ class _BinaryRows(_Rows):
                 continue
             count = np.array(lengths[name])
             before = np.cumsum(count) - count  # numbers of the rows before
-            columns[name] = Lists(everywhere[np.repeat(place - before * kind.itemsize, count) + kind.itemsize * np.arange(count.sum())], count)
+            columns[name] = Lists(
+                everywhere[np.repeat(place - before * kind.itemsize, count) + kind.itemsize * np.arange(count.sum())],
+                count,
+            )
         return columns
 
     def check_end(self) -> None:
@@ -284,7 +307,10 @@ class _AsciiRows(_Rows):
         self._check_lines(element, begin, np.array(ends))
         self.position = position
         columns = {name: self._numbers(found) for name, found in words.items()}
-        return {name: Lists(values, np.array(lengths[name])) if name in lengths else values for name, values in columns.items()}
+        return {
+            name: Lists(values, np.array(lengths[name])) if name in lengths else values
+            for name, values in columns.items()
+        }
 
     def _words(self, element: PlyElement, begin: int, length: int) -> list[bytes]:
         words = self.words[begin : begin + length]
@@ -322,7 +348,9 @@ class _AsciiRows(_Rows):
             first = int(wrong[0])
             before = ends[first - 1] if first else begin
             raise InputError(
-                self.path, f"{ends[first] - before} numbers in row {first} of element {element.name}, as the header declares", f"{lines[first] - before}"
+                self.path,
+                f"{ends[first] - before} numbers in row {first} of element {element.name}, as the header declares",
+                f"{lines[first] - before}",
             )
 
     def check_end(self) -> None:

@@ -27,7 +27,8 @@ _LONGEST_COUNT = 18  # digits
 
 @dataclass(frozen=True)
 class PlyProperty:
-    """One property; ``count_type`` is None for a scalar and the type of the length for a list. Types are numpy codes."""
+    """One property; ``count_type`` is None for a scalar and the type of the length for a list. Types are numpy
+    codes."""
 
     name: str
     type: str
@@ -62,13 +63,21 @@ class PlyHeader:
 
     @cached_property
     def plain(self) -> tuple[int, int] | None:
-        """Numbers of vertices and faces if this is the layout of face data sets (see :mod:`face4d.mesh.ply`), else None."""
+        """Numbers of vertices and faces if this is the layout of face data sets (see :mod:`face4d.mesh.ply`), else
+        None."""
         if self.encoding != "binary_little_endian" or [e.name for e in self.elements] != ["vertex", "face"]:
             return None
         vertex, face = self.elements
-        if [(p.name, p.type, p.count_type) for p in vertex.properties] != [("x", "f4", None), ("y", "f4", None), ("z", "f4", None)]:
+        if [(p.name, p.type, p.count_type) for p in vertex.properties] != [
+            ("x", "f4", None),
+            ("y", "f4", None),
+            ("z", "f4", None),
+        ]:
             return None
-        if [(p.name, p.count_type) for p in face.properties] not in ([("vertex_indices", "u1")], [("vertex_index", "u1")]):
+        if [(p.name, p.count_type) for p in face.properties] not in (
+            [("vertex_indices", "u1")],
+            [("vertex_index", "u1")],
+        ):
             return None
         return (vertex.count, face.count) if face.properties[0].type in ("i4", "u4") else None
 
@@ -138,6 +147,11 @@ def _property(values: list[str]) -> PlyProperty | None:
     """The property of a header line, without its first word; None where that is none."""
     if len(values) == 2 and values[0] in _TYPES:
         return PlyProperty(values[1], _TYPES[values[0]])
-    if len(values) == 4 and values[0] == "list" and _TYPES.get(values[1], "f").startswith(("i", "u")) and values[2] in _TYPES:
+    if (
+        len(values) == 4
+        and values[0] == "list"
+        and _TYPES.get(values[1], "f").startswith(("i", "u"))
+        and values[2] in _TYPES
+    ):
         return PlyProperty(values[3], _TYPES[values[2]], _TYPES[values[1]])
     return None

@@ -20,7 +20,8 @@ _OTHER_MESHES = (".stl", ".off", ".glb", ".gltf", ".fbx", ".dae", ".ply.gz", ".o
 
 
 def frame_number(path: str | Path) -> int | None:
-    """Number of a frame, the last group of digits of its stem (``mouth_open.000012.ply`` -> 12); None without digits."""
+    """Number of a frame, the last group of digits of its stem (``mouth_open.000012.ply`` -> 12); None without
+    digits."""
     return _number_in(os.path.basename(path))
 
 
@@ -31,7 +32,8 @@ def _number_in(name: str) -> int | None:
 
 
 def _numbered(names: Iterable[str], suffix: str) -> list[tuple[int, str]]:
-    """Numbers and names of the frames among the names of one folder; hidden files and files without a number are none."""
+    """Numbers and names of the frames among the names of one folder; hidden files and files without a number are
+    none."""
     return [(number, name) for name in matching(names, (suffix,)) if (number := _number_in(name)) is not None]
 
 
@@ -70,18 +72,25 @@ def numbered_frames(folder: str | Path, suffix: str = ".ply", *, skip_gaps: bool
         if number != previous + 1:
             if skip_gaps:
                 continue
-            raise InputError(folder, f"frame {previous + 1} after {name}", f"{next_name} (a gap in the frame numbers; --skip-gaps reads on)")
+            raise InputError(
+                folder,
+                f"frame {previous + 1} after {name}",
+                f"{next_name} (a gap in the frame numbers; --skip-gaps reads on)",
+            )
     missing = frames[-1][0] - frames[0][0] + 1 - len(frames)
     if missing > len(frames):
-        raise InputError(folder, "more frames than gaps in their numbers", f"{len(frames)} frames and {missing} numbers without one")
+        raise InputError(
+            folder, "more frames than gaps in their numbers", f"{len(frames)} frames and {missing} numbers without one"
+        )
     return frames
 
 
 def find_sequences(root: str | Path, suffix: str = ".ply") -> list[Path]:
     """Folders below ``root`` (or ``root`` itself), at any depth, that directly hold frames; sorted.
 
-    Hidden folders are left out, links to folders are followed. A folder with a single mesh beside folders with frames is no sequence
-    (a subject's neutral mesh beside the subject's expressions). One line names meshes in a sequence's folder that are no frames of it.
+    Hidden folders are left out, links to folders are followed. A folder with a single mesh beside folders with frames
+    is no sequence (a subject's neutral mesh beside the subject's expressions). One line names meshes in a sequence's
+    folder that are no frames of it.
 
     Raises:
         InputError: no such folder, or no sequence in it.
@@ -94,13 +103,17 @@ def find_sequences(root: str | Path, suffix: str = ".ply") -> list[Path]:
     for place, _, names in walk(root):
         if frames := len(_numbered(names, suffix)):
             counts[Path(place)] = frames
-            unnumbered = [name for name in matching(names, (suffix,)) if _number_in(name) is None] if frames < len(names) else []
+            unnumbered = (
+                [name for name in matching(names, (suffix,)) if _number_in(name) is None] if frames < len(names) else []
+            )
             beside[Path(place)] = [*unnumbered, *matching(names, _OTHER_MESHES)]
     above = {parent for folder in counts for parent in folder.parents}
     found = sorted(folder for folder, frames in counts.items() if frames > 1 or folder not in above)
     if not found:
         raise InputError(root, f"sequences of numbered {suffix} frames at any depth", "none")
-    passed_over = [Path(folder, name).relative_to(root).as_posix() for folder in found for name in beside.get(folder, ())]
+    passed_over = [
+        Path(folder, name).relative_to(root).as_posix() for folder in found for name in beside.get(folder, ())
+    ]
     report_passed_over(root, passed_over, f"numbered {suffix} frames")
     return found
 

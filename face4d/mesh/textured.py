@@ -12,9 +12,15 @@ from face4d.runtime.atomic import write_bytes, write_text
 
 
 def write_textured_obj(
-    path: str | Path, vertices: np.ndarray, faces: np.ndarray, uv_points: np.ndarray, uv_faces: np.ndarray, texture: str | Path
+    path: str | Path,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    uv_points: np.ndarray,
+    uv_faces: np.ndarray,
+    texture: str | Path,
 ) -> list[Path]:
-    """Write ``<path>.obj`` and the ``.mtl`` beside it, which names the picture; vertex order is kept, seams are cut in the texture only.
+    """Write ``<path>.obj`` and the ``.mtl`` beside it, which names the picture; vertex order is kept, seams are cut in
+    the texture only.
 
     Args:
         vertices: (V, 3) metres.

@@ -1,14 +1,24 @@
-"""Arrays of numbers and of text in ``.npy`` and ``.npz`` files: one reader for all of them, which believes a header only as far as the file goes.
+"""Arrays of numbers and of text in ``.npy`` and ``.npz`` files, read with every size checked before memory is taken.
 
-Types come from a short list, the size that a header claims is compared with the bytes that are there before memory is taken, and nothing is
-unpickled (:mod:`face4d.runtime.safe_pickle` reads the pickles that some published ``.npy`` files hold).
+Central directory, members stored or deflated, sums; no encryption, no archives beyond 4 GB, nothing that numpy does not
+write.
+
+Arrays of numbers and of text in ``.npy`` and ``.npz`` files: one reader for all of them, which believes a header only
+as far as the file goes.
+
+Types come from a short list, the size that a header claims is compared with the bytes that are there before memory is
+taken, and nothing is unpickled (:mod:`face4d.runtime.safe_pickle` reads the pickles that some published ``.npy`` files
+hold).
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
+import struct
+import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +28,168 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.runtime.files import open_file
-from face4d.runtime.zip_archive import ZipArchive
+
+MOST_MEMBERS = 1000
+UNPACKED_PER_BYTE = 200  # what members may take, for each byte of the archive; deflate itself reaches a thousand
+UNPACKED_FREE = 64 << 20
+
+_END, _ZIP_ENTRY, _LOCAL = (struct.Struct(layout) for layout in ("<4s4H2LH", "<4s6H3L5H2L", "<4s5H3L2H"))
+_MOST_COMMENT = 0xFFFF
+_BEYOND = 0xFFFFFFFF  # in place of a size that another record holds
+_STORED, _DEFLATED = 0, 8
+_PIECE = 1 << 18  # bytes read or unpacked at once
+
+
+@dataclass(frozen=True)
+class _Member:
+    method: int
+    checksum: int
+    packed: int
+    size: int
+    start: int  # of its own header
+
+
+class ZipArchive:
+    """An open archive.
+
+    Attributes:
+        members: by name; none is read before :meth:`open`.
+
+    Raises:
+        InputError: no archive, a cut one, or one of another kind than described above.
+    """
+
+    def __init__(self, file: BinaryIO, path: str | Path, expected: str) -> None:
+        self.file, self.path, self.expected = file, path, expected
+        size = os.fstat(file.fileno()).st_size
+        if self._at(0, 6) == b"\x93NUMPY":
+            self.fail("a single array (.npy)")
+        count, start, end = self._directory(size)
+        self.end = start
+        self.members: dict[str, _Member] = {}
+        directory = self._at(start, end - start)
+        place = 0
+        for _ in range(count):
+            if len(directory) - place < _ZIP_ENTRY.size:
+                self.fail("a damaged archive")
+            mark, _, _, flags, method, _, _, checksum, packed, unpacked, name, extra, comment, _, _, _, offset = (
+                _ZIP_ENTRY.unpack_from(directory, place)
+            )
+            place += _ZIP_ENTRY.size
+            text = directory[place : place + name].decode("utf-8", "replace")
+            place += name + extra + comment
+            if mark != b"PK\1\2" or place > len(directory):
+                self.fail("a damaged archive")
+            if flags & 1:
+                self.fail("an archive with a password")
+            if method not in (_STORED, _DEFLATED):
+                self.fail(f"an archive packed by method {method}")
+            if _BEYOND in (packed, unpacked, offset):
+                self.fail("an archive of 4 GB or more")
+            if text in self.members:
+                self.fail(f"two members {ascii(text)[:60]}")
+            if offset + _LOCAL.size + packed > start or (method == _STORED and packed != unpacked):
+                self.fail("a damaged archive")
+            self.members[text] = _Member(method, checksum, packed, unpacked, offset)
+        if sum(member.size for member in self.members.values()) > UNPACKED_PER_BYTE * size + UNPACKED_FREE:
+            self.fail(f"one of {size} bytes that unpacks to {sum(member.size for member in self.members.values())}")
+
+    def fail(self, found: str) -> None:
+        raise InputError(self.path, self.expected, f"an unreadable file ({found})")
+
+    def _at(self, start: int, count: int) -> bytes:
+        self.file.seek(start)
+        return self.file.read(count)
+
+    def _directory(self, size: int) -> tuple[int, int, int]:
+        """Number of members, and start and end of the list of them."""
+        tail = self._at(max(size - _END.size - _MOST_COMMENT, 0), _END.size + _MOST_COMMENT)
+        place = len(tail) - _END.size + 1
+        while (place := tail.rfind(b"PK\5\6", 0, max(place + 3, 0))) >= 0:
+            _, disk, first_disk, here, count, length, start, comment = _END.unpack_from(tail, place)
+            end = size - len(tail) + place
+            if place + _END.size + comment == len(tail):
+                break
+        else:
+            if self._at(0, 4) in (b"PK\3\4", b"PK\5\6"):
+                self.fail("a cut archive")
+            self.fail("a file that is no archive")
+        if 0xFFFF in (disk, first_disk, here, count) or _BEYOND in (length, start):
+            self.fail("an archive of 4 GB or more")
+        if disk or first_disk or here != count or start + length != end:
+            self.fail("a damaged archive")
+        if count > MOST_MEMBERS or length > count * (_ZIP_ENTRY.size + 2 * _MOST_COMMENT):
+            self.fail(f"an archive of {count} members")
+        return count, start, end
+
+    def open(self, name: str) -> ZipMember:
+        """A member to be read from its beginning.
+
+        Raises:
+            InputError: its own header is damaged.
+        """
+        member = self.members[name]
+        header = self._at(member.start, _LOCAL.size)
+        mark, *_, name_length, extra_length = _LOCAL.unpack(header) if len(header) == _LOCAL.size else (b"", 0, 0)
+        start = member.start + _LOCAL.size + name_length + extra_length
+        if mark != b"PK\3\4" or start + member.packed > self.end:
+            self.fail("a damaged archive")
+        return ZipMember(self, member, start)
+
+
+class ZipMember(io.RawIOBase):
+    """Content of a member as a stream; raises :class:`InputError` where it is damaged, at the latest at its end."""
+
+    def __init__(self, archive: ZipArchive, member: _Member, start: int) -> None:
+        self.archive, self.size, self.checksum = archive, member.size, member.checksum
+        self.place, self.packed, self.left, self.sum = start, member.packed, member.size, 0
+        self.unpack = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == _DEFLATED else None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer, or what is left."""
+        view = memoryview(buffer).cast("B")
+        view = view[: min(len(view), self.left)]
+        done = 0
+        while done < len(view):
+            place = view[done : done + _PIECE]
+            count = self._stored(place) if self.unpack is None else self._unpacked(place)
+            if not count:
+                self.archive.fail("a damaged archive")
+            self.sum = zlib.crc32(place[:count], self.sum)
+            done += count
+        self.left -= done
+        if done and not self.left and self.sum != self.checksum:
+            self.archive.fail("a damaged archive (a checksum differs)")
+        return done
+
+    def _stored(self, target: memoryview) -> int:
+        """Bytes as they lie in the file, into ``target``; how many."""
+        self.archive.file.seek(self.place)
+        count = self.archive.file.readinto(target[: self.packed])
+        self.place += count
+        self.packed -= count
+        return count
+
+    def _unpacked(self, target: memoryview) -> int:
+        try:
+            while not self.unpack.eof:
+                packed = self.unpack.unconsumed_tail
+                if not packed and self.packed:
+                    piece = memoryview(bytearray(min(self.packed, _PIECE)))
+                    packed = piece[: self._stored(piece)]
+                part = self.unpack.decompress(packed, len(target))
+                if part:
+                    target[: len(part)] = part
+                    return len(part)
+                if not packed:
+                    break
+        except zlib.error:
+            pass
+        return 0
+
 
 MOST_DIMENSIONS = 32
 MOST_LENGTH = 1 << 40  # product of dimensions, zeros left out
@@ -28,7 +199,9 @@ MOST_TEXT = 1024  # bytes of an entry of text
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"}
 _TYPE = re.compile(r"([<>=|]?)([a-zA-Z])([1-9]\d{0,3})")
 _MAGIC = b"\x93NUMPY"
-_ENTRY = re.compile(r"""\s*['"](\w{1,20})['"]\s*:\s*(?:(['"])(.{0,40}?)\2|(True|False)|\(([\d\sL,]*)\)|(\[))\s*(?:,|(?=\}))""")
+_ENTRY = re.compile(
+    r"""\s*['"](\w{1,20})['"]\s*:\s*(?:(['"])(.{0,40}?)\2|(True|False)|\(([\d\sL,]*)\)|(\[))\s*(?:,|(?=\}))"""
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +220,8 @@ class NpyHeader:
 
 
 def element_type(text: str) -> np.dtype | None:
-    """The type that a text as ``<f8`` names, if numbers (integers, bool, floating, complex) or text of a bounded length."""
+    """The type that a text as ``<f8`` names, if numbers (integers, bool, floating, complex) or text of a bounded
+    length."""
     match = _TYPE.fullmatch(text)
     if match is None:
         return None
@@ -62,13 +236,18 @@ def element_type(text: str) -> np.dtype | None:
 
 def shape_size(shape: Any) -> int | None:
     """Number of entries of a shape; None where it is not a sequence of whole numbers that an array can have."""
-    if len(shape) > MOST_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape) or math.prod(max(n, 1) for n in shape) > MOST_LENGTH:
+    if (
+        len(shape) > MOST_DIMENSIONS
+        or any(type(n) is not int or n < 0 for n in shape)
+        or math.prod(max(n, 1) for n in shape) > MOST_LENGTH
+    ):
         return None
     return math.prod(shape)
 
 
 def read_elements(file: BinaryIO, kind: np.dtype, shape: tuple[int, ...], fortran: bool) -> np.ndarray | None:
-    """An array from the bytes at the file's position, whose number must have been compared with the shape; None for text that is none."""
+    """An array from the bytes at the file's position, whose number must have been compared with the shape; None for
+    text that is none."""
     array = np.empty(shape[::-1] if fortran else shape, kind)
     flat = array.reshape(-1).view(np.uint8)
     place = 0
@@ -77,7 +256,8 @@ def read_elements(file: BinaryIO, kind: np.dtype, shape: tuple[int, ...], fortra
     if place < len(flat):
         return None
     if kind.kind == "b":
-        array = np.asarray(flat.reshape(array.shape) != 0)  # other bytes than 0 and 1 are no truth values to the processor
+        # other bytes than 0 and 1 are no truth values to the processor
+        array = np.asarray(flat.reshape(array.shape) != 0)
     elif kind.kind == "U" and array.size and flat.view(kind.str[0] + "u4").max() > 0x10FFFF:
         return None
     return array.T if fortran else array
@@ -87,7 +267,8 @@ def read_npy_header(file: BinaryIO, size: int, path: str | Path, expected: str) 
     """The header at the beginning of an ``.npy`` of ``size`` bytes; the file is left at the first element.
 
     Raises:
-        InputError: no such file, another type of elements than numbers, text and objects, or a size that differs from the file's.
+        InputError: no such file, another type of elements than numbers, text and objects, or a size that differs from
+            the file's.
     """
 
     def fail(found: str) -> None:
@@ -123,7 +304,9 @@ def _header(text: str) -> NpyHeader | None:
     place = 1
     while match := _ENTRY.match(text, place):
         name, _, words, truth, numbers, _ = match.groups()
-        shape = numbers is not None and tuple(int(number.strip(" L")) if number.strip(" L").isdigit() else -1 for number in numbers.split(","))
+        shape = numbers is not None and tuple(
+            int(number.strip(" L")) if number.strip(" L").isdigit() else -1 for number in numbers.split(",")
+        )
         fields[name] = words if words is not None else truth == "True" if truth else shape
         place = match.end()
     if text[:1] != "{" or text[place:].strip() != "}" or fields.keys() != {"descr", "fortran_order", "shape"}:
@@ -168,7 +351,9 @@ def load_numbers(path: str | Path, expected: str) -> np.ndarray:
         return array_of(file, header, path, expected)
 
 
-def load_npz(path: str | Path, expected: str, required: Collection[str] = (), optional: Collection[str] | None = None) -> dict[str, np.ndarray]:
+def load_npz(
+    path: str | Path, expected: str, required: Collection[str] = (), optional: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
     """Load arrays of an ``.npz`` file by name.
 
     Args:
@@ -177,7 +362,8 @@ def load_npz(path: str | Path, expected: str, required: Collection[str] = (), op
         optional: arrays that may be there; others are not looked at. None for all that there are.
 
     Raises:
-        InputError: it is missing, damaged, a single array, without a required array, or one of the arrays is none of numbers or text.
+        InputError: it is missing, damaged, a single array, without a required array, or one of the arrays is none of
+            numbers or text.
     """
     with open(open_file(path, expected), "rb") as file:
         archive = ZipArchive(file, path, expected)
@@ -212,6 +398,8 @@ def _are_numbers(values: list[Any] | tuple[Any, ...]) -> bool:
         if isinstance(value, (list, tuple)):
             if not _are_numbers(value):
                 return False
-        elif not isinstance(value, (bool, int, float, np.number)) and not (isinstance(value, np.ndarray) and value.dtype.kind in "biufc"):
+        elif not isinstance(value, (bool, int, float, np.number)) and not (
+            isinstance(value, np.ndarray) and value.dtype.kind in "biufc"
+        ):
             return False
     return True

@@ -1,4 +1,5 @@
-"""Checkpoints: plain dictionaries of tensors, numbers, strings and containers, checked field by field when they are loaded."""
+"""Checkpoints: plain dictionaries of tensors, numbers, strings and containers, checked field by field when they are
+loaded."""
 
 from __future__ import annotations
 
@@ -26,10 +27,12 @@ def save_checkpoint(path: str | Path, kind: str, content: dict[str, Any]) -> Non
 
     Args:
         kind: which program part reads it back, e.g. ``generator`` or ``classifier``.
-        content: ``config, labels, model`` and, to continue training, ``optimizer, epoch, rng, metrics`` ...; plain data only.
+        content: ``config, labels, model`` and, to continue training, ``optimizer, epoch, rng, metrics`` ...; plain data
+            only.
     """
     content = {"format": "face4d", "format_version": FORMAT_VERSION, "kind": kind, **content}
-    with replacing(path) as temporary, open(temporary, "wb") as file:  # a path would be stored inside, and no two files be equal
+    # a path would be stored inside, and no two files be equal
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # torch's own complaint about a write that failed hides why
@@ -44,7 +47,8 @@ def load_checkpoint(path: str | Path, kind: str, fields: Fields | None = None) -
         fields: what its content must be (:mod:`face4d.runtime.fields`); whatever else is in it must be plain data.
 
     Raises:
-        InputError: missing, damaged, from another program, of another kind, of a newer format, or a field that is not what it must be.
+        InputError: missing, damaged, from another program, of another kind, of a newer format, or a field that is not
+            what it must be.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,10 +62,16 @@ def checked_record(path: str | Path, content: Any, kind: str, fields: Fields | N
         raise InputError(path, f"a {kind} checkpoint of face4d", "a file of another program")
     if content.get("kind") != kind:
         found = content.get("kind")
-        raise InputError(path, f"a {kind} checkpoint", f"a {found} checkpoint" if isinstance(found, str) else "one without a kind")
+        raise InputError(
+            path, f"a {kind} checkpoint", f"a {found} checkpoint" if isinstance(found, str) else "one without a kind"
+        )
     version = content.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
-        raise InputError(path, f"checkpoint format {FORMAT_VERSION} or older", f"format {told(version)}, of a later version of face4d")
+        raise InputError(
+            path,
+            f"checkpoint format {FORMAT_VERSION} or older",
+            f"format {told(version)}, of a later version of face4d",
+        )
     return check(path, content, record({"format_version": integer(1, FORMAT_VERSION), **(fields or {})}))
 
 
@@ -75,13 +85,17 @@ class Weights(dict[str, Tensor]):
 
 
 def weights(value: Any, place: str) -> Weights:
-    """A field of weights by name: tensors of finite numbers. Floating types become float32, and the prefix ``module.`` of all names goes."""
+    """A field of weights by name: tensors of finite numbers. Floating types become float32, and the prefix ``module.``
+    of all names goes."""
     if isinstance(value, Weights):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise FieldError(place, "weights by name", told(value))
     prefixed = bool(value) and all(key.startswith(PARALLEL) for key in value)
-    return Weights((key.removeprefix(PARALLEL) if prefixed else key, _float32(entry, f"{place}.{key}")) for key, entry in value.items())
+    return Weights(
+        (key.removeprefix(PARALLEL) if prefixed else key, _float32(entry, f"{place}.{key}"))
+        for key, entry in value.items()
+    )
 
 
 def _float32(value: Any, place: str) -> Tensor:
@@ -104,7 +118,9 @@ def finite(value: Any, place: str) -> Tensor:
     return value
 
 
-def array(*shape: int | None, kind: torch.dtype = torch.float32, low: int | None = None, high: int | None = None) -> Check:
+def array(
+    *shape: int | None, kind: torch.dtype = torch.float32, low: int | None = None, high: int | None = None
+) -> Check:
     """A field that is a tensor of this shape (None = any length but 0) and of finite numbers.
 
     Args:
@@ -123,7 +139,9 @@ def array(*shape: int | None, kind: torch.dtype = torch.float32, low: int | None
         if kind.is_floating_point:
             return finite(value.to(kind), place)
         if (low is not None and value.min() < low) or (high is not None and value.max() > high):
-            raise FieldError(place, f"{expected} in {low}..{'' if high is None else high}", f"{value.min()} to {value.max()}")
+            raise FieldError(
+                place, f"{expected} in {low}..{'' if high is None else high}", f"{value.min()} to {value.max()}"
+            )
         return value.to(kind)
 
     return verify
@@ -131,13 +149,15 @@ def array(*shape: int | None, kind: torch.dtype = torch.float32, low: int | None
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Within the block networks are made on the meta device: their weights take no memory, whatever sizes a file claims, and none are drawn."""
+    """Within the block networks are made on the meta device: their weights take no memory, whatever sizes a file
+    claims, and none are drawn."""
     with torch.device("meta"), _NothingDrawn():
         yield
 
 
 class _NothingDrawn(TorchFunctionMode):
-    """Initial weights are left as they are: to draw them on the meta device, torch would load its compiler, a second and 75 MB."""
+    """Initial weights are left as they are: to draw them on the meta device, torch would load its compiler, a second
+    and 75 MB."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function.__name__ in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"):
@@ -145,7 +165,9 @@ class _NothingDrawn(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def load_weights(network: nn.Module, values: Mapping[str, Tensor], path: object, group: str = "model", *, others: bool = False) -> None:
+def load_weights(
+    network: nn.Module, values: Mapping[str, Tensor], path: object, group: str = "model", *, others: bool = False
+) -> None:
     """Fill a network, which may be one made :func:`without_weights`, with weights from a file.
 
     An absent or mis-shaped entry, which published programs skip without a word, is refused.
@@ -167,7 +189,11 @@ def load_weights(network: nn.Module, values: Mapping[str, Tensor], path: object,
     if more and not others:
         raise InputError(f"{path}, {group}", f"{len(own)} entries", f"others too: {_first(more)}")
     pairs = {name: (values[name], own[name]) for name in own if name in values}
-    wrong = [f"{name} {tuple(found.shape)} for {tuple(wanted.shape)}" for name, (found, wanted) in pairs.items() if found.shape != wanted.shape]
+    wrong = [
+        f"{name} {tuple(found.shape)} for {tuple(wanted.shape)}"
+        for name, (found, wanted) in pairs.items()
+        if found.shape != wanted.shape
+    ]
     if wrong:
         raise InputError(f"{path}, {group}", "entries of this network's shapes", _first(wrong))
     wrong = [f"{name} {told(found)}" for name, (found, wanted) in pairs.items() if found.dtype != wanted.dtype]
@@ -186,4 +212,6 @@ def _instead_of(path: Path) -> str:
     if path.exists():
         return "a folder" if path.is_dir() else "a pipe, socket or device"
     others = sorted(other.name for other in path.parent.glob("*.pt") if not other.name.endswith(".last.pt"))
-    return "no such file" + (f", but {', '.join(others[:5])}{' and more' if len(others) > 5 else ''} beside it" if others else "")
+    return "no such file" + (
+        f", but {', '.join(others[:5])}{' and more' if len(others) > 5 else ''} beside it" if others else ""
+    )

@@ -23,7 +23,8 @@ Share = Annotated[float, number(0, 1)]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """What fixes the training of any model; saved inside its checkpoint. The annotations are what flags and files are checked by.
+    """What fixes the training of any model; saved inside its checkpoint. The annotations are what flags and files are
+    checked by.
 
     Attributes:
         lr: learning rate of Adam; the peak of a one-cycle schedule.
@@ -31,12 +32,12 @@ class TrainingConfig:
         epochs: passes over the training sequences.
         batch_size: sequences per batch.
         grad_clip: largest gradient norm; 0 = off.
-        select: weights kept: ``last``, ``validation`` (best on held-out training subjects) or ``test`` (best on the test set, as the
-            thesis: its score is then no longer that of unseen data).
+        select: weights kept: ``last``, ``validation`` (best on held-out training subjects) or ``test`` (best on the
+            test set, as the thesis: its score is then no longer that of unseen data).
         validate_every: epochs between validations.
         patience: validations without improvement before training stops; 0 = never.
-        precision: of the products in training: ``fp32``, ``tf32`` (factors rounded to 10 bits, on GPUs that do so) or ``bf16`` (rounded to 7);
-            sums, weights and optimiser are float32 always.
+        precision: of the products in training: ``fp32``, ``tf32`` (factors rounded to 10 bits, on GPUs that do so) or
+            ``bf16`` (rounded to 7); sums, weights and optimiser are float32 always.
         seed: seed of weights, shuffling and augmentation.
     """
 

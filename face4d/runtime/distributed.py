@@ -1,11 +1,13 @@
-"""Training by several processes (``torchrun``): each takes a share of every batch, all end with the weights of one process.
+"""Training by several processes (``torchrun``): each takes a share of every batch, all end with the weights of one
+process.
 
-The gradients of a step go through one all-reduce of a single flat tensor, which also carries the loss. DistributedDataParallel
-is not used: it averages over ranks, which is wrong for shares of unequal size; its buckets overlap with a backward pass that here
-is one node of the graph (all weight gradients appear at its end), so there is nothing to overlap; and it renames the state dict.
+The gradients of a step go through one all-reduce of a single flat tensor, which also carries the loss.
+DistributedDataParallel is not used: it averages over ranks, which is wrong for shares of unequal size; its buckets
+overlap with a backward pass that here is one node of the graph (all weight gradients appear at its end), so there is
+nothing to overlap; and it renames the state dict.
 
-Files of a run are read and written by rank 0 only. Without ``WORLD_SIZE`` in the environment, or with 1, there is no process group
-and every function here is the plain single-process operation.
+Files of a run are read and written by rank 0 only. Without ``WORLD_SIZE`` in the environment, or with 1, there is no
+process group and every function here is the plain single-process operation.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ def init_from_environment() -> None:
     Tensors on the CPU travel by gloo, those on a GPU by NCCL.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        # Its default arguments are the group that exists when it is imported (an optimiser does so at its first step). Such a group would
-        # outlive leave() until the interpreter ends, where its threads now and then abort the process.
+        # Its default arguments are the group that exists when it is imported (an optimiser does so at its first step).
+        # Such a group would outlive leave() until the interpreter ends, where its threads now and then abort the
+        # process.
         importlib.import_module("torch.distributed.nn.functional")
         on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
@@ -86,8 +89,8 @@ class Share(NamedTuple):
 
     Attributes:
         rows: its rows, never none.
-        weight: rows / all rows. The sum over processes of weight x mean loss is the mean over the whole batch; 0 where there are more
-            processes than rows, for a row that another process has too.
+        weight: rows / all rows. The sum over processes of weight x mean loss is the mean over the whole batch; 0 where
+            there are more processes than rows, for a row that another process has too.
     """
 
     rows: slice
@@ -154,7 +157,8 @@ def any_rank(flag: bool) -> bool:
 
 
 def broadcast_weights(model: nn.Module) -> None:
-    """Give all processes the parameters and buffers of rank 0 (processors of another make may round an initialisation differently)."""
+    """Give all processes the parameters and buffers of rank 0 (processors of another make may round an initialisation
+    differently)."""
     if world_size() > 1:
         for value in model.state_dict().values():
             whole = value.contiguous()
@@ -210,7 +214,10 @@ def agreement() -> Iterator[None]:
     bad_input = [found for found in known if isinstance(found, InputError)]
     if bad_input and is_main():
         raise bad_input[0]
-    _leave_after(0 if bad_input else next(number for number, found in enumerate(told) if found is not None), 2 if bad_input else 1)
+    _leave_after(
+        0 if bad_input else next(number for number, found in enumerate(told) if found is not None),
+        2 if bad_input else 1,
+    )
 
 
 def interrupt() -> NoReturn:
@@ -227,7 +234,8 @@ def interrupt() -> NoReturn:
 
 
 def _leave_after(other: int, code: int) -> NoReturn:
-    """Leave when process ``other`` has: torchrun kills all as soon as one leaves, and that one has an error to print or a file to finish."""
+    """Leave when process ``other`` has: torchrun kills all as soon as one leaves, and that one has an error to print or
+    a file to finish."""
     with suppress(RuntimeError):  # of a connection that was closed
         dist.recv(torch.zeros(()), src=other)
     sys.exit(code)

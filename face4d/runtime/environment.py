@@ -23,7 +23,12 @@ def require_packages() -> None:
     if os.environ.get(UNCHECKED) == "unchecked":
         return
     if sys.version_info < _OLDEST:
-        package, line = "face4d", wrong_python(f"Python {'.'.join(map(str, _OLDEST))} or newer", f"{sys.version_info[0]}.{sys.version_info[1]}")
+        package, line = (
+            "face4d",
+            wrong_python(
+                f"Python {'.'.join(map(str, _OLDEST))} or newer", f"{sys.version_info[0]}.{sys.version_info[1]}"
+            ),
+        )
     else:
         package = next((name for name in _ALWAYS_NEEDED if find_spec(name) is None), "")
         if not package:

@@ -1,20 +1,23 @@
-"""What a record from a file must hold, written down field by field, and the one function that checks it.
+"""What a record from a file must hold, written down field by field; JSON files checked by it.
 
-A description is a function of a value and the place it stands at (``config.lr``): it returns the value, or raises :class:`FieldError`. The functions
-below make descriptions; :func:`check` applies one and turns what is wrong into the one line that names file and field. Configurations are
-dataclasses whose annotations are such descriptions (``Annotated[int, integer(1, 64)]``), so that flags and files meet the same ranges.
+A description is a function of a value and the place it stands at (``config.lr``): it returns the value, or raises
+:class:`FieldError`. The functions below make descriptions; :func:`check` applies one and turns what is wrong into the
+one line that names file and field. Configurations are dataclasses whose annotations are such descriptions
+(``Annotated[int, integer(1, 64)]``), so that flags and files meet the same ranges.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from face4d.errors import InputError
-from face4d.runtime.names import is_name
+from face4d.runtime.files import is_name, read_bytes
 
 Check = Callable[[Any, str], Any]
 Fields = Mapping[str, Check]
@@ -51,7 +54,9 @@ def check(path: object, value: Any, description: Check, place: str = "") -> Any:
     try:
         return description(value, place)
     except FieldError as error:
-        raise InputError(path, f"{error.place} to be {error.expected}" if error.place else error.expected, error.found) from None
+        raise InputError(
+            path, f"{error.place} to be {error.expected}" if error.place else error.expected, error.found
+        ) from None
 
 
 def told(value: Any) -> str:
@@ -89,7 +94,9 @@ def number(low: float = -math.inf, high: float = math.inf, *, above: bool = Fals
         above: ``low`` itself is not among them.
         finite: no infinity, no NaN.
     """
-    bounds = [f"{'above' if above else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
+    bounds = [f"{'above' if above else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (
+        high < math.inf
+    )
     expected = ("a finite number" if finite else "a number") + (f", {' and '.join(bounds)}" if bounds else "")
 
     def verify(value: Any, place: str) -> float:
@@ -111,13 +118,17 @@ def flag(value: Any, place: str) -> bool:
 
 def text(value: Any, place: str) -> str:
     """One line of text, a path for instance (whose bytes may be no text: they are surrogates then)."""
-    if not isinstance(value, str) or len(value) > MOST_TEXT or not all(c.isprintable() or "\udc80" <= c <= "\udcff" for c in value):
+    if (
+        not isinstance(value, str)
+        or len(value) > MOST_TEXT
+        or not all(c.isprintable() or "\udc80" <= c <= "\udcff" for c in value)
+    ):
         raise FieldError(place, f"text of at most {MOST_TEXT} printable characters", told(value))
     return value
 
 
 def name(value: Any, place: str) -> str:
-    """A name that may become part of a path (:mod:`face4d.runtime.names`)."""
+    """A name that may become part of a path (:mod:`face4d.runtime.files`)."""
     if not is_name(value):
         raise FieldError(place, "a name of letters, digits, - _ . and spaces", told(value))
     return value
@@ -125,7 +136,13 @@ def name(value: Any, place: str) -> str:
 
 def stem(value: Any, place: str) -> str:
     """The name of a file before its suffix, as other programs may have given it: not a path, not hidden."""
-    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable() or value[0] == "." or set(value) & set('/\\:*?"<>|'):
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= 200
+        or not value.isprintable()
+        or value[0] == "."
+        or set(value) & set('/\\:*?"<>|')
+    ):
         raise FieldError(place, "a file's name before its suffix", told(value))
     return value
 
@@ -159,7 +176,9 @@ def list_of(description: Check, low: int = 0, high: int = 10**6, *, unique: bool
             raise FieldError(place, f"a list of {low}" if low == high else f"a list of {low} to {high}", told(value))
         entries = [description(entry, f"{place}[{number}]") for number, entry in enumerate(value)]
         if unique and len(set(entries)) < len(entries):
-            raise FieldError(place, "a list without repetitions", f"{told(next(e for e in entries if entries.count(e) > 1))} twice")
+            raise FieldError(
+                place, "a list without repetitions", f"{told(next(e for e in entries if entries.count(e) > 1))} twice"
+            )
         return entries
 
     return verify
@@ -235,7 +254,10 @@ def unknown(value: Any, place: str) -> Any:
 def described(config: type) -> dict[str, Check]:
     """Descriptions of a dataclass' fields, from its annotations: ``bool``, or ``Annotated`` with a description."""
     hints = get_type_hints(config, include_extras=True)
-    checks = {key.name: next((m for m in getattr(hints[key.name], "__metadata__", ()) if callable(m)), None) for key in fields(config)}
+    checks = {
+        key.name: next((m for m in getattr(hints[key.name], "__metadata__", ()) if callable(m)), None)
+        for key in fields(config)
+    }
     checks = {key: flag if hints[key] is bool else found for key, found in checks.items()}
     missing = [key for key, found in checks.items() if found is None]
     if missing:
@@ -246,7 +268,8 @@ def described(config: type) -> dict[str, Check]:
 def configuration(kind: type | Callable[[Mapping[str, Any]], type]) -> Check:
     """A dictionary of the fields of a dataclass, which is built of it and so checks how they fit each other.
 
-    Fields that are absent have their defaults: earlier versions did not know them. Fields that the dataclass does not know are refused.
+    Fields that are absent have their defaults: earlier versions did not know them. Fields that the dataclass does not
+    know are refused.
 
     Args:
         kind: the dataclass, or a function that says by the dictionary which of several it is.
@@ -268,7 +291,9 @@ def configuration(kind: type | Callable[[Mapping[str, Any]], type]) -> Check:
         try:
             return asdict(config(**found))
         except InputError as error:
-            raise FieldError(place, f"settings that fit each other ({error.path} {error.expected})", error.found) from None
+            raise FieldError(
+                place, f"settings that fit each other ({error.path} {error.expected})", error.found
+            ) from None
 
     return verify
 
@@ -297,3 +322,53 @@ LABELS = list_of(name, 1, 1000, unique=True)
 FRAMES = integer(2, 10_000)  # of a sequence, the neutral one included
 NAMES = list_of(name, 0, 10**6)
 METRICS = mapping(score)
+
+
+MOST_BYTES = 4 << 20  # of the records of this program the largest lists the names of some ten thousand samples
+_MOST_DIGITS = 19  # of an integer
+
+
+class _Refused(ValueError):
+    """What is wrong with a file, for people."""
+
+
+def read_json(path: str | Path, description: Check = plain, expected: str = "a JSON file") -> Any:
+    """Read a JSON file, UTF-8 with or without a byte order mark.
+
+    NaN and Infinity, which Python writes and JSON does not know, are numbers that no field takes unless its description
+    does.
+
+    Args:
+        description: what it must hold (:mod:`face4d.runtime.fields`).
+        expected: what the file should be, for errors.
+
+    Raises:
+        InputError: missing, larger than 4 MB, not JSON, a key twice, an integer of 20 digits, or a field that is not
+            what it must be.
+    """
+    data = read_bytes(path, expected, most=MOST_BYTES)
+    try:
+        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_repetitions, parse_int=_integer)
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"{expected}, in UTF-8", f"byte {error.start} that is none") from None
+    except json.JSONDecodeError as error:
+        raise InputError(path, expected, f"{error.msg} in line {error.lineno}, column {error.colno}") from None
+    except _Refused as error:
+        raise InputError(path, expected, str(error)) from None
+    except RecursionError:
+        raise InputError(path, f"{expected}, nested at most {MOST_DEPTH} times", "more") from None
+    return check(path, content, description)
+
+
+def _without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Refused(f"the key {ascii(next(key for key in found if keys.count(key) > 1)[:60])} twice")
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text.lstrip("-")) > _MOST_DIGITS:
+        raise _Refused(f"an integer of {len(text.lstrip('-'))} digits")
+    return int(text)

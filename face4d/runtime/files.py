@@ -1,4 +1,7 @@
-"""Which files of a folder are meant, and reading them: one rule for suffixes, hidden files and what is no file at all."""
+"""Which files of a folder are meant and opening them, and names from files that become parts of paths.
+
+One rule for suffixes, hidden files and what is no file at all.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,39 @@ from pathlib import Path
 from face4d.errors import InputError
 
 log = logging.getLogger(__name__)
+
+# characters; with a second name and a suffix a file name stays below the 255 bytes that file systems take
+MAX_NAME = 100
+_MARKS = frozenset("-_. ")
+
+
+def is_name(text: object) -> bool:
+    """Whether a value is a name: letters and digits of any script, ``-``, ``_``, ``.`` and spaces; not blank, no
+    leading dot, no space at an end."""
+    return (
+        isinstance(text, str)
+        and 0 < len(text) <= MAX_NAME
+        and text == text.strip()
+        and not text.startswith(".")
+        and all(letter.isalnum() or letter in _MARKS for letter in text)
+    )
+
+
+def require_name(path: str | Path, what: str, text: object) -> str:
+    """The name itself.
+
+    Args:
+        path: file or flag that the name is from, for the error.
+        what: what it names (``a label``).
+
+    Raises:
+        InputError: not a name as :func:`is_name` has it: it could lead out of the folder it belongs in, or be no file
+            name at all.
+    """
+    if not is_name(text):
+        raise InputError(path, f"{what} of letters, digits, - _ . and spaces", ascii(text)[:60])
+    return text
+
 
 _READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _NAMED = 3  # of the files passed over
@@ -27,7 +63,8 @@ def open_file(path: str | Path, expected: str) -> int:
         A file descriptor.
 
     Raises:
-        InputError: nothing of that name, a broken link or links in a circle, a folder, a FIFO, socket or device, no permission.
+        InputError: nothing of that name, a broken link or links in a circle, a folder, a FIFO, socket or device, no
+            permission.
     """
     return open_sized(path, expected)[0]
 
@@ -84,7 +121,8 @@ def read_bytes(path: str | Path, expected: str, most: int | None = None) -> byte
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder name is not meant for programs that list a folder: ``.DS_Store``, AppleDouble's ``._photo.jpg``."""
+    """Whether a file or folder name is not meant for programs that list a folder: ``.DS_Store``, AppleDouble's
+    ``._photo.jpg``."""
     return name.startswith(".")
 
 
@@ -104,7 +142,8 @@ def matching(names: Iterable[str], suffixes: Collection[str]) -> list[str]:
 
 
 def beside(folder: str | Path, stem: str, suffixes: Iterable[str]) -> Path | None:
-    """The file ``<stem><suffix>`` of a folder, its suffix in small or capital letters; of several the one whose suffix comes first; or None."""
+    """The file ``<stem><suffix>`` of a folder, its suffix in small or capital letters; of several the one whose suffix
+    comes first; or None."""
     for suffix in suffixes:
         for spelled in (suffix, suffix.upper()):
             if (file := Path(folder, stem + spelled)).is_file():
@@ -115,7 +154,8 @@ def beside(folder: str | Path, stem: str, suffixes: Iterable[str]) -> Path | Non
 def walk(root: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Folders at any depth, ``root`` first: path, names of all folders and of all files in it.
 
-    Links to folders are followed, so that links in a circle end, each folder is met once; hidden folders are named, but not entered.
+    Links to folders are followed, so that links in a circle end, each folder is met once; hidden folders are named, but
+    not entered.
     """
     seen: set[str] = set()
     for place, folders, names in os.walk(root, followlinks=True):
@@ -139,7 +179,9 @@ def report_passed_over(folder: str | Path, names: Iterable[str], expected: str) 
     names = sorted(names)
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        log.warning("note: %s: %d passed over, no %s: %s%s", folder, len(names), expected, ", ".join(names[:_NAMED]), more)
+        log.warning(
+            "note: %s: %d passed over, no %s: %s%s", folder, len(names), expected, ", ".join(names[:_NAMED]), more
+        )
 
 
 def require_outside(output: str | Path, *inputs: str | Path | None) -> None:

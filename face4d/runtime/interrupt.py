@@ -20,7 +20,8 @@ def orphaned() -> bool:
 
 @contextmanager
 def deferred_interrupt(on_press: Callable[[], object] = lambda: None) -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether Ctrl-C was pressed, or nobody is left who could; a second Ctrl-C interrupts at once.
+    """Yield a function that says whether Ctrl-C was pressed, or nobody is left who could; a second Ctrl-C interrupts at
+    once.
 
     Outside the main thread signals cannot be caught.
 

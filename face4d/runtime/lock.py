@@ -1,7 +1,8 @@
 """One writer per output: a lock that names its owner, ends with it, and leaves a mark where the owner did not finish.
 
-``flock`` on a small hidden file in the output folder. The kernel gives the lock up when its owner ends, however it ends; over NFS the server does
-when the machine is gone. The commands take it; worker processes, here or on other machines, write under the lock of their command.
+``flock`` on a small hidden file in the output folder. The kernel gives the lock up when its owner ends, however it
+ends; over NFS the server does when the machine is gone. The commands take it; worker processes, here or on other
+machines, write under the lock of their command.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from face4d.errors import InputError
-from face4d.runtime.json_file import read_json
-from face4d.runtime.leftovers import remove_leftovers
+from face4d.runtime.atomic import remove_leftovers
+from face4d.runtime.fields import read_json
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class Writing:
             self._tell()
 
     def begin(self) -> None:
-        """From here on the output changes: until the block ends well it counts as unfinished, see :func:`require_finished`."""
+        """From here on the output changes: until the block ends well it counts as unfinished, see
+        :func:`require_finished`."""
         if not self.begun:
             self.begun = True
             self._tell()
@@ -58,10 +60,13 @@ class Writing:
 
 
 @contextmanager
-def sole_writer(folder: str | Path, name: str = NAME, *, dry_run: bool = False, goes_on: str = "the same command goes on") -> Iterator[Writing]:
+def sole_writer(
+    folder: str | Path, name: str = NAME, *, dry_run: bool = False, goes_on: str = "the same command goes on"
+) -> Iterator[Writing]:
     """Within the block no other command writes there, and what a killed one left half written has been removed.
 
-    The folder is made, and removed again where nothing came into it. Where nothing can be written there is nothing to lock.
+    The folder is made, and removed again where nothing came into it. Where nothing can be written there is nothing to
+    lock.
 
     Args:
         folder: the output.
@@ -94,7 +99,8 @@ def sole_writer(folder: str | Path, name: str = NAME, *, dry_run: bool = False, 
         _remove_empty(made)
         raise
     _held.add(path.absolute())
-    writing = Writing(descriptor, _owner(path).get("unfinished") is True)  # it stays unfinished until this command has finished it
+    # it stays unfinished until this command has finished it
+    writing = Writing(descriptor, _owner(path).get("unfinished") is True)
     try:
         remove_leftovers(folder, None if name == NAME else name)
         yield writing
@@ -121,7 +127,11 @@ def require_finished(folder: str | Path) -> None:
         content = _owner(path)
         if content.get("unfinished") is True and path not in _held:
             found = f"one that {content.get('owner')} {'is writing' if _is_held(path) else 'did not finish'}"
-            raise InputError(path.parent, "a finished folder", f"{found} (run that again, it goes on; to use what is there remove {path.name} from it)")
+            raise InputError(
+                path.parent,
+                "a finished folder",
+                f"{found} (run that again, it goes on; to use what is there remove {path.name} from it)",
+            )
 
 
 def _acquire(path: Path, folder: Path) -> int:
@@ -131,12 +141,16 @@ def _acquire(path: Path, folder: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise InputError(folder, "no other run writing here", _owner(path).get("owner") or "one that has just begun") from None
+            raise InputError(
+                folder, "no other run writing here", _owner(path).get("owner") or "one that has just begun"
+            ) from None
         except OSError as error:
             if error.errno not in _UNABLE:
                 os.close(descriptor)
                 raise
-            log.warning("note: %s: its file system has no locks, so see to it that one command at a time writes there", folder)
+            log.warning(
+                "note: %s: its file system has no locks, so see to it that one command at a time writes there", folder
+            )
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor

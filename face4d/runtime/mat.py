@@ -1,7 +1,8 @@
 """Numbers in MATLAB files (version 5 to 7, plain or compressed), read tag by tag.
 
-The format is a list of elements, each a tag (type, bytes) and its content; a matrix is an element of elements: flags, dimensions, name, numbers
-("MAT-File Format", The MathWorks). Every tag is compared with the bytes around it, and only full real matrices of numbers are read.
+The format is a list of elements, each a tag (type, bytes) and its content; a matrix is an element of elements: flags,
+dimensions, name, numbers ("MAT-File Format", The MathWorks). Every tag is compared with the bytes around it, and only
+full real matrices of numbers are read.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from face4d.errors import InputError
 from face4d.runtime.files import read_bytes
 
 MOST_DIMENSIONS = 32
-UNPACKED_PER_BYTE, UNPACKED_FREE = 200, 16 << 20  # what compressed variables may take, all together, for each byte of the file
+# what compressed variables may take, all together, for each byte of the file
+UNPACKED_PER_BYTE, UNPACKED_FREE = 200, 16 << 20
 
 _HEADER = 128
 _COMPRESSED, _MATRIX, _INT32, _UINT32, _INT8 = 15, 14, 5, 6, 1
-_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}  # by the type of an element
-_CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}  # by the class of a matrix
+# by the type of an element
+_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+# by the class of a matrix
+_CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _COMPLEX = 0x08
 
 
@@ -41,7 +45,8 @@ def read_mat(path: str | Path, name: str, expected: str) -> np.ndarray:
         Of the type and dimensions (two or more) in the file, in the machine's byte order.
 
     Raises:
-        InputError: no such file, a damaged one, one of another version, no matrix of that name, or one that is not numbers.
+        InputError: no such file, a damaged one, one of another version, no matrix of that name, or one that is not
+            numbers.
     """
     data = memoryview(read_bytes(path, expected))
     try:
@@ -127,9 +132,15 @@ def _matrix(content: memoryview, order: str, name: str) -> np.ndarray | None:
     shape = struct.unpack(f"{order}{len(sizes) // 4}l", sizes)
     stored, values = next(parts, (0, memoryview(b"")))
     kind = np.dtype(order + _STORED[stored]) if stored in _STORED else None
-    if kind is None or min(shape) < 0 or math.prod(shape) * kind.itemsize != len(values) or math.prod(max(n, 1) for n in shape) > 1 << 40:
+    if (
+        kind is None
+        or min(shape) < 0
+        or math.prod(shape) * kind.itemsize != len(values)
+        or math.prod(max(n, 1) for n in shape) > 1 << 40
+    ):
         raise _Damaged(f"{name} of {len(values)} bytes for {str(shape)[:60]} numbers")
     target = np.dtype(_CLASSES[number_class])
-    if kind.itemsize > target.itemsize or (kind.kind == "f" and target.kind != "f"):  # numbers are stored in the smallest type that holds them
+    # numbers are stored in the smallest type that holds them
+    if kind.itemsize > target.itemsize or (kind.kind == "f" and target.kind != "f"):
         raise _Damaged(f"{name} of {target} stored as {kind}")
     return np.frombuffer(values, kind).reshape(shape, order="F").astype(target)

@@ -1,4 +1,5 @@
-"""Independent work in parallel, in order, with one progress bar: processes of this machine, or a cluster's workers through joblib."""
+"""Independent work in parallel, in order, with one progress bar: processes of this machine, or a cluster's workers
+through joblib."""
 
 from __future__ import annotations
 
@@ -40,11 +41,13 @@ def cluster(backend: str = "loky", scheduler: str | None = None, workers: int | 
 
     Args:
         backend: ``loky`` (processes of this machine), ``dask`` or ``ray``.
-        scheduler: address of a running cluster, for dask also its ``--scheduler-file`` (``.json``); None = workers of this machine.
+        scheduler: address of a running cluster, for dask also its ``--scheduler-file`` (``.json``); None = workers of
+            this machine.
         workers: processes on this machine; None = one per core.
 
     Raises:
-        InputError: the backend's package is not installed, the cluster does not answer, or the arguments contradict each other.
+        InputError: the backend's package is not installed, the cluster does not answer, or the arguments contradict
+            each other.
     """
     if scheduler is not None and backend == "loky":
         raise InputError("--scheduler", "--backend dask or ray", "--backend loky, which stays on this machine")
@@ -68,7 +71,9 @@ def _dask(scheduler: str | None, workers: int) -> Iterator[tuple[int, dict[str, 
     distributed = _optional("distributed", "dask")
     logging.getLogger("distributed").setLevel(logging.ERROR)
     if scheduler is None:
-        place = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR)
+        place = distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR
+        )
         with place, distributed.Client(place, set_as_default=False) as client:
             client.wait_for_workers(workers, timeout=_CONNECT_SECONDS)
             yield workers, {"client": client}
@@ -119,7 +124,9 @@ def _optional(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise InputError(f"--backend {extra}", f"the package {extra} (pip install 'face4d[{extra}]')", "none installed") from None
+        raise InputError(
+            f"--backend {extra}", f"the package {extra} (pip install 'face4d[{extra}]')", "none installed"
+        ) from None
 
 
 def map_files(
@@ -132,9 +139,10 @@ def map_files(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for all items in order, ``workers`` processes at a time.
 
-    Results stream: nothing is kept but what is in flight. With one worker everything stays in this process, and so does the work of
-    the first half second; within :func:`cluster` of dask or ray everything goes to the cluster, unless it has a single worker, which
-    joblib leaves out. An exception in a worker (:class:`face4d.errors.InputError` included) ends the iteration and is raised here.
+    Results stream: nothing is kept but what is in flight. With one worker everything stays in this process, and so does
+    the work of the first half second; within :func:`cluster` of dask or ray everything goes to the cluster, unless it
+    has a single worker, which joblib leaves out. An exception in a worker (:class:`face4d.errors.InputError` included)
+    ends the iteration and is raised here.
 
     Args:
         function, items: independent, and able to travel to another process.
@@ -143,8 +151,11 @@ def map_files(
     yield from track(description, _results(function, items, workers), total=len(items), unit="item", quiet=quiet)
 
 
-def as_finished(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int = 1) -> Iterator[tuple[int, Result]]:
-    """Yield (number, ``function(item)``) as items get done, for few and long items that start programs of their own: each is handed over alone.
+def as_finished(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int = 1
+) -> Iterator[tuple[int, Result]]:
+    """Yield (number, ``function(item)``) as items get done, for few and long items that start programs of their own:
+    each is handed over alone.
 
     On this machine threads wait for them; ray hands back everything at its end.
 
@@ -157,9 +168,14 @@ def as_finished(function: Callable[[Item], Result], items: Sequence[Item], *, wo
             yield from (_numbered(function, number, item) for number, item in enumerate(items))
         else:
             tasks = [delayed(_numbered)(function, number, item) for number, item in enumerate(items)]
-            yield from Parallel(n_jobs=workers, backend="threading", return_as="generator_unordered", batch_size=1)(tasks)
+            yield from Parallel(n_jobs=workers, backend="threading", return_as="generator_unordered", batch_size=1)(
+                tasks
+            )
         return
-    tasks = [delayed(_in_folder)(os.getcwd(), partial(_numbered, function, number), item) for number, item in enumerate(items)]
+    tasks = [
+        delayed(_in_folder)(os.getcwd(), partial(_numbered, function, number), item)
+        for number, item in enumerate(items)
+    ]
     if _backend.get() == "dask":
         yield from Parallel(return_as="generator_unordered", batch_size=1)(tasks)
     else:
@@ -197,5 +213,7 @@ def _in_folder(folder: str, function: Callable[[Item], Result], item: Item) -> R
     try:
         os.chdir(folder)
     except FileNotFoundError:
-        raise InputError(folder, "this folder on every worker (a shared file system)", f"none on {socket.gethostname()}") from None
+        raise InputError(
+            folder, "this folder on every worker (a shared file system)", f"none on {socket.gethostname()}"
+        ) from None
     return function(item)

@@ -1,9 +1,10 @@
 """A stack machine for pickles that makes no call and looks up no name: it only writes down what a pickle asks for.
 
-Python's own machine hands what the file says to constructors and ``__setstate__`` of numpy and scipy, which believe it: a forged dtype makes
-them take bytes for pointers, and BUILD on a function rewrites its defaults. An allow-list of functions is only as safe as the least careful of
-them. This machine has numbers, text, bytes, lists, tuples and dictionaries, and records for the rest; :mod:`face4d.runtime.safe_pickle` makes values
-of the few records that it knows. It hashes nothing, and takes time and memory in proportion to instructions (which are counted) and bytes.
+Python's own machine hands what the file says to constructors and ``__setstate__`` of numpy and scipy, which believe it:
+a forged dtype makes them take bytes for pointers, and BUILD on a function rewrites its defaults. An allow-list of
+functions is only as safe as the least careful of them. This machine has numbers, text, bytes, lists, tuples and
+dictionaries, and records for the rest; :mod:`face4d.runtime.safe_pickle` makes values of the few records that it knows.
+It hashes nothing, and takes time and memory in proportion to instructions (which are counted) and bytes.
 """
 
 from __future__ import annotations
@@ -239,7 +240,11 @@ class Machine:
 
     def ordered(self, arguments: tuple[Any, ...]) -> None:
         pairs = arguments[0] if arguments else []
-        if len(arguments) > 1 or type(pairs) is not list or not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
+        if (
+            len(arguments) > 1
+            or type(pairs) is not list
+            or not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs)
+        ):
             raise Refused("an OrderedDict that is no list of pairs")
         self.dictionary([part for pair in pairs for part in pair])
 

@@ -1,4 +1,5 @@
-"""Long programs side by side, on this machine or on a cluster's workers: started, watched by what they write, stopped together."""
+"""Long programs side by side, on this machine or on a cluster's workers: started, watched by what they write, stopped
+together."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ class Program:
 def run_program(program: Program, lease: Lease) -> str | None:
     """Run a program for as long as the lease is held; then Ctrl-C is pressed for it, and its end awaited.
 
-    A training ends too, after its epoch, where the process that started it is killed; see :mod:`face4d.runtime.interrupt`.
+    A training ends too, after its epoch, where the process that started it is killed; see
+    :mod:`face4d.runtime.interrupt`.
 
     Returns:
         Its one-line error, the last line it wrote; None where it ended well or was interrupted.

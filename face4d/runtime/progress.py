@@ -1,7 +1,8 @@
-"""How far long work has come: a bar in a terminal, a line per tenth in a log."""
+"""How far long work has come (a bar in a terminal, a line per tenth in a log), and numbers in sentences."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -24,7 +25,8 @@ def track(
     quiet: bool = False,
     **look: Any,
 ) -> tqdm | Lines[Item]:
-    """Tell how far work has come: through ``items``, or as ``update()`` counts up to ``total``. A context manager either way.
+    """Tell how far work has come: through ``items``, or as ``update()`` counts up to ``total``. A context manager
+    either way.
 
     Args:
         description: what is done.
@@ -34,14 +36,17 @@ def track(
         look: more arguments of tqdm, for a terminal.
     """
     if quiet or sys.stderr.isatty():
-        return tqdm(items, description, total=total, initial=initial, unit=unit, disable=quiet, dynamic_ncols=True, **look)
+        return tqdm(
+            items, description, total=total, initial=initial, unit=unit, disable=quiet, dynamic_ncols=True, **look
+        )
     if total is None and isinstance(items, Sized):
         total = len(items)
     return Lines(items, description, unit, total, initial)
 
 
 class Lines(Iterable[Item]):
-    """What a batch job's log is told in place of a bar: a line on stderr for every tenth, with the methods of tqdm that are used here.
+    """What a batch job's log is told in place of a bar: a line on stderr for every tenth, with the methods of tqdm that
+    are used here.
 
     Without a total there is one line, at the end.
 
@@ -50,7 +55,9 @@ class Lines(Iterable[Item]):
         total: of how much, None = not known.
     """
 
-    def __init__(self, items: Iterable[Item] | None, description: str, unit: str, total: float | None, initial: float) -> None:
+    def __init__(
+        self, items: Iterable[Item] | None, description: str, unit: str, total: float | None, initial: float
+    ) -> None:
         self.n, self.total = initial, total
         self._items, self._description, self._unit = items, description, unit
         self._told = self._tenth()
@@ -78,7 +85,11 @@ class Lines(Iterable[Item]):
 
     def refresh(self) -> None:
         """Write a line if another tenth is done."""
-        if self.total and self._tenth() > self._told and (self.n >= self.total or time.monotonic() - self._last >= _SECONDS):
+        if (
+            self.total
+            and self._tenth() > self._told
+            and (self.n >= self.total or time.monotonic() - self._last >= _SECONDS)
+        ):
             self._told, self._last = self._tenth(), time.monotonic()
             self._line(f"{100 * self.n / self.total:.0f} %, {round(self.n, 2):g} of {self.total:g} {self._unit}s")
 
@@ -106,3 +117,33 @@ class Lines(Iterable[Item]):
     def _line(self, done: str) -> None:
         parts = [done, f"{time.monotonic() - self._begun:.0f} s", *([self._state] if self._state else [])]
         print(f"{self._description}: {', '.join(parts)}", file=sys.stderr, flush=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "sequence"), counted(12, "sequence")
+    ('1 sequence', '12 sequences')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def share(value: float) -> str:
+    """A ratio in percent; one that is not finite stands for something that was not found.
+
+    >>> share(0.1234), share(float("inf"))
+    ('12.34 %', 'none found')
+    """
+    return f"{100 * value:.2f} %" if math.isfinite(value) else "none found"
+
+
+def compared(own: float, other: float) -> str:
+    """An error beside another's, the smaller the better.
+
+    >>> compared(1.0, 2.0), compared(2.0, 1.0), compared(1.0, 1.01)
+    ('2.0 times better', '2.0 times worse', 'no better')
+    """
+    if not (math.isfinite(own) and math.isfinite(other)) or max(own, other) <= 1.05 * min(own, other):
+        return "no better"
+    better, small, large = own < other, min(own, other), max(own, other)
+    return f"{f'{large / small:.1f} times ' if small > 0 else 'far '}{'better' if better else 'worse'}"

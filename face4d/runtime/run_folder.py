@@ -13,8 +13,8 @@ from typing import IO, Any
 from face4d import __version__
 from face4d.errors import InputError
 from face4d.runtime.atomic import write_json, write_text
+from face4d.runtime.fields import read_json
 from face4d.runtime.files import read_bytes
-from face4d.runtime.json_file import read_json
 
 CURVES_HEADER = "epoch,tag,value\n"
 _MOST_CURVES = 128 << 20  # bytes
@@ -28,7 +28,8 @@ def package_versions() -> dict[str, str]:
 
 
 class RunFolder:
-    """``runs/<run>/``: config.json, metrics.json, curves.csv (``epoch,tag,value``) and the same curves as TensorBoard event files.
+    """``runs/<run>/``: config.json, metrics.json, curves.csv (``epoch,tag,value``) and the same curves as TensorBoard
+    event files.
 
     Args:
         path: the folder; made when the first file is written.
@@ -41,7 +42,9 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.json: the full configuration, with package versions and the platform."""
-        write_json(self.path / "config.json", {**config, "versions": package_versions(), "platform": platform.platform()})
+        write_json(
+            self.path / "config.json", {**config, "versions": package_versions(), "platform": platform.platform()}
+        )
 
     def read_config(self) -> dict[str, Any]:
         """Read config.json back.
@@ -74,11 +77,14 @@ class RunFolder:
     def open_curves(self, first_step: int = 0) -> None:
         """Start writing curves; points at or after ``first_step`` of an earlier, interrupted run are dropped.
 
-        TensorBoard would show what two event files have in common twice, so a new one is made of the points in curves.csv.
+        TensorBoard would show what two event files have in common twice, so a new one is made of the points in
+        curves.csv.
         """
         self.close()
         kept = [row for row in _rows_of(self.curves_path) if row[0] < first_step] if first_step else []
-        write_text(self.curves_path, CURVES_HEADER + "".join(f"{epoch},{tag},{value!r}\n" for epoch, tag, value in kept))
+        write_text(
+            self.curves_path, CURVES_HEADER + "".join(f"{epoch},{tag},{value!r}\n" for epoch, tag, value in kept)
+        )
         self._rows = open(self.curves_path, "a", encoding="utf-8")
         for path in self._event_files():
             path.unlink(missing_ok=True)
@@ -124,7 +130,8 @@ class RunFolder:
 
 
 class _EventFile:
-    """Curves as TensorBoard reads them, each point on disk at once; torch's writer has a thread of its own, which a full disk ends unheard."""
+    """Curves as TensorBoard reads them, each point on disk at once; torch's writer has a thread of its own, which a
+    full disk ends unheard."""
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.compat.proto.event_pb2 import Event  # needed by training only

@@ -1,8 +1,8 @@
 """Reading other people's pickles without running anything, theirs or ours, on their word.
 
-:mod:`face4d.runtime.pickle_machine` writes down what a pickle asks for; here the records that are known (arrays, their types, sparse matrices,
-chumpy's arrays) are checked field by field and made into values. What values may take is bounded by the file's size, counted as often as they
-are referred to, so a refusal takes no longer than reading.
+:mod:`face4d.runtime.pickle_machine` writes down what a pickle asks for; here the records that are known (arrays, their
+types, sparse matrices, chumpy's arrays) are checked field by field and made into values. What values may take is
+bounded by the file's size, counted as often as they are referred to, so a refusal takes no longer than reading.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from face4d.runtime.files import open_file
 from face4d.runtime.pickle_machine import MOST_NAME, Call, Dictionary, Machine, Name, Refused, String
 
 MOST_DEPTH = 50  # containers in containers
-UNFOLDED_PER_BYTE = 16  # what a file may unfold to, for each of its bytes: arrays are as large as in the file, a short number takes eight bytes
+# what a file may unfold to, for each of its bytes: arrays are as large as in the file, a short number takes eight bytes
+UNFOLDED_PER_BYTE = 16
 UNFOLDED_FREE = 1 << 20
 
 _EXPECTED = "a pickle of numpy arrays only"
@@ -29,11 +30,11 @@ _OBJECTS = object()  # in place of the type of an array of objects
 
 
 def load_pickle(path: str | Path) -> Any:
-    """Load a pickle that holds nothing but numbers, text, bytes, lists, tuples, dictionaries, numpy arrays of numbers, of text or of all these,
-    scipy sparse matrices and chumpy arrays.
+    """Load a pickle that holds nothing but numbers, text, bytes, lists, tuples, dictionaries, numpy arrays of numbers,
+    of text or of all these, scipy sparse matrices and chumpy arrays.
 
-    Python 2 pickles are read as latin1. Chumpy need not be there: its arrays become numpy arrays. An OrderedDict becomes a dictionary. Nothing
-    in the file can run, nor decide what numpy or scipy do.
+    Python 2 pickles are read as latin1. Chumpy need not be there: its arrays become numpy arrays. An OrderedDict
+    becomes a dictionary. Nothing in the file can run, nor decide what numpy or scipy do.
 
     Raises:
         InputError: the file is missing, damaged, or holds anything else.
@@ -43,7 +44,8 @@ def load_pickle(path: str | Path) -> Any:
 
 
 def load_npy(path: str | Path, expected: str = "a .npy file") -> Any:
-    """Load an ``.npy`` file; one that holds a pickled object (a 0-d object array) goes through :func:`load_pickle`'s rules.
+    """Load an ``.npy`` file; one that holds a pickled object (a 0-d object array) goes through :func:`load_pickle`'s
+    rules.
 
     Returns:
         The array, or the object of a 0-d object array.
@@ -165,19 +167,34 @@ class _Values:
     def _saved_array(self, record: Call) -> tuple[np.ndarray, int]:
         """``_reconstruct(ndarray, (0,), b"b")`` and the state (1, shape, dtype, is Fortran, bytes)."""
         kind, state = record.arguments[0] if record.arguments else None, record.state
-        if not (isinstance(kind, Name) and kind.kind == "ndarray" and type(state) is tuple and len(state) == 5 and state[0] == 1):
+        if not (
+            isinstance(kind, Name)
+            and kind.kind == "ndarray"
+            and type(state) is tuple
+            and len(state) == 5
+            and state[0] == 1
+        ):
             raise Refused("an array of another kind or without a state")
         return self._array(state[2], state[1], bool(state[3] in (1, True)), state[4])
 
     def _buffered_array(self, record: Call) -> tuple[np.ndarray, int]:
-        """``_frombuffer(bytes, dtype, shape, order)`` of protocol 5; with the order K the axes follow, as they are to be turned."""
-        if len(record.arguments) not in (4, 5) or record.state is not None or record.arguments[3] not in ("C", "F", "K"):
+        """``_frombuffer(bytes, dtype, shape, order)`` of protocol 5; with the order K the axes follow, as they are to
+        be turned."""
+        if (
+            len(record.arguments) not in (4, 5)
+            or record.state is not None
+            or record.arguments[3] not in ("C", "F", "K")
+        ):
             raise Refused("an array of other arguments")
         raw, kind, shape, order, axes = (*record.arguments, None)[:5]
         array, weight = self._array(kind, shape, order == "F", raw)
         if order != "K":
             return array, weight
-        if type(axes) is not tuple or not all(type(axis) is int for axis in axes) or sorted(axes) != list(range(array.ndim)):
+        if (
+            type(axes) is not tuple
+            or not all(type(axis) is int for axis in axes)
+            or sorted(axes) != list(range(array.ndim))
+        ):
             raise Refused("an array whose axes are others")
         return array.transpose(axes), weight
 
@@ -201,8 +218,16 @@ class _Values:
             raise Refused("a sparse matrix without a shape")
         data = self._vector(fields, "data", "biufc")
         if record.kind == "coo":
-            places = self.value(fields["coords"]) if "coords" in fields else tuple(self.value(fields.get(name)) for name in ("row", "col"))
-            if type(places) is not tuple or len(places) != 2 or not all(_is_vector(place, "iu", len(data)) for place in places):
+            places = (
+                self.value(fields["coords"])
+                if "coords" in fields
+                else tuple(self.value(fields.get(name)) for name in ("row", "col"))
+            )
+            if (
+                type(places) is not tuple
+                or len(places) != 2
+                or not all(_is_vector(place, "iu", len(data)) for place in places)
+            ):
                 raise Refused("a sparse matrix without its places")
             if any(_beyond(place, length) for place, length in zip(places, shape)):
                 raise Refused(f"a sparse matrix with entries beyond {shape}")
@@ -222,7 +247,8 @@ class _Values:
         return value
 
     def _chumpy(self, record: Call) -> tuple[np.ndarray, int]:
-        """An array of chumpy, the package FLAME was made with, or a selection of another's entries (``chumpy.reordering.Select``)."""
+        """An array of chumpy, the package FLAME was made with, or a selection of another's entries
+        (``chumpy.reordering.Select``)."""
         fields = _fields(record)
         if "x" in fields:
             value = self.value(fields["x"])
@@ -237,7 +263,9 @@ class _Values:
                 raise Refused("a chumpy selection whose entries do not fit")
             self._spent(None, places.size * entries.itemsize)
             return self._weigh(entries.ravel()[places.ravel()].reshape(tuple(shape)))
-        raise Refused(f"a chumpy expression of {', '.join(sorted(map(ascii, fields)))[:100] or 'nothing'}, not an array")
+        raise Refused(
+            f"a chumpy expression of {', '.join(sorted(map(ascii, fields)))[:100] or 'nothing'}, not an array"
+        )
 
 
 _MAKERS = {
@@ -259,14 +287,22 @@ def _type(record: Any) -> Any:
         raise Refused("an array without a type")
     text, state = _text(record.arguments[0]), record.state
     if state is not None:
-        if type(state) is not tuple or len(state) != 8 or state[0] != 3 or _text(state[1]) not in _ORDERS or state[2:5] != (None, None, None):
+        if (
+            type(state) is not tuple
+            or len(state) != 8
+            or state[0] != 3
+            or _text(state[1]) not in _ORDERS
+            or state[2:5] != (None, None, None)
+        ):
             raise Refused(f"an array of the type {ascii(text)[:40]} with fields")
     if text in ("O", "O4", "O8"):
         return _OBJECTS
     found = element_type(text if state is None else _text(state[1]) + text)
     if found is None:
         raise Refused(f"an array of the type {ascii(text)[:40]}")
-    if state is not None and (state[5] not in (-1, found.itemsize) or state[7] not in ((0, 8) if found.kind == "U" else (0,))):
+    if state is not None and (
+        state[5] not in (-1, found.itemsize) or state[7] not in ((0, 8) if found.kind == "U" else (0,))
+    ):
         raise Refused(f"an array of the type {found} with another state")
     return found
 
@@ -297,7 +333,9 @@ def _fields(record: Call) -> dict[str, Any]:
 
 
 def _is_vector(value: Any, kinds: str, length: int | None = None) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in kinds and length in (None, len(value))
+    return (
+        isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in kinds and length in (None, len(value))
+    )
 
 
 def _beyond(places: np.ndarray, length: int) -> bool:

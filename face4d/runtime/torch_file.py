@@ -1,8 +1,10 @@
-"""Files of ``torch.save`` read without torch's unpickler: tensors and plain data, and nothing larger than the file says.
+"""Files of ``torch.save`` read without torch's unpickler: tensors and plain data, and nothing larger than the file
+says.
 
-Such a file is a pickle that refers to storages, and their bytes: beside it in a zip archive, or behind it in files from before torch 1.6. The
-pickle is read with stand-ins that record what it says; tensors are made afterwards, from a short list of types, within the bytes that are there.
-The archive holds a CRC-32 of each of its members, which is compared, so that no bit of a weight changes unnoticed.
+Such a file is a pickle that refers to storages, and their bytes: beside it in a zip archive, or behind it in files from
+before torch 1.6. The pickle is read with stand-ins that record what it says; tensors are made afterwards, from a short
+list of types, within the bytes that are there. The archive holds a CRC-32 of each of its members, which is compared, so
+that no bit of a weight changes unnoticed.
 """
 
 from __future__ import annotations
@@ -134,8 +136,16 @@ class _View(_StandIn):
     """A tensor that is not made yet: what of a storage it shows."""
 
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> None:
-        numbers = [offset, *size, *stride] if isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) else [-1]
-        if not isinstance(storage, _Storage) or len(numbers) > 65 or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
+        numbers = (
+            [offset, *size, *stride]
+            if isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)
+            else [-1]
+        )
+        if (
+            not isinstance(storage, _Storage)
+            or len(numbers) > 65
+            or not all(type(n) is int and 0 <= n < 2**40 for n in numbers)
+        ):
             raise _Refused("a tensor that is none")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if 0 not in size else -1
         if last >= storage.count or math.prod(size) > storage.count:
@@ -196,7 +206,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_torch_file(path: str | Path, expected: str) -> Any:
-    """What :func:`torch.save` wrote, one's own or others': tensors on the CPU and plain data. Nothing in the file is run.
+    """What :func:`torch.save` wrote, one's own or others': tensors on the CPU and plain data. Nothing in the file is
+    run.
 
     Numpy numbers become Python's, ordered dictionaries plain ones.
 
@@ -226,7 +237,9 @@ def _read(file: IO[bytes]) -> Any:
     if not head:
         raise _Refused("it is empty")
     file.seek(257)
-    raise _Refused("a tar archive of another program" if file.read(5) == b"ustar" else "not from torch.save, or damaged")
+    raise _Refused(
+        "a tar archive of another program" if file.read(5) == b"ustar" else "not from torch.save, or damaged"
+    )
 
 
 def _read_archive(file: IO[bytes], size: int) -> Any:
@@ -239,7 +252,9 @@ def _read_archive(file: IO[bytes], size: int) -> Any:
         raise _Refused("a TorchScript program (its state_dict, saved with torch.save, is wanted)")
     if "data.pkl" not in members:
         raise _Refused("a zip archive that torch.save did not write")
-    if any(info.compress_type or info.flag_bits & 1 or info.file_size != info.compress_size for info in members.values()):
+    if any(
+        info.compress_type or info.flag_bits & 1 or info.file_size != info.compress_size for info in members.values()
+    ):
         raise _Refused("a compressed or encrypted archive, as torch.save does not write")
     if sum(info.file_size for info in members.values()) > size:
         raise _Refused("members that are larger than the file")
@@ -316,7 +331,11 @@ def _storage_identity(identity: Any) -> tuple[torch.dtype, str, int]:
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
         raise _Refused("a reference that is no storage")
     kind, key, _, count = identity[1:5]
-    if not isinstance(kind, _StorageType) or not isinstance(key, str) or (len(identity) == 6 and identity[5] is not None):
+    if (
+        not isinstance(kind, _StorageType)
+        or not isinstance(key, str)
+        or (len(identity) == 6 and identity[5] is not None)
+    ):
         raise _Refused("a storage of a type that no weights have")
     return kind.kind, key, count
 
@@ -358,7 +377,8 @@ def _unpickled(data: bytes, storage_of: Callable[[Any], _Storage]) -> Any:
 
 
 def _plain(value: Any, made: dict[int, Any] | None = None, depth: int = 0) -> Any:
-    """The content with every stand-in, at any depth, turned into what it stands for; what is shared stays shared, and is visited once.
+    """The content with every stand-in, at any depth, turned into what it stands for; what is shared stays shared, and
+    is visited once.
 
     Args:
         made: what was turned before, by identity.

@@ -1,4 +1,5 @@
-"""What every training run does besides its mathematics: schedule, curves, selection of weights, checkpoints, Ctrl-C and resuming."""
+"""What every training run does besides its mathematics: schedule, curves, selection of weights, checkpoints, Ctrl-C and
+resuming."""
 
 from __future__ import annotations
 
@@ -19,7 +20,21 @@ from face4d.runtime import distributed
 from face4d.runtime.checkpoint import array, finite, load_checkpoint, save_checkpoint
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.device import describe, multiplies_bf16
-from face4d.runtime.fields import METRICS, Check, FieldError, check, flag, integer, list_of, mapping, number, optional, plain, record, told
+from face4d.runtime.fields import (
+    METRICS,
+    Check,
+    FieldError,
+    check,
+    flag,
+    integer,
+    list_of,
+    mapping,
+    number,
+    optional,
+    plain,
+    record,
+    told,
+)
 from face4d.runtime.interrupt import deferred_interrupt
 from face4d.runtime.progress import track
 from face4d.runtime.run_folder import RunFolder
@@ -52,7 +67,8 @@ _MOMENTS = {torch.optim.Adam: _ADAM, torch.optim.AdamW: _ADAM, torch.optim.RMSpr
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:
-    """Learning rate at ``progress`` in (0, 1] of all optimiser steps: constant, or a linear rise over a tenth and a cosine fall to zero."""
+    """Learning rate at ``progress`` in (0, 1] of all optimiser steps: constant, or a linear rise over a tenth and a
+    cosine fall to zero."""
     if config.lr_schedule == "constant":
         return config.lr
     if progress < RISE:
@@ -108,7 +124,8 @@ class Run:
 
     @property
     def finished_at(self) -> int | None:
-        """When the weights kept were written, nanoseconds; None = not yet. A run that is finished and resumed keeps them."""
+        """When the weights kept were written, nanoseconds; None = not yet. A run that is finished and resumed keeps
+        them."""
         return self.checkpoint.stat().st_mtime_ns if self.checkpoint.is_file() else None
 
 
@@ -129,17 +146,21 @@ def run_epochs(
 ) -> dict[str, Any]:
     """Run epochs until the configuration's end; write the checkpoints, config.json, curves and metrics.json.
 
-    On the CPU an interrupted and resumed run ends with the weights of an uninterrupted one, bit for bit: weights, optimiser and
-    random numbers are saved together at the end of an epoch, and everything in an epoch follows from them.
+    On the CPU an interrupted and resumed run ends with the weights of an uninterrupted one, bit for bit: weights,
+    optimiser and random numbers are saved together at the end of an epoch, and everything in an epoch follows from
+    them.
 
-    With several processes (:mod:`face4d.runtime.distributed`) all run the epochs; rank 0 alone validates, decides, reads and writes.
+    With several processes (:mod:`face4d.runtime.distributed`) all run the epochs; rank 0 alone validates, decides,
+    reads and writes.
 
     Args:
         kind: ``generator`` or ``classifier``, the kind of the checkpoint.
-        identity: class names, shapes and data digest; stored with the configuration in both checkpoints, and equal in a run that is continued.
+        identity: class names, shapes and data digest; stored with the configuration in both checkpoints, and equal in a
+            run that is continued.
         record: more for the checkpoint and config.json that need not be equal (where the data came from).
         attachments: arrays for the checkpoint alone.
-        train_epoch: trains epoch 1, 2, ... and returns its curves, ``loss/train`` among them, the same in all processes.
+        train_epoch: trains epoch 1, 2, ... and returns its curves, ``loss/train`` among them, the same in all
+            processes.
         validate: curves, and the score of the weights as a tuple that is smaller for better weights.
         final_scores: scores of the weights kept, for metrics.json.
 
@@ -147,10 +168,18 @@ def run_epochs(
         What metrics.json holds.
 
     Raises:
-        InputError: a loss that is no longer finite, a state to continue that is of another run, or processes with different data.
+        InputError: a loss that is no longer finite, a state to continue that is of another run, or processes with
+            different data.
         KeyboardInterrupt: after Ctrl-C, once the running epoch is finished and saved.
     """
-    state: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "best_score": None, "best_epoch": 0, "waited": 0, "finished": False}
+    state: dict[str, Any] = {
+        "epoch": 0,
+        "seconds": 0.0,
+        "best_score": None,
+        "best_epoch": 0,
+        "waited": 0,
+        "finished": False,
+    }
     best_weights: dict[str, Tensor] | None = None
     identity = {"config": config.as_dict(), **identity}
     folder = run.folder
@@ -159,7 +188,10 @@ def run_epochs(
     for key in ("config", "data_digest"):
         distributed.require_equal(folder.path, key, identity[key])
     if config.precision == "bf16" and is_main and not multiplies_bf16(run.device):
-        log.warning("note: --precision bf16: %s has no instructions for it (AMX, AVX512-BF16), so fp32 will be faster", describe(run.device))
+        log.warning(
+            "note: --precision bf16: %s has no instructions for it (AMX, AVX512-BF16), so fp32 will be faster",
+            describe(run.device),
+        )
     distributed.broadcast_weights(model)
 
     def load_state() -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -196,10 +228,14 @@ def run_epochs(
             return
         weights = {"model": model.state_dict(), "best_model": best_weights, "optimizer": optimizer.state_dict()}
         rng = {"data": generator.get_state(), "torch": torch.get_rng_state()}
-        save_checkpoint(run.last, f"{kind} training state", {"identity": identity, **weights, "rng": rng, "state": state})
+        save_checkpoint(
+            run.last, f"{kind} training state", {"identity": identity, **weights, "rng": rng, "state": state}
+        )
 
     def open_record() -> None:
-        folder.write_config({**identity, **record, "device": describe(run.device), "processes": distributed.world_size()})
+        folder.write_config(
+            {**identity, **record, "device": describe(run.device), "processes": distributed.world_size()}
+        )
         folder.open_curves(state["epoch"] + 1)
 
     distributed.from_main(open_record)
@@ -212,7 +248,11 @@ def run_epochs(
             curves = train_epoch(epoch)
             if not math.isfinite(curves["loss/train"]):
                 with distributed.agreement():
-                    raise InputError(folder.path, "a finite training loss", f"{curves['loss/train']} in epoch {epoch} (a lower --lr?)")
+                    raise InputError(
+                        folder.path,
+                        "a finite training loss",
+                        f"{curves['loss/train']} in epoch {epoch} (a lower --lr?)",
+                    )
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 scores, score = distributed.from_main(validate)
                 curves |= scores
@@ -243,7 +283,14 @@ def run_epochs(
             kept, kept_epoch = with_weights(model, best_weights), state["best_epoch"]
         metrics = {**final_scores(kept), "epoch": kept_epoch, "epochs_trained": state["epoch"]}
         metrics |= {"seconds": round(state["seconds"], 2), "selected_by": config.select}
-        content = {**identity, **record, **(attachments or {}), "model": kept.state_dict(), "epoch": kept_epoch, "metrics": metrics}
+        content = {
+            **identity,
+            **record,
+            **(attachments or {}),
+            "model": kept.state_dict(),
+            "epoch": kept_epoch,
+            "metrics": metrics,
+        }
         save_checkpoint(run.checkpoint, kind, content)
         folder.write_metrics(metrics)
         folder.close()
@@ -254,7 +301,9 @@ def run_epochs(
     return distributed.from_main(finish)
 
 
-def check_state(path: Path, saved: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
+def check_state(
+    path: Path, saved: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+) -> None:
     """Refuse a state that does not fit the model and the optimiser that are to continue from it.
 
     Raises:
@@ -262,7 +311,10 @@ def check_state(path: Path, saved: dict[str, Any], model: nn.Module, optimizer: 
     """
     own = {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
     for group in ("model", "best_model"):
-        if saved.get(group) is not None and {name: (value.shape, value.dtype) for name, value in saved[group].items()} != own:
+        if (
+            saved.get(group) is not None
+            and {name: (value.shape, value.dtype) for name, value in saved[group].items()} != own
+        ):
             raise InputError(path, f"the {len(own)} weights of this network as {group}", "others")
     for name, now in (("data", generator.get_state()), ("torch", torch.get_rng_state())):
         if saved["rng"][name].shape != now.shape:
@@ -274,18 +326,25 @@ def check_state(path: Path, saved: dict[str, Any], model: nn.Module, optimizer: 
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> Check:
-    """Description of a saved optimiser: the settings it has now in numbers, and of each parameter moments of its shape."""
+    """Description of a saved optimiser: the settings it has now in numbers, and of each parameter moments of its
+    shape."""
 
     def setting(value: Any) -> Check:
         return list_of(number(), 2, 2) if isinstance(value, tuple) else _one_number
 
     groups = optimizer.state_dict()["param_groups"]
-    settings = {key: setting(value) for key, value in groups[0].items() if type(value) in (float, tuple) or isinstance(value, Tensor)}
+    settings = {
+        key: setting(value)
+        for key, value in groups[0].items()
+        if type(value) in (float, tuple) or isinstance(value, Tensor)
+    }
     shapes = [place.shape for group in optimizer.param_groups for place in group["params"]]
     moments = record(dict.fromkeys(_MOMENTS[type(optimizer)], finite))
 
     def verify(value: Any, place: str) -> dict[str, Any]:
-        found = record({"state": plain, "param_groups": list_of(record({**settings, "params": plain}), len(groups), len(groups))})(value, place)
+        found = record(
+            {"state": plain, "param_groups": list_of(record({**settings, "params": plain}), len(groups), len(groups))}
+        )(value, place)
         if [group["params"] for group in found["param_groups"]] != [group["params"] for group in groups]:
             raise FieldError(f"{place}.param_groups", f"of {len(shapes)} parameters", "of others")
         for number_of, entries in found["state"].items() if isinstance(found["state"], dict) else ():

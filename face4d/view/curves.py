@@ -1,4 +1,5 @@
-"""Curves of many training runs in one figure: a panel per setting, a colour and dash per size, other people's runs beside one's own."""
+"""Curves of many training runs in one figure: a panel per setting, a colour and dash per size, other people's runs
+beside one's own."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from face4d.evaluation.run_records import OURS, RunRecord
 from face4d.view.plots import COLOURS, DASHES, MARKERS, STYLE, Dash, exponential_average
@@ -35,16 +36,20 @@ TAG_TITLES = {
 def rows_and_columns(records: Sequence[RunRecord]) -> tuple[list[tuple[str, int]], list[tuple[str, float]]]:
     """What the panels stand for: rows by (loss, layers), columns by (preset, learning rate), the thesis' first."""
     rows = sorted({(record.loss, record.layers) for record in records})
-    columns = sorted({(record.preset, record.lr) for record in records}, key=lambda column: (column[0] != "thesis", -column[1]))
+    columns = sorted(
+        {(record.preset, record.lr) for record in records}, key=lambda column: (column[0] != "thesis", -column[1])
+    )
     return rows, columns
 
 
-def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = "", smoothing: float = 0.0) -> Figure | None:
+def curve_panels(
+    records: Sequence[RunRecord], tag: str = "", *, title: str = "", smoothing: float = 0.0
+) -> Figure | None:
     """Curves over epochs of runs of one kind and data set; panels by loss or layers and by learning rate.
 
-    Colour, dash and marker tell the hidden size; one's own runs are thick, those of others thin. Panels of a row share the vertical
-    axis, unless they show the training loss, which every preset counts in its own way. Accuracies go from 0 to 100 %; another axis is
-    logarithmic where its values span a wide range.
+    Colour, dash and marker tell the hidden size; one's own runs are thick, those of others thin. Panels of a row share
+    the vertical axis, unless they show the training loss, which every preset counts in its own way. Accuracies go from
+    0 to 100 %; another axis is logarithmic where its values span a wide range.
 
     Args:
         tag: which curve; empty = the one that each run is judged by.
@@ -78,7 +83,11 @@ def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = ""
                     axes.set_ylabel(f"{row}: {TAG_TITLES.get(quantity, quantity)}")
                 beside = [r for r in records if (r.loss, r.layers) == (loss, layers)] if sharing else chosen
                 shown = tag or next((r.score_tag for r in beside), "")
-                _scale(axes, shown.startswith("accuracy"), [value for r in beside for value in r.curves[tag or r.score_tag][1]])
+                _scale(
+                    axes,
+                    shown.startswith("accuracy"),
+                    [value for r in beside for value in r.curves[tag or r.score_tag][1]],
+                )
                 _count_epochs(axes, chosen, tag)
                 if not chosen:
                     axes.text(0.5, 0.5, "no run", transform=axes.transAxes, ha="center", va="center", color="#777777")
@@ -91,7 +100,8 @@ def curve_panels(records: Sequence[RunRecord], tag: str = "", *, title: str = ""
 
 
 def spans_decades(values: Sequence[float]) -> bool:
-    """Whether finite values are all above zero and the largest is more than four times the smallest, so that a logarithmic axis shows more."""
+    """Whether finite values are all above zero and the largest is more than four times the smallest, so that a
+    logarithmic axis shows more."""
     finite = [value for value in values if np.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) > _WIDE * min(finite)
 
@@ -148,16 +158,22 @@ def _legend(figure: Figure, records: Sequence[RunRecord], sizes: Sequence[int]) 
     if origins != [OURS]:
         for origin in origins:
             own = origin == OURS
-            looks: dict[str, Any] = {"linewidth": 1.8 if own else 0.9, "markersize": 4.5 if own else 3, "markerfacecolor": "#555555" if own else "white"}
+            looks: dict[str, Any] = {
+                "linewidth": 1.8 if own else 0.9,
+                "markersize": 4.5 if own else 3,
+                "markerfacecolor": "#555555" if own else "white",
+            }
             handles.append(Line2D([], [], color="#555555", label=origin, marker="o", **looks))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 9), handlelength=3)
 
 
-def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] | None = None, title: str = "", quantity: str = "") -> Figure | None:
+def score_by_size(
+    records: Sequence[RunRecord], *, references: dict[str, float] | None = None, title: str = "", quantity: str = ""
+) -> Figure | None:
     """Best score of each run over the hidden size: a line per origin, preset, learning rate and number of layers.
 
-    Runs of a single size are drawn one below the other, since lines over the size would be dots. One's own runs count with the weights kept,
-    those of others with the best of all validations.
+    Runs of a single size are drawn one below the other, since lines over the size would be dots. One's own runs count
+    with the weights kept, those of others with the best of all validations.
 
     Args:
         records: runs of one kind, data set and loss.
@@ -195,7 +211,12 @@ def score_by_size(records: Sequence[RunRecord], *, references: dict[str, float] 
             )
         for name, value in (references or {}).items():
             axes.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (1, 1)))
-            place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+            place: dict[str, Any] = {
+                "xycoords": ("axes fraction", "data"),
+                "xytext": (4, 0),
+                "textcoords": "offset points",
+                "va": "center",
+            }
             axes.annotate(name, (1, value), fontsize=7, color="#555555", **place)
         heights = [*(value for points in series.values() for _, value in points), *(references or {}).values()]
         _scale(axes, "accuracy" in quantity, heights)
@@ -219,7 +240,11 @@ def _scores_by_name(
     series: Mapping[tuple, Sequence[tuple[int, float]]], references: Mapping[str, float], title: str, quantity: str
 ) -> Figure:
     """Scores of runs of one hidden size, and references below them, as dots with their values."""
-    rows = [(f"{_told(*key[1:])}, H {size}", value, key[1]) for key, points in sorted(series.items()) for size, value in sorted(points)]
+    rows = [
+        (f"{_told(*key[1:])}, H {size}", value, key[1])
+        for key, points in sorted(series.items())
+        for size, value in sorted(points)
+    ]
     rows += [(name, value, "") for name, value in references.items()]
     is_share = "accuracy" in quantity
     limit = 1.0 if is_share else max((value for _, value, _ in rows if np.isfinite(value)), default=0.0) or 1.0
@@ -228,11 +253,20 @@ def _scores_by_name(
         axes = figure.add_subplot()
         for line, (_, value, origin) in enumerate(rows):
             own = origin == OURS
-            looks: dict[str, Any] = {"color": COLOURS[0], "markersize": 6} if own else {"color": "#555555", "markersize": 7, "markerfacecolor": "white"}
+            looks: dict[str, Any] = (
+                {"color": COLOURS[0], "markersize": 6}
+                if own
+                else {"color": "#555555", "markersize": 7, "markerfacecolor": "white"}
+            )
             axes.plot(value, line, "o" if origin else "|", **looks)
             told = f"{value:.1%}" if is_share else f"{value:.3g}"
             side = 1 if value < 0.8 * limit else -1  # of the dot, so that the number stays inside
-            place: dict[str, Any] = {"xytext": (8 * side, 0), "textcoords": "offset points", "ha": "left" if side == 1 else "right", "va": "center"}
+            place: dict[str, Any] = {
+                "xytext": (8 * side, 0),
+                "textcoords": "offset points",
+                "ha": "left" if side == 1 else "right",
+                "va": "center",
+            }
             axes.annotate(told, (value, line), fontsize=7, **place)
         axes.set_xlim(-0.03 * limit, 1.03 * limit)
         if is_share:

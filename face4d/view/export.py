@@ -1,4 +1,5 @@
-"""From landmark displacements to a moving mesh, and the mesh as the files people open: GLB, MP4, PLY frames, GIF, contact sheet."""
+"""From landmark displacements to a moving mesh, and the mesh as the files people open: GLB, MP4, PLY frames, GIF,
+contact sheet."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "DenseFace", "export_mesh", "load_dense_decoder", "load_dense_face", "parse_formats"]
 
-FORMATS = {"glb": "3D with motion", "mp4": "video", "ply": "a folder of meshes", "gif": "moving picture", "png": "contact sheet"}
+FORMATS = {
+    "glb": "3D with motion",
+    "mp4": "video",
+    "ply": "a folder of meshes",
+    "gif": "moving picture",
+    "png": "contact sheet",
+}
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -81,16 +88,26 @@ def load_dense_decoder(path: Path, device: Any = "cpu") -> Any:
     """
     if not path.is_file():
         command = "python Sparse2Dense/main.py --dataset coma|florence|demo"
-        raise InputError(path, f"a decoder from landmarks to meshes ({command} trains one; --dense FILE names another)", "no such file")
+        raise InputError(
+            path,
+            f"a decoder from landmarks to meshes ({command} trains one; --dense FILE names another)",
+            "no such file",
+        )
     from face4d.dense.decode import load_decoder
 
     return load_decoder(path, device=device)
 
 
 def load_dense_face(
-    decoder: Any, embedding: LandmarkEmbedding, actor: Path | None, *, target: Path | None = None, target_embedding: Path | None = None
+    decoder: Any,
+    embedding: LandmarkEmbedding,
+    actor: Path | None,
+    *,
+    target: Path | None = None,
+    target_embedding: Path | None = None,
 ) -> DenseFace:
-    """A face to move: an actor, another head in an actor's manner, or another head alone (then its registered copy is the actor).
+    """A face to move: an actor, another head in an actor's manner, or another head alone (then its registered copy is
+    the actor).
 
     Args:
         decoder: see :func:`load_dense_decoder`.
@@ -100,8 +117,8 @@ def load_dense_face(
         target_embedding: npz of ``python -m face4d.landmarks --fit-embedding`` for the target.
 
     Raises:
-        InputError: a mesh of another topology, not in metres or mirrored (:func:`face4d.landmarks.check_mesh`), an embedding that was made by
-            hand or for another mesh.
+        InputError: a mesh of another topology, not in metres or mirrored (:func:`face4d.landmarks.check_mesh`), an
+            embedding that was made by hand or for another mesh.
     """
     from face4d.correspondence import check_copy, check_target, load_correspondence
     from face4d.landmarks import extract, read_head
@@ -117,7 +134,9 @@ def load_dense_face(
             raise InputError("--actor", "a neutral mesh (PLY, OBJ) or a target", "neither")
         return DenseFace(decoder, neutral, embedding.faces, landmarks)
     if target_embedding is None:
-        raise InputError(target, "--target-embedding FILE (python -m face4d.landmarks --fit-embedding makes it)", "none")
+        raise InputError(
+            target, "--target-embedding FILE (python -m face4d.landmarks --fit-embedding makes it)", "none"
+        )
     correspondence = load_correspondence(target_embedding)
     copy = correspondence.registered
     check_copy(target_embedding, copy, correspondence.registered_faces, embedding)
@@ -135,13 +154,21 @@ def _size(landmarks: np.ndarray) -> float:
 
 
 def export_mesh(
-    base: Path, label: str, vertices: np.ndarray, faces: np.ndarray, formats: tuple[str, ...], *,
-    neutral: np.ndarray | None = None, landmarks: np.ndarray | None = None, fps: float = 25, size: int = 512,
+    base: Path,
+    label: str,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    formats: tuple[str, ...],
+    *,
+    neutral: np.ndarray | None = None,
+    landmarks: np.ndarray | None = None,
+    fps: float = 25,
+    size: int = 512,
 ) -> list[Path]:
     """Write a moving mesh in several formats, each file whole or not at all.
 
-    ``<base>.glb``, ``<base>.mp4``, ``<base>_mesh.gif``, ``<base>_sheet.png`` and the folder ``<base>_meshes/`` with ``<label>.000001.ply``, ... as
-    in the CoMA data set.
+    ``<base>.glb``, ``<base>.mp4``, ``<base>_mesh.gif``, ``<base>_sheet.png`` and the folder ``<base>_meshes/`` with
+    ``<label>.000001.ply``, ... as in the CoMA data set.
 
     Args:
         base: path without suffix.
@@ -165,23 +192,23 @@ def export_mesh(
         written.append(base.with_name(f"{base.name}_meshes"))
         write_frames(written[-1], label, vertices, faces)
     if "png" in formats:
-        from face4d.view.contact_sheet import write_mesh_sheet
+        from face4d.render.contact_sheet import write_mesh_sheet
 
         written.append(base.with_name(f"{base.name}_sheet.png"))
         write_mesh_sheet(written[-1], {label: vertices}, faces, landmarks=landmarks, yaws=(0, 40), size=size // 2)
     if "mp4" in formats or "gif" in formats:
-        from face4d.view.contact_sheet import face_framing_points
-        from face4d.view.render import frame_view, render_sequence
+        from face4d.render.clay import frame_view, render_sequence
+        from face4d.render.contact_sheet import face_framing_points
 
         framing = None if landmarks is None else frame_view(face_framing_points(landmarks), margin=0.25)
         pictures = render_sequence(vertices, faces, size=size, framing=framing)
         if "mp4" in formats:
-            from face4d.view.video import write_mp4
+            from face4d.render.video import write_mp4
 
             written.append(base.with_name(f"{base.name}.mp4"))
             write_mp4(written[-1], pictures, fps=fps)
         if "gif" in formats:
-            from face4d.view.gif import write_gif
+            from face4d.render.gif import write_gif
 
             written.append(base.with_name(f"{base.name}_mesh.gif"))
             write_gif(written[-1], pictures, fps=fps)
@@ -189,7 +216,8 @@ def export_mesh(
 
 
 def write_frames(folder: Path, label: str, vertices: np.ndarray, faces: np.ndarray) -> None:
-    """Write (T, V, 3) as ``<label>.000001.ply``, ...; later frames of that label, left by a longer sequence, are removed."""
+    """Write (T, V, 3) as ``<label>.000001.ply``, ...; later frames of that label, left by a longer sequence, are
+    removed."""
     from face4d.mesh.ply import write_ply
     from face4d.mesh.sequence import frame_number
 

@@ -1,4 +1,5 @@
-"""All figures and tables of a working folder: from records of runs and scorings to PDF, PNG, GIF, tables and one page."""
+"""All figures and tables of a working folder: from records of runs and scorings to PDF, PNG, GIF, tables and one
+page."""
 
 from __future__ import annotations
 
@@ -14,9 +15,8 @@ from matplotlib.figure import Figure
 
 from face4d.datasets.landmark_set import read_landmarks
 from face4d.evaluation.comparison import comparison_table, groups, runs_table, score_title
-from face4d.evaluation.results import RECORD
+from face4d.evaluation.results import RECORD, Key, Scored, test_set
 from face4d.evaluation.run_records import OURS, RunRecord
-from face4d.evaluation.scored import Key, Scored, test_set
 from face4d.evaluation.scores import (
     REALISM_COLUMNS,
     SCORE_COLUMNS,
@@ -27,12 +27,12 @@ from face4d.evaluation.scores import (
     per_subject_columns,
 )
 from face4d.evaluation.tables import Column, Row, filled, html_table, write_table
-from face4d.runtime.words import counted
+from face4d.render.landmarks import Tile, write_contact_sheet
+from face4d.runtime.progress import counted
 from face4d.view import curves, score_plots
-from face4d.view.gallery import Tile, write_contact_sheet
 from face4d.view.plots import confusion_matrix_figure, save_figure
 from face4d.view.report import Section, embedded, write_page
-from face4d.view.strips import strip
+from face4d.view.score_plots import strip
 
 TRIVIAL = ("static neutral", "class mean")
 _JUDGED = ("real", "generated")
@@ -69,7 +69,8 @@ class FigureSet:
         """Name and work of every step, in the order of the page."""
         if "tables" in self.families and self.scored:
             yield "scores", self._all_scores
-        newest_first = sorted(self.scored, key=lambda pair: -(pair[0].folder / RECORD).stat().st_mtime_ns)  # the room in the page is theirs first
+        # the room in the page is theirs first
+        newest_first = sorted(self.scored, key=lambda pair: -(pair[0].folder / RECORD).stat().st_mtime_ns)
         for scored, truth in newest_first:
             yield scored.name, partial(self._scoring, scored, truth)
         for kind, dataset in dict.fromkeys((kind, dataset) for kind, dataset, _ in groups(self.records)):
@@ -84,7 +85,8 @@ class FigureSet:
         return self._shown(png, caption, limited=limited)
 
     def _shown(self, picture: Path, caption: str, *, limited: bool = False) -> str:
-        """A picture as HTML, "" where no page is made or, of a kind that is limited, where the page has no room for it."""
+        """A picture as HTML, "" where no page is made or, of a kind that is limited, where the page has no room for
+        it."""
         if "report" not in self.families:
             return ""
         shown = embedded(picture, caption)
@@ -137,16 +139,33 @@ class FigureSet:
             self._gallery(section, scored, truth)
         if "scores" in self.families:
             self._score_figures(section, scored, truth)
-        for key, columns_of in (("per_label", per_label_columns), ("per_subject", per_subject_columns), ("per_group", per_group_columns)):
+        for key, columns_of in (
+            ("per_label", per_label_columns),
+            ("per_subject", per_subject_columns),
+            ("per_group", per_group_columns),
+        ):
             rows = scored.rows(key)
-            methods = [name.removesuffix(_ERROR) for name in dict.fromkeys(name for row in rows for name in row) if name.endswith(_ERROR)]
+            methods = [
+                name.removesuffix(_ERROR)
+                for name in dict.fromkeys(name for row in rows for name in row)
+                if name.endswith(_ERROR)
+            ]
             if methods:
                 columns = filled(columns_of(methods), rows)
-                self._table(section, key.replace("_", " ").capitalize(), f"{scored.name}_{key}", columns, rows, across=error_keys(methods))
+                self._table(
+                    section,
+                    key.replace("_", " ").capitalize(),
+                    f"{scored.name}_{key}",
+                    columns,
+                    rows,
+                    across=error_keys(methods),
+                )
         if "strips" in self.families:
             self._strips(section, scored, truth)
         if self._left_out:
-            section.text(f"{self._left_out} pictures of this scoring are not in this page, which would be too large with them; see {scored.name}/.")
+            section.text(
+                f"{self._left_out} pictures of this scoring are not in this page, which would be too large with them; see {scored.name}/."
+            )
         if section.blocks:
             self.sections.append(section)
 
@@ -158,7 +177,9 @@ class FigureSet:
         path = self.output / scored.name / "gallery.gif"
         write_contact_sheet(path, tiles, fps=GALLERY_FPS, columns=3)
         self.written.append(path)
-        section.blocks.append(self._shown(path, f"{scored.name}: every label, the first test subject of each", limited=True))
+        section.blocks.append(
+            self._shown(path, f"{scored.name}: every label, the first test subject of each", limited=True)
+        )
 
     def _score_figures(self, section: Section, scored: Scored, truth: dict[Key, Path]) -> None:
         base = f"{scored.name}/"
@@ -171,11 +192,25 @@ class FigureSet:
         on_face = {method: values for method, values in scored.by_method("per_landmark").items() if method in _ON_FACE}
         if on_face and face is not None:
             figure = score_plots.landmark_errors(face, on_face, title=scored.name)
-            self._add(section, base + "landmark_errors", figure, "Mean error of each landmark over the test set, one scale.", limited=True)
+            self._add(
+                section,
+                base + "landmark_errors",
+                figure,
+                "Mean error of each landmark over the test set, one scale.",
+                limited=True,
+            )
         for method, matrix in scored.by_method("confusion").items():
             if method in _JUDGED:
-                figure = confusion_matrix_figure(np.asarray(matrix), scored.labels, title=f"{scored.name}: {method} test sequences")
-                self._add(section, f"{base}confusion_{method}", figure, f"Confusion matrix of the {method} test sequences.", limited=True)
+                figure = confusion_matrix_figure(
+                    np.asarray(matrix), scored.labels, title=f"{scored.name}: {method} test sequences"
+                )
+                self._add(
+                    section,
+                    f"{base}confusion_{method}",
+                    figure,
+                    f"Confusion matrix of the {method} test sequences.",
+                    limited=True,
+                )
         features = {name: scored.features[name] for name in _JUDGED if name in scored.features}
         if features and len(scored.features["labels"]) >= 3:
             figure = score_plots.feature_plane(features, scored.features["labels"], scored.labels, title=scored.name)
@@ -210,26 +245,41 @@ class FigureSet:
             title = f"{kind}s, {dataset}" + (f", loss {loss.upper()}" if loss else "")
             if "curves" in self.families:
                 chosen = [record for record in records if record.loss == loss]
-                figure = curves.score_by_size(chosen, references=self._references(dataset, loss), title=title, quantity=score_title(kind, loss))
+                figure = curves.score_by_size(
+                    chosen, references=self._references(dataset, loss), title=title, quantity=score_title(kind, loss)
+                )
                 caption = "Ours: of the weights kept; others: the best of all their validations."
                 self._add(section, f"curves/{suffix}_by_size", figure, caption)
             comparison, rows = comparison_table(records, group)
-            self._table(section, f"Cell by cell: {title}", f"{suffix}_comparison", comparison, rows, across=("ours", "theirs"))
+            self._table(
+                section, f"Cell by cell: {title}", f"{suffix}_comparison", comparison, rows, across=("ours", "theirs")
+            )
             columns, rows = runs_table(records, group)
-            self._table(section, f"All runs: {title}", f"{suffix}_runs", columns, rows, [row["test_set"] for row in rows])
+            self._table(
+                section, f"All runs: {title}", f"{suffix}_runs", columns, rows, [row["test_set"] for row in rows]
+            )
         if "curves" in self.families:
             title = f"{kind}s, {dataset}"
             figure = curves.curve_panels(records, title=f"{title}: scores on the test set")
             self._add(section, f"curves/{name}_test", figure, "Score on the test set over epochs.")
-            figure = curves.curve_panels(records, "loss/train", title=f"{title}: training loss", smoothing=curves.SMOOTHING)
-            caption = f"Training loss as each preset counts it, exponential smoothing {curves.SMOOTHING} over the raw curve."
+            figure = curves.curve_panels(
+                records, "loss/train", title=f"{title}: training loss", smoothing=curves.SMOOTHING
+            )
+            caption = (
+                f"Training loss as each preset counts it, exponential smoothing {curves.SMOOTHING} over the raw curve."
+            )
             self._add(section, f"curves/{name}_training", figure, caption)
             for tag in ("test/mm", "accuracy/train"):
                 figure = curves.curve_panels(records, tag, title=title)
-                self._add(section, f"curves/{name}_{tag.replace('/', '_')}", figure, curves.TAG_TITLES[tag] + " over epochs.")
+                self._add(
+                    section, f"curves/{name}_{tag.replace('/', '_')}", figure, curves.TAG_TITLES[tag] + " over epochs."
+                )
         for record in records:
             if record.origin == OURS:
-                section.details(f"{record.name}: configuration", json.dumps({"config": record.config, "metrics": record.metrics}, indent=2))
+                section.details(
+                    f"{record.name}: configuration",
+                    json.dumps({"config": record.config, "metrics": record.metrics}, indent=2),
+                )
         self.sections.append(section)
 
     def _references(self, dataset: str, loss: str) -> dict[str, float]:
@@ -239,13 +289,19 @@ class FigureSet:
             return {}
         for scored, _ in self.scored:
             if dataset_of(scored, self.records) == dataset:
-                return {row["method"]: row[key] for row in scored.rows("scores") if row["method"] in TRIVIAL and row.get(key) is not None}
+                return {
+                    row["method"]: row[key]
+                    for row in scored.rows("scores")
+                    if row["method"] in TRIVIAL and row.get(key) is not None
+                }
         return {}
 
     def _report(self) -> None:
         own = sum(record.origin == OURS for record in self.records)
         others = len(self.records) - own
-        introduction = f"{counted(len(self.scored), 'scored set')} of generated sequences, {counted(own, 'training run')}"
+        introduction = (
+            f"{counted(len(self.scored), 'scored set')} of generated sequences, {counted(own, 'training run')}"
+        )
         introduction += f", {counted(others, 'run')} of others." if others else "."
         path = self.output / "report.html"
         write_page(path, "Generated facial expressions", introduction, self.sections)
@@ -267,7 +323,8 @@ def mean_start(truth: dict[Key, Path], generated: dict[Key, Path]) -> np.ndarray
 
 
 def dataset_of(scored: Scored, records: Sequence[RunRecord]) -> str | None:
-    """Data set of a scoring: that of the run it was generated with, or of its classifier; None where neither run is there."""
+    """Data set of a scoring: that of the run it was generated with, or of its classifier; None where neither run is
+    there."""
     names = (Path(scored.content.get(key) or "").stem for key in ("generated", "classifier"))
     own = {record.name: record.dataset for record in records if record.origin == OURS}
     return next((own[name] for name in (scored.name, *names) if name in own), None)

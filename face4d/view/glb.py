@@ -1,9 +1,9 @@
 """Moving meshes as one animated GLB file (glTF 2.0), played by browsers and Blender.
 
-The motion is a matrix of displacements from the base mesh, one row per frame. Its singular value decomposition gives morph targets
-(right vectors) and their weights over time (left vectors); as few of them are kept as bring every vertex of every frame closer
-than the tolerance: components are added one by one, the strongest first, and the worst vertex is measured with the numbers rounded
-as they are in the file.
+The motion is a matrix of displacements from the base mesh, one row per frame. Its singular value decomposition gives
+morph targets (right vectors) and their weights over time (left vectors); as few of them are kept as bring every vertex
+of every frame closer than the tolerance: components are added one by one, the strongest first, and the worst vertex is
+measured with the numbers rounded as they are in the file.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from face4d.errors import InputError
+from face4d.render.clay import SKIN, vertex_normals
+from face4d.render.occlusion import hollow_tint
 from face4d.runtime.atomic import write_bytes
-from face4d.view.ambient_occlusion import hollow_tint
-from face4d.view.render import SKIN, vertex_normals
 
 if TYPE_CHECKING:
     from pygltflib import GLTF2
@@ -28,8 +28,9 @@ __all__ = ["GlbSummary", "MorphTargets", "morph_targets", "write_glb"]
 TOLERANCE_MM = 0.05
 MAX_BYTES = 8_000_000  # beyond it the targets go without normals of their own, which saves half
 
-# The surface again, dark, a little further in and seen from inside only: without it an open mouth would show the lit inside of the back
-# of the head. It shares its morph targets with the skin, and is an object of its own, to be deleted where it is not wanted.
+# The surface again, dark, a little further in and seen from inside only: without it an open mouth would show the lit
+# inside of the back of the head. It shares its morph targets with the skin, and is an object of its own, to be deleted
+# where it is not wanted.
 _INSIDE, _INSIDE_DEPTH = (0.05, 0.02, 0.02), 5e-4  # linear RGB; metres
 
 
@@ -70,7 +71,8 @@ def morph_targets(displacement: np.ndarray, tolerance_mm: float = TOLERANCE_MM) 
 
     Args:
         displacement: (T, V, 3) from the base mesh, metres.
-        tolerance_mm: every vertex ends up closer than this, above 0. All T components are kept where rounding to float32 is coarser.
+        tolerance_mm: every vertex ends up closer than this, above 0. All T components are kept where rounding to
+            float32 is coarser.
 
     Raises:
         ValueError: wrong shape, no frames or a tolerance that is not above 0.
@@ -82,7 +84,8 @@ def morph_targets(displacement: np.ndarray, tolerance_mm: float = TOLERANCE_MM) 
         raise ValueError(f"tolerance_mm: expected above 0, found {tolerance_mm}")
     frames, count, _ = displacement.shape
     rest = displacement.reshape(frames, -1).copy()  # what the components so far leave over
-    left = np.linalg.eigh(rest @ rest.T)[1][:, ::-1]  # (T, T) left singular vectors, the strongest first; T is small, 3 V is not
+    # (T, T) left singular vectors, the strongest first; T is small, 3 V is not
+    left = np.linalg.eigh(rest @ rest.T)[1][:, ::-1]
     peak = left[np.abs(left).argmax(axis=0), np.arange(frames)]
     weights = (left / peak).astype(np.float32)
     targets = ((left * peak).T @ rest).astype(np.float32)  # (T, 3 V)
@@ -128,7 +131,13 @@ def write_glb(
     for label, array in (("neutral", base), ("colors", colors)):
         if array is not None and np.shape(array) != vertices.shape[1:]:
             raise ValueError(f"{label}: expected {vertices.shape[1:]}, found {np.shape(array)}")
-    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu" or faces.min() < 0 or faces.max() >= len(base):
+    if (
+        faces.ndim != 2
+        or faces.shape[1] != 3
+        or faces.dtype.kind not in "iu"
+        or faces.min() < 0
+        or faces.max() >= len(base)
+    ):
         raise ValueError(f"faces: expected vertex numbers (F, 3) below {len(base)}, found {faces.dtype} {faces.shape}")
     if not fps > 0:
         raise ValueError(f"fps: expected above 0, found {fps}")
@@ -137,12 +146,19 @@ def write_glb(
     base_normals = _unit_normals(base, faces)
     with_normals = 24 * motion.targets.size / 3 + 110 * len(base) < MAX_BYTES
     normals = _target_normals(vertices, faces, base_normals, motion.weights) if with_normals else None
-    said = {"frames": len(vertices), "fps": fps, "components": len(motion.targets), "max_error_mm": round(motion.max_error_mm, 6)}
+    said = {
+        "frames": len(vertices),
+        "fps": fps,
+        "components": len(motion.targets),
+        "max_error_mm": round(motion.max_error_mm, 6),
+    }
     writer = _Writer(name)
     skin = (1.0, 1.0, 1.0) if colors is not None else SKIN
     if colors is None:
         colors = hollow_tint(vertices, faces, [dark / own for dark, own in zip(_INSIDE, SKIN)])
-    writer.meshes(base, base_normals, faces, skin, colors, motion.targets, normals, {**said, "tolerance_mm": tolerance_mm})
+    writer.meshes(
+        base, base_normals, faces, skin, colors, motion.targets, normals, {**said, "tolerance_mm": tolerance_mm}
+    )
     writer.animation(np.arange(len(vertices), dtype=np.float32) / np.float32(fps), motion.weights)
     data = writer.bytes()
     write_bytes(path, data)
@@ -156,7 +172,9 @@ def _unit_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals
 
 
-def _target_normals(vertices: np.ndarray, faces: np.ndarray, base_normals: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _target_normals(
+    vertices: np.ndarray, faces: np.ndarray, base_normals: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """Normals (K, V, 3) of the targets: those whose weighted sum is closest to every frame's normals (least squares).
 
     Normals do not depend linearly on positions, so the targets' own normals would be worse.
@@ -173,7 +191,9 @@ class _Writer:
         try:
             import pygltflib
         except ImportError:
-            raise InputError("pygltflib", "the package that writes GLB files (pip install pygltflib)", "it is not installed") from None
+            raise InputError(
+                "pygltflib", "the package that writes GLB files (pip install pygltflib)", "it is not installed"
+            ) from None
         self.format, self.name = pygltflib, name
         self.document: GLTF2 = pygltflib.GLTF2(asset=pygltflib.Asset(version="2.0", generator="face4d"))
         self.chunk = bytearray()
@@ -201,7 +221,8 @@ class _Writer:
         self, base: np.ndarray, base_normals: np.ndarray, faces: np.ndarray, skin: tuple[float, float, float], colors: np.ndarray,
         targets: np.ndarray, normals: np.ndarray | None, said: dict[str, Any],
     ) -> None:  # fmt: skip
-        """The skin and what is seen behind it through mouth and nostrils, with their morph targets, and the scene that shows both.
+        """The skin and what is seen behind it through mouth and nostrils, with their morph targets, and the scene that
+        shows both.
 
         The skin's colour is ``skin`` times ``colors`` (V, 3).
         """
@@ -209,7 +230,11 @@ class _Writer:
         small = len(base) < 65535  # that index means "start again" to some graphics cards
         shared_normals = self._accessor(base_normals, "VEC3", vertex_data)
         indices = [
-            self._accessor(np.ascontiguousarray(order.astype("<u2" if small else "<u4")).ravel(), "SCALAR", lib.ELEMENT_ARRAY_BUFFER)
+            self._accessor(
+                np.ascontiguousarray(order.astype("<u2" if small else "<u4")).ravel(),
+                "SCALAR",
+                lib.ELEMENT_ARRAY_BUFFER,
+            )
             for order in (faces, faces[:, ::-1])
         ]
         morphs = []
@@ -218,17 +243,30 @@ class _Writer:
             if normals is not None:
                 morphs[-1]["NORMAL"] = self._accessor(normals[number], "VEC3", vertex_data)
         names = [f"component {number + 1}" for number in range(len(morphs))]
-        layers = (("", skin, base), (" inside", _INSIDE, base - np.float32(_INSIDE_DEPTH) * base_normals.astype(np.float32)))
+        layers = (
+            ("", skin, base),
+            (" inside", _INSIDE, base - np.float32(_INSIDE_DEPTH) * base_normals.astype(np.float32)),
+        )
         for suffix, material, positions in layers:
-            attributes = lib.Attributes(POSITION=self._accessor(positions, "VEC3", vertex_data, bounds=True), NORMAL=shared_normals)
+            attributes = lib.Attributes(
+                POSITION=self._accessor(positions, "VEC3", vertex_data, bounds=True), NORMAL=shared_normals
+            )
             if not suffix:
                 attributes.COLOR_0 = self._accessor(np.clip(np.asarray(colors, np.float32), 0, 1), "VEC3", vertex_data)
             number = len(self.document.meshes)
-            surface = lib.PbrMetallicRoughness(baseColorFactor=[*material, 1.0], metallicFactor=0.0, roughnessFactor=0.9 if suffix else 0.6)
-            self.document.materials.append(lib.Material(name="inside" if suffix else "skin", pbrMetallicRoughness=surface, doubleSided=not suffix))
-            primitive = lib.Primitive(attributes=attributes, indices=indices[number], material=number, mode=lib.TRIANGLES, targets=morphs)
+            surface = lib.PbrMetallicRoughness(
+                baseColorFactor=[*material, 1.0], metallicFactor=0.0, roughnessFactor=0.9 if suffix else 0.6
+            )
+            self.document.materials.append(
+                lib.Material(name="inside" if suffix else "skin", pbrMetallicRoughness=surface, doubleSided=not suffix)
+            )
+            primitive = lib.Primitive(
+                attributes=attributes, indices=indices[number], material=number, mode=lib.TRIANGLES, targets=morphs
+            )
             extras = {"targetNames": names, **({} if suffix else said)}
-            self.document.meshes.append(lib.Mesh(name=self.name + suffix, primitives=[primitive], weights=[0.0] * len(morphs), extras=extras))
+            self.document.meshes.append(
+                lib.Mesh(name=self.name + suffix, primitives=[primitive], weights=[0.0] * len(morphs), extras=extras)
+            )
             self.document.nodes.append(lib.Node(name=self.name + suffix, mesh=number))
         self.document.scenes.append(lib.Scene(nodes=[0, 1]))
         self.document.scene = 0
@@ -237,7 +275,9 @@ class _Writer:
         """Weights (T, K) of the morph targets at times (T,), linear in between."""
         lib = self.format
         sampler = lib.AnimationSampler(
-            input=self._accessor(seconds, "SCALAR", bounds=True), output=self._accessor(weights, "SCALAR"), interpolation="LINEAR"
+            input=self._accessor(seconds, "SCALAR", bounds=True),
+            output=self._accessor(weights, "SCALAR"),
+            interpolation="LINEAR",
         )
         targets = [lib.AnimationChannelTarget(node=node, path="weights") for node in range(len(self.document.nodes))]
         channels = [lib.AnimationChannel(sampler=0, target=target) for target in targets]

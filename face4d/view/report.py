@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from face4d.photos.picture_files import read_picture
 from face4d.runtime.atomic import write_text
-from face4d.runtime.picture_files import read_picture
 
 SCREEN_SCALE = 0.6  # of the 200 dots per inch of print
 COLOURS = 128
@@ -64,7 +64,9 @@ class Section:
 
     def details(self, title: str, text: str) -> None:
         """Add preformatted text that opens when asked for."""
-        self.blocks.append(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>\n")
+        self.blocks.append(
+            f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>\n"
+        )
 
 
 def embedded(path: str | Path, caption: str) -> str:
@@ -90,7 +92,9 @@ def smaller(path: Path) -> bytes:
     size = [max(1, round(side * SCREEN_SCALE)) for side in image.size]
     reduced = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    reduced.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    reduced.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        buffer, "PNG", optimize=True
+    )
     return buffer.getvalue()
 
 
@@ -101,8 +105,13 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def page(title: str, introduction: str, sections: Sequence[Section]) -> str:
     """The HTML of a page; everything is inside it."""
-    links = "".join(f'<a href="#part{number}">{html.escape(section.title)}</a>' for number, section in enumerate(sections))
-    parts = "".join(f'<h2 id="part{number}">{html.escape(section.title)}</h2>\n{"".join(section.blocks)}' for number, section in enumerate(sections))
+    links = "".join(
+        f'<a href="#part{number}">{html.escape(section.title)}</a>' for number, section in enumerate(sections)
+    )
+    parts = "".join(
+        f'<h2 id="part{number}">{html.escape(section.title)}</h2>\n{"".join(section.blocks)}'
+        for number, section in enumerate(sections)
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n"

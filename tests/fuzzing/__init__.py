@@ -1,6 +1,7 @@
 """Fuzzing of everything that reads a file from outside.
 
-Each module here whose name is not in ``_HARNESS`` describes one or more readers in a tuple ``READERS``; that is all it takes to add one:
+Each module here whose name is not in ``_HARNESS`` describes one or more readers in a tuple ``READERS``; that is all it
+takes to add one:
 
     @st.composite
     def _files(draw): ...                       # content of a whole, valid file, made in code
@@ -9,9 +10,10 @@ Each module here whose name is not in ``_HARNESS`` describes one or more readers
 
     READERS = (Reader("ply", ".ply", mutated(_files(), words=(b"list", b"end_header")), _read, corpus=(b"ply\n...",)),)
 
-``tests/test_fuzzing.py`` then tries every input of the corpus and 200 examples, always the same ones; ``python benchmarks/fuzz.py --reader ply
---executions 200000`` tries many, at random, in processes that may crash. What the latter finds is made short there and goes into the corpus.
-Strategies may be hypothesis code of any kind; :func:`mutated` damages what they make. What takes long to import is imported inside ``_read``.
+``tests/test_fuzzing.py`` then tries every input of the corpus and 200 examples, always the same ones;
+``python benchmarks/fuzz.py --reader ply --executions 200000`` tries many, at random, in processes that may crash. What
+the latter finds is made short there and goes into the corpus. Strategies may be hypothesis code of any kind;
+:func:`mutated` damages what they make. What takes long to import is imported inside ``_read``.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Reader:
 
     Attributes:
         name: as on the command line.
-        suffix: of the files, with the dot; a name without a dot in front becomes the whole file name (``evaluate.json``).
+        suffix: of the files, with the dot; a name without a dot in front becomes the whole file name
+            (``evaluate.json``).
         files: strategy of file contents, valid and damaged.
         read: reads the file of a path and asserts that the result is sane.
         corpus: inputs that were once read wrongly, kept short.
@@ -71,7 +74,8 @@ def readers() -> dict[str, Reader]:
 
 
 def check(reader: Reader, path: Path) -> None:
-    """The property: a sane value, or an :class:`InputError` of one printable line, within the bounds; all else is raised."""
+    """The property: a sane value, or an :class:`InputError` of one printable line, within the bounds; all else is
+    raised."""
     begun = time.process_time()
     with _more_memory(reader.megabytes):
         try:

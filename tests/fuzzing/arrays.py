@@ -56,10 +56,16 @@ def odd_arrays(draw: DrawFn, array: np.ndarray) -> np.ndarray:
     if kind == "transposed":
         return array.T
     changed = array.copy()
-    values = (np.nan, np.inf, -1.0, 1e300, -1e-9) if array.dtype.kind == "f" else (2**31 - 1, array.max(initial=0), 1000, 2**62, -1, -(2**31))
+    values = (
+        (np.nan, np.inf, -1.0, 1e300, -1e-9)
+        if array.dtype.kind == "f"
+        else (2**31 - 1, array.max(initial=0), 1000, 2**62, -1, -(2**31))
+    )
     with np.errstate(all="ignore"):
         if changed.size:
-            changed.reshape(-1)[draw(st.integers(0, changed.size - 1))] = np.array(draw(st.sampled_from(values))).astype(changed.dtype)
+            changed.reshape(-1)[draw(st.integers(0, changed.size - 1))] = np.array(
+                draw(st.sampled_from(values))
+            ).astype(changed.dtype)
     return changed
 
 
@@ -102,13 +108,26 @@ def _read_npz(path: Path) -> None:
 def embedding_arrays() -> dict[str, np.ndarray]:
     corners = np.tile([0.5, 0.25, 0.25], (79, 17, 1))
     faces = np.array([[0, 1, 2], [2, 1, 3]], np.int32)
-    places = {"face_idx": np.arange(68) % 2, "bary": corners.reshape(-1, 3)[:68], "faces": faces, "num_vertices": np.array(4)}
+    places = {
+        "face_idx": np.arange(68) % 2,
+        "bary": corners.reshape(-1, 3)[:68],
+        "faces": faces,
+        "num_vertices": np.array(4),
+    }
     return places | {"contour_face_idx": np.zeros((79, 17), np.int64), "contour_bary": corners}
 
 
 def sane_embedding(embedding: Any) -> None:
-    assert type(embedding.num_vertices) is int and embedding.corners.max() < embedding.num_vertices and embedding.corners.min() >= 0
-    assert np.isfinite(embedding.bary).all() and np.allclose(embedding.bary.sum(axis=-1), 1, atol=2e-3) and embedding.bary.min() > -0.01
+    assert (
+        type(embedding.num_vertices) is int
+        and embedding.corners.max() < embedding.num_vertices
+        and embedding.corners.min() >= 0
+    )
+    assert (
+        np.isfinite(embedding.bary).all()
+        and np.allclose(embedding.bary.sum(axis=-1), 1, atol=2e-3)
+        and embedding.bary.min() > -0.01
+    )
 
 
 def _read_embedding(path: Path) -> None:
@@ -122,7 +141,10 @@ def _read_embedding(path: Path) -> None:
 
 def flame_arrays() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    arrays = {name: random.random(shape) for name, shape in (("v_template", (6, 3)), ("shapedirs", (6, 3, 5)), ("posedirs", (6, 3, 36)))}
+    arrays = {
+        name: random.random(shape)
+        for name, shape in (("v_template", (6, 3)), ("shapedirs", (6, 3, 5)), ("posedirs", (6, 3, 36)))
+    }
     faces, parents = np.array([[0, 1, 2], [3, 4, 5]], np.uint32), np.array([[2**32 - 1, 0, 1, 1, 1], range(5)])
     return arrays | {
         "J_regressor": random.random((5, 6)),
@@ -157,13 +179,22 @@ def mat_element(order: str, kind: int, data: bytes, short: bool = False) -> byte
 
 
 def mat(
-    order: str = "<", packed: bool = False, shape: tuple[int, ...] = (3, 4), name: bytes = b"x_test", number_class: int = 6, kind: str = "f8"
+    order: str = "<",
+    packed: bool = False,
+    shape: tuple[int, ...] = (3, 4),
+    name: bytes = b"x_test",
+    number_class: int = 6,
+    kind: str = "f8",
 ) -> bytes:
     """A MATLAB file of one matrix, made by hand to have both byte orders."""
     values = np.arange(int(np.prod(shape)), dtype=order + kind).tobytes()
     code = {"f8": 9, "u1": 2, "i2": 3}[kind]
-    parts = mat_element(order, 6, struct.pack(f"{order}2L", number_class, 0)) + mat_element(order, 5, struct.pack(f"{order}{len(shape)}l", *shape))
-    matrix = mat_element(order, 14, parts + mat_element(order, 1, name, short=True) + mat_element(order, code, values, short=True))
+    parts = mat_element(order, 6, struct.pack(f"{order}2L", number_class, 0)) + mat_element(
+        order, 5, struct.pack(f"{order}{len(shape)}l", *shape)
+    )
+    matrix = mat_element(
+        order, 14, parts + mat_element(order, 1, name, short=True) + mat_element(order, code, values, short=True)
+    )
     if packed:
         data = zlib.compress(matrix)
         matrix = struct.pack(f"{order}2L", 15, len(data)) + data

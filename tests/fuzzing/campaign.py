@@ -20,8 +20,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 from random import Random
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
@@ -37,7 +37,11 @@ _TRIES = 600  # to make one finding shorter
 def kind_of(error: BaseException) -> str:
     """What tells findings apart: type and innermost place in the library (or in what is asserted of its results)."""
     frames = traceback.extract_tb(error.__traceback__)
-    inside = [frame for frame in frames if "/face4d/" in frame.filename] or [frame for frame in frames if "/fuzzing/" in frame.filename] or frames
+    inside = (
+        [frame for frame in frames if "/face4d/" in frame.filename]
+        or [frame for frame in frames if "/fuzzing/" in frame.filename]
+        or frames
+    )
     place = f"{os.path.basename(inside[-1].filename)}:{inside[-1].lineno} {inside[-1].name}"
     said = re.sub(r"\d+", "N", str(error).split(":")[0][:60]) if isinstance(error, AssertionError) else ""
     return " ".join(f"{type(error).__name__} {said} at {place}".split())
@@ -56,7 +60,8 @@ def outcome(reader: Reader, path: Path) -> str | None:
 
 
 def in_child(work: Callable[[Callable[[object], None]], None]) -> Iterator[tuple[str, object]]:
-    """Run ``work`` in a forked process; yields ("said", x) for all that it sends, then ("ended", (wait status, peak MB))."""
+    """Run ``work`` in a forked process; yields ("said", x) for all that it sends, then ("ended", (wait status, peak
+    MB))."""
     receiver, sender = os.pipe()
     child = os.fork()
     if not child:
@@ -84,11 +89,17 @@ def died(status: int) -> str | None:
     """Words for a process that did not end by itself."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return f"no answer within {_HANGS} s" if number == signal.SIGALRM else f"the process ends by {signal.Signals(number).name}"
+        return (
+            f"no answer within {_HANGS} s"
+            if number == signal.SIGALRM
+            else f"the process ends by {signal.Signals(number).name}"
+        )
     return f"the process ends with code {os.WEXITSTATUS(status)}" if status else None
 
 
-def explore(reader: Reader, path: Path, number: int, executions: int, known: dict[str, bytes], say: Callable[[object], None]) -> None:
+def explore(
+    reader: Reader, path: Path, number: int, executions: int, known: dict[str, bytes], say: Callable[[object], None]
+) -> None:
     """One round, in a child: says new or shorter findings, the slowest input and how many executions there were."""
     count, slowest, before, random = 0, 0.0, b"", Random(number)
 

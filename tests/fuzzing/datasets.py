@@ -11,7 +11,21 @@ from hypothesis.strategies import DrawFn
 from tests.fuzzing import Reader
 from tests.fuzzing.mutations import mutated
 
-_KEYS = ("meshes", "format", "frames", "landmarks", "labels", "test_subjects", "flame", "embedding", "actors", "neutral", "output", "other", '"a\\u001bb"')
+_KEYS = (
+    "meshes",
+    "format",
+    "frames",
+    "landmarks",
+    "labels",
+    "test_subjects",
+    "flame",
+    "embedding",
+    "actors",
+    "neutral",
+    "output",
+    "other",
+    '"a\\u001bb"',
+)
 _VALUES = (
     '"Scans"', '"ply"', '"obj"', "41", "1", "-1", "1e400", "nan", "true", "[]", '["S1", "S2"]', '["S1", 2]', '["a_b", "a-b"]', '""', '"../x"', '"/tmp/x"',
     '"\\u0000"', "{ a = 1 }", "1979-05-27", "0xffffffffffffffffffff", "'''\na'''", "[[[[[]]]]]", "x", json.dumps("x" * 5000),
@@ -33,8 +47,18 @@ def _read(path: Path) -> None:
 
     entry = read_dataset(path)
     assert entry.output.name == str(entry.output) and entry.output.name not in ("", ".", "..")
-    assert all("/" not in name and "_" not in name for name in entry.labels or ()) and all("/" not in name for name in entry.test_subjects)
+    assert all("/" not in name and "_" not in name for name in entry.labels or ()) and all(
+        "/" not in name for name in entry.test_subjects
+    )
     assert entry.landmarks is not None and (entry.frames is None or entry.to_resample().resampled is not None)
 
 
-READERS = (Reader("dataset_toml", ".toml", mutated(_descriptions(), (b"[meshes]", b'"""', b"= ", b"\0", b"["), most=2), _read, corpus=(b"[" * 5000,)),)
+READERS = (
+    Reader(
+        "dataset_toml",
+        ".toml",
+        mutated(_descriptions(), (b"[meshes]", b'"""', b"= ", b"\0", b"["), most=2),
+        _read,
+        corpus=(b"[" * 5000,),
+    ),
+)

@@ -11,7 +11,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-# Written numbers that readers trip over: beyond every type, no number, no integer, other spellings, digits of another script.
+# Written numbers that readers trip over: beyond every type, no number, no integer, other spellings, digits of another
+# script.
 NUMBERS = (
     b"0", b"-0", b"-1", b"1", b"3", b"0.5", b"3.0", b"+2", b"01", b"255", b"256", b"65536", b"2147483647", b"2147483648", b"-2147483649",
     b"9223372036854775808", b"1" + b"0" * 12, b"1" + b"0" * 30, b"9" * 400, b"1e39", b"-1e39", b"1e308", b"1e400", b"-1e400", b"1e-400", b"nan", b"-nan",
@@ -21,14 +22,37 @@ _BYTES = (
     b"\0", b"\n", b"\r", b"\r\n", b"\t", b" ", b"\x0b", b"\x0c", b"\x1b[31m", b"\x1c", b"\x85", b"\xa0", b"\xff", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"/", b"\\",
     b"../", b"#", b"\"", b"{", b"[", b",", b";", b"%s", b"\x80",
 )  # fmt: skip
-_INTEGERS = (0, 1, 2, 3, 4, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 20, 1 << 32, 1 << 40, (1 << 63) - 1, 1 << 63, -1)
+_INTEGERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    1 << 20,
+    1 << 32,
+    1 << 40,
+    (1 << 63) - 1,
+    1 << 63,
+    -1,
+)
 _FLOATS = tuple(float(text) for text in ("0", "-0", "nan", "inf", "-inf", "1e-45", "1e38", "-1e38", "0.5", "1e20"))
 _NUMBER = re.compile(rb"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _WORD = re.compile(rb"[^\s]+")
 
 
 class _Drawn:
-    """The two methods of :class:`random.Random` that damage needs, drawn by hypothesis (so that it can make examples shorter)."""
+    """The two methods of :class:`random.Random` that damage needs, drawn by hypothesis (so that it can make examples
+    shorter)."""
 
     def __init__(self, draw: DrawFn) -> None:
         self._draw = draw

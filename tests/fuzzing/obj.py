@@ -12,8 +12,42 @@ from tests.fuzzing import Reader
 from tests.fuzzing.mutations import mutated
 from tests.fuzzing.ply import sane_mesh
 
-WORDS = (b"v", b"f", b"vt", b"vn", b"o", b"g", b"s", b"l", b"usemtl", b"\\\n", b"\n", b"\nv\t", b"\nf\t", b"\n v ", b"\n f ", b"# f ", b"-1", b"1//1", b"1/1", b"1/")
-_OTHERS = ("# by hand", "mtllib a.mtl", "o face", "g skin", "s off", "usemtl skin", "vt 0 0.5", "vn 0 0 1", "", "l 1 2", "p 1", "vp 0 0")
+WORDS = (
+    b"v",
+    b"f",
+    b"vt",
+    b"vn",
+    b"o",
+    b"g",
+    b"s",
+    b"l",
+    b"usemtl",
+    b"\\\n",
+    b"\n",
+    b"\nv\t",
+    b"\nf\t",
+    b"\n v ",
+    b"\n f ",
+    b"# f ",
+    b"-1",
+    b"1//1",
+    b"1/1",
+    b"1/",
+)
+_OTHERS = (
+    "# by hand",
+    "mtllib a.mtl",
+    "o face",
+    "g skin",
+    "s off",
+    "usemtl skin",
+    "vt 0 0.5",
+    "vn 0 0 1",
+    "",
+    "l 1 2",
+    "p 1",
+    "vp 0 0",
+)
 
 
 @st.composite
@@ -22,9 +56,14 @@ def files(draw: DrawFn) -> bytes:
     vertices = draw(st.integers(3, 8))
     decimals = draw(st.sampled_from((1, 6, 6, 8, 9)))
     colours = draw(st.sampled_from(("", "", " 0.5 0.25 1.0", " 1.0")))
-    places = [f"v {k / 4:.{decimals}f} {-k * k / 8:.{decimals}f} {(k % 3) / 2:.{decimals}f}{colours}" for k in range(vertices)]
+    places = [
+        f"v {k / 4:.{decimals}f} {-k * k / 8:.{decimals}f} {(k % 3) / 2:.{decimals}f}{colours}" for k in range(vertices)
+    ]
     corner = draw(st.sampled_from(("{0}", "{0}", "{0}/1", "{0}//1", "{0}/1/1", "{1}")))
-    corners = [[(row + k) % vertices + 1 for k in range(draw(st.sampled_from((3, 3, 3, 4, 6))))] for row in range(draw(st.integers(1, 5)))]
+    corners = [
+        [(row + k) % vertices + 1 for k in range(draw(st.sampled_from((3, 3, 3, 4, 6))))]
+        for row in range(draw(st.integers(1, 5)))
+    ]
     faces = ["f " + " ".join(corner.format(k, k - 1 - vertices) for k in row) for row in corners]
     textures = ["vt 0 0.5", "vt 1 0.25"] * (draw(st.booleans()) and "/" in corner)
     lines = [*places, *textures, *faces]
@@ -45,7 +84,7 @@ def _read(path: Path) -> None:
 
 
 def _read_layout(path: Path) -> None:
-    from face4d.reconstruction.uv import read_layout
+    from face4d.render.texture import read_layout
 
     layout = read_layout(path)
     if layout is not None:

@@ -88,7 +88,9 @@ def _sane(value: Any) -> None:
         assert value.toarray().shape == value.shape if np.prod(value.shape) < 1e6 else True
         value.tocsr().check_format(full_check=True)
     else:
-        assert value is None or type(value) in (bool, int, float, str, bytes) or isinstance(value, np.generic), type(value)
+        assert value is None or type(value) in (bool, int, float, str, bytes) or isinstance(value, np.generic), type(
+            value
+        )
 
 
 @st.composite
@@ -101,7 +103,21 @@ def _odd(draw: DrawFn, arrays: dict[str, Any]) -> dict[str, Any]:
             continue
         if action == "value":
             array = draw(
-                st.sampled_from((None, "text", [], [[1], 2], {"a": 1}, 3, float("nan"), [array, array], (array,), np.float64(3), np.str_("a")))
+                st.sampled_from(
+                    (
+                        None,
+                        "text",
+                        [],
+                        [[1], 2],
+                        {"a": 1},
+                        3,
+                        float("nan"),
+                        [array, array],
+                        (array,),
+                        np.float64(3),
+                        np.str_("a"),
+                    )
+                )
             )
         elif action == "list" and isinstance(array, np.ndarray):
             array = array.tolist()
@@ -152,7 +168,14 @@ def _hierarchy() -> dict[str, np.ndarray]:
     faces = np.array([[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]])
     keep, mix = np.eye(4, 6), np.eye(6, 4)
     mix[4:, :3] = 1 / 3
-    return {"v0": vertices, "f0": faces, "v1": vertices[[0, 1, 2, 4]], "f1": np.array([[0, 2, 3], [2, 1, 3], [1, 0, 3]]), "D": keep, "U": mix}
+    return {
+        "v0": vertices,
+        "f0": faces,
+        "v1": vertices[[0, 1, 2, 4]],
+        "f1": np.array([[0, 2, 3], [2, 1, 3], [1, 0, 3]]),
+        "D": keep,
+        "U": mix,
+    }
 
 
 @st.composite
@@ -163,7 +186,9 @@ def _hierarchies(draw: DrawFn) -> bytes:
     for name in ("D", "U"):
         matrix = parts.get(name)
         if isinstance(matrix, np.ndarray) and matrix.ndim == 2 and matrix.dtype.kind == "f" and draw(st.booleans()):
-            parts[name] = draw(st.sampled_from((sparse.csc_matrix, sparse.csr_matrix, sparse.coo_matrix)))(matrix.astype(float))
+            parts[name] = draw(st.sampled_from((sparse.csc_matrix, sparse.csr_matrix, sparse.coo_matrix)))(
+                matrix.astype(float)
+            )
     meshes = [tuple(parts[name] for name in names if name in parts) for names in (("v0", "f0"), ("v1", "f1"))]
     content = {"M_verts_faces": meshes, "D": [parts.get("D")], "U": [parts.get("U")]}
     return pickle.dumps(content, protocol=draw(st.sampled_from((2, 4))))
@@ -182,8 +207,8 @@ def _mixed(files: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
     return st.one_of(files, mutated(files, _WORDS))
 
 
-# A crash (a type of objects that says it has none), hangs (lists that double), two gigabytes (a memo entry far away), numbers that are none, an
-# error of many lines.
+# A crash (a type of objects that says it has none), hangs (lists that double), two gigabytes (a memo entry far away),
+# numbers that are none, an error of many lines.
 _CORPUS = (
     b"\x80\x03cnumpy\nndarray\n((tcnumpy\ndtype\n(X\x02\x00\x00\x00V8\x89\x88tR(J\x03\x00\x00\x00X\x01\x00\x00\x00|"
     b"(cnumpy\ndtype\n(X\x02\x00\x00\x00O8\x89\x88tRK\x01ttbB\x08\x00\x00\x00AAAAAAAAtR.",
@@ -193,7 +218,13 @@ _CORPUS = (
 )  # fmt: skip
 
 READERS = (
-    Reader("pickle", ".pkl", st.one_of(mutated(pickled(st.sampled_from(_values())), _WORDS), programs()), _read_pickle, corpus=_CORPUS),
+    Reader(
+        "pickle",
+        ".pkl",
+        st.one_of(mutated(pickled(st.sampled_from(_values())), _WORDS), programs()),
+        _read_pickle,
+        corpus=_CORPUS,
+    ),
     Reader("flame_static", "flame_static_embedding.pkl", _mixed(pickled(_odd(_STATIC))), _read_static),
     Reader("flame_dynamic", "flame_dynamic_embedding.npy", _mixed(_dynamic_files()), _read_dynamic),
     Reader("flame_pickle", ".pkl", _mixed(pickled(_odd(flame_arrays()))), read_flame),

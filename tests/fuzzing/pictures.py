@@ -50,7 +50,11 @@ def files(draw: DrawFn) -> bytes:
     elif mode == "LAB":
         image = Image.frombytes("LAB", (width, height), values[..., :3].tobytes())
     else:
-        image = Image.fromarray(values, "RGBA").convert(mode) if mode == "RGBA" else Image.fromarray(values[..., :3]).convert(mode)
+        image = (
+            Image.fromarray(values, "RGBA").convert(mode)
+            if mode == "RGBA"
+            else Image.fromarray(values[..., :3]).convert(mode)
+        )
     if kind in ("PNG", "JPEG", "TIFF", "WEBP") and draw(st.booleans()):
         exif = Image.Exif()
         exif[274] = draw(st.integers(1, 8))
@@ -66,10 +70,10 @@ def files(draw: DrawFn) -> bytes:
 
 
 def _read(path: Path) -> None:
-    from face4d.reconstruction import photo
+    from face4d.photos import crops as photo
 
     try:
-        from face4d.runtime import picture_files as bounds
+        from face4d.photos import picture_files as bounds
     except ImportError:  # an earlier library
         bounds = photo
     whole, bounds.MAX_PIXELS = bounds.MAX_PIXELS, _PIXELS
@@ -77,11 +81,14 @@ def _read(path: Path) -> None:
         found = photo.read_photo(path)
     finally:
         bounds.MAX_PIXELS = whole
-    assert found.dtype == np.float32 and found.ndim == 3 and found.shape[2] == 3 and found.size > 0, f"{found.shape} {found.dtype}"
+    assert found.dtype == np.float32 and found.ndim == 3 and found.shape[2] == 3 and found.size > 0, (
+        f"{found.shape} {found.dtype}"
+    )
     assert np.isfinite(found).all() and 0 <= found.min() and found.max() <= 1.00001, "values outside 0..1"
 
 
-# Shortened findings in an earlier version: AVIF whose decoder gives up (two ways), pixel format flags of DDS, a TIFF that asks for too much memory.
+# Shortened findings in an earlier version: AVIF whose decoder gives up (two ways), pixel format flags of DDS, a TIFF
+# that asks for too much memory.
 _CORPUS = (
     bytes.fromhex(
         "00000020667479706176696600000000617669666d6966316d6961664d413142000000eb6d657461000000000000002168646c7200000000000000007069637400"
@@ -105,9 +112,7 @@ _CORPUS = (
         "444453207c0000000f1000000500000001000000040000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
         "0000000000000000000000200000004100000000000000200000d80eeacea2d8d620810fbcf744cce7b74d000000c1815ed80eeacea2d8d620810fbcf744cc"
     ),
-    bytes.fromhex(
-        "4903000100000001000000010103000100000001"
-    ),
+    bytes.fromhex("4903000100000001000000010103000100000001"),
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n{} loop\n%%EOF\n",  # never ended
 )
 

@@ -11,7 +11,16 @@ from hypothesis.strategies import DrawFn
 from tests.fuzzing import Reader
 from tests.fuzzing.mutations import mutated
 
-_TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4", "double": "f8"}
+_TYPES = {
+    "char": "i1",
+    "uchar": "u1",
+    "short": "i2",
+    "ushort": "u2",
+    "int": "i4",
+    "uint": "u4",
+    "float": "f4",
+    "double": "f8",
+}
 WORDS = (
     b"ply", b"format", b"ascii", b"binary_little_endian", b"binary_big_endian", b"element", b"vertex", b"face", b"tristrips", b"property", b"list", b"uchar",
     b"int", b"float", b"double", b"x", b"vertex_indices", b"vertex_index", b"end_header", b"comment", b"obj_info", b"1.0", b"END_HEADER", b"\n",
@@ -26,7 +35,11 @@ def files(draw: DrawFn) -> bytes:
     encoding = draw(st.sampled_from(sorted(order)))
     vertices = draw(st.integers(1, 6))
     header, bodies = ["ply", f"format {encoding} 1.0"], []
-    elements = draw(st.permutations(("vertex", *draw(st.sampled_from((("face",), ("face",), (), ("tristrips",), ("face", "other")))))))
+    elements = draw(
+        st.permutations(
+            ("vertex", *draw(st.sampled_from((("face",), ("face",), (), ("tristrips",), ("face", "other")))))
+        )
+    )
     for element in elements if draw(st.booleans()) else sorted(elements, reverse=True):
         count = {"vertex": vertices, "tristrips": 1}.get(element, draw(st.integers(0, 4)))
         header.append(f"element {element} {count}")
@@ -38,7 +51,11 @@ def files(draw: DrawFn) -> bytes:
             is_list = name in ("vertex_indices", "list tags")
             kind = draw(st.sampled_from(("uchar", "int", "uint", "ushort"))) if is_list else None
             types[name] = ("int" if name == "vertex_indices" else types[name], kind)
-            header.append(f"property list {kind} {types[name][0]} {name.split()[-1]}" if is_list else f"property {types[name][0]} {name}")
+            header.append(
+                f"property list {kind} {types[name][0]} {name.split()[-1]}"
+                if is_list
+                else f"property {types[name][0]} {name}"
+            )
         for row in range(count):
             for name in names:
                 if name in ("x", "y", "z"):
@@ -52,7 +69,10 @@ def files(draw: DrawFn) -> bytes:
                 bodies.append(_encoded(values, *types[name], order[encoding]))
             bodies.append("" if order[encoding] else "\n")
     if draw(st.booleans()):
-        header.insert(draw(st.integers(1, len(header))), draw(st.sampled_from(("comment made by hand", "obj_info n 3", "comment end_header", "comment \x85 x"))))
+        header.insert(
+            draw(st.integers(1, len(header))),
+            draw(st.sampled_from(("comment made by hand", "obj_info n 3", "comment end_header", "comment \x85 x"))),
+        )
     end = draw(st.sampled_from(("\n", "\n", "\r\n", "\r")))
     text = end.join([*header, "end_header", ""]).encode("latin1")
     if order[encoding]:
@@ -111,8 +131,10 @@ _CORPUS = (
     *(_text(_THREE + _FACE, f"0 0 0 1 0 0 0 1 0 {length} 0 1 2\n") for length in ("1e400", "nan", "2.5", "-1")),
     *(_text(_THREE + _FACE, f"0 0 0 1 0 0 0 1 0 3 0 1 {index}\n") for index in ("nan", "inf", "1.5", "4294967298")),
     _text(_ONE, "0 1e308 0\n"),
-    _text("element s 1\nproperty list int int s\n" + _ONE, "\xff\xff\xff\x7f" + 12 * "\0", "binary_little_endian"),  # a length beyond all types
-    _text("element s 1\nproperty list int int s\n" + _ONE, "\xff\xff\xff\xff" + 12 * "\0", "binary_little_endian"),  # and below
+    # a length beyond all types
+    _text("element s 1\nproperty list int int s\n" + _ONE, "\xff\xff\xff\x7f" + 12 * "\0", "binary_little_endian"),
+    # and below
+    _text("element s 1\nproperty list int int s\n" + _ONE, "\xff\xff\xff\xff" + 12 * "\0", "binary_little_endian"),
     b"ply\rformat ascii 1.0\r",
 )
 

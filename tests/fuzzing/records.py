@@ -65,9 +65,28 @@ def _generator() -> dict[str, Any]:
         CoefficientGenerator(2, 2, 2)  # the first one imports for seconds
     torch.manual_seed(1)
     config = GeneratorConfig(hidden_size=2, components=2)
-    source = {"dataset": "demo", "landmarks": "demo/x", "test_subjects": ["Demo05"], "labels": None, "actors": None, "flame": "f"}
-    content = {"format": "face4d", "format_version": 1, "kind": "generator", "config": config.as_dict(), "labels": ["a", "b"], "num_landmarks": 68}
-    content |= {"frames": 41, "source": source, "metrics": {"mm": 0.5}, "model": dict(CoefficientGenerator(2, 2, 2).state_dict())}
+    source = {
+        "dataset": "demo",
+        "landmarks": "demo/x",
+        "test_subjects": ["Demo05"],
+        "labels": None,
+        "actors": None,
+        "flame": "f",
+    }
+    content = {
+        "format": "face4d",
+        "format_version": 1,
+        "kind": "generator",
+        "config": config.as_dict(),
+        "labels": ["a", "b"],
+        "num_landmarks": 68,
+    }
+    content |= {
+        "frames": 41,
+        "source": source,
+        "metrics": {"mm": 0.5},
+        "model": dict(CoefficientGenerator(2, 2, 2).state_dict()),
+    }
     return content
 
 
@@ -78,8 +97,13 @@ def _odd_tensors() -> tuple[Any, ...]:
     kinds = (torch.float64, torch.half, torch.bfloat16, torch.int64, torch.bool)
     shapes = ((), (0,), (2,), (2, 2), (8, 40), (204, 2))
     tensors = [torch.ones(shape).to(kind) for shape in shapes for kind in (torch.float32, *kinds)]
-    return (*tensors, torch.full((2,), float("nan")), torch.full((204, 2), float("inf")), torch.full((2, 8), 1e300, dtype=torch.float64),
-        torch.ones(2, 2).T)
+    return (
+        *tensors,
+        torch.full((2,), float("nan")),
+        torch.full((204, 2), float("inf")),
+        torch.full((2, 8), 1e300, dtype=torch.float64),
+        torch.ones(2, 2).T,
+    )
 
 
 @st.composite
@@ -97,10 +121,19 @@ def _read_checkpoint(path: Path) -> None:
     from face4d.generation.sample import load_generator
 
     generator = load_generator(path)
-    assert all(value.isfinite().all() and not value.is_meta for value in generator.network.state_dict().values() if value.is_floating_point())
+    assert all(
+        value.isfinite().all() and not value.is_meta
+        for value in generator.network.state_dict().values()
+        if value.is_floating_point()
+    )
     assert all("/" not in label and label not in (".", "..") for label in generator.labels)
     if generator.frames < 10:
-        assert generator.generate(np.zeros((1, 68, 3), np.float32), np.zeros(1, np.int64)).shape == (1, generator.frames, 68, 3)
+        assert generator.generate(np.zeros((1, 68, 3), np.float32), np.zeros(1, np.int64)).shape == (
+            1,
+            generator.frames,
+            68,
+            3,
+        )
 
 
 @cache
@@ -145,9 +178,27 @@ def _read_pickle(path: Path) -> None:
     _read_checkpoint(archive)
 
 
-_CONFIG = {"lr": 0.004, "epochs": 2, "batch_size": 5, "hidden_size": 8, "loss": "l2", "network": "thesis", "seed": 27, "select": "last"}
-_RUN = {"config": _CONFIG, "labels": ["a"], "frames": 41, "source": {"dataset": "demo", "labels": None}, "data_digest": "0" * 64}
-_CLASSIFIER = {"config": {"lr": 0.01, "epochs": 2, "batch_size": 5, "hidden_size": 8, "layers": 1}, "source": {"dataset": "florence"}}
+_CONFIG = {
+    "lr": 0.004,
+    "epochs": 2,
+    "batch_size": 5,
+    "hidden_size": 8,
+    "loss": "l2",
+    "network": "thesis",
+    "seed": 27,
+    "select": "last",
+}
+_RUN = {
+    "config": _CONFIG,
+    "labels": ["a"],
+    "frames": 41,
+    "source": {"dataset": "demo", "labels": None},
+    "data_digest": "0" * 64,
+}
+_CLASSIFIER = {
+    "config": {"lr": 0.01, "epochs": 2, "batch_size": 5, "hidden_size": 8, "layers": 1},
+    "source": {"dataset": "florence"},
+}
 _SCORED = {
     "generated": "x", "classifier": "x.pt", "landmarks": "x", "sequences": 2, "labels": ["a", "b"], "samples": 1, "fid_real_halves": 0.5,
     "scores": [{"method": "real", "accuracy": 1.0}, {"method": "generated", "mm_mean": 0.5, "accuracy": 0.5, "fid": None}],
@@ -156,8 +207,13 @@ _SCORED = {
     [1, 0]]},
 }  # fmt: skip
 _GRID = [{"loss": ["l1", "l2"], "hidden-size": [8, 16]}, {"lr": [0.1, 1e-3]}]
-_SET = {"source": {"kind": "x"}, "grid": {"depth": 200, "height": 192, "width": 192, "step": 1.0, "center": 64.0}, "training": ["a", "b"],
-    "testing": ["c"], "digest": "0"}
+_SET = {
+    "source": {"kind": "x"},
+    "grid": {"depth": 200, "height": 192, "width": 192, "step": 1.0, "center": 64.0},
+    "training": ["a", "b"],
+    "testing": ["c"],
+    "digest": "0",
+}
 _DEMO = {
     "format_version": 2, "seed": 27, "subjects": 6, "coma_labels": ["bareteeth"], "florence_labels": ["Happy"], "florence_subjects": ["Demo01"],
     "level": 0, "geometry": "0123456789abcdef",
@@ -165,11 +221,28 @@ _DEMO = {
 
 
 def _json(content: Any) -> st.SearchStrategy[bytes]:
-    return mutated(_altered(content).map(lambda value: json.dumps(value, default=str).encode("utf-8", "surrogatepass")), _JSON_WORDS, most=2)
+    return mutated(
+        _altered(content).map(lambda value: json.dumps(value, default=str).encode("utf-8", "surrogatepass")),
+        _JSON_WORDS,
+        most=2,
+    )
 
 
-_JSON_WORDS = (b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"9" * 30, b'"\\ud800"', b"[" * 2000, b'{"a":' * 500, b'"lr"', b'"../x"', b"{}",
-    b"[]")
+_JSON_WORDS = (
+    b"null",
+    b"true",
+    b"NaN",
+    b"-Infinity",
+    b"1e999",
+    b"9" * 30,
+    b'"\\ud800"',
+    b"[" * 2000,
+    b'{"a":' * 500,
+    b'"lr"',
+    b'"../x"',
+    b"{}",
+    b"[]",
+)
 
 
 def _read_run(path: Path) -> None:
@@ -183,7 +256,7 @@ def _read_run(path: Path) -> None:
 
 
 def _read_scored(path: Path) -> None:
-    from face4d.evaluation.scored import read_scored
+    from face4d.evaluation.results import read_scored
 
     scored = read_scored(path)
     assert all("/" not in label for label in scored.labels)
@@ -192,9 +265,9 @@ def _read_scored(path: Path) -> None:
 
 
 def _read_grid(path: Path) -> None:
+    from face4d.commands.grid import expand, read_grid
     from face4d.generation.config import GeneratorConfig
     from face4d.runtime.fields import described
-    from face4d.commands.grid import expand, read_grid
 
     allowed = described(GeneratorConfig)
     for cell in expand(read_grid(path, allowed)):
@@ -203,17 +276,19 @@ def _read_grid(path: Path) -> None:
 
 
 def _read_set(path: Path) -> None:
-    from face4d.reconstruction.volume_set import open_volume_set
+    from face4d.vrn.volume_set import open_volume_set
 
     found = open_volume_set(path.parent)
     assert all("/" not in name and ".." != name for name in (*found.training, *found.testing))
 
 
 def _read_demo(path: Path) -> None:
-    from face4d.datasets.demo.write import _read_marker
+    from face4d.demo.write import _read_marker
 
     plan = _read_marker(path.parent)
-    assert plan is None or all(".." not in Path(name).parts and not Path(name).is_absolute() for name in list(plan.files())[:5000])
+    assert plan is None or all(
+        ".." not in Path(name).parts and not Path(name).is_absolute() for name in list(plan.files())[:5000]
+    )
 
 
 @st.composite
@@ -221,13 +296,33 @@ def _curves(draw: DrawFn) -> bytes:
     """A CSV of curves, gzipped or not."""
     import gzip
 
-    names = ("L1_1200_0.0001_128_COMA_08-20-2023_19:03", "Classification_2_1e-05_256_COMA_FULL_FRAME", "florence_thesis_l1_0.0001_128",
-        "classifier_coma_default_1_0.01_64")
+    names = (
+        "L1_1200_0.0001_128_COMA_08-20-2023_19:03",
+        "Classification_2_1e-05_256_COMA_FULL_FRAME",
+        "florence_thesis_l1_0.0001_128",
+        "classifier_coma_default_1_0.01_64",
+    )
     rows = ["run,tag,step,value"]
     for _ in range(draw(st.integers(0, 6))):
-        tag = draw(st.sampled_from(("Loss/COMA/train", "Loss/COMA/validation", "x/Validation_Accuracy", "x/Validation_loss_train", "test/mm")))
+        tag = draw(
+            st.sampled_from(
+                (
+                    "Loss/COMA/train",
+                    "Loss/COMA/validation",
+                    "x/Validation_Accuracy",
+                    "x/Validation_loss_train",
+                    "test/mm",
+                )
+            )
+        )
         rows.append(f"{draw(st.sampled_from(names))},{tag},{draw(st.integers(0, 5))},{draw(st.floats(width=32))}")
-    data = draw(mutated(st.just("\n".join([*rows, ""]).encode()), (b"run,tag,step,value", b'"', b"1e5", b"nan", b"L1_0_._1_A", b"\0"), most=3))
+    data = draw(
+        mutated(
+            st.just("\n".join([*rows, ""]).encode()),
+            (b"run,tag,step,value", b'"', b"1e5", b"nan", b"L1_0_._1_A", b"\0"),
+            most=3,
+        )
+    )
     return gzip.compress(data, mtime=0) if draw(st.integers(0, 4)) == 0 else data
 
 
@@ -249,8 +344,11 @@ def _read_own_curves(path: Path) -> None:
     assert RunFolder(path.parent).last_epoch() >= 0
 
 
-_OWN_CURVES = mutated(st.just(b"epoch,tag,value\n1,loss/train,0.5\n2,loss/train,0.25\n2,test/mm,1e-05\n"), (b"epoch,tag,value", b"nan", b"\0"),
-    most=3)
+_OWN_CURVES = mutated(
+    st.just(b"epoch,tag,value\n1,loss/train,0.5\n2,loss/train,0.25\n2,test/mm,1e-05\n"),
+    (b"epoch,tag,value", b"nan", b"\0"),
+    most=3,
+)
 
 READERS = (
     Reader("checkpoint", ".pt", _checkpoints(), _read_checkpoint),

@@ -16,14 +16,15 @@ class MotionGANConfig(TrainingConfig):
 
     Attributes:
         model: tells its checkpoints from those of the LSTM generators.
-        network: ``coefficients`` (dense networks on principal coefficients of the motions) or ``convolution`` (as published).
+        network: ``coefficients`` (dense networks on principal coefficients of the motions) or ``convolution`` (as
+            published).
         hidden_size: width of the dense networks.
         components: principal coefficients K.
         width: factor on all channels of the convolutions.
         noise_size: random numbers a motion is made from.
         points: N, velocities per motion; a motion has N + 1 frames, other lengths are interpolated in time.
-        parameter: what the points are equally spaced in: ``time``, or ``arc-length`` along the curve (as published; forgets when and how
-            fast things happen).
+        parameter: what the points are equally spaced in: ``time``, or ``arc-length`` along the curve (as published;
+            forgets when and how fast things happen).
         warps: versions of every training sequence with its apex moved to another's time; 0 = the sequence itself.
         critic_steps: critic steps per generator step.
         critic_norm: ``layer``, ``batch`` (as published) or ``none``.
@@ -31,7 +32,8 @@ class MotionGANConfig(TrainingConfig):
         tangent_weight: weight of the mean absolute difference of tangent vectors to a real motion of the same label.
         geodesic_weight: weight of the angle to a real motion of the same label.
         clip: largest cosine of an angle in the losses and maps, 0.98 as published; 0 = not clipped.
-        averaging: decay of the exponential average of the generator's weights that is used in the end; 0 = the last weights.
+        averaging: decay of the exponential average of the generator's weights that is used in the end; 0 = the last
+            weights.
         steps_per_epoch: generator steps that count as an epoch.
     """
 
@@ -61,7 +63,9 @@ class MotionGANConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.precision != "fp32":
-            raise InputError("--precision", "fp32 with --model motion3dgan (the penalty differentiates twice)", self.precision)
+            raise InputError(
+                "--precision", "fp32 with --model motion3dgan (the penalty differentiates twice)", self.precision
+            )
         if not 0 <= self.averaging < 1:
             raise InputError("--averaging", "a number from 0 to below 1", str(self.averaging))
 

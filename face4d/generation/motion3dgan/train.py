@@ -1,7 +1,8 @@
 """Training of Motion3DGAN: a conditional Wasserstein GAN with gradient penalty.
 
-Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017; on square-root velocities Otberdout et al., Dynamic Facial
-Expression Generation on Hilbert Hypersphere, PAMI 2020, and Sparse to Dense Dynamic 3D Facial Expression Generation, CVPR 2022.
+Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017; on square-root velocities Otberdout et al.,
+Dynamic Facial Expression Generation on Hilbert Hypersphere, PAMI 2020, and Sparse to Dense Dynamic 3D Facial Expression
+Generation, CVPR 2022.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE
+from face4d.datasets.augmentation import apex_frames, warped_targets
 from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, tensors
 from face4d.errors import InputError
-from face4d.generation.augment import apex_frames, warped_targets
 from face4d.generation.motion3dgan.config import MotionGANConfig
-from face4d.generation.motion3dgan.model import Motion3DGAN, along
-from face4d.generation.motion3dgan.networks import condition_code
+from face4d.generation.motion3dgan.networks import Motion3DGAN, along, condition_code
 from face4d.generation.train import CHECKPOINT_KIND
 from face4d.runtime import distributed
 from face4d.runtime.device import seed_everything
@@ -79,8 +79,11 @@ class Motions(NamedTuple):
     labels: Tensor
 
 
-def training_motions(displacements: Tensor, labels: Tensor, config: MotionGANConfig, generator: torch.Generator) -> Motions:
-    """Displacements (N, T+1, L, 3) as motions: each sequence or, with ``config.warps``, so many versions of it warped in time."""
+def training_motions(
+    displacements: Tensor, labels: Tensor, config: MotionGANConfig, generator: torch.Generator
+) -> Motions:
+    """Displacements (N, T+1, L, 3) as motions: each sequence or, with ``config.warps``, so many versions of it warped
+    in time."""
     if config.warps:
         apexes = apex_frames(displacements)
         displacements = warped_targets(displacements, apexes, apexes, config.warps, generator).flatten(0, 1)
@@ -113,13 +116,14 @@ def validate(network: Motion3DGAN, displacements: Tensor, labels: Tensor, seed: 
         labels: (N,) class indices.
 
     Returns:
-        ``mse`` (metres squared), ``l1`` (metres), ``mm``, ``mm_std`` of one draw per sequence; ``mm_best`` of the nearest of ten draws;
-        ``multimodality_mm``, the mean distance between two draws.
+        ``mse`` (metres squared), ``l1`` (metres), ``mm``, ``mm_std`` of one draw per sequence; ``mm_best`` of the
+        nearest of ten draws; ``multimodality_mm``, the mean distance between two draws.
     """
     network.eval()
     random = torch.Generator().manual_seed(seed)
     frames = displacements.shape[1] - 1
-    drawn = torch.stack([network(displacements[:, 0], labels, frames, random) for _ in range(VALIDATION_SAMPLES)])  # (10, N, T, L, 3)
+    # (10, N, T, L, 3)
+    drawn = torch.stack([network(displacements[:, 0], labels, frames, random) for _ in range(VALIDATION_SAMPLES)])
     network.train()
     difference = (drawn - displacements[:, 1:]).double()
     distance = difference.norm(dim=4) * MM_PER_METRE  # (10, N, T, L)
@@ -144,7 +148,8 @@ def require_motion(sequences: Sequence[LandmarkSequence]) -> None:
 def train(split: LandmarkSplit, config: MotionGANConfig, run: Run) -> dict[str, Any]:
     """Train a Motion3DGAN; arguments, files and result as :func:`face4d.generation.train.train`.
 
-    By one process. The test set may be empty: then the scores are those against the training set, and ``scored_on`` says so.
+    By one process. The test set may be empty: then the scores are those against the training set, and ``scored_on``
+    says so.
     """
     with distributed.agreement():
         if distributed.world_size() > 1:
@@ -154,7 +159,9 @@ def train(split: LandmarkSplit, config: MotionGANConfig, run: Run) -> dict[str, 
     data, data_labels = tensors(split.train, split.labels, torch.device("cpu"))  # (N, T+1, L, 3) metres, (N,)
     scored_on = split.test or split.train
     test, test_labels = tensors(scored_on, split.labels, device)
-    chooser, chooser_labels = tensors(split.held_out, split.labels, device) if config.select == "validation" else (test, test_labels)
+    chooser, chooser_labels = (
+        tensors(split.held_out, split.labels, device) if config.select == "validation" else (test, test_labels)
+    )
 
     generator = seed_everything(config.seed)
     model = Motion3DGAN(config, len(split.labels), data.shape[2])
@@ -170,7 +177,10 @@ def train(split: LandmarkSplit, config: MotionGANConfig, run: Run) -> dict[str, 
             for name, value in trainer.step(done / (config.epochs * config.steps_per_epoch)):
                 sums[name] = sums.get(name, 0) + value
         critic = config.steps_per_epoch * config.critic_steps
-        curves = {name: (value / (critic if "critic" in name else config.steps_per_epoch)).item() for name, value in sums.items()}
+        curves = {
+            name: (value / (critic if "critic" in name else config.steps_per_epoch)).item()
+            for name, value in sums.items()
+        }
         return {"loss/train": curves["loss/critic"], **curves}
 
     def scores() -> tuple[dict[str, float], tuple[float, ...]]:
@@ -189,7 +199,10 @@ def train(split: LandmarkSplit, config: MotionGANConfig, run: Run) -> dict[str, 
         record=split.record(),
         train_epoch=train_epoch,
         validate=scores,
-        final_scores=lambda kept: {**validate(kept, test, test_labels, config.seed), "scored_on": "test" if split.test else "training"},
+        final_scores=lambda kept: {
+            **validate(kept, test, test_labels, config.seed),
+            "scored_on": "test" if split.test else "training",
+        },
     )
 
 
@@ -200,14 +213,24 @@ class Trainer:
         generator: of the random numbers, on the CPU.
     """
 
-    def __init__(self, model: Motion3DGAN, motions: Motions, config: MotionGANConfig, generator: torch.Generator, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Motion3DGAN,
+        motions: Motions,
+        config: MotionGANConfig,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
         self.model, self.config, self.random, self.device = model, config, generator, device
         self.q = motions.q.to(device)
         self.labels = motions.labels.to(device)
         with torch.no_grad():  # what the critic sees of all real motions
             self.seen = torch.cat([model.encode(part.to(device)) for part in motions.q.split(256)])
         self.optimizers = Optimizers(
-            *(torch.optim.Adam(network.parameters(), lr=config.lr, betas=BETAS, fused=True) for network in (model.generator, model.critic))
+            *(
+                torch.optim.Adam(network.parameters(), lr=config.lr, betas=BETAS, fused=True)
+                for network in (model.generator, model.critic)
+            )
         )
 
     def draw(self) -> Draw:
@@ -233,7 +256,8 @@ class Trainer:
         optimizer.step()
 
     def critic_step(self) -> dict[str, Tensor]:
-        """One step of the critic: E[made] - E[real] + penalty; the loss, and E[real] - E[made], its estimate of the distance."""
+        """One step of the critic: E[made] - E[real] + penalty; the loss, and E[real] - E[made], its estimate of the
+        distance."""
         draw = self.draw()
         critic = self.model.critic
         with torch.no_grad():
@@ -256,11 +280,16 @@ class Trainer:
         if config.tangent_weight:
             loss = loss + config.tangent_weight * (seen - self.seen[draw.chosen]).abs().mean()
         if config.geodesic_weight:
-            loss = loss + config.geodesic_weight * geodesic_distance(model.point(made), self.q[draw.chosen], model.clip).mean()
+            loss = (
+                loss
+                + config.geodesic_weight * geodesic_distance(model.point(made), self.q[draw.chosen], model.clip).mean()
+            )
         self.optimizers.generator.zero_grad()
         loss.backward()
         self.update(model.generator, self.optimizers.generator)
         if config.averaging:
             with torch.no_grad():
-                torch._foreach_lerp_(list(model.averaged.parameters()), list(model.generator.parameters()), 1 - config.averaging)
+                torch._foreach_lerp_(
+                    list(model.averaged.parameters()), list(model.generator.parameters()), 1 - config.averaging
+                )
         return loss.detach()

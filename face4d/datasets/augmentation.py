@@ -1,0 +1,145 @@
+"""Augmentation of landmark sequences: time warps for generators, mixed and scaled variants for classifiers.
+
+When the apex comes is not given by the label, so in a generator's training every sequence may have its apex at any
+other's time.
+
+Random variants of training sequences, so that a classifier of real motion also reads smooth, generated motion.
+
+A deterministic generator answers with something near the average over all timings and subjects: slower, weaker and
+between the training sequences. The variants move the training set there, without using any generator.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def apex_frames(displacements: Tensor) -> Tensor:
+    """Frame of the largest displacement, the expression's apex.
+
+    Args:
+        displacements: (N, T + 1, L, 3), frame 0 neutral.
+
+    Returns:
+        (N,) float, in 1..T-1, so that both flanks of a warp have a length.
+    """
+    last = displacements.shape[1] - 1
+    return displacements.flatten(2).norm(dim=2).argmax(dim=1).clamp(1, max(last - 1, 1)).float()
+
+
+def warp_operators(source_apex: Tensor, target_apex: Tensor, frames: int) -> Tensor:
+    """Linear operators that move the apex of a sequence in time, first and last frame fixed.
+
+    Time t of the result shows the sequence at t * p / q before the new apex q and at p + (t - q) * (T - p) / (T - q)
+    after it, p the old apex, interpolated linearly between frames; as a matrix, so that a mean over warps costs no more
+    than one.
+
+    Args:
+        source_apex: (...) p, in frames, inside (0, T).
+        target_apex: (...) q, in frames, inside (0, T).
+        frames: T + 1.
+
+    Returns:
+        (..., T + 1, T + 1) float; ``operator @ sequence`` is the warped sequence.
+    """
+    last = frames - 1
+    time = torch.arange(frames, dtype=source_apex.dtype, device=source_apex.device)  # (T+1,)
+    p, q = source_apex[..., None], target_apex[..., None]  # (..., 1)
+    source = torch.where(time <= q, time * p / q, p + (time - q) * (last - p) / (last - q)).clamp(0, last)  # (..., T+1)
+    return (1 - (source[..., None] - time).abs()).clamp(min=0)  # hat functions, (..., T+1, T+1)
+
+
+def warped_targets(
+    displacements: Tensor,
+    source_apex: Tensor,
+    all_apexes: Tensor,
+    warps: int,
+    generator: torch.Generator,
+    rows: slice = slice(None),
+    *,
+    average: bool = False,
+) -> Tensor:
+    """Each sequence with its apex moved to the apex times of ``warps`` training sequences drawn at random.
+
+    Frame 0 is the same in all of them, so one generated sequence is compared with all.
+
+    Args:
+        displacements: (B, T + 1, L, 3).
+        source_apex: (B,) their own apexes.
+        all_apexes: (N,) apexes of the training set.
+        warps: M.
+        generator: on the CPU.
+        rows: sequences wanted; the random numbers are drawn for all of them, so a part is the same as that part of the
+            whole.
+        average: return the mean of each sequence's warps in their place. The mean square error of one generated
+            sequence against M targets is that against their mean plus the targets' variance, which no weight can
+            change, at the cost of one target.
+
+    Returns:
+        (M, B, T + 1, L, 3), or (1, B, T + 1, L, 3) with ``average``; B the number of ``rows``.
+    """
+    batch, frames = displacements.shape[:2]
+    donors = torch.randint(len(all_apexes), (warps, batch), generator=generator)[:, rows]
+    # (M, B, T+1, T+1)
+    operators = warp_operators(source_apex[rows].expand(warps, -1), all_apexes[donors.to(all_apexes.device)], frames)
+    if average:
+        operators = operators.mean(0, keepdim=True)
+    return (operators @ displacements[rows].flatten(2)).unflatten(3, displacements.shape[2:])
+
+
+def time_warp(sequences: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Move what happens at time ``source`` to time ``target``, linearly in between; both ends stay.
+
+    Args:
+        sequences: (B, T, ...).
+        source, target: (B,) in (0, 1), fractions of the duration.
+
+    Returns:
+        (B, T, ...), sampled linearly between frames.
+    """
+    batch, frames = sequences.shape[:2]
+    time = torch.linspace(0, 1, frames, device=sequences.device)
+    source, target = source[:, None], target[:, None]
+    warped = torch.where(time < target, time * source / target, source + (time - target) * (1 - source) / (1 - target))
+    position = warped.clamp(0, 1) * (frames - 1)  # (B, T)
+    before = position.long().clamp(max=frames - 2)
+    rows = torch.arange(batch, device=sequences.device)[:, None]
+    share = (position - before).reshape(batch, frames, *[1] * (sequences.ndim - 2))
+    return torch.lerp(sequences[rows, before], sequences[rows, before + 1], share)
+
+
+def vary(
+    sequences: Tensor, labels: Tensor, chosen: Tensor, generator: torch.Generator, rows: slice = slice(None)
+) -> Tensor:
+    """Variants of the chosen sequences.
+
+    Half of them are mixed with another sequence of the same label (any share); all are then warped in time, half of
+    these averaged with a second warp of themselves (the smoothing of an average over timings), scaled by 0.5 to 1.5
+    and shifted by a constant displacement, 0.3 mm per coordinate (an uncertain neutral).
+
+    Args:
+        sequences: (N, T, L, 3) displacements in metres; labels: (N,); chosen: (B,) rows.
+        generator: CPU generator of all random numbers, whatever the device.
+        rows: those of ``chosen`` wanted; the random numbers are drawn for all of them, so a part is the same as that
+            part of the whole.
+
+    Returns:
+        (B, T, L, 3) metres, B the number of ``rows``.
+    """
+    count, device = len(chosen), sequences.device
+    uniform = torch.rand(count, 8, generator=generator)[rows].to(device)
+    shift = 3e-4 * torch.randn(count, 1, *sequences.shape[2:], generator=generator)[rows].to(device)
+
+    draws = torch.rand(count, len(labels), generator=generator)[rows].to(device)
+    chosen = chosen[rows]
+    same = labels[chosen][:, None] == labels[None]  # (B, N)
+    partner = (same * draws).argmax(dim=1)
+    share = (uniform[:, 0] * (uniform[:, 1] < 0.5))[:, None, None, None]
+    mixed = torch.lerp(sequences[chosen], sequences[partner], share)
+
+    pivots = 0.25 + 0.5 * uniform[:, 2:6]  # (B, 4)
+    once = time_warp(mixed, pivots[:, 0], pivots[:, 1])
+    twice = time_warp(mixed, pivots[:, 2], pivots[:, 3])
+    smoothed = torch.where((uniform[:, 6] < 0.5)[:, None, None, None], (once + twice) / 2, once)
+    return smoothed * (0.5 + uniform[:, 7])[:, None, None, None] + shift

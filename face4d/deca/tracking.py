@@ -1,0 +1,131 @@
+"""The face in a video: one identity, and an expression and a pose per frame."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from face4d.deca.networks import FaceCode
+from face4d.deca.reconstruction import PhotoFace, Reconstructor, as_batch
+from face4d.deca.results import ResultWriter, as_bytes, save_arrays
+from face4d.errors import InputError
+from face4d.photos.crops import Crop, FaceBox, crop_face
+from face4d.photos.faces import FaceFinder
+from face4d.photos.video import read_video
+from face4d.render.overlay import clay, dots, draw
+from face4d.runtime.atomic import save_npy
+from face4d.runtime.progress import track
+
+log = logging.getLogger(__name__)
+
+_BATCH = 8
+
+
+def reconstruct_frames(
+    path: Path,
+    name: str,
+    finder: FaceFinder,
+    reconstructor: Reconstructor,
+    writer: ResultWriter,
+    write_video: Callable[[Path, Iterator[np.ndarray], float], None],
+    *,
+    folder: Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Write the face of a video: ``<name>_parameters.npz`` with a row per frame, ``_landmarks.npy`` (T, 68, 3) metres,
+    ``_landmarks_photo.npy`` (T, 68, 3) pixels, ``_overlay.mp4``, and the files of a photo for the frame that looks
+    ahead most, with the mean identity of all frames.
+
+    Args:
+        finder: with a box or landmarks given they hold for all frames; else the detector looks at each, and a frame
+            without a face takes the place of the one before.
+        write_video: writes frames (H, W, 3) uint8 at so many per second.
+        folder: default: one of that name in the writer's.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: no video, or no face in any frame.
+    """
+    codes, crops, fps = _encode(path, finder, reconstructor, quiet)
+    identity = codes.shape.mean(0, keepdim=True)
+    # one person, so one identity: its mean is the better estimate
+    codes = replace(codes, shape=identity.expand(len(codes), -1))
+    folder = folder or writer.output / name
+    landmarks, placed_landmarks = [], []
+    ahead = int(codes.pose[:, :3].norm(dim=1).argmin())
+
+    def overlays() -> Iterator[np.ndarray]:
+        for number, frame in enumerate(
+            track("drawing", read_video(path).frames, total=len(codes), unit="frame", quiet=quiet)
+        ):
+            if number >= len(codes):
+                return
+            photo, crop = frame.astype(np.float32) / 255, crops[number]
+            found = reconstructor.decode(codes[number : number + 1])
+            placed, points = (
+                crop.to_photo(found.in_crop(p)[0].cpu().numpy().astype(float))
+                for p in (found.vertices, found.landmarks)
+            )
+            landmarks.append(found.landmarks[0].cpu().numpy())
+            placed_landmarks.append(points)
+            if number == ahead:
+                writer.write(name, PhotoFace(photo, crop, found, placed, points), folder=folder)
+            drawn = draw(placed, reconstructor.face.uv.mesh_faces, *photo.shape[:2])
+            yield as_bytes(
+                np.concatenate(
+                    [dots(photo, points), clay(photo, placed, reconstructor.face.uv.mesh_faces, drawn)], axis=1
+                )
+            )
+
+    write_video(folder / f"{name}_overlay.mp4", overlays(), fps)
+    save_npy(folder / f"{name}_landmarks.npy", np.stack(landmarks))
+    save_npy(folder / f"{name}_landmarks_photo.npy", np.stack(placed_landmarks).astype(np.float32))
+    matrices = np.stack([crop.matrix for crop in crops])
+    arrays = writer.parameters(reconstructor.decode(codes), matrices, crops[0].size)
+    save_arrays(folder / f"{name}_parameters.npz", arrays | {"fps": np.array(fps)})
+    return folder
+
+
+def _encode(
+    path: Path, finder: FaceFinder, reconstructor: Reconstructor, quiet: bool
+) -> tuple[FaceCode, list[Crop], float]:
+    """Codes of all frames, the crop of each, and the frames per second."""
+    video = read_video(path)
+    codes: list[FaceCode] = []
+    crops: list[Crop] = []
+    waiting: list[np.ndarray] = []
+    face: FaceBox | np.ndarray | None = None
+    lost = 0
+
+    def flush() -> None:
+        if waiting:
+            codes.append(reconstructor.encode(as_batch(np.stack(waiting))))
+            waiting.clear()
+
+    for frame in track("encoding", video.frames, unit="frame", quiet=quiet):
+        photo = frame.astype(np.float32) / 255
+        try:
+            face, _ = finder.find(photo, path)
+        except InputError:
+            lost += 1
+            if face is None:  # none so far, so none to go on with
+                raise
+        picture, crop = crop_face(photo, face)
+        waiting.append(picture)
+        crops.append(crop)
+        if len(waiting) == _BATCH:
+            flush()
+    flush()
+    if not codes:
+        raise InputError(path, "a video with frames", "none")
+    if lost:
+        log.warning(
+            "%s: no face found in %d of %d frames, which take its place from the frame before", path, lost, len(crops)
+        )
+    return FaceCode.joined(codes), crops, video.fps

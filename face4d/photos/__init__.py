@@ -1,0 +1,1 @@
+"""Photos and videos: reading them, crops, where the face is."""

@@ -1,0 +1,1 @@
+"""The volumetric regression network: from a photo to the volume of a head; network, training, use."""

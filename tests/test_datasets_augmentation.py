@@ -1,0 +1,71 @@
+"""Time warps: known sequences to known sequences."""
+
+import numpy as np
+import torch
+
+from face4d.datasets.augmentation import apex_frames, warp_operators, warped_targets
+
+
+def ramp(apex: int, last: int) -> torch.Tensor:
+    """(last + 1, 68, 3): straight up to the apex and straight down."""
+    time = torch.arange(last + 1.0)
+    return (
+        torch.where(time < apex, time / apex, (last - time) / (last - apex))[:, None, None]
+        .expand(-1, 68, 3)
+        .contiguous()
+    )
+
+
+def test_apex_is_the_frame_of_the_largest_displacement_and_never_an_end():
+    sequences = torch.stack([ramp(3, 10), ramp(8, 10), torch.arange(11.0)[:, None, None].expand(-1, 68, 3)])
+    assert apex_frames(sequences).tolist() == [3, 8, 9]
+
+
+def test_warp_moves_the_apex_and_keeps_the_ends():
+    operator = warp_operators(torch.tensor(3.0), torch.tensor(6.0), 11)
+    torch.testing.assert_close(torch.einsum("st,tld->sld", operator, ramp(3, 10)), ramp(6, 10))
+    torch.testing.assert_close(operator[0], torch.eye(11)[0])
+    torch.testing.assert_close(operator[-1], torch.eye(11)[-1])
+
+
+def test_operators_interpolate_like_numpy_and_rows_sum_to_one():
+    p, q = 4.3, 7.9
+    operator = warp_operators(torch.tensor(p, dtype=torch.float64), torch.tensor(q, dtype=torch.float64), 21)
+    time = np.arange(21)
+    source = np.where(time <= q, time * p / q, p + (time - q) * (20 - p) / (20 - q))
+    values = np.random.default_rng(0).normal(size=21)
+    np.testing.assert_allclose(operator.numpy() @ values, np.interp(source, time, values), atol=1e-12)
+    np.testing.assert_allclose(operator.sum(1).numpy(), 1, atol=1e-12)
+
+
+def test_warp_to_its_own_apex_is_the_identity():
+    torch.testing.assert_close(warp_operators(torch.tensor([5.0]), torch.tensor([5.0]), 13)[0], torch.eye(13))
+
+
+def test_warped_targets_share_frame_zero_and_repeat_with_the_generator():
+    batch = torch.stack([ramp(3, 10), ramp(7, 10)]) + 0.5
+    apexes = apex_frames(batch)
+    draw = lambda seed: warped_targets(
+        batch, apexes, torch.tensor([2.0, 5.0, 8.0]), 6, torch.Generator().manual_seed(seed)
+    )  # noqa: E731
+    targets = draw(1)
+    assert targets.shape == (6, 2, 11, 68, 3)
+    torch.testing.assert_close(targets[:, :, 0], batch[:, 0].expand(6, -1, -1, -1))
+    assert set(targets.flatten(3).norm(dim=3).argmax(2).flatten().tolist()) <= {2, 5, 8}
+    torch.testing.assert_close(targets, draw(1))
+    assert not torch.equal(targets, draw(2))
+
+
+def test_the_mean_target_has_the_gradient_of_all_targets():
+    batch, apexes = torch.stack([ramp(3, 10), ramp(7, 10)]), torch.tensor([2.0, 5.0, 8.0])
+    targets = [
+        warped_targets(batch, apex_frames(batch), apexes, 6, torch.Generator().manual_seed(1), average=average)
+        for average in (False, True)
+    ]
+    assert [len(target) for target in targets] == [6, 1]
+    gradients = []
+    for target in targets:
+        generated = torch.zeros(2, 11, 68, 3, requires_grad=True)
+        (generated - target).square().mean().backward()
+        gradients.append(generated.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
