@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
+from face4d.generation.config import GeneratorConfig
+from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_network
 from face4d.generation.train import make_loss
 
 
@@ -82,6 +83,38 @@ def test_basis_is_orthonormal_and_keeps_what_lies_in_it():
     torch.testing.assert_close(
         (coefficients * network.scale @ network.basis.T).unflatten(1, (68, 3)), data, atol=1e-4, rtol=1e-4
     )
+
+
+def test_without_a_basis_nothing_moves():
+    network = CoefficientGenerator(2, 8, 4)
+    with torch.no_grad():
+        assert not network(torch.randn(3, 68, 3), torch.tensor([0, 1, 1]), 5).any()
+
+
+def test_position_code_is_of_three_octaves_of_the_duration():
+    frames = 12
+    code = CoefficientGenerator(2, 8, 4).position_code(frames)
+    time = np.arange(1, frames + 1) / frames  # the last frame is at 1
+    expected = [function(2**octave * np.pi * time) for function in (np.sin, np.cos) for octave in range(3)]
+    np.testing.assert_allclose(code.numpy(), np.stack(expected, axis=1), atol=1e-5)
+
+
+def test_components_beyond_the_rank_of_the_data_have_a_scale_of_a_micrometre():
+    data = 0.01 * (torch.randn(20, 2) @ torch.randn(2, 204)).unflatten(1, (68, 3))
+    network = CoefficientGenerator(2, 8, 6)
+    network.fit_basis(data)
+    assert (network.scale[:2] > 1e-3).all()
+    torch.testing.assert_close(network.scale[2:], torch.full((4,), 1e-6))
+
+
+def test_network_of_a_configuration():
+    thesis = build_network(GeneratorConfig(network="thesis", hidden_size=16), 5)
+    assert isinstance(thesis, ThesisGenerator) and thesis.lstm.hidden_size == 16 and thesis.num_labels == 5
+    other = build_network(GeneratorConfig(network="coefficients", hidden_size=16, components=7), 5)
+    assert isinstance(other, CoefficientGenerator) and other.basis.shape == (204, 7) and other.lstm.hidden_size == 16
+    for network in (thesis, other):
+        assert network(torch.zeros(1, 68, 3), torch.tensor([4]), 2).shape == (1, 2, 68, 3)
+    assert build_network(GeneratorConfig(network="coefficients"), 5, 10).basis.shape[0] == 30
 
 
 def test_basis_of_fewer_dimensions_than_components_stays_finite():

@@ -86,6 +86,13 @@ def test_published_sizes():
     assert all(isinstance(norm, nn.BatchNorm2d) for norm in critic.norms) and isinstance(critic.norm_1, nn.BatchNorm1d)
 
 
+def test_however_narrow_every_layer_has_a_channel():
+    generator = ConvolutionalGenerator(2, 4, 8, noise_size=2, width=1e-6)
+    assert generator.fc.out_features == 3 * 2 and [stage.out_channels for stage in generator.stages] == [1, 1, 1]
+    critic = ConvolutionalCritic(2, 4, 8, width=1e-6)
+    assert [stage.out_channels for stage in critic.stages] == [1, 1, 1] and critic.fc_1.out_features == 1
+
+
 @pytest.mark.parametrize("normalisation", ["layer", "batch", "none"])
 def test_only_batch_norm_ties_samples_together(normalisation):
     torch.manual_seed(0)

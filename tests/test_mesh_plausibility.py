@@ -5,6 +5,8 @@ import pytest
 
 from face4d.errors import InputError
 from face4d.mesh.plausibility import (
+    EYES_APART,
+    EYES_RANGE,
     FACE_SIZE,
     FACE_SIZES,
     MEAN_FACE,
@@ -14,8 +16,10 @@ from face4d.mesh.plausibility import (
     check_frames,
     check_head,
     check_jumps,
+    check_size,
     face_remarks,
     face_size,
+    first_jump,
     motion_remarks,
     report,
     shape_of,
@@ -94,6 +98,22 @@ def test_real_faces_and_the_demo_at_three_times_their_intensity(shared_data):
             assert not face_remarks("a", moved[sizes.argmax()]) and not motion_remarks("a", moved)
 
 
+def test_a_shape_does_not_depend_on_place_and_size():
+    face = FACE + np.random.default_rng(0).normal(0, 0.01, (68, 3))
+    assert shape_of(3 * face + [1, 2, -4]) == pytest.approx(shape_of(face), abs=1e-9)
+
+
+def test_disorder_that_is_nearer_to_the_mirrored_face_is_not_called_mirrored():
+    draw, tried = np.random.default_rng(0), 0
+    for _ in range(200):
+        points = FACE * [-1, *draw.uniform(0.3, 3, 2)] + draw.normal(0, 0.03, (68, 3)) * draw.uniform(0, 2, 3)
+        _, misfit, mirrored = shape_of(points)
+        if 0.5 < mirrored < 0.7 * misfit:  # in sizes of the face: half of it is nothing in common with a face any more
+            check_face("a.npy", points * FACE_SIZE / face_size(points))
+            tried += 1
+    assert tried > 3
+
+
 def test_shape_of_a_mirrored_face():
     assert shape_of(FACE) == pytest.approx((0, 0, 0.592), abs=1e-3)
     assert shape_of(FACE * [-1, 1, 1])[1:] == pytest.approx((0.592, 0), abs=1e-3)
@@ -119,6 +139,50 @@ def test_motion():
     for check in (lambda: check_jumps(paths, moving), lambda: check_frames("a.npy", moving)):
         with pytest.raises(InputError, match="in one place"):
             check()
+
+
+def test_frames_of_another_unit_begin_at_eight_times_the_size():
+    for other in (FACE / 8, 8 * FACE):
+        check_frames("a.npy", np.stack([FACE, other]))
+    for other in (FACE / 8.1, 8.1 * FACE):
+        with pytest.raises(InputError, match="found frame 1 "):
+            check_frames("a.npy", np.stack([FACE, other]))
+
+
+def test_a_jump_is_of_the_whole_face_or_far_of_one_point():
+    still = np.repeat(FACE[None], 5, axis=0)
+    for move, points, found in ((0.049, slice(None), None), (0.051, slice(None), 3), (0.079, 30, None), (0.081, 30, 3)):
+        moved = still.copy()
+        moved[3:, points, 1] += move
+        jump = first_jump(moved)
+        assert jump is None if found is None else jump == (found, pytest.approx(move))
+    paths = [f"{k}.ply" for k in range(5)]
+    with pytest.raises(InputError, match="3.ply: expected points near those of 2.ply, found one 81 mm off$"):
+        check_jumps(paths, moved)
+    for factor, words in (
+        (1 / 8, ", the whole 0.125 times as large"),
+        (1 / 7, "$"),
+        (7, "$"),
+        (8, ", the whole 8 times as large"),
+    ):
+        with pytest.raises(InputError, match=rf"1.ply: .* found one \d+ mm off{words}"):
+            check_jumps(paths, np.stack([1.5 * FACE, factor * 1.5 * FACE]))
+
+
+def test_the_ends_of_a_range_of_sizes_are_in_it():
+    for size in (0.045, 0.2):
+        check_size("a", size, 0.095, (0.045, 0.2), "eyes")
+    for size in (0.0449, 0.2001):
+        with pytest.raises(InputError, match=r"a: expected a face in metres \(eyes about 0.095\)"):
+            check_size("a", size, 0.095, (0.045, 0.2), "eyes")
+
+
+def test_eyes_of_children_and_giants_are_let_in_and_no_others():
+    """As far apart as in a face of half the size and of twice the size, and not much beyond."""
+    for factor in (0.5, 1, 2):
+        assert unit_of(factor * EYES_APART, EYES_APART, EYES_RANGE) == ("metres", 1.0)
+    for factor in (0.4, 2.3):
+        assert not EYES_RANGE[0] <= factor * EYES_APART <= EYES_RANGE[1]
 
 
 def test_single_precision_holds_what_it_holds():

@@ -114,9 +114,13 @@ def test_deterministic_and_independent_of_precision_of_the_result():
     [
         (np.zeros((3, 2)), np.array([[0, 1, 2]]), (4, 4), r"\(V, 3\)"),
         (np.zeros((3, 3)), np.array([[0, 1, 3]]), (4, 4), r"0\.\.2"),
+        (np.zeros((3, 3)), np.array([[0, 1, -1]]), (4, 4), r"0\.\.2, found -1\.\.1"),
         (np.zeros((3, 3)), np.array([[0.0, 1, 2]]), (4, 4), "integers"),
+        (np.zeros((3, 3)), np.array([[0, 1, 2, 0]]), (4, 4), "integers"),
+        (np.zeros((3, 3)), np.array([[[0, 1, 2]] * 3]), (4, 4), "integers"),
         (np.full((3, 3), np.nan), np.array([[0, 1, 2]]), (4, 4), "finite"),
         (np.zeros((3, 3)), np.array([[0, 1, 2]]), (0, 4), "1 x 1"),
+        (np.zeros((3, 3)), np.array([[0, 1, 2]]), (4, 0), "1 x 1"),
     ],
 )
 def test_wrong_input_is_refused(vertices, faces, size, words):
@@ -134,5 +138,25 @@ def test_a_mask_leaves_out_pixels_and_changes_none():
         kept = mask.ravel()[everything.pixel]
         for whole, part in zip(everything, visible_fragments(vertices, faces, 32, 40, mask=mask)):
             np.testing.assert_array_equal(whole[kept], part)
-    with pytest.raises(ValueError, match="mask"):
-        visible_fragments(vertices, faces, 32, 40, mask=np.ones((40, 32), bool))
+    for mask in (np.ones((40, 32), bool), np.ones((32, 40))):
+        with pytest.raises(ValueError, match=r"mask: expected \(32, 40\) bool"):
+            visible_fragments(vertices, faces, 32, 40, mask=mask)
+
+
+def test_every_single_pixel_can_be_asked_for():
+    draw = np.random.default_rng(6)
+    vertices, faces = draw.uniform(-1, 7, (12, 3)), draw.integers(0, 12, (9, 3))
+    everything = visible_fragments(vertices, faces, 5, 6)
+    for pixel in range(30):
+        mask = np.zeros(30, bool)
+        mask[pixel] = True
+        found = visible_fragments(vertices, faces, 5, 6, mask=mask.reshape(5, 6))
+        for whole, part in zip(everything, found):
+            np.testing.assert_array_equal(whole[everything.pixel == pixel], part)
+
+
+def test_a_picture_of_one_pixel():
+    vertices = np.array([[-1, -1, 2], [-1, 3, 2], [3, -1, 2.0]])
+    face_index, barycentric, depth = rasterize(vertices, np.array([[0, 1, 2]]), 1, 1)
+    assert face_index.tolist() == [[0]] and depth.tolist() == [[2.0]]
+    np.testing.assert_allclose(barycentric, [[[0.25, 0.375, 0.375]]])
