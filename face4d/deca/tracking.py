@@ -15,8 +15,8 @@ from face4d.deca.results import ResultWriter, as_bytes, save_arrays
 from face4d.errors import InputError
 from face4d.photos.crops import Crop, FaceBox, crop_face
 from face4d.photos.faces import FaceFinder
-from face4d.photos.video import read_video
 from face4d.render.overlay import clay, dots, draw
+from face4d.render.video import read_video
 from face4d.runtime.atomic import save_npy
 from face4d.runtime.progress import track
 

@@ -1,26 +1,58 @@
-"""MP4 videos through the ffmpeg that imageio-ffmpeg brings along."""
+"""Videos through the ffmpeg that imageio-ffmpeg brings along: MP4 files written, frames of any video read.
+
+ffmpeg opens whatever a file tells it to: playlists and lists of files name other files and addresses. So only formats
+that hold their pictures themselves are tried, and nothing but files is opened.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
+import re
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.render.ffmpeg import INSTALL, executable
 from face4d.runtime.atomic import replacing
+from face4d.runtime.files import open_file
 
-__all__ = ["write_mp4"]
+__all__ = ["Video", "executable", "read_video", "write_mp4"]
 
+log = logging.getLogger(__name__)
+
+SECONDS = 60  # to wait for a frame that is read
+_PROGRAM = "the program ffmpeg (pip install imageio-ffmpeg brings it, or name one in the variable IMAGEIO_FFMPEG_EXE)"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # ffmpeg's words for these are the system's
 _BT709 = "colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+_EXPECTED = "a video (MP4, MOV, ...)"
+_FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,dv,ivf,gif,apng,nut"
+_MAX_PIXELS = 36_000_000  # of a frame: 8K; decoders keep some twenty of them
+_MAX_FPS = 240  # files with a time for every frame have no rate of their own, and may name clocks of 90000 per second
+_HEADER = re.compile(rb"YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)[ \n]")  # https://wiki.multimedia.cx/index.php/YUV4MPEG2
+
+
+def executable() -> str:
+    """Path of the ffmpeg that imageio-ffmpeg brings along, or names.
+
+    Raises:
+        InputError: none; says how to get it.
+    """
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        return get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        raise InputError("ffmpeg", _PROGRAM, "none") from None
 
 
 def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 25, quality: int = 18) -> None:
@@ -46,33 +78,20 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 25
     pictures = _checked(frames)
     first = next(pictures)
     height, width, _ = first.shape
-    command = [
-        executable(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
-        "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", f"{fps:g}", "-i", "pipe:0",
+    options = [
+        "-y", "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", f"{fps:g}", "-i", "pipe:0",
         "-an", "-c:v", "libx264", "-crf", str(quality), "-vf", f"scale=out_color_matrix=bt709:out_range=tv,setparams={_BT709}", "-pix_fmt", "yuv420p",
         "-movflags", "+faststart", "-f", "mp4",
     ]  # fmt: skip
-    with replacing(path) as temporary, tempfile.TemporaryFile() as complaints:
+    with replacing(path) as temporary, _ffmpeg([*options, f"file:{temporary}"]) as ffmpeg:
         try:
-            process = subprocess.Popen(
-                [*command, f"file:{temporary}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
-            )
-        except OSError as error:
-            raise InputError(command[0], INSTALL, error.strerror or "one that does not start") from None
-        try:
-            with process.stdin:
+            with ffmpeg.stdin as pipe:
                 for picture in chain([first], pictures):
-                    process.stdin.write(picture.tobytes())
+                    pipe.write(picture.tobytes())
         except BrokenPipeError:
             pass  # ffmpeg gave up; its own words come below
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            code = process.wait()
-        if code:
-            complaints.seek(0)
-            lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
+        if code := ffmpeg.process.wait():
+            lines = _said(ffmpeg.complaints)
             full = [
                 number
                 for number in _DISK
@@ -100,3 +119,113 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
     if shape is None:
         raise ValueError("frames: expected at least one, found none")
+
+
+class Video(NamedTuple):
+    """A video being read: its frames (H, W, 3) uint8 one by one, and their number per second."""
+
+    frames: Iterator[np.ndarray]
+    fps: float
+
+
+def read_video(path: str | Path) -> Video:
+    """Open a video; frames come turned upright as players show them, at an even rate: where the file has a time for
+    every frame, frames are repeated or left out so that they are shown when they should be.
+
+    Raises:
+        InputError: no regular file, none that ffmpeg can read, or one without pictures (but a cover); also while frames
+            are taken.
+    """
+    os.close(open_file(path, _EXPECTED))
+    with _decoding(path, "-frames:v", "1", "-pix_fmt", "gray", "-f", "yuv4mpegpipe") as ffmpeg:
+        start = _read(path, ffmpeg, 2 * _MAX_PIXELS)  # one frame, to the end
+        header = _HEADER.match(start)
+        width, height, numerator, denominator = map(int, header.groups()) if header else (0, 0, 0, 0)
+        if not (width and height and numerator and denominator):
+            raise InputError(path, _EXPECTED, _why_none(ffmpeg.complaints))
+    return Video(_frames(path, width, height), numerator / denominator)
+
+
+def _frames(path: str | Path, width: int, height: int) -> Iterator[np.ndarray]:
+    size = width * height * 3
+    with _decoding(path, "-pix_fmt", "rgb24", "-f", "rawvideo") as ffmpeg:
+        count = 0
+        while data := _read(path, ffmpeg, size):
+            if len(data) < size:
+                raise InputError(path, "a whole video", f"{count} frames and a part of one")
+            count += 1
+            yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+        if said := _said(ffmpeg.complaints):
+            log.warning("note: %s: ffmpeg read %d frames and says: %s", path, count, said[-1])
+
+
+def _decoding(path: str | Path, *output: str) -> contextlib.AbstractContextManager[_Ffmpeg]:
+    """ffmpeg that writes the first stream of moving pictures of a file into a pipe."""
+    options = [
+        "-protocol_whitelist", "file", "-format_whitelist", _FORMATS, "-max_pixels", str(_MAX_PIXELS), "-i", f"file:{Path(path).absolute()}",
+        "-map", "0:V:0", "-fps_mode", "cfr", "-fpsmax", str(_MAX_FPS), *output, "pipe:1",
+    ]  # fmt: skip
+    return _ffmpeg(options)
+
+
+class _Ffmpeg(NamedTuple):
+    """ffmpeg running: pipes into and out of it, and where it complains."""
+
+    process: subprocess.Popen[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    complaints: IO[bytes]
+
+
+@contextlib.contextmanager
+def _ffmpeg(options: list[str]) -> Iterator[_Ffmpeg]:
+    """ffmpeg, ended on leaving."""
+    command = [executable(), "-hide_banner", "-loglevel", "error", "-nostdin", *options]
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints)
+        except OSError as error:
+            raise InputError(command[0], _PROGRAM, error.strerror or "one that does not start") from None
+        assert process.stdin and process.stdout  # asked for above
+        try:
+            yield _Ffmpeg(process, process.stdin, process.stdout, complaints)
+        finally:
+            process.kill()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+            process.wait()
+
+
+def _read(path: str | Path, ffmpeg: _Ffmpeg, size: int) -> bytes:
+    """The next bytes, fewer at the end; an ffmpeg that says nothing for ``SECONDS`` is ended."""
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        ffmpeg.process.kill()
+
+    timer = threading.Timer(SECONDS, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        data = ffmpeg.stdout.read(size)
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise InputError(path, _EXPECTED, f"one of which ffmpeg made no picture in {SECONDS} seconds")
+    return data
+
+
+def _why_none(complaints: IO[bytes]) -> str:
+    said = _said(complaints)
+    if any("matches no streams" in line for line in said):
+        return "no moving pictures in it (sound, or a cover picture)"
+    return f"none that ffmpeg can read ({said[0][:120]})" if said else "one without a frame"
+
+
+def _said(complaints: IO[bytes]) -> list[str]:
+    """Lines that ffmpeg wrote, without the addresses it puts before them."""
+    complaints.seek(0)
+    lines = complaints.read(1 << 16).decode("utf-8", "replace").splitlines()
+    return [text for line in lines if (text := re.sub(r"^\[[^\]]* @ 0x[0-9a-f]+\] ", "", line).strip())]
