@@ -4,13 +4,12 @@
     .venv/bin/python git_readme_img/regenerate.py
 
 Writes into git_readme_img/: face4d.gif (above: a test subject's real motion, unseen in training; below: the landmarks
-generated from that subject's first frame and the label), expressions.png (all labels of both data sets on the demo
-head) and confusion.png.
+generated from that subject's first frame and the label) and expressions.png (all labels of both data sets on the demo
+head).
 """
 
 from __future__ import annotations
 
-import shutil
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +18,6 @@ from typing import TYPE_CHECKING
 from face4d.commands import cli
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from face4d.demo.head import DemoHead
 
 SUBJECT_NUMBER, LABELS = 4, ("high-smile", "mouth-extreme", "mouth-side", "eyebrow", "bareteeth")
@@ -43,21 +40,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.demo.head import demo_head
     from face4d.errors import InputError
 
-    confusion = args.demo / "results" / "demo" / "confusion_generated.png"
-    if not confusion.is_file():
-        raise InputError(confusion, "the demo's results (bash run.sh demo)", "no such file")
+    generated = args.demo / "Generated_Animation" / "demo"
+    if not generated.is_dir():
+        raise InputError(generated, "the demo's results (bash run.sh demo)", "no such folder")
     args.output.mkdir(parents=True, exist_ok=True)
     head = demo_head(1)
     written = [
         moving_faces(head, args.demo, args.output / "face4d.gif"),
         expressions(head, (*COMA_LABELS, *FLORENCE_LABELS), args.output / "expressions.png"),
-        Path(shutil.copyfile(confusion, args.output / "confusion.png")),
     ]
     cli.report_written(written)
 
 
 def moving_faces(head: DemoHead, demo: Path, path: Path) -> Path:
-    """Real motion as a mesh above the landmarks generated for the same subject and label."""
+    """Real motion as a mesh above the landmarks generated for the same subject and label, all faces in one scale."""
     import numpy as np
 
     from face4d.datasets.layout import sequence_name
@@ -65,38 +61,31 @@ def moving_faces(head: DemoHead, demo: Path, path: Path) -> Path:
     from face4d.demo.write import coma_length, demo_sequence, demo_subjects
     from face4d.render.clay import Framing, render_sequence
     from face4d.render.gif import write_gif
-    from face4d.render.landmarks import landmark_frames
+    from face4d.render.landmarks import PALETTE, Tile, contact_sheet
     from face4d.resample import resample_linear
 
     close_up = Framing((0.0, 0.0), 0.115)  # metres
     subject = demo_subjects(SUBJECT_NUMBER + 1)[-1]
-    columns = []
+    tiles, meshes = [], []
     for label in LABELS:
         generated = np.load(
             demo / "Generated_Animation" / "demo" / f"{subject}_{label}" / f"{sequence_name(label, subject)}.npy"
         )
         motion = demo_sequence(head, 27, SUBJECT_NUMBER, label, coma_length(27, SUBJECT_NUMBER, label))
         motion = resample_linear(motion, len(generated))
-        mesh = render_sequence(motion, head.faces, size=SIZE, colors=vertex_colors(head), yaw=YAW, framing=close_up)
-        points = landmark_frames(generated, size=SIZE)  # (T, H, W, 3), front view on the left
-        width = min(SIZE, points.shape[2] // 2)
-        columns.append(
-            np.concatenate(
-                [captioned(mesh[:, :, (SIZE - width) // 2 :][:, :, :width], label), points[:, :, :width]], axis=1
-            )
+        meshes.append(
+            render_sequence(motion, head.faces, size=SIZE, colors=vertex_colors(head), yaw=YAW, framing=close_up)
         )
-    write_gif(path, np.concatenate(columns, axis=2), fps=20)
+        tiles.append(Tile(label, generated, None))
+    below = np.asarray(PALETTE)[contact_sheet(tiles, columns=len(tiles), height=SIZE)]  # (T, H, W, 3)
+    above = np.full((len(below), SIZE, below.shape[2], 3), 255, dtype=np.uint8)
+    column = below.shape[2] // len(tiles)
+    for number, mesh in enumerate(meshes):
+        width = min(column, SIZE)
+        left = number * column + (column - width) // 2
+        above[:, :, left : left + width] = mesh[:, :, (SIZE - width) // 2 :][:, :, :width]
+    write_gif(path, np.concatenate([above, below], axis=1), fps=20)
     return path
-
-
-def captioned(frames: np.ndarray, caption: str) -> np.ndarray:
-    """Frames (T, H, W, 3) with a caption in the upper left corner."""
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
-
-    strip = Image.new("RGB", (frames.shape[2], 20), "white")
-    ImageDraw.Draw(strip).text((4, 3), caption, fill=(34, 34, 34), font=ImageFont.load_default(13))
-    return np.concatenate([np.broadcast_to(np.asarray(strip), (len(frames), 20, frames.shape[2], 3)), frames], axis=1)
 
 
 def expressions(head: DemoHead, labels: Sequence[str], path: Path) -> Path:
