@@ -22,14 +22,22 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli, data_flags
 from face4d.datasets.source import DataSource
 from face4d.runtime.files import require_outside
-from face4d.runtime.lock import sole_writer
-from face4d.view.export import FORMATS, export_mesh, load_dense_decoder, load_dense_face, parse_formats
+from face4d.runtime.lock import Writing, sole_writer
+from face4d.view.export import FORMATS, DenseFace, export_mesh, load_dense_decoder, load_dense_face, parse_formats
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from face4d.deca.checkpoints import LoadedEncoder
+    from face4d.dense.decode import DenseDecoder
+    from face4d.generation.sample import Generator
 
 
 def build_parser() -> ArgumentParser:
@@ -185,7 +193,7 @@ def face_of_photo(args: Namespace, source: DataSource) -> Path:
     return path
 
 
-def photo_encoder(args: Namespace, source: DataSource):
+def photo_encoder(args: Namespace, source: DataSource) -> LoadedEncoder | None:
     """The encoder given, else one beside the generator, if there is any: the first that makes faces of the topology of
     the generator's landmarks.
 
@@ -214,7 +222,7 @@ def photo_encoder(args: Namespace, source: DataSource):
     return encoder
 
 
-def load_decoder(args: Namespace, source: DataSource):
+def load_decoder(args: Namespace, source: DataSource) -> DenseDecoder | None:
     """The decoder that --dense names, else the one beside the generator; None without --dense."""
     if args.dense is None:
         return None
@@ -260,10 +268,10 @@ class Item:
     folder: Path
     label: str
     subject: str
-    neutral: Any
-    moved: Any
-    reference: Any
-    face: Any
+    neutral: np.ndarray
+    moved: np.ndarray
+    reference: np.ndarray | None
+    face: DenseFace | None
     made_of: dict[str, Any]
 
 
@@ -273,7 +281,13 @@ def place_of(item: Item) -> Path:
 
 
 def made_of(
-    args: Namespace, source: DataSource, sample: int, label: str, start, face, reference=None
+    args: Namespace,
+    source: DataSource,
+    sample: int,
+    label: str,
+    start: Sequence[np.ndarray],
+    face: DenseFace | None,
+    reference: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """What a sequence follows from: files and faces by digest, and the flags that change it."""
     from face4d.runtime.incremental import array_digest, file_digest
@@ -300,7 +314,7 @@ def made_of(
     return settings
 
 
-def actor_items(args: Namespace, generator, source: DataSource) -> list[Item]:
+def actor_items(args: Namespace, generator: Generator, source: DataSource) -> list[Item]:
     """The wanted labels on one neutral face."""
     import numpy as np
 
@@ -344,7 +358,7 @@ def actor_items(args: Namespace, generator, source: DataSource) -> list[Item]:
     return items
 
 
-def test_set_items(args: Namespace, generator, source: DataSource) -> list[Item]:
+def test_set_items(args: Namespace, generator: Generator, source: DataSource) -> list[Item]:
     """Every sequence of the test set from its own first frame."""
     from face4d.datasets.landmark_set import stack
     from face4d.datasets.mesh_set import actor_path
@@ -360,9 +374,10 @@ def test_set_items(args: Namespace, generator, source: DataSource) -> list[Item]
         raise InputError(
             source.landmarks, "faces to animate (--landmarks DIR, or --actor FILE --label NAME)", "curves without faces"
         )
-    faces = dict.fromkeys(sequence.subject for sequence in test)
-    for subject in faces if decoder is not None else ():
-        faces[subject] = load_dense_face(decoder, decoder.embedding, actor_path(source.actors, subject))
+    faces: dict[str, DenseFace | None] = dict.fromkeys(sequence.subject for sequence in test)
+    if decoder is not None and source.actors is not None:
+        for subject in faces:
+            faces[subject] = load_dense_face(decoder, decoder.embedding, actor_path(source.actors, subject))
     real, indices = stack(test, generator.labels)
     items = []
     for sample, folder in sample_folders(args):
@@ -385,11 +400,10 @@ def sample_folders(args: Namespace) -> list[tuple[int, Path]]:
     return [(sample, args.output / f"sample_{sample:02d}") for sample in range(args.samples)]
 
 
-def write_all(args: Namespace, items: Sequence[Item], writing) -> int:
+def write_all(args: Namespace, items: Sequence[Item], writing: Writing) -> int:
     """Write the sequences that are not there yet; refuse before anything is written. Returns their number."""
     from face4d.dense.extrapolation import note_extrapolation
     from face4d.generation.sample import write_sequence
-    from face4d.render.landmarks import landmark_gif
     from face4d.runtime.incremental import choose_missing, making
     from face4d.runtime.progress import counted, track
 
@@ -404,27 +418,30 @@ def write_all(args: Namespace, items: Sequence[Item], writing) -> int:
         return 0
     if missing:
         writing.begin()
-    moving = [item for item in missing if item.face]
+    moving = [(item.face, item.label, item.moved) for item in missing if item.face]
     if moving:
-        note_extrapolation(moving[0].face.decoder, ((item.label, item.moved, item.face.neutral) for item in moving))
+        note_extrapolation(moving[0][0].decoder, ((label, moved, face.neutral) for face, label, moved in moving))
     for item in track("generating", missing, unit="sequence", quiet=args.quiet):
-        vertices = item.face and item.face.move(item.moved)
-        landmarks = item.face.moved_landmarks(item.moved, vertices) if item.face else item.neutral + item.moved
+        vertices, landmarks = None, item.neutral + item.moved
+        if item.face is not None:
+            vertices = item.face.move(item.moved)
+            landmarks = item.face.moved_landmarks(item.moved, vertices)
 
-        def pictures(path: Path) -> None:
-            if args.gif:
-                landmark_gif(
-                    path, landmarks, reference=item.reference, title=f"{item.label}, {item.subject}", fps=args.fps
-                )
-            if item.face:
-                shown = {"neutral": item.face.shown, "landmarks": landmarks, "fps": args.fps, "size": args.size}
-                export_mesh(path.with_suffix(""), item.label, vertices, item.face.faces, args.export, **shown)
-
+        pictures = partial(write_pictures, args, item, landmarks, vertices) if args.gif or item.face else None
         with making(place_of(item), item.made_of) as folder:
-            write_sequence(
-                folder, item.label, item.subject, landmarks, picture=pictures if args.gif or item.face else None
-            )
+            write_sequence(folder, item.label, item.subject, landmarks, picture=pictures)
     return len(missing)
+
+
+def write_pictures(args: Namespace, item: Item, landmarks: np.ndarray, vertices: np.ndarray | None, path: Path) -> None:
+    """The GIF of a sequence's landmarks (T + 1, 68, 3) at ``path``, and beside it what shows its mesh (T + 1, V, 3)."""
+    from face4d.render.landmarks import landmark_gif
+
+    if args.gif:
+        landmark_gif(path, landmarks, reference=item.reference, title=f"{item.label}, {item.subject}", fps=args.fps)
+    if item.face is not None and vertices is not None:
+        shown: dict[str, Any] = {"neutral": item.face.shown, "landmarks": landmarks, "fps": args.fps, "size": args.size}
+        export_mesh(path.with_suffix(""), item.label, vertices, item.face.faces, args.export, **shown)
 
 
 if __name__ == "__main__":

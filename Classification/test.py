@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, match_samples, score
     from face4d.evaluation.tables import filled, text_table
     from face4d.runtime.device import limit_threads, resolve_device
+    from face4d.runtime.fields import read_json
     from face4d.runtime.incremental import array_digest, choose_missing, file_digest, making
-    from face4d.runtime.run_folder import read_json
 
     limit_threads(None, small=True)
     classifier = load_classifier(args.checkpoint, device=resolve_device(args.device))

@@ -15,10 +15,17 @@ Where weights come from: docs/reconstruction.md.
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from face4d.deca.reconstruction import Reconstructor
+    from face4d.deca.results import ResultWriter
 
 
 def build_parser() -> ArgumentParser:
@@ -106,7 +113,7 @@ def planned(args: Namespace) -> list[tuple[Path, str]]:
     return name_results([args.video] if args.video else photo_paths(args.photos))
 
 
-def made_of(args: Namespace, reconstructor, path: Path) -> dict:
+def made_of(args: Namespace, reconstructor: Reconstructor, path: Path) -> dict[str, Any]:
     """What the results of a photo or video follow from: files by digest, and the flags that change them."""
     from face4d.errors import InputError
     from face4d.runtime.incremental import file_digest
@@ -129,7 +136,14 @@ def made_of(args: Namespace, reconstructor, path: Path) -> dict:
     }
 
 
-def reconstruct_photos(args: Namespace, jobs, settings: dict, missing: list[Path], reconstructor, writer) -> list[Path]:
+def reconstruct_photos(
+    args: Namespace,
+    jobs: Sequence[tuple[Path, str]],
+    settings: dict[Path, dict[str, Any]],
+    missing: list[Path],
+    reconstructor: Reconstructor,
+    writer: ResultWriter,
+) -> list[Path]:
     from face4d.deca.reconstruction import reconstruct
     from face4d.errors import InputError
     from face4d.photos.crops import read_photo
@@ -172,13 +186,20 @@ def reconstruct_photos(args: Namespace, jobs, settings: dict, missing: list[Path
     return folders
 
 
-def reconstruct_video(args: Namespace, jobs, settings: dict, missing: list[Path], reconstructor, writer) -> list[Path]:
+def reconstruct_video(
+    args: Namespace,
+    jobs: Sequence[tuple[Path, str]],
+    settings: dict[Path, dict[str, Any]],
+    missing: list[Path],
+    reconstructor: Reconstructor,
+    writer: ResultWriter,
+) -> list[Path]:
     from face4d.deca.tracking import reconstruct_frames
     from face4d.photos.faces import FaceFinder
     from face4d.render.video import write_mp4
     from face4d.runtime.incremental import making
 
-    def write_video(path: Path, frames, fps: float) -> None:
+    def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
         write_mp4(path, frames, fps=fps)
 
     finder = FaceFinder(args.box, args.landmarks)

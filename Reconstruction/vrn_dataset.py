@@ -13,10 +13,14 @@ and named. docs/vrn.md describes the files.
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from face4d.commands import cli
+
+if TYPE_CHECKING:
+    from face4d.vrn.volume_set import VolumeSample
 
 RENDERED, HELD_OUT = 640, 64
 
@@ -84,10 +88,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         layer = None if args.meshes else load_face_model(args.face_model, contour="fixed").layer
         dropped: dict[str, str] = {}
-        parts = {}
+        parts: dict[str, Iterable[VolumeSample]] = {}
         for part, chosen in zip(("training", "testing"), split(jobs, args.test_share)):
-            parts[part] = PhotoSamples(chosen, args.landmarks, meshes=args.meshes, layer=layer)
-            parts[part].dropped = dropped  # one list for both
+            samples = PhotoSamples(chosen, args.landmarks, meshes=args.meshes, layer=layer)
+            samples.dropped = dropped  # one list for both
+            parts[part] = samples
         source = {"kind": "photos", "photos": [str(path) for path, _ in jobs], "landmarks": str(args.landmarks)}
         source |= {"meshes": str(args.meshes)} if args.meshes else {"face_model": args.face_model}
         written = write_volume_set(

@@ -18,13 +18,22 @@ same subject and label is printed: mean and standard deviation in millimetres.
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from face4d.commands import cli
 from face4d.datasets.entry import FLAME
 from face4d.runtime.files import require_outside
-from face4d.runtime.lock import sole_writer
+from face4d.runtime.lock import Writing, sole_writer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from face4d.dense.decode import DenseDecoder, DistanceSum
+
+LandmarkMotion: TypeAlias = "tuple[str, str, np.ndarray]"  # label, subject, landmarks (T, 68, 3)
 
 
 def build_parser() -> ArgumentParser:
@@ -100,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.report_written([output], kept=not made)
 
 
-def load(args: Namespace, device):
+def load(args: Namespace, device: torch.device) -> DenseDecoder:
     """The decoder of a checkpoint of ours or of the authors'."""
     from face4d.dense.decode import load_decoder, load_published_decoder
     from face4d.errors import InputError
@@ -113,7 +122,7 @@ def load(args: Namespace, device):
     return load_published_decoder(args.checkpoint, args.downsampling, load_flame_embedding(args.flame), device=device)
 
 
-def landmark_sequences(args: Namespace) -> list[tuple]:
+def landmark_sequences(args: Namespace) -> list[LandmarkMotion]:
     """(label, subject, landmarks (T, 68, 3)) of every sequence; of one file with a name of its own the subject is the
     actor."""
     from face4d.datasets.landmark_set import load_folder, read_landmarks, sequence_remarks
@@ -134,7 +143,7 @@ def landmark_sequences(args: Namespace) -> list[tuple]:
     return [(label, subject, landmarks)]
 
 
-def read_neutral(args: Namespace, decoder, subject: str):
+def read_neutral(args: Namespace, decoder: DenseDecoder, subject: str) -> np.ndarray:
     """(V, 3) neutral vertices of a subject, in the decoder's topology."""
     from face4d.datasets.mesh_set import actor_path
     from face4d.landmarks import read_head
@@ -142,7 +151,7 @@ def read_neutral(args: Namespace, decoder, subject: str):
     return read_head(args.actor or actor_path(args.actors, subject), decoder.embedding)[0]
 
 
-def real_frames(args: Namespace, decoder, sequences: Sequence[tuple]) -> list[list[Path]]:
+def real_frames(args: Namespace, decoder: DenseDecoder, sequences: Sequence[LandmarkMotion]) -> list[list[Path]]:
     """Mesh files of the ground truth of each sequence, which is looked at as training meshes are; empty lists without
     ``--real``."""
     from face4d.datasets.mesh_set import find_mesh_sequences
@@ -171,7 +180,15 @@ def real_frames(args: Namespace, decoder, sequences: Sequence[tuple]) -> list[li
     return paths
 
 
-def write_all(args: Namespace, decoder, sequences, neutrals, real, output: Path, writing) -> tuple:
+def write_all(
+    args: Namespace,
+    decoder: DenseDecoder,
+    sequences: Sequence[LandmarkMotion],
+    neutrals: Mapping[str, np.ndarray],
+    real: Sequence[Sequence[Path]],
+    output: Path,
+    writing: Writing,
+) -> tuple[DistanceSum, int]:
     """Decode all sequences and write those that are not there yet; refuse before anything is written.
 
     Returns:

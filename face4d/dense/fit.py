@@ -107,11 +107,10 @@ def _fit_linear(config: DenseConfig, fold: Fold, quiet: bool) -> tuple[nn.Module
         rows = _evenly(len(train), PRINCIPAL_FRAMES)
         weights = principal_map(scaled.inputs[rows], scaled.some_targets(rows), config.components)(strength)
     else:
-        inputs = (
-            scaled.inputs
-            if not noise
-            else decoder.denoiser.fit(torch.from_numpy(scaled.inputs), noise)(torch.from_numpy(scaled.inputs)).numpy()
-        )
+        inputs = scaled.inputs
+        if noise and isinstance(decoder.denoiser, LandmarkDenoiser):
+            noisy = torch.from_numpy(inputs)
+            inputs = decoder.denoiser.fit(noisy, noise)(noisy).numpy()
         equations = NormalEquations.empty(WIDTH, 3 * train.num_vertices)
         for rows, moved in train.chunks(f"{config.decoder} {fold.name}", quiet):
             equations.add(inputs[rows], scaled.targets(rows, moved))
