@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             previews = write_previews(train + test, fps=30, **run).written
     if arguments.dry_run or not arguments.quiet:
         print(
-            f"{len(train)} training and {len(test)} test sequences: {summary.sentence('landmark files', arguments.dry_run)} in {output}"
+            f"{len(train)} training and {len(test)} test sequences: "
+            f"{summary.sentence('landmark files', arguments.dry_run)} in {output}"
         )
     if arguments.dry_run:
         return 0

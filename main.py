@@ -9,8 +9,8 @@ Motion3DGAN.
     python main.py --model motion3dgan --dataset florence         # docs/motion3dgan.md
     python main.py --model motion3dgan --landmarks motion3dgan_samples     # <label>.mat with SRVF curves
     python main.py --model motion3dgan --preset published --width 0.0625
-    torchrun --nproc-per-node 8 -- main.py --dataset florence --preset thesis      # a run over 8 processes; docs/scaling.md
-    python main.py --grid thesis --workers 4                      # the thesis' 40 runs, 4 at a time; run again, it goes on
+    torchrun --nproc-per-node 8 -- main.py --dataset florence --preset thesis  # a run over 8 processes; docs/scaling.md
+    python main.py --grid thesis --workers 4  # the thesis' 40 runs, 4 at a time; run again, it goes on
     python main.py --grid thesis --preset default --dataset florence --select last
     python main.py --grid mine.json --dataset florence            # {"loss": ["l1", "l2"], "hidden-size": [128, 256]}
     tensorboard --logdir runs
@@ -49,7 +49,8 @@ def build_parser() -> ArgumentParser:
     training.add_argument(
         "--network",
         choices=sorted({name for names in NETWORKS.values() for name in names}),
-        help="lstm feeds back coefficients or coordinates (thesis), motion3dgan makes coefficients or maps (convolution)",
+        help="lstm feeds back coefficients or coordinates (thesis), "
+        "motion3dgan makes coefficients or maps (convolution)",
     )
     training.add_argument("--loss", choices=("l1", "l2"), help="distance to the real motion")
     training.add_argument(
@@ -156,7 +157,8 @@ def lstm_task() -> flags.TrainingTask:
         run_name=lambda dataset, preset, config: RUN_NAME.format(dataset=dataset, preset=preset, **config.as_dict()),
         one_thread_up_to=256,
         summary=lambda metrics: (
-            f"test set: mse {metrics['mse']:.3g} m2, l1 {metrics['l1']:.4g} m, {metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}); "
+            f"test set: mse {metrics['mse']:.3g} m2, l1 {metrics['l1']:.4g} m, "
+            f"{metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}); "
             f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
         ),
         thesis_grids=THESIS_GRIDS,

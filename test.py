@@ -1,4 +1,4 @@
-"""Step 5: generate landmark sequences with a trained generator.
+r"""Step 5: generate landmark sequences with a trained generator.
 
     python test.py --checkpoint demo/models/demo.pt                        # every sequence of the test set
     python test.py --checkpoint models/florence.pt --landmarks Landmark_dataset_flame_aligned
@@ -82,8 +82,8 @@ def build_parser() -> ArgumentParser:
     dense = parser.add_argument_group("moving meshes")
     dense.add_argument(
         "--dense", nargs="?", type=Path, const=True, metavar="CHECKPOINT",
-        help="also move the whole surface, with a decoder of Sparse2Dense/main.py (default: models/dense_<dataset>_regional.pt); "
-        "the test set needs --actors",
+        help="also move the whole surface, with a decoder of Sparse2Dense/main.py "
+        "(default: models/dense_<dataset>_regional.pt); the test set needs --actors",
     )  # fmt: skip
     kinds = ", ".join(f"{name} ({meaning})" for name, meaning in FORMATS.items())
     dense.add_argument(
@@ -129,12 +129,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("give --actor or --photo")
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
-    if args.gif or args.dense and "gif" in args.export:
+    if args.gif or (args.dense and "gif" in args.export):
         from face4d.render.gif import MAX_FPS
 
         if args.fps > MAX_FPS:
             parser.error(
-                f"--fps: expected at most {MAX_FPS} in a GIF, found {args.fps:g}; more with --no-gif and, if --dense is given, --export without gif"
+                f"--fps: expected at most {MAX_FPS} in a GIF, found {args.fps:g}; more with --no-gif and, "
+                "if --dense is given, --export without gif"
             )
 
     from face4d.errors import InputError

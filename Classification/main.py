@@ -6,8 +6,8 @@
     python Classification/main.py --dataset coma --preset thesis --layers 3 --lr 1e-5 --hidden-size 256
     python Classification/main.py --dataset coma --preset thesis --resume      # goes on where a run was stopped
     torchrun --nproc-per-node 8 -- Classification/main.py --dataset florence  # a run over 8 processes; docs/scaling.md
-    python Classification/main.py --grid thesis --workers 4                   # the thesis' 40 runs, 4 at a time; run again, it goes on
-    python Classification/main.py --grid mine.json --dataset coma             # {"layers": [1, 2], "hidden-size": [64, 128]}
+    python Classification/main.py --grid thesis --workers 4  # the thesis' 40 runs, 4 at a time; run again, it goes on
+    python Classification/main.py --grid mine.json --dataset coma  # {"layers": [1, 2], "hidden-size": [64, 128]}
     tensorboard --logdir runs
 
 Writes models/<run>.pt (the weights kept), models/<run>.last.pt (to continue) and runs/<run>/ (config.json,

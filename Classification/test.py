@@ -1,4 +1,4 @@
-"""Step 6: score a folder of generated sequences with a classifier trained on real ones.
+r"""Step 6: score a folder of generated sequences with a classifier trained on real ones.
 
     python Classification/test.py --checkpoint demo/models/demo_classifier.pt --generated demo/Generated_Animation/demo
     python Classification/test.py --checkpoint models/classifier.pt --generated Generated_Animation/florence \\

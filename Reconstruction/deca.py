@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     reconstructor = Reconstructor.load(args.checkpoint, args.flame, resolve_device(args.device))
     if args.dry_run:
         print(
-            f"would write {counted(len(jobs), 'face')} to {args.output}, with {reconstructor.encoder.path} and face model {reconstructor.face.source}"
+            f"would write {counted(len(jobs), 'face')} to {args.output}, "
+            f"with {reconstructor.encoder.path} and face model {reconstructor.face.source}"
         )
         return
     writer = ResultWriter(args.output, reconstructor, args.texture_size)
@@ -179,7 +180,8 @@ def reconstruct_photos(
     if errors:
         mean, median = sum(errors) / len(errors), sorted(errors)[len(errors) // 2]
         print(
-            f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, median {share(median)} of the outer eye distance"
+            f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, "
+            f"median {share(median)} of the outer eye distance"
         )
     if not folders:
         raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")

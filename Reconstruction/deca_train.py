@@ -1,7 +1,8 @@
-"""Step 8: train the encoder of photos on faces rendered from a FLAME-format model; needs no photos.
+r"""Step 8: train the encoder of photos on faces rendered from a FLAME-format model; needs no photos.
 
     python Reconstruction/deca_train.py                                  # the demo head, on a CPU
-    python Reconstruction/deca_train.py --flame models/flame --backbone resnet50 --image-size 224 --faces 50000 --epochs 40
+    python Reconstruction/deca_train.py --flame models/flame --backbone resnet50 --image-size 224 --faces 50000 \
+        --epochs 40
     python Reconstruction/deca_train.py --resume                         # goes on where a run was stopped
     tensorboard --logdir runs
 
@@ -93,9 +94,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores = train(face, config, run)
         write_preview(run, config, args.flame)
     print(
-        f"{scores['faces']} held-out renders, vertices after scaled rigid alignment: neutral face {scores['neutral_mm']:.2f} mm "
-        f"(mean face {scores['mean_face_mm']:.2f}, {compared(scores['neutral_mm'], scores['mean_face_mm'])}), with expression {scores['expressive_mm']:.2f} mm "
-        f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % of the picture; "
+        f"{scores['faces']} held-out renders, vertices after scaled rigid alignment: "
+        f"neutral face {scores['neutral_mm']:.2f} mm "
+        f"(mean face {scores['mean_face_mm']:.2f}, {compared(scores['neutral_mm'], scores['mean_face_mm'])}), "
+        f"with expression {scores['expressive_mm']:.2f} mm "
+        f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % "
+        "of the picture; "
         f"{scores['seconds']:.0f} s"
     )
     flags.report_runs(before)

@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     jobs = name_results(photo_paths(args.photos)) if args.photos else []
     if args.dry_run:
         print(
-            f"would write {f'{len(jobs)} photos' if jobs else f'{args.rendered} + {args.held_out} rendered heads'} to {args.output}"
+            f"would write {f'{len(jobs)} photos' if jobs else f'{args.rendered} + {args.held_out} rendered heads'} "
+            f"to {args.output}"
         )
         return
     if not jobs:

@@ -96,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if errors:
         mean, median = sum(errors) / len(errors), sorted(errors)[len(errors) // 2]
         print(
-            f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, median {share(median)} of the outer eye distance"
+            f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, "
+            f"median {share(median)} of the outer eye distance"
         )
     if not folders:
         raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")

@@ -1,6 +1,6 @@
 """Step 8: train the volume network (VRN), on rendered heads by default; needs no photos.
 
-    python Reconstruction/vrn_train.py                                   # rendered demo heads, an eighth of the width, on a CPU
+    python Reconstruction/vrn_train.py  # rendered demo heads, an eighth of the width, on a CPU
     python Reconstruction/vrn_train.py --data demo/vrn --width 0.25 --epochs 20 --run vrn_quarter
     python Reconstruction/vrn_train.py --data vrn_photos --width 1 --phases 16 --lr 1e-4 --epochs 40 --run vrn_photos
     python Reconstruction/vrn_train.py --resume                          # goes on where a run was stopped
@@ -123,8 +123,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         before = {run: run.finished_at}
         scores = train(data, config, run)
     print(
-        f"{scores['test_samples']} test samples: IoU {scores['iou']:.3f} (mean volume {scores['mean_volume_iou']:.3f}; 1 - IoU "
-        f"{compared(1 - scores['iou'], 1 - scores['mean_volume_iou'])}), NME {share(scores['nme'])} (mean volume {share(scores['mean_volume_nme'])}); "
+        f"{scores['test_samples']} test samples: IoU {scores['iou']:.3f} (mean volume "
+        f"{scores['mean_volume_iou']:.3f}; 1 - IoU "
+        f"{compared(1 - scores['iou'], 1 - scores['mean_volume_iou'])}), "
+        f"NME {share(scores['nme'])} (mean volume {share(scores['mean_volume_nme'])}); "
         f"{scores['seconds']:.0f} s"
     )
     flags.report_runs(before)

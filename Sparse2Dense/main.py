@@ -1,11 +1,12 @@
-"""Step 7: train decoders from 68 landmarks to all vertices on mesh sequences, and compare them on faces or expressions
+r"""Step 7: train decoders from 68 landmarks to all vertices on mesh sequences, and compare them on faces or expressions
 they have not seen.
 
     python Sparse2Dense/main.py --dataset demo                                  # the default decoder on all sequences
     python Sparse2Dense/main.py --dataset demo --split identity --fold 1 --decoder neutral ridge regional
     python Sparse2Dense/main.py --dataset coma --split identity --fold all --decoder all --frame-step 4 --run comparison
     python Sparse2Dense/main.py --dataset coma --decoder s2d --split identity --fold 1 --epochs 30 --resume
-    python Sparse2Dense/main.py --dataset coma --split identity --fold all --noise-landmarks-mm 0.5 --noise-vertices-mm 0.3
+    python Sparse2Dense/main.py --dataset coma --split identity --fold all --noise-landmarks-mm 0.5 \
+        --noise-vertices-mm 0.3
 
 Four folds of subjects (identity) or labels (expression) take turns as test set; --fold none learns from everything and
 gives the decoder for Sparse2Dense/test.py. Prints the error per vertex in millimetres, mean and standard deviation, per

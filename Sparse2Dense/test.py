@@ -1,4 +1,4 @@
-"""Step 7: decode landmark motion on a neutral mesh to PLY frames.
+r"""Step 7: decode landmark motion on a neutral mesh to PLY frames.
 
     python Sparse2Dense/test.py --checkpoint demo/models/dense_demo_regional.pt \\
         --landmarks demo/Generated_Animation/demo --actors demo/actors
@@ -99,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     real = real_frames(args, decoder, sequences)
     if args.dry_run:
         print(
-            f"would decode {sum(len(landmarks) for _, _, landmarks in sequences)} frames of {len(sequences)} sequences to {output}"
+            f"would decode {sum(len(landmarks) for _, _, landmarks in sequences)} frames of {len(sequences)} "
+            f"sequences to {output}"
         )
         return
     with sole_writer(output) as writing:
@@ -124,7 +125,8 @@ def load(args: Namespace, device: torch.device) -> DenseDecoder:
 
 def landmark_sequences(args: Namespace) -> list[LandmarkMotion]:
     """(label, subject, landmarks (T, 68, 3)) of every sequence; of one file with a name of its own the subject is the
-    actor."""
+    actor.
+    """
     from face4d.datasets.landmark_set import load_folder, read_landmarks, sequence_remarks
     from face4d.datasets.layout import parse_sequence_name
     from face4d.errors import InputError
@@ -153,7 +155,8 @@ def read_neutral(args: Namespace, decoder: DenseDecoder, subject: str) -> np.nda
 
 def real_frames(args: Namespace, decoder: DenseDecoder, sequences: Sequence[LandmarkMotion]) -> list[list[Path]]:
     """Mesh files of the ground truth of each sequence, which is looked at as training meshes are; empty lists without
-    ``--real``."""
+    ``--real``.
+    """
     from face4d.datasets.mesh_set import find_mesh_sequences
     from face4d.errors import InputError
     from face4d.landmarks import extract_files, read_head

@@ -1,5 +1,6 @@
 """Data of real size, made in code: a head with FLAME's 5023 vertices and 9976 faces, its motion, and files of it.
-Nothing licensed."""
+Nothing licensed.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def head_in_motion(frames: int, label: str = "mouth-open") -> tuple[np.ndarray, 
 
 def manifold_head(tiny: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """(5023, 3) metres and faces: the demo head as above but no face twice, so that it is a surface; tiny: 871
-    vertices."""
+    vertices.
+    """
     if tiny:
         return demo_head(0).mean, demo_head(0).faces
     vertices, faces = head_in_motion(1)

@@ -19,7 +19,8 @@ BATCH = 16
 
 class PlainDecoder(S2DDecoder):
     """The same network as its paper describes it: a dense upsampling matrix, then all spirals gathered, one linear
-    layer, ELU."""
+    layer, ELU.
+    """
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         super().__init__(hierarchy)

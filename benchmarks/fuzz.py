@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = results[name] = campaign(name, args)
         findings = result["findings"]
         rows.append((
-            name, str(result["executions"]), f"{result['per_second']:.0f}", str(len(findings)), f"{result['peak_mb']:.0f} MB",
-            f"{1000 * result['slowest_seconds']:.0f} ms",
+            name, str(result["executions"]), f"{result['per_second']:.0f}", str(len(findings)),
+            f"{result['peak_mb']:.0f} MB", f"{1000 * result['slowest_seconds']:.0f} ms",
         ))  # fmt: skip
         for number, (kind, content) in enumerate(sorted(findings.items())):
             print(f"{name} {number}: {kind}\n    {bytes.fromhex(content)[:300]!r}")

@@ -112,8 +112,9 @@ GENERATE = (
     "--quiet",
 )
 OWN = (
-    "test.py", "--checkpoint", "{data}/models/x.pt", "--actor", "{data}/demo/actors/Demo03.ply", "--label", "all", "--flame", "{data}/demo/models/flame",
-    "--dense", "{data}/models/dense.pt", "--export", "glb,mp4,ply,gif,png", "--size", "64", "--output", "out", "--quiet",
+    "test.py", "--checkpoint", "{data}/models/x.pt", "--actor", "{data}/demo/actors/Demo03.ply", "--label", "all",
+    "--flame", "{data}/demo/models/flame", "--dense", "{data}/models/dense.pt", "--export", "glb,mp4,ply,gif,png",
+    "--size", "64", "--output", "out", "--quiet",
 )  # fmt: skip
 SCORE = (
     "Classification/test.py",
@@ -127,38 +128,41 @@ SCORE = (
     "results/g",
 )
 DENSE = (
-    "Sparse2Dense/main.py", "--dataset", "demo", "--meshes", "{data}/sampling", "--flame", "{data}/demo/models/flame", "--models", "models", "--runs", "runs",
-    "--results", "results", "--strength", "1e-6", "--checkpoint-seconds", "0", "--epochs", "3", "--frame-step", "6", "--quiet",
+    "Sparse2Dense/main.py", "--dataset", "demo", "--meshes", "{data}/sampling", "--flame", "{data}/demo/models/flame",
+    "--models", "models", "--runs", "runs", "--results", "results", "--strength", "1e-6", "--checkpoint-seconds", "0",
+    "--epochs", "3", "--frame-step", "6", "--quiet",
 )  # fmt: skip
 DECODE = (
-    "Sparse2Dense/test.py", "--checkpoint", "{data}/models/dense.pt", "--landmarks", "{data}/marks/dataset_testing", "--actors", "{data}/demo/actors",
-    "--output", "meshes", "--quiet",
+    "Sparse2Dense/test.py", "--checkpoint", "{data}/models/dense.pt", "--landmarks", "{data}/marks/dataset_testing",
+    "--actors", "{data}/demo/actors", "--output", "meshes", "--quiet",
 )  # fmt: skip
 FIGURES = (
-    "figures.py", "--runs", "{data}/runs", "--results", "{data}/results", "--generated", "{data}/generated_sets", "--landmarks", "{data}/marks",
-    "--only", "strips", "tables", "report", "--output", "figures", "--quiet",
+    "figures.py", "--runs", "{data}/runs", "--results", "{data}/results", "--generated", "{data}/generated_sets",
+    "--landmarks", "{data}/marks", "--only", "strips", "tables", "report", "--output", "figures", "--quiet",
 )  # fmt: skip
 
 STEPS = (
     Step("convert", ("convert_obj_to_ply.py", "--input", "obj", *ALONE), ("obj",), copied=("obj",)),
     Step("sampling", SAMPLE, ("sampling",), reader=(*COMA, "--input", "sampling", "--test-subjects", "Demo03")),
     Step(
-        "sampling --overwrite", (*SAMPLE, "--overwrite"), ("sampling",), before=((*SAMPLE, "--method", "thesis", "--overwrite"),),
+        "sampling --overwrite", (*SAMPLE, "--overwrite"), ("sampling",),
+        before=((*SAMPLE, "--method", "thesis", "--overwrite"),),
         reader=(*COMA, "--input", "sampling", "--test-subjects", "Demo03"),
     ),
     Step("get_landmark_coma", COMA_MARKS, ("marks",)),
-    Step("get_landmark_coma --overwrite", (*COMA_MARKS, "--overwrite"), ("marks",), before=((*COMA_MARKS[:-1], "Demo02", "--contour-angle", "10"),)),
-    Step(
+    Step("get_landmark_coma --overwrite", (*COMA_MARKS, "--overwrite"), ("marks",),
+    before=((*COMA_MARKS[:-1], "Demo02", "--contour-angle", "10"),)), Step(
         "get_animation_landmark_ply",
-        ("get_animation_landmark_ply.py", "--input", "{data}/ply", "--flame", "{data}/demo/models/flame", "--output", "marks",
-         "--test-subjects", "Demo01", *ALONE), ("marks",),
+        ("get_animation_landmark_ply.py", "--input", "{data}/ply", "--flame", "{data}/demo/models/flame", "--output",
+         "marks", "--test-subjects", "Demo01", *ALONE), ("marks",),
     ),
     Step("demo", DEMO, ("demo",)),
     Step("demo --overwrite", (*DEMO, "--seed", "5", "--overwrite"), ("demo",), before=((*DEMO, "--subjects", "3"),)),
     Step("main", ("main.py", *TRAIN), ("models", "runs"), again=("main.py", *TRAIN, "--resume")),
     Step("test, test set", GENERATE, ("out",)),
     Step("test, own face", OWN, ("out",)),
-    Step("Classification/main", ("Classification/main.py", *TRAIN), ("models", "runs"), again=("Classification/main.py", *TRAIN, "--resume")),
+    Step("Classification/main", ("Classification/main.py", *TRAIN), ("models", "runs"),
+    again=("Classification/main.py", *TRAIN, "--resume")),
     Step("Classification/test", SCORE, ("results", "generated"), copied=("generated",)),
     Step("Sparse2Dense/main", (*DENSE, "--run", "d"), ("models", "runs"), again=(*DENSE, "--run", "d", "--resume")),
     Step(
@@ -386,7 +390,8 @@ def judge(
     bench: Bench, step: Step, old: dict[str, str], new: dict[str, str], read: list[dict[str, str]]
 ) -> dict[str, str]:
     """What a kill has done, by trouble; empty where nothing is wrong. ``read``: what the next step makes of the old and
-    of the new state."""
+    of the new state.
+    """
     troubles = {}
     for name, found in snapshot(bench.work, step.outputs).items():
         if found not in (old.get(name), new.get(name)) and not _grows(bench.work / name):
@@ -419,7 +424,8 @@ def _grows(path: Path) -> bool:
 
 def _is_part(found: dict[str, str], whole: dict[str, str]) -> bool:
     """Whether every file is one of the undisturbed result; each sequence is old or new for itself, so several results
-    may fit."""
+    may fit.
+    """
     return all(whole.get(name) == value for name, value in found.items())
 
 
@@ -474,9 +480,10 @@ def warm_up(bench: Bench) -> None:
 
     torch.set_num_threads(1)
     modules = (
-        "numpy", "scipy.sparse", "joblib", "matplotlib.figure", "PIL.Image", "pygltflib", "tqdm", "torch.utils.tensorboard", "face4d.generation.train",
-        "face4d.generation.sample", "face4d.classification.train", "face4d.dense.train", "face4d.view.figure_set", "face4d.view.export",
-        "face4d.demo.write", "face4d.evaluation.results", "face4d.runtime.parallel", "face4d.mesh.conversion", "face4d.datasets.sampling",
+        "numpy", "scipy.sparse", "joblib", "matplotlib.figure", "PIL.Image", "pygltflib", "tqdm",
+        "torch.utils.tensorboard", "face4d.generation.train", "face4d.generation.sample", "face4d.classification.train",
+        "face4d.dense.train", "face4d.view.figure_set", "face4d.view.export", "face4d.demo.write",
+        "face4d.evaluation.results", "face4d.runtime.parallel", "face4d.mesh.conversion", "face4d.datasets.sampling",
     )  # fmt: skip
     for name in modules:
         importlib.import_module(name)

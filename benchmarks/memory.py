@@ -1,5 +1,6 @@
 """Memory of whole programs: all processes of training and classification, and data preparation with more and more
-data."""
+data.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ SCALES = (1, 2, 4)
 
 def peak_of_tree(command: list[str], folder: Path) -> float:
     """Largest sum, in MB, of the proportional set sizes (Linux: pages shared by processes count once) of a program and
-    all its children."""
+    all its children.
+    """
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as program:
         peak = 0.0
         while program.poll() is None:

@@ -127,7 +127,8 @@ def _template_landmarks(template: Path, embedding: LandmarkEmbedding, vertices: 
 
 def _trimesh_landmarks(embedding: LandmarkEmbedding, paths: list[Path]) -> np.ndarray:
     """The sensible loop: the embedding is in memory, every mesh is loaded once by trimesh, three corners are weighted
-    by numpy."""
+    by numpy.
+    """
     corners = embedding.faces[embedding.face_idx]
     vertices = (_loaded(path).vertices for path in paths)
     return np.stack([np.einsum("lkd,lk->ld", frame[corners], embedding.bary) for frame in vertices])

@@ -153,9 +153,10 @@ def generation(size: Size) -> Case:
         return flops / _gemm_rate(count, 204 + hidden, 4 * hidden)
 
     return Case(
-        "sequence", lambda: batches.generate(start, own), one_by_one, count, count, "LSTMCell loop, one sequence at a time", bound,
-        "products alone at the measured GEMM rate", 0.4e-3,
-        sensible=lambda: plainly.generate(start, own), sensible_units=count, sensible_is="LSTMCell loop, all sequences in one batch",
+        "sequence", lambda: batches.generate(start, own), one_by_one, count, count,
+        "LSTMCell loop, one sequence at a time", bound, "products alone at the measured GEMM rate", 0.4e-3,
+        sensible=lambda: plainly.generate(start, own), sensible_units=count,
+        sensible_is="LSTMCell loop, all sequences in one batch",
     )  # fmt: skip
 
 

@@ -185,9 +185,10 @@ def compared(args: Namespace) -> tuple[dict[str, Any], str]:
         results[name] = result
         sensible, times = result.get("sensible"), f"{result['sensible_ratio']:.3g}" if "sensible" in result else "-"
         rows.append((
-            name, str(result["unit"]), duration(result["ours"]), duration(result["baseline"]), f"{result['ratio']:.3g}", duration(sensible), times,
-            duration(result["target"]), duration(result["bound"]), f"{result['ours_peak_mb']:.0f} MB / {result['baseline_peak_mb']:.0f} MB",
-            str(result["baseline_is"]), str(result["sensible_is"] or "-"),
+            name, str(result["unit"]), duration(result["ours"]), duration(result["baseline"]), f"{result['ratio']:.3g}",
+            duration(sensible), times, duration(result["target"]), duration(result["bound"]),
+            f"{result['ours_peak_mb']:.0f} MB / {result['baseline_peak_mb']:.0f} MB", str(result["baseline_is"]),
+            str(result["sensible_is"] or "-"),
         ))  # fmt: skip
         print(f"{name}: {rows[-1][2]} against {rows[-1][3]} and {rows[-1][5]}", file=sys.stderr)
     return results, table(rows)

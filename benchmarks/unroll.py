@@ -2,8 +2,9 @@
 
     python benchmarks/unroll.py
     python benchmarks/unroll.py --only coma default --threads 1 --repeats 20
-    python benchmarks/unroll.py --only coma --epoch                                         # a whole epoch of the engine, too
-    python benchmarks/unroll.py --device cuda --epoch --precision fp32 tf32 bf16            # on a GPU, its steps replayed as CUDA graphs
+    python benchmarks/unroll.py --only coma --epoch  # a whole epoch of the engine, too
+    # on a GPU, its steps replayed as CUDA graphs
+    python benchmarks/unroll.py --device cuda --epoch --precision fp32 tf32 bf16
 
 Both run in turn in one process, so that what else the machine does falls on both. A step is the forward pass, the loss,
 the backward pass and Adam. The cost of a step grows linearly with its horizon, so an epoch of the thesis' schedule (one
@@ -86,10 +87,12 @@ def main(args: argparse.Namespace) -> None:
     keep_freed_memory()
     device = torch.device(args.device)
     print(
-        f"torch {torch.__version__}, {describe(device)}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; medians"
+        f"torch {torch.__version__}, {describe(device)}, {torch.get_num_threads()} threads, "
+        f"load {os.getloadavg()[0]:.1f}; medians"
     )
     print(
-        f"{'case':<14}{'products':>9}{'horizon':>8}{'plain':>11}{'engine':>11}{'ratio':>7}{'plain epoch':>14}{'engine epoch':>16}{'GFLOP/s':>9}"
+        f"{'case':<14}{'products':>9}{'horizon':>8}{'plain':>11}{'engine':>11}{'ratio':>7}"
+        f"{'plain epoch':>14}{'engine epoch':>16}{'GFLOP/s':>9}"
     )
     for name, precision in itertools.product(args.only, args.precision):
         kind, classes, width, sequences, batch, last, horizons = CASES[name]
@@ -147,8 +150,9 @@ def main(args: argparse.Namespace) -> None:
             flush=True,
         )
         if args.epoch:
+            starts = start_frames(settings, last)
 
-            def epoch(engine=engine, data=data, labels=labels, batch=batch, starts=start_frames(settings, last)):
+            def epoch(engine=engine, data=data, labels=labels, batch=batch, starts=starts):
                 total = torch.zeros((), device=device)
                 for targets, own in zip(data.split(batch, dim=1), labels.split(batch)):
                     for start in starts:

@@ -18,7 +18,7 @@ OUTER_EYES = (36, 45)  # their outer corners
 
 # Open and closed polylines that draw the 68 points as a face.
 LANDMARK_LINES: tuple[tuple[int, ...], ...] = (
-    tuple(range(0, 17)),
+    tuple(range(17)),
     tuple(range(17, 22)),
     tuple(range(22, 27)),
     tuple(range(27, 31)),

@@ -68,7 +68,8 @@ class Correspondence:
 
     def transfer(self, displacement: np.ndarray) -> np.ndarray:
         """Displacements (T, V, 3) of the target's vertices for displacements (T, V_s, 3) of the copy's, any unit,
-        float32."""
+        float32.
+        """
         frames, count = len(displacement), len(self.face)
         # (V_s, 3 T)
         columns = np.moveaxis(np.asarray(displacement, np.float64), 0, 1).reshape(len(self.registered), -1)
@@ -82,7 +83,8 @@ class Correspondence:
     @cached_property
     def _operator(self):
         """Vertices whose motion is read off the copy, the matrix that does it, the other vertices, and Laplace's
-        equation for them."""
+        equation for them.
+        """
         count, columns = len(self.face), len(self.registered)
         faces = self.embedding.faces
         edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
@@ -207,7 +209,8 @@ _ARRAYS = ("registered", "registered_faces", "neutral", "closest_face", "closest
 
 def save_correspondence(path: str | Path, correspondence: Correspondence) -> None:
     """Write an npz that is a landmark embedding (:func:`face4d.landmarks.load_embedding`) with the dense link beside
-    it."""
+    it.
+    """
     with replacing(path) as temporary:
         save_embedding(temporary, correspondence.embedding)
         arrays = load_npz(temporary, "a landmark embedding")
@@ -235,10 +238,12 @@ def load_correspondence(path: str | Path) -> Correspondence:
         raise InputError(path, expected, f"one without {', '.join(missing)}")
     registered, faces, neutral, face, bary = (arrays[name] for name in _ARRAYS)
     fits = (
-        registered.dtype.kind == neutral.dtype.kind == bary.dtype.kind == "f" and faces.dtype.kind in "iu" and face.dtype.kind in "iu"
+        registered.dtype.kind == neutral.dtype.kind == bary.dtype.kind == "f"
+        and faces.dtype.kind in "iu" and face.dtype.kind in "iu"
         and registered.ndim == 2 and registered.shape[1:] == (3,) and faces.ndim == 2 and faces.shape[1:] == (3,)
         and neutral.shape == bary.shape == (embedding.num_vertices, 3) and face.shape == (embedding.num_vertices,)
-        and faces.min(initial=0) >= 0 and faces.max(initial=-1) < len(registered) and face.min(initial=0) >= -1 and face.max(initial=-1) < len(faces)
+        and faces.min(initial=0) >= 0 and faces.max(initial=-1) < len(registered)
+        and face.min(initial=0) >= -1 and face.max(initial=-1) < len(faces)
         and all(np.isfinite(array).all() for array in (registered, neutral, bary))
     )  # fmt: skip
     if not fits:
@@ -250,8 +255,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command ``python -m face4d.landmarks --fit-embedding``."""
     parser = cli.parser(
         "Landmarks and dense motion for a head of your own topology.\n\n"
-        "    python -m face4d.landmarks --fit-embedding --registered registered_flame_copy.ply --target my_head.obj --output my_head.npz\n\n"
-        "The copy is a mesh of the landmarks' topology (FLAME) brought to the head's shape and place by a registration tool, in metres."
+        "    python -m face4d.landmarks --fit-embedding --registered registered_flame_copy.ply --target "
+        "my_head.obj --output my_head.npz\n\n"
+        "The copy is a mesh of the landmarks' topology (FLAME) brought to the head's shape and place by a "
+        "registration tool, in metres."
     )
     parser.add_argument("--fit-embedding", action="store_true", required=True, help="what to do")
     parser.add_argument(
@@ -283,7 +290,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         extract(fitted.embedding, target.astype(np.float64)) - extract(source, registered.astype(np.float64)), axis=1
     )
     print(
-        f"{100 * fitted.covered:.1f} % of {len(target)} vertices lie on the copy; landmarks {off.mean():.2f} mm off, at most {off.max():.2f} mm"
+        f"{100 * fitted.covered:.1f} % of {len(target)} vertices lie on the copy; "
+        f"landmarks {off.mean():.2f} mm off, at most {off.max():.2f} mm"
     )
     save_correspondence(args.output, fitted)
     cli.report_written([args.output])

@@ -34,7 +34,8 @@ class InputError(ValueError):
 
 def reason(error: BaseException) -> str:
     """What an exception of another package says, or its type where it says nothing (exceptions are truthy, texts are
-    not)."""
+    not).
+    """
     return str(error) or type(error).__name__
 
 

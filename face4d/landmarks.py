@@ -31,9 +31,11 @@ _ROUNDING = 1e-3  # of barycentric weights
 
 STATIC_FILE, DYNAMIC_FILE, TEMPLATE_FILE = "flame_static_embedding.pkl", "flame_dynamic_embedding.npy", "template.obj"
 _SOURCES = {
-    STATIC_FILE: "from the FLAME site, https://flame.is.tue.mpg.de (also in the RingNet repository, folder flame_model)",
+    STATIC_FILE: "from the FLAME site, https://flame.is.tue.mpg.de (also in the RingNet repository, "
+    "folder flame_model)",
     DYNAMIC_FILE: "from the RingNet repository, https://github.com/soubhiksanyal/RingNet, folder flame_model",
-    TEMPLATE_FILE: "FLAME template mesh with 5023 vertices, from the CoMA or Sparse2Dense repository (template/template.obj)",
+    TEMPLATE_FILE: "FLAME template mesh with 5023 vertices, from the CoMA or Sparse2Dense repository "
+    "(template/template.obj)",
 }
 
 
@@ -254,7 +256,8 @@ def extract(embedding: LandmarkEmbedding, vertices: np.ndarray) -> np.ndarray:
 
 def combine(embedding: LandmarkEmbedding, corners: np.ndarray) -> np.ndarray:
     """Landmarks (..., 68, 3) of the positions (..., 68, 3, 3) of their corners,
-    ``vertices[..., embedding.corners, :]``."""
+    ``vertices[..., embedding.corners, :]``.
+    """
     kind = corners.dtype if corners.dtype.kind == "f" else np.float64
     # three products: einsum takes five times as long for so short a sum
     a, b, c = (corners[..., k, :] * embedding.bary[:, k : k + 1] for k in range(3))

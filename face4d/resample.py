@@ -87,7 +87,8 @@ METHODS: dict[str, Callable[[int, int], Plan]] = {"linear": linear_plan, "thesis
 
 def fill_plan(numbers: Sequence[int]) -> Plan:
     """Frames whose ``numbers`` (T,), rising, have holes to one frame for every number, linear in time between the two
-    frames around a hole."""
+    frames around a hole.
+    """
     given = np.asarray(numbers)
     times = np.arange(given[0], given[-1] + 1)
     left = np.searchsorted(given, times, side="right") - 1
@@ -130,7 +131,8 @@ def _apply(sequence: np.ndarray, plan: Plan) -> np.ndarray:
 
 def apply_plan(sequence: np.ndarray, plan: Plan) -> np.ndarray:
     """Output frames of an input (T, ...) that is in memory as a whole: the numbers of :func:`stream`, all frames at a
-    time."""
+    time.
+    """
     weights = plan.weights.astype(sequence.dtype).reshape(*plan.weights.shape, *[1] * (sequence.ndim - 1))
     result = sequence[plan.indices[:, 0]] * weights[:, 0]
     for column in range(1, plan.indices.shape[1]):

@@ -49,14 +49,16 @@ def separate_repeats(curve: Tensor, step: float = 1e-4) -> Tensor:
 
 def arc_length(curve: Tensor) -> Tensor:
     """(T,) share of the whole length travelled when each frame of the curve (T, D) is reached, 0 to 1; zeros for a
-    curve that stands still."""
+    curve that stands still.
+    """
     travelled = torch.cat([curve.new_zeros(1), curve.diff(dim=0).norm(dim=1).cumsum(0)])
     return travelled / travelled[-1].clamp(min=torch.finfo(curve.dtype).tiny)
 
 
 def resample_by_arc_length(curve: Tensor, points: int) -> Tensor:
     """The curve (T, D) at ``points`` equal distances along itself, linear in between; what it says about time is lost.
-    (points, D)."""
+    (points, D).
+    """
     travelled = arc_length(curve)
     wanted = torch.linspace(0, 1, points, dtype=curve.dtype, device=curve.device)
     right = torch.searchsorted(travelled, wanted, right=True).clamp(1, len(curve) - 1)  # first frame beyond
@@ -130,7 +132,8 @@ def published_curve_to_srvf(curve: Tensor) -> tuple[Tensor, Tensor]:
 
 def published_srvf_to_curve(q: Tensor) -> Tensor:
     """The integral of q |q| by trapezoids over times k / (N - 1), as published; (..., N, D) to a curve (..., N, D) that
-    begins at zero."""
+    begins at zero.
+    """
     velocity = q * q.norm(dim=-1, keepdim=True)
     steps = (velocity[..., 1:, :] + velocity[..., :-1, :]) / (2 * (q.shape[-2] - 1))
     return torch.cat([torch.zeros_like(steps[..., :1, :]), steps.cumsum(-2)], dim=-2)
@@ -143,7 +146,8 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 
 def norm(a: Tensor) -> Tensor:
     """sqrt(<a, a>), (...); with a tiny number under the root, so that its gradient at zero is zero and not
-    undefined."""
+    undefined.
+    """
     return (inner(a, a) + torch.finfo(a.dtype).tiny).sqrt()
 
 

@@ -19,7 +19,7 @@ from face4d.runtime.checkpoint import save_checkpoint
 from face4d.runtime.training import Run, learning_rate
 from tests.conftest import REPOSITORY, write_landmarks
 
-TINY = dict(hidden_size=8, epochs=8, batch_size=4, validate_every=2)
+TINY = {"hidden_size": 8, "epochs": 8, "batch_size": 4, "validate_every": 2}
 
 
 @pytest.fixture
@@ -83,7 +83,10 @@ def test_thesis_preset_is_the_thesis_schedule(split, tmp_path):
     from face4d.classification.model import ExpressionClassifier
 
     run_training(
-        split, tmp_path, "thesis", dict(hidden_size=8, layers=2, epochs=2, batch_size=4, select="last", lr=1e-3)
+        split,
+        tmp_path,
+        "thesis",
+        {"hidden_size": 8, "layers": 2, "epochs": 2, "batch_size": 4, "select": "last", "lr": 1e-3},
     )
     generator = torch.Generator().manual_seed(27)
     torch.manual_seed(27)
@@ -117,12 +120,12 @@ def test_validation_and_plotting_change_no_number(split, tmp_path):
     model = ExpressionClassifier(3, 8).train()
     data, labels = map(torch.from_numpy, stack(split.test, split.labels))
     before = data.clone(), {name: value.clone() for name, value in model.state_dict().items()}
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     scores = validate(model, data, labels)
     landmark_frames(split.test[0].landmarks, reference=split.test[1].landmarks, size=64)
     save_figure(confusion_matrix_figure(np.eye(3, dtype=int), split.labels), tmp_path / "matrix")
     assert validate(model, data, labels) == scores
-    assert torch.equal(torch.get_rng_state(), torch_state) and (np.random.get_state()[1] == numpy_state).all()
+    assert torch.equal(torch.get_rng_state(), torch_state) and (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
     assert torch.equal(data, before[0]) and all(
         torch.equal(model.state_dict()[name], value) for name, value in before[1].items()
     )

@@ -204,14 +204,14 @@ def test_thesis_grid_and_its_presets(folder, commands):
 
 
 def test_a_cells_command_has_every_flag_that_was_given_and_no_other(folder, commands):
-    (words,) = commands("--grid", "one.json", "--seed", 5, "--threads", 3, "--run", "mine", "--models", "m", "--lr", "1e-05",
-        "--select", "last").values()  # fmt: skip
+    (words,) = commands("--grid", "one.json", "--seed", 5, "--threads", 3, "--run", "mine", "--models", "m", "--lr",
+        "1e-05", "--select", "last").values()  # fmt: skip
     given = {
         flag: words[words.index(flag) + 1]
         for flag in ("--seed", "--threads", "--models", "--runs", "--lr", "--select", "--dataset", "--labels")
     }
-    assert given == {"--seed": "5", "--threads": "3", "--models": "m/mine", "--runs": "runs/mine", "--lr": "1e-05", "--select": "last",
-        "--dataset": "florence", "--labels": "all"}  # fmt: skip
+    assert given == {"--seed": "5", "--threads": "3", "--models": "m/mine", "--runs": "runs/mine", "--lr": "1e-05",
+        "--select": "last", "--dataset": "florence", "--labels": "all"}  # fmt: skip
     assert (
         "--grid" not in words
         and "--workers" not in words

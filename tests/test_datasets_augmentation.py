@@ -45,9 +45,10 @@ def test_warp_to_its_own_apex_is_the_identity():
 def test_warped_targets_share_frame_zero_and_repeat_with_the_generator():
     batch = torch.stack([ramp(3, 10), ramp(7, 10)]) + 0.5
     apexes = apex_frames(batch)
-    draw = lambda seed: warped_targets(
-        batch, apexes, torch.tensor([2.0, 5.0, 8.0]), 6, torch.Generator().manual_seed(seed)
-    )  # noqa: E731
+
+    def draw(seed):
+        return warped_targets(batch, apexes, torch.tensor([2.0, 5.0, 8.0]), 6, torch.Generator().manual_seed(seed))
+
     targets = draw(1)
     assert targets.shape == (6, 2, 11, 68, 3)
     torch.testing.assert_close(targets[:, :, 0], batch[:, 0].expand(6, -1, -1, -1))

@@ -72,7 +72,8 @@ def test_points_of_files_of_any_layout(sequence):
     vertices = read_ply_vertices(text)
     rows = "\n".join(" ".join(map(repr, row)) for row in vertices.tolist())
     text.write_text(
-        f"ply\nformat ascii 1.0\nelement vertex {V}\nproperty float x\nproperty float y\nproperty float z\nend_header\n{rows}\n"
+        f"ply\nformat ascii 1.0\nelement vertex {V}\nproperty float x\nproperty float y\nproperty float z\n"
+        f"end_header\n{rows}\n"
     )
     reader = PointReader(points, V)
     for path in (plain[0], text, *plain[2:5], plain[2]):

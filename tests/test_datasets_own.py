@@ -17,7 +17,10 @@ from face4d.errors import InputError
 from face4d.mesh.ply import write_ply
 from tests.conftest import toy_head, write_landmarks
 
-GOOD = 'meshes = "Scans"\nformat = "ply"\nframes = 31\nlabels = ["mouth_open", "Happy"]\ntest_subjects = ["S5"]\nembedding = "head.npz"\n'
+GOOD = (
+    'meshes = "Scans"\nformat = "ply"\nframes = 31\nlabels = ["mouth_open", '
+    '"Happy"]\ntest_subjects = ["S5"]\nembedding = "head.npz"\n'
+)
 
 
 def write(tmp_path: Path, text: str, name: str = "mine") -> Path:

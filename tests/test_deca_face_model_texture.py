@@ -97,8 +97,9 @@ def test_other_files_are_one_line(tmp_path, colours):
     np.savez(tmp_path / "nan.npz", MU=mean, PC=directions * np.nan)
     np.savez(tmp_path / "range.npz", MU=mean * 255, PC=directions)
     wrong = {
-        "none": "no such file", "text": "unreadable", "cut": "unreadable", "damaged": "unreadable", "names": "found arrays MU, pictures",
-        "words": "MU of numbers", "pickle": "MU of numbers", "shape": "square picture", "rows": "PC of numbers", "nan": "NaN", "range": "mean colour in 0..1",
+        "none": "no such file", "text": "unreadable", "cut": "unreadable", "damaged": "unreadable",
+        "names": "found arrays MU, pictures", "words": "MU of numbers", "pickle": "MU of numbers",
+        "shape": "square picture", "rows": "PC of numbers", "nan": "NaN", "range": "mean colour in 0..1",
     }  # fmt: skip
     for name, found in wrong.items():
         with pytest.raises(InputError, match=found) as error:

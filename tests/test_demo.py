@@ -343,9 +343,12 @@ def test_flame_files_are_what_flame_readers_expect(small_demo, head):
 
 
 def test_same_seed_same_bytes_other_seed_other_people(small_demo, tmp_path):
-    options = dict(
-        subjects=3, coma_labels=["mouth_open", "high-smile"], florence_labels=["Happy"], florence_subjects=["Demo03"]
-    )
+    options = {
+        "subjects": 3,
+        "coma_labels": ["mouth_open", "high-smile"],
+        "florence_labels": ["Happy"],
+        "florence_subjects": ["Demo03"],
+    }
     write_demo(tmp_path / "demo", **options)
     assert digest(tmp_path / "demo") == digest(small_demo[0])
     options.update(florence_labels=[], coma_labels=["mouth_open"])
@@ -414,7 +417,7 @@ def test_a_half_written_demo_is_not_taken_for_a_complete_one(tmp_path):
 
 def test_a_demo_of_another_version_of_the_head_is_not_reused(tmp_path):
     root = tmp_path / "demo"
-    options = dict(subjects=1, coma_labels=["eyebrow"], florence_labels=[])
+    options = {"subjects": 1, "coma_labels": ["eyebrow"], "florence_labels": []}
     write_demo(root, **options)
     assert write_demo(root, **options).already_there
     marker = json.loads((root / "demo.json").read_text())

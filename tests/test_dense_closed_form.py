@@ -59,7 +59,7 @@ def test_penalty_doubles_at_the_reach():
     np.testing.assert_allclose(penalty, [[1], [2]])
 
 
-@pytest.mark.parametrize("vertices", (6, 40))  # fewer and more coordinates than frames
+@pytest.mark.parametrize("vertices", [6, 40])  # fewer and more coordinates than frames
 def test_principal_map_finds_motion_that_lies_in_few_components(vertices):
     random = np.random.default_rng(3)
     modes = random.normal(size=(5, 3 * vertices))

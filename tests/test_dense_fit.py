@@ -95,7 +95,7 @@ def test_faces_of_other_sizes_are_met_by_their_size():
     np.testing.assert_allclose(size, 1.6, rtol=1e-4)  # the mean of the others is 1
 
 
-@pytest.mark.parametrize("name", ("neutral", "ridge", "rbf", "pca", "regional"))
+@pytest.mark.parametrize("name", ["neutral", "ridge", "rbf", "pca", "regional"])
 def test_scores_are_mean_and_deviation_over_all_vertices(name):
     fold = fold_of(strip(240))
     decoder, _ = fit(DenseConfig(decoder=name, strength=0.0 if name in ("neutral", "rbf") else 1e-4), fold)

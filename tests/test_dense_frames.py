@@ -106,7 +106,7 @@ def test_folds_are_those_of_the_paper():
         fold_names(["a", "b", "c"], 1)
 
 
-@pytest.mark.parametrize("split", ("identity", "expression"))
+@pytest.mark.parametrize("split", ["identity", "expression"])
 def test_test_frames_are_of_unseen_names_and_complete(frames, split):
     seen = []
     for k in (1, 2, 3, 4):

@@ -43,7 +43,7 @@ def test_levels_keep_a_quarter_of_the_original_vertices(head, hierarchy):
 
 
 def test_upsampling_is_barycentric_and_exact_on_kept_vertices(hierarchy):
-    for step, fine, coarse in zip(hierarchy.steps, hierarchy.levels, hierarchy.levels[1:]):
+    for step, coarse in zip(hierarchy.steps, hierarchy.levels[1:]):
         np.testing.assert_allclose(step.weights.sum(axis=1), 1, atol=1e-12)
         assert step.weights.min() >= 0
         np.testing.assert_array_equal(upsampled(step, coarse.vertices)[step.kept], coarse.vertices)

@@ -216,7 +216,8 @@ for script in sys.argv[1:]:
     sys.argv = [script, "--help"]
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as told:
         runpy.run_path(script, run_name="__main__")
-    print(script, told.getvalue(), [name for name in ("torch", "matplotlib", "scipy", "trimesh") if name in sys.modules])
+    loaded = [name for name in ("torch", "matplotlib", "scipy", "trimesh") if name in sys.modules]
+    print(script, told.getvalue(), loaded)
 """
     programs = [path for path in SCRIPTS if path.parent.name not in ("benchmarks", "git_readme_img")]
     done = subprocess.run(

@@ -1,6 +1,7 @@
 """What must not pass in silence, at every door: a head in another unit, order or hand, a sequence that stands still or
 jumps."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -213,10 +214,8 @@ def flame_fit(place, heads, damage):
     from face4d.flame.solver import fit_flame
 
     fit = SimpleNamespace(joint_template=None, num_vertices=heads.motion.shape[1])
-    try:
+    with contextlib.suppress(AttributeError):  # it went on to fit
         fit_flame(fit, damage(heads.motion, heads.faces)[0], name=place / "B.ply")
-    except AttributeError:  # it went on to fit
-        pass
 
 
 def landmark_folder(place, heads, damage):
@@ -237,8 +236,8 @@ def actor_points(place, heads, damage):
 
 
 MESH_DOORS = (
-    actor, actor_obj, dense_actor, target, registered_copy, actors, step_3, steps_2_and_3, dense_training, dense_training_obj, dense_actors,
-    decoded_actor,
+    actor, actor_obj, dense_actor, target, registered_copy, actors, step_3, steps_2_and_3, dense_training,
+    dense_training_obj, dense_actors, decoded_actor,
 )  # fmt: skip
 POINT_DOORS = (landmark_folder, generated_folder, landmark_file, actor_points)
 OBJ_DOORS = (actor_obj, dense_training_obj)  # an OBJ without faces is none: its reader says so

@@ -148,7 +148,8 @@ def test_the_unit_of_scans_is_guessed_and_said(folders, caplog):
     assert "taken for millimetres (--unit says otherwise)" in note and "a.txt: outer eye corners" in note
     with pytest.raises(
         InputError,
-        match=r"a.txt: expected a face in metres \(outer eye corners about 0.095\), found .*: millimetres \(times 0.001",
+        match=r"a.txt: expected a face in metres \(outer eye corners about 0.095\), found .*: "
+        r"millimetres \(times 0.001",
     ):
         run("--unit", "m", folder=folders)
     with pytest.raises(InputError, match="a.txt: expected a face in metres"):

@@ -44,8 +44,8 @@ def known():
 
     jaw = torch.tensor([[0.05, 0, 0], [0.15, 0.01, 0], [0.25, 0, 0.01]])
     return {
-        "shape": draw(1, 14, 1.0), "expression": draw(3, 20, 0.6), "global_pose": draw(3, 3, 0.4), "neck_pose": draw(3, 3, 0.1), "jaw_pose": jaw,
-        "eye_pose": draw(3, 6, 0.1), "translation": draw(3, 3, 0.2),
+        "shape": draw(1, 14, 1.0), "expression": draw(3, 20, 0.6), "global_pose": draw(3, 3, 0.4),
+        "neck_pose": draw(3, 3, 0.1), "jaw_pose": jaw, "eye_pose": draw(3, 6, 0.1), "translation": draw(3, 3, 0.2),
     }  # fmt: skip
 
 

@@ -29,8 +29,8 @@ def fake(reference):
     """The made-up model of 60 vertices and its landmarks."""
     arrays = reference("c10_fake_flame_model")
     model = FlameModel(
-        arrays["v_template"], arrays["shapedirs"][:, :, :300], arrays["shapedirs"][:, :, 300:], arrays["posedirs"], arrays["J_regressor"],
-        arrays["weights"], arrays["f"].astype(np.int32),
+        arrays["v_template"], arrays["shapedirs"][:, :, :300], arrays["shapedirs"][:, :, 300:], arrays["posedirs"],
+        arrays["J_regressor"], arrays["weights"], arrays["f"].astype(np.int32),
     )  # fmt: skip
     embedding = LandmarkEmbedding(
         np.concatenate([arrays["dyn_face_idx"][0], arrays["lmk_face_idx"]]).astype(np.int64),
@@ -45,8 +45,9 @@ def case(reference):
     """Parameters of the published vectors, and the vectors."""
     arrays = {key: torch.as_tensor(value) for key, value in reference("c10_flame").items()}
     parameters = {
-        "shape": arrays["betas"], "expression": arrays["expression"], "global_pose": arrays["global_orient"], "neck_pose": arrays["neck"],
-        "jaw_pose": arrays["jaw"], "eye_pose": torch.cat([arrays["leye"], arrays["reye"]], dim=1),
+        "shape": arrays["betas"], "expression": arrays["expression"], "global_pose": arrays["global_orient"],
+        "neck_pose": arrays["neck"], "jaw_pose": arrays["jaw"],
+        "eye_pose": torch.cat([arrays["leye"], arrays["reye"]], dim=1),
     }  # fmt: skip
     return parameters, arrays
 
@@ -274,8 +275,8 @@ def test_published_contour_lies_on_the_visible_outline(shared_data):
     template, faces = read_obj(shared_data / "flame_assets" / "template.obj")
     count = len(template)
     model = FlameModel(
-        template, np.zeros((count, 3, 1)), np.zeros((count, 3, 1)), np.zeros((count, 3, 36)), np.full((5, count), 1 / count),
-        np.tile([0.0, 1, 0, 0, 0], (count, 1)), faces,
+        template, np.zeros((count, 3, 1)), np.zeros((count, 3, 1)), np.zeros((count, 3, 36)),
+        np.full((5, count), 1 / count), np.tile([0.0, 1, 0, 0, 0], (count, 1)), faces,
     )  # fmt: skip
     embedding = load_flame_embedding(shared_data / "flame_assets")
     layers = {name: FlameLayer(model, embedding, contour=name) for name in ("geometry", "smplx")}

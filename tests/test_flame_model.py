@@ -175,10 +175,13 @@ def test_missing_and_damaged_files(tmp_path, arrays):
 
 def test_models_of_other_names_are_found_in_order(tmp_path, arrays, caplog):
     for names, used in (
-        (["flame2023_Open.pkl"], "flame2023_Open.pkl"), (["FLAME_NEUTRAL.pkl"], "FLAME_NEUTRAL.pkl"), (["male_model.pkl"], "male_model.pkl"),
-        (["female_model.npz"], "female_model.npz"), (["flame2023_no_jaw.pkl"], "flame2023_no_jaw.pkl"), (["flame2023_Open.npz"], "flame2023_Open.npz"),
-        (["male_model.pkl", "female_model.pkl", "generic_model.pkl"], "generic_model.pkl"), (["flame2023.npz", "flame2023.pkl"], "flame2023.pkl"),
-        (["flame2023_no_jaw.pkl", "flame2023.pkl", "._flame2023.pkl"], "flame2023.pkl"), (["GENERIC_MODEL.PKL"], "GENERIC_MODEL.PKL"),
+        (["flame2023_Open.pkl"], "flame2023_Open.pkl"), (["FLAME_NEUTRAL.pkl"], "FLAME_NEUTRAL.pkl"),
+        (["male_model.pkl"], "male_model.pkl"), (["female_model.npz"], "female_model.npz"),
+        (["flame2023_no_jaw.pkl"], "flame2023_no_jaw.pkl"), (["flame2023_Open.npz"], "flame2023_Open.npz"),
+        (["male_model.pkl", "female_model.pkl", "generic_model.pkl"], "generic_model.pkl"),
+        (["flame2023.npz", "flame2023.pkl"], "flame2023.pkl"),
+        (["flame2023_no_jaw.pkl", "flame2023.pkl", "._flame2023.pkl"], "flame2023.pkl"),
+        (["GENERIC_MODEL.PKL"], "GENERIC_MODEL.PKL"),
     ):  # fmt: skip
         folder = tmp_path / used / str(len(names))
         folder.mkdir(parents=True)

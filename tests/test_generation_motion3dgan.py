@@ -25,17 +25,17 @@ from face4d.generation.sample import load_generator
 from face4d.runtime.device import seed_everything
 from face4d.runtime.training import Run
 
-TINY = dict(
-    hidden_size=16,
-    components=8,
-    noise_size=4,
-    points=12,
-    warps=4,
-    epochs=4,
-    batch_size=8,
-    steps_per_epoch=3,
-    validate_every=2,
-)
+TINY = {
+    "hidden_size": 16,
+    "components": 8,
+    "noise_size": 4,
+    "points": 12,
+    "warps": 4,
+    "epochs": 4,
+    "batch_size": 8,
+    "steps_per_epoch": 3,
+    "validate_every": 2,
+}
 CPU = torch.device("cpu")
 
 

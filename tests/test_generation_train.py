@@ -21,7 +21,7 @@ from face4d.runtime.training import Run, learning_rate
 from tests.conftest import REPOSITORY, write_landmarks
 from tests.test_generation_lstm import recipe_weights
 
-TINY = dict(hidden_size=8, epochs=6, batch_size=4, validate_every=2)
+TINY = {"hidden_size": 8, "epochs": 6, "batch_size": 4, "validate_every": 2}
 
 
 @pytest.fixture
@@ -33,7 +33,10 @@ def config(preset: str = "default", **flags) -> GeneratorConfig:
     return PRESETS[preset].with_flags({**TINY, **flags})
 
 
-def run_training(split, folder, config=config(), **how):
+DEFAULT = config()
+
+
+def run_training(split, folder, config=DEFAULT, **how):
     metrics = train(split, config, Run("a", folder / "models", folder / "runs", quiet=True, **how))
     return metrics, load_generator(folder / "models" / "a.pt")
 
@@ -95,7 +98,7 @@ def test_thesis_preset_learns(split, tmp_path, loss):
 
 
 def test_metrics_file_holds_the_scores_of_the_weights_kept(split, tmp_path):
-    metrics, generator = run_training(split, tmp_path)
+    _, generator = run_training(split, tmp_path)
     written = json.loads((tmp_path / "runs" / "a" / "metrics.json").read_text())
     assert {"mse", "l1", "mm", "mm_std", "epoch", "seconds"} <= set(written)
     test = np.stack([sequence.displacement for sequence in split.test])
@@ -250,7 +253,7 @@ def test_real_landmarks_are_learned_in_a_few_epochs(shared_data, tmp_path):
 
 @pytest.mark.parametrize("preset", ["default", "thesis"])
 def test_bf16_products_train_about_as_well_and_fp32_stays_the_default(split, tmp_path, preset):
-    flags = dict(epochs=30, hidden_size=24, lr=5e-3)
+    flags = {"epochs": 30, "hidden_size": 24, "lr": 5e-3}
     exact, _ = run_training(split, tmp_path / "fp32", config=config(preset, **flags))
     rounded, generator = run_training(split, tmp_path / "bf16", config=config(preset, precision="bf16", **flags))
     assert config(preset).precision == "fp32"

@@ -116,9 +116,10 @@ def test_vertices_behind_the_faces_that_name_them(tmp_path):
 
 def test_files_that_differ_outside_of_the_faces_they_share(tmp_path):
     tail = "\n".join(FOUR_FACES) + "\n"
-    for begin, count in ((SIX_LINES, 6), (["f 1 2 3", *SIX_LINES], None), ([*SIX_LINES, "f\t1\t2\t3"], None), ([*SIX_LINES, "v 1 2 3"], 7),
-                         ([*SIX_LINES, "v\t1 2 3"], 7), ([*SIX_LINES, "# f 1 2 3"], 6), (["vt 0 0", *SIX_LINES, "vn 0 0 1"], 6),
-                         ([*SIX_LINES, " f 1 2 3"], None), ([*SIX_LINES, "usemtl a \\"], 0), ([*SIX_LINES[:5], "v 0.1 0.2 0.3 .\\"], 0)):  # fmt: skip
+    for begin, count in ((SIX_LINES, 6), (["f 1 2 3", *SIX_LINES], None), ([*SIX_LINES, "f\t1\t2\t3"], None),
+                         ([*SIX_LINES, "v 1 2 3"], 7), ([*SIX_LINES, "v\t1 2 3"], 7), ([*SIX_LINES, "# f 1 2 3"], 6),
+                         (["vt 0 0", *SIX_LINES, "vn 0 0 1"], 6), ([*SIX_LINES, " f 1 2 3"], None),
+                         ([*SIX_LINES, "usemtl a \\"], 0), ([*SIX_LINES[:5], "v 0.1 0.2 0.3 .\\"], 0)):  # fmt: skip
         _read(tmp_path, "\n".join(SIX_LINES) + "\n" + tail)  # what may be kept
         text = "\n".join(begin) + "\n" + tail
         if count == 0:  # the first face line belongs to the line before it
@@ -211,8 +212,9 @@ def test_blocks_take_no_byte_that_python_does_not():
 
 @pytest.mark.parametrize(
     "line",
-    ["v 1.0 2.0", "v 1.0 2.0 3.0 4.0", "v 1.0\n2.0 3.0", "w 1.0 2.0 3.0", "v 1.0 2.0 3.1.4", "v 1.0 2.0 1-2.5", "vn 1.0 2.0 3.0", "v 1.0 2.0 1_0", "v 1.0 2.0 v",
-     "v 1.0 2.0 3.0 v 1.0 2.0 3.0", "v 1.0 2.0 3.0 # v", " v 1.0 2.0 3.0", "v\t1.0 2.0 3.0", "", "v", "f 1 2 3", "vn 0 0 1\nv 1.0 2.0 3.0"],
+    ["v 1.0 2.0", "v 1.0 2.0 3.0 4.0", "v 1.0\n2.0 3.0", "w 1.0 2.0 3.0", "v 1.0 2.0 3.1.4", "v 1.0 2.0 1-2.5",
+     "vn 1.0 2.0 3.0", "v 1.0 2.0 1_0", "v 1.0 2.0 v", "v 1.0 2.0 3.0 v 1.0 2.0 3.0", "v 1.0 2.0 3.0 # v",
+     " v 1.0 2.0 3.0", "v\t1.0 2.0 3.0", "", "v", "f 1 2 3", "vn 0 0 1\nv 1.0 2.0 3.0"],
 )  # fmt: skip
 def test_blocks_of_unlike_lines_are_read_line_by_line(line):
     assert _block(f"v 0.5 0.5 0.5\n{line}\nv 0.5 0.5 0.5\n".encode(), b"v", float) is None

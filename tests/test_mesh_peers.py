@@ -1,6 +1,7 @@
 """PLY and OBJ readers beside trimesh, and beside readers of a few plain lines, on files made by hypothesis."""
 
 import io
+import itertools
 import struct
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.fuzzing.mutations import mutated
 many = settings(
     max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
-CODES = dict(zip("char uchar short ushort int uint float double".split(), "bBhHiIfd"))
+CODES = dict(zip(["char", "uchar", "short", "ushort", "int", "uint", "float", "double"], "bBhHiIfd"))
 
 
 def fans(polygons):
@@ -81,8 +82,9 @@ def plain_ply(content):
                 triangles[name] += fans([corners])
                 continue
             cuts = [-1, *(k for k, corner in enumerate(corners) if corner == -1), len(corners)]
-            triangles[name] += sum((strip(corners[a + 1 : b]) for a, b in zip(cuts, cuts[1:])), [])
-    faces = sum((triangles[name] for name in rows if name in triangles), [])
+            for a, b in itertools.pairwise(cuts):
+                triangles[name] += strip(corners[a + 1 : b])
+    faces = list(itertools.chain.from_iterable(triangles[name] for name in rows if name in triangles))
     return [[row[axis] for axis in "xyz"] for row in rows["vertex"]], faces
 
 

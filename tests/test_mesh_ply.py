@@ -58,7 +58,8 @@ def test_extra_properties_elements_and_mixed_polygons_in_binary(tmp_path):
     vertex = np.zeros(5, [("nx", "<f8"), ("x", "<f8"), ("y", "<f8"), ("z", "<f8"), ("a", "u1")])
     vertex["x"], vertex["y"], vertex["z"], vertex["a"] = *VERTICES.T, 9
     header = (
-        "ply\nformat binary_little_endian 1.0\nelement camera 1\nproperty short id\nelement vertex 5\nproperty double nx\nproperty double x\n"
+        "ply\nformat binary_little_endian 1.0\nelement camera 1\nproperty short id\nelement vertex 5\n"
+        "property double nx\nproperty double x\n"
         "property double y\nproperty double z\nproperty uchar a\nelement face 2\nproperty uchar flag\n"
         "property list uint ushort vertex_indices\nproperty list uchar float uv\nend_header\n"
     )
@@ -124,8 +125,9 @@ def _is_the_text(path) -> bool:
 
 @pytest.mark.parametrize(
     "comment",
-    [b"comment face \x85 01", "comment scanned by Åsa 全景".encode(), b"obj_info \x0b\x0c\x1c\x1d\x1e", "comment \u2028 \u2029".encode(),
-     b"comment end_header", b"comment keep end_header below", b"COMMENT element vertex 9", b""],
+    [b"comment face \x85 01", "comment scanned by Åsa 全景".encode(), b"obj_info \x0b\x0c\x1c\x1d\x1e",
+     "comment \u2028 \u2029".encode(), b"comment end_header", b"comment keep end_header below",
+     b"COMMENT element vertex 9", b""],
 )  # fmt: skip
 def test_comments_hold_any_bytes(tmp_path, comment):
     (tmp_path / "a.ply").write_bytes(TEXT.encode().replace(b"{}", comment + b"\n"))
@@ -168,8 +170,10 @@ def test_columns_that_are_not_declared_are_refused(tmp_path):
     cloud = "ply\nformat ascii 1.0\nelement vertex 4\n" + XYZ + "end_header\n" + "0.1 0.2 0.3 255 128 0\n" * 4
     mesh = TEXT.format("").replace("0 0\n", "0 0 9\n").replace("1 0\n", "1 0 9\n").replace("0 1\n", "0 1 9\n")
     lists = TEXT.format("").replace("3 0 1 2\n", "3 0 1 2 7\n")
-    for text, found in ((cloud, "3 numbers in row 0 of element vertex.* found 6"), (mesh, "3 numbers in row 0 of element vertex.* found 4"),
-                        (lists, "4 numbers in row 0 of element face.* found 5"), (TEXT.format("") + "3 0 1 3\n", "20 numbers.* found 24")):  # fmt: skip
+    for text, found in ((cloud, "3 numbers in row 0 of element vertex.* found 6"),
+                        (mesh, "3 numbers in row 0 of element vertex.* found 4"),
+                        (lists, "4 numbers in row 0 of element face.* found 5"),
+                        (TEXT.format("") + "3 0 1 3\n", "20 numbers.* found 24")):  # fmt: skip
         (tmp_path / "a.ply").write_text(text)
         for read in (ply.read_ply, ply.read_ply_vertices):
             with pytest.raises(InputError, match=found):
@@ -203,7 +207,10 @@ def test_bytes_that_are_not_declared_are_refused(tmp_path, properties):
 )
 def test_a_header_that_claims_more_than_the_file_holds(tmp_path, encoding, element, count):
     counts = {"vertex": 4, "other": 0, "face": 2, element: count}
-    header = f"ply\nformat {encoding} 1.0\nelement other {counts['other']}\nproperty list uchar int tags\nelement vertex {counts['vertex']}\n{XYZ}"
+    header = (
+        f"ply\nformat {encoding} 1.0\nelement other {counts['other']}\nproperty list uchar int tags\nelement "
+        f"vertex {counts['vertex']}\n{XYZ}"
+    )
     (tmp_path / "a.ply").write_text(header + f"element face {counts['face']}\n{INDICES}end_header\n" + "0 0 0\n" * 20)
     for read in (ply.read_ply, ply.read_ply_vertices):
         with pytest.raises(InputError, match="cut short|header line"):
@@ -316,7 +323,10 @@ def test_triangle_strips(tmp_path, encoding):
     strips = [[0, 1, 2, 3, -1, 1, 3, 2], [4, 3, 2, 2, 1, 0, 4, -1, 0, 1]]
     # every second one turned round, -1 begins anew
     expected = [[0, 1, 2], [2, 1, 3], [1, 3, 2], [4, 3, 2], [1, 2, 0], [1, 0, 4]]
-    header = f"ply\nformat {encoding} 1.0\nelement tristrips 2\nproperty list int int vertex_indices\nelement vertex 5\n{XYZ}end_header\n"
+    header = (
+        f"ply\nformat {encoding} 1.0\nelement tristrips 2\nproperty list int int vertex_indices\nelement vertex "
+        f"5\n{XYZ}end_header\n"
+    )
     if encoding == "ascii":
         body = "".join(" ".join(map(str, [len(strip), *strip])) + "\n" for strip in strips) + "".join(
             f"{x} {y} {z}\n" for x, y, z in VERTICES

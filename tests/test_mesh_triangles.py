@@ -1,5 +1,7 @@
 """Polygons and strips become triangles; corners that are no vertex and surfaces that are none are refused."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from face4d.mesh.triangles import Lists, check_indices, check_surface, triangula
 
 
 def lists(*rows):
-    return Lists(np.array(sum(rows, [])), np.array(list(map(len, rows))))
+    return Lists(np.array(list(itertools.chain(*rows))), np.array(list(map(len, rows))))
 
 
 def test_polygons_become_fans_in_their_order():

@@ -1,5 +1,6 @@
 """Photos of all kinds of files, and crops against the published ones."""
 
+import contextlib
 import logging
 import os
 import struct
@@ -177,7 +178,8 @@ def test_transparency_is_white(tmp_path):
 def test_exif_rotation_turns_the_photo(tmp_path):
     across = PIXELS.transpose(1, 0, 2)
     upright = {  # by the entry: where the first row and column of the file belong
-        1: PIXELS, 2: PIXELS[:, ::-1], 3: PIXELS[::-1, ::-1], 4: PIXELS[::-1], 5: across, 6: across[:, ::-1], 7: across[::-1, ::-1], 8: across[::-1],
+        1: PIXELS, 2: PIXELS[:, ::-1], 3: PIXELS[::-1, ::-1], 4: PIXELS[::-1], 5: across, 6: across[:, ::-1],
+        7: across[::-1, ::-1], 8: across[::-1],
     }  # fmt: skip
     for entry, expected in upright.items():
         exif = Image.Exif()
@@ -284,10 +286,8 @@ def test_bombs_of_other_kinds(tmp_path):
     text = zlib.compress(bytes(20_000_000), 9)
     for name, start in ((b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")):
         (tmp_path / "text.png").write_bytes(_png(8, 2, (1, 1), bytes(4), _chunk(name, start + text)))
-        try:
+        with contextlib.suppress(InputError):
             assert read_photo(tmp_path / "text.png").shape == (1, 1, 3)
-        except InputError:
-            pass
     Image.new("RGB", (2000, 2000)).save(tmp_path / "scans.jpg", progressive=True)
     content = (tmp_path / "scans.jpg").read_bytes()
     scan = content.rindex(b"\xff\xda")

@@ -38,9 +38,9 @@ def test_wrong_landmark_files_are_named(tmp_path):
     (tmp_path / "long.txt").write_bytes(b"1 2\n" * 300_000)
     np.save(tmp_path / "far.npy", POINTS * 1e200)
     os.mkfifo(tmp_path / "pipe.txt")
-    wrong = {"few.npy": r"\(60, 3\)", "nan.npy": "NaN", "other.mat": "no pt3d_68", "broken.mat": "expected 68", "words.txt": "one",
-             "bytes.txt": "not text", "long.txt": "at most 1 MB", "far.npy": "a coordinate of", "pipe.txt": "found",
-             "none.npy": "no such file"}  # fmt: skip
+    wrong = {"few.npy": r"\(60, 3\)", "nan.npy": "NaN", "other.mat": "no pt3d_68", "broken.mat": "expected 68",
+             "words.txt": "one", "bytes.txt": "not text", "long.txt": "at most 1 MB", "far.npy": "a coordinate of",
+             "pipe.txt": "found", "none.npy": "no such file"}  # fmt: skip
     for name, found in wrong.items():
         with pytest.raises(InputError, match=found):
             read_landmarks(tmp_path / name)

@@ -36,7 +36,8 @@ SMALLER = {
     "main.py": "--epochs 2 --warps 2",
     "Classification/main.py --grid": "--grid grid.json --workers 1 --epochs 1 --dataset florence --run grid",
     "Classification/main.py": "--epochs 2",
-    "Reconstruction/deca_train.py": "--faces 4 --held-out 2 --image-size 32 --hidden 8 --batch-size 2 --epochs 1 --photometric-faces 0",
+    "Reconstruction/deca_train.py": "--faces 4 --held-out 2 --image-size 32 --hidden 8 --batch-size 2 --epochs 1 "
+    "--photometric-faces 0",
     "Reconstruction/vrn_train.py": "--data vrn_set --width 0.03 --epochs 1 --batch-size 2",
     "Reconstruction/vrn_demo.py": BOX,
     "Reconstruction/deca.py": f"{BOX} --texture-size 32",

@@ -27,9 +27,10 @@ def test_rows_are_sequences_and_views_under_one_framing(tmp_path):
     still = np.repeat(vertices[:1], 21, axis=0)
     sheet = mesh_sheet({"still": still, "growing": vertices}, faces, columns=3, size=64, yaws=(0, 90))
     assert sheet.shape == (4 * 68 - 4, 3 * 68 - 4, 3)
-    drawn = lambda row, column: (
-        (sheet[68 * row + 24 : 68 * row + 64, 68 * column : 68 * column + 64] < 200).any(axis=2).sum()
-    )  # noqa: E731
+
+    def drawn(row, column):
+        return (sheet[68 * row + 24 : 68 * row + 64, 68 * column : 68 * column + 64] < 200).any(axis=2).sum()
+
     assert drawn(0, 0) == drawn(0, 1) == drawn(0, 2) > 100  # no motion
     assert drawn(2, 1) > 1.2 * drawn(2, 0) and drawn(2, 0) == drawn(0, 0)
     write_mesh_sheet(tmp_path / "a.png", {"growing": vertices}, faces, columns=3, size=64)

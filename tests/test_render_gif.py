@@ -168,10 +168,10 @@ def test_the_error_caption_is_there_and_the_counter_changes():
 def test_drawing_changes_no_input_and_no_random_state():
     landmarks = toy_sequence(0, 0, 4)
     copy = landmarks.copy()
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     landmark_frames(landmarks, reference=landmarks, size=60)
     np.testing.assert_array_equal(landmarks, copy)
-    assert torch.equal(torch.get_rng_state(), torch_state) and (np.random.get_state()[1] == numpy_state).all()
+    assert torch.equal(torch.get_rng_state(), torch_state) and (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
 
 
 def test_bad_landmarks_are_refused():

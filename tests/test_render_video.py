@@ -165,8 +165,9 @@ def test_files_without_moving_pictures(tmp_path, plain):
     (tmp_path / "none.mp4").write_bytes(b"")
     (tmp_path / "cut.mp4").write_bytes(plain.read_bytes()[:-300])  # its index is at the end
     os.mkfifo(tmp_path / "pipe.mp4")
-    said = {"sound.m4a": "no moving pictures", "cover.m4a": "no moving pictures", "none.mp4": "none that ffmpeg", "cut.mp4": "none that ffmpeg",
-            "pipe.mp4": "a pipe", "no.mp4": "no such file", "": "a folder", "cover.png": "none that ffmpeg"}  # fmt: skip
+    said = {"sound.m4a": "no moving pictures", "cover.m4a": "no moving pictures", "none.mp4": "none that ffmpeg",
+            "cut.mp4": "none that ffmpeg", "pipe.mp4": "a pipe", "no.mp4": "no such file", "": "a folder",
+            "cover.png": "none that ffmpeg"}  # fmt: skip
     for name, found in said.items():
         with pytest.raises(InputError, match=f"expected a video .*found {found}"):
             read_video(tmp_path / name)
@@ -176,7 +177,8 @@ def test_lists_do_not_lead_to_other_files(tmp_path, plain):
     contents = {
         "list.mp4": f"ffconcat version 1.0\nfile '{plain}'\n",
         "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{plain}\n#EXT-X-ENDLIST\n",
-        "list.mpd": f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><BaseURL>{plain}</BaseURL></Period></MPD>',
+        "list.mpd": '<?xml version="1.0"?><MPD '
+        f'xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><BaseURL>{plain}</BaseURL></Period></MPD>',
         "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
         "list.avi": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.mp4\n#EXT-X-ENDLIST\n",
     }

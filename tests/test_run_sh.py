@@ -21,7 +21,10 @@ def checkout(tmp_path) -> Path:
         shutil.copy(REPOSITORY / name, tmp_path)
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    show = f'case "$*" in *--show*) PYTHONPATH={shlex.quote(str(REPOSITORY))} exec {shlex.quote(sys.executable)} "$@";; esac'
+    show = (
+        f'case "$*" in *--show*) PYTHONPATH={shlex.quote(str(REPOSITORY))} exec {shlex.quote(sys.executable)} '
+        '"$@";; esac'
+    )
     python.write_text(f'#!/bin/sh\n{show}\necho "$@" >>calls\n')
     python.chmod(0o755)
     command = "cat requirements.txt pyproject.toml | cksum >.venv/installed"

@@ -42,8 +42,9 @@ def test_numbers_come_back(tmp_path, version):
 def test_headers_of_other_programs_are_read(tmp_path):
     data = np.arange(3.0).tobytes()
     for text in (
-        "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }", '{"descr":"<f8","fortran_order":False,"shape":(3,)}',
-        "{'shape': (3L,), 'fortran_order': True, 'descr': 'f8'}", "{'descr': '<f8', 'fortran_order': False, 'shape': (1, 3)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }",
+        '{"descr":"<f8","fortran_order":False,"shape":(3,)}', "{'shape': (3L,), 'fortran_order': True, 'descr': 'f8'}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1, 3)}",
     ):  # fmt: skip
         (tmp_path / "a.npy").write_bytes(header(text, data))
         assert load_numbers(tmp_path / "a.npy", "numbers").ravel().tolist() == [0, 1, 2]

@@ -3,7 +3,6 @@ field."""
 
 import copy
 import resource
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,7 +170,7 @@ def contents() -> dict[str, tuple[str, dict]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", ("plain", "older", "parallel", torch.float64))
+@pytest.mark.parametrize("how", ["plain", "older", "parallel", torch.float64])
 def test_whole_checkpoints_load(tmp_path, contents, kind, how):
     name, content = contents[kind]
     content = dict(content)
@@ -384,7 +383,7 @@ def test_a_key_that_is_no_name_is_told_in_printable_letters(tmp_path):
     assert str(error.value).isprintable()
 
 
-@pytest.mark.parametrize("case", ("checkpoint_fields", "label_path"))
+@pytest.mark.parametrize("case", ["checkpoint_fields", "label_path"])
 def test_the_cases(case):
     for path in sorted(real_data(f"cases/{case}").glob("*.pt")):
         with pytest.raises(InputError, match=path.name):

@@ -24,7 +24,10 @@ def test_fields_come_back(tmp_path):
         "more": {"a": [None, True, {"b": float("inf")}]},
         "other": "kept",
     }
-    content = '{"name": "Łucja_2", "count": 5, "rates": [1, 0.5], "more": {"a": [null, true, {"b": Infinity}]}, "other": "kept"}'.encode()
+    content = (
+        '{"name": "Łucja_2", "count": 5, "rates": [1, 0.5], "more": {"a": [null, true, {"b": Infinity}]}, '
+        '"other": "kept"}'.encode()
+    )
     assert read(tmp_path, content) == read(tmp_path, b"\xef\xbb\xbf" + content) == wanted
 
 

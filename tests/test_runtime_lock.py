@@ -49,12 +49,14 @@ def holder(tmp_path):
 
 def test_a_second_writer_is_told_who_the_first_is_and_a_killed_one_holds_nothing(tmp_path, holder):
     process, out = holder("begun"), tmp_path / "out"
-    with pytest.raises(
-        InputError,
-        match=rf"out: expected no other run writing here, found python .* \(process {process.pid} on .*, since 20",
+    with (
+        pytest.raises(
+            InputError,
+            match=rf"out: expected no other run writing here, found python .* \(process {process.pid} on .*, since 20",
+        ),
+        sole_writer(out),
     ):
-        with sole_writer(out):
-            pass
+        pass
     with pytest.raises(InputError, match=r"is writing \(run that again"):
         require_finished(out / "deeper")
     process.kill()

@@ -158,31 +158,27 @@ def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path, monkeypatch):
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 0.5)
-    with pytest.raises(
-        InputError, match="--scheduler: expected a dask scheduler that answers, found tcp://127.0.0.1:1"
+    with (
+        pytest.raises(InputError, match="--scheduler: expected a dask scheduler that answers, found tcp://127.0.0.1:1"),
+        cluster("dask", "tcp://127.0.0.1:1"),
     ):
-        with cluster("dask", "tcp://127.0.0.1:1"):
-            pass
-    with pytest.raises(InputError, match="--scheduler: .*nowhere.json"):
-        with cluster("dask", "nowhere.json"):
-            pass
+        pass
+    with pytest.raises(InputError, match="--scheduler: .*nowhere.json"), cluster("dask", "nowhere.json"):
+        pass
 
 
 @pytest.mark.parametrize(("backend", "module"), [("dask", "distributed"), ("ray", "ray")])
 def test_a_missing_package_is_named_with_its_pip_line(monkeypatch, backend, module):
     monkeypatch.setitem(sys.modules, module, None)  # importing it raises ImportError
-    with pytest.raises(InputError, match=rf"pip install 'face4d\[{backend}\]'"):
-        with cluster(backend):
-            pass
+    with pytest.raises(InputError, match=rf"pip install 'face4d\[{backend}\]'"), cluster(backend):
+        pass
 
 
 def test_contradicting_flags_are_refused():
-    with pytest.raises(InputError, match="--backend dask or ray"):
-        with cluster("loky", "tcp://127.0.0.1:8786"):
-            pass
-    with pytest.raises(InputError, match="--workers: expected none"):
-        with cluster("dask", "tcp://127.0.0.1:8786", 4):
-            pass
+    with pytest.raises(InputError, match="--backend dask or ray"), cluster("loky", "tcp://127.0.0.1:8786"):
+        pass
+    with pytest.raises(InputError, match="--workers: expected none"), cluster("dask", "tcp://127.0.0.1:8786", 4):
+        pass
 
 
 def test_on_this_machine_workers_are_the_cores_unless_said():

@@ -38,14 +38,16 @@ def same(one, other):
 
 SHARED = [1, 2]
 VALUES = [
-    [None, True, False, 0, -1, 300, 2**31, -(2**70), 0.5, "text", "\xe9\u0142\n\\", b"", b"bytes\x00\xff", (), [], (1,), (1, 2, 3, 4), {"a": [1],
-    2: "b"}],
+    [None, True, False, 0, -1, 300, 2**31, -(2**70), 0.5, "text", "\xe9\u0142\n\\", b"", b"bytes\x00\xff", (), [], (1,),
+    (1, 2, 3, 4), {"a": [1], 2: "b"}],
     [SHARED, SHARED, (SHARED,)],
-    *(np.arange(6).astype(kind).reshape(2, 3) for kind in ("i1", "u1", "<i4", ">i8", "u8", "f2", "<f4", ">f8", "c16", "?", "S3", "U3", ">U2")),
-    np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(2.5), np.zeros((0, 3)),
-    np.float32(1.5), np.int64(3),
+    *(np.arange(6).astype(kind).reshape(2, 3)
+      for kind in ("i1", "u1", "<i4", ">i8", "u8", "f2", "<f4", ">f8", "c16", "?", "S3", "U3", ">U2")),
+    np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(2.5),
+    np.zeros((0, 3)), np.float32(1.5), np.int64(3),
     np.bool_(True), np.array([1, "a", None, [2, {"b": np.arange(2)}]], dtype=object), np.array(["ab", "c"]),
-    sparse.csc_matrix(np.eye(3, 4)), sparse.csr_matrix(np.ones((2, 3))), sparse.coo_matrix(np.eye(2)), sparse.csc_array(np.eye(2)),
+    sparse.csc_matrix(np.eye(3, 4)), sparse.csr_matrix(np.ones((2, 3))), sparse.coo_matrix(np.eye(2)),
+    sparse.csc_array(np.eye(2)),
 ]  # fmt: skip
 
 
@@ -157,8 +159,8 @@ REFUSED = {
     "a shape that overflows": op(array([2**62, 4], kind("f8"), b"C\x00")),
     "a shape of nothing and too much": op(array([0, 2**62, 2**62], kind("f8"), b"C\x00")),
     "too many dimensions": op(array([1] * 70, kind("f8"), EIGHT)),
-    "axes that are others": pickle.dumps(np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1), protocol=5).replace(b"K\x02K\x00K\x01\x87",
-    b"K\x02K\x00K\x02\x87"),
+    "axes that are others": pickle.dumps(np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1),
+    protocol=5).replace(b"K\x02K\x00K\x01\x87", b"K\x02K\x00K\x02\x87"),
     "more bytes than numbers": op(array([1], kind("f4"), EIGHT)),
     "BUILD on a function": op(b"cnumpy._core.numeric\n_frombuffer\n}X\x0c\x00\x00\x00__defaults__Nsb"),
     "BUILD on a type": op(b"cnumpy\ndtype\n}b"),
@@ -218,8 +220,8 @@ REFUSED = {
     "a sparse matrix without a state": op(b"cscipy.sparse._csc\ncsc_matrix\n)\x81"),
     "a sparse matrix of text": op(SPARSE, text("_shape"), text("ab"), b"ub"),
     "an expression of chumpy": op(b"cchumpy.ch\nadd\n)\x81}", text("a"), b"K\x01sb"),
-    "a selection of chumpy beyond": op(b"cchumpy.reordering\nSelect\n)\x81}(", text("a"), array([1], kind("f8"), EIGHT), text("idxs"), array([1],
-    kind("i8"), EIGHT), text("preferred_shape"), b"K\x01\x85ub"),
+    "a selection of chumpy beyond": op(b"cchumpy.reordering\nSelect\n)\x81}(", text("a"), array([1], kind("f8"), EIGHT),
+    text("idxs"), array([1], kind("i8"), EIGHT), text("preferred_shape"), b"K\x01\x85ub"),
 }  # fmt: skip
 
 

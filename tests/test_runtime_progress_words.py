@@ -15,8 +15,8 @@ def test_what_was_not_found_is_no_infinite_share():
 
 @pytest.mark.parametrize(
     ("own", "other", "words"),
-    [(1, 3, "3.0 times better"), (3, 1, "3.0 times worse"), (1, 1.04, "no better"), (0, 1, "far better"), (1, 0, "far worse"), (0, 0, "no better"),
-     (float("inf"), 1, "no better")],
+    [(1, 3, "3.0 times better"), (3, 1, "3.0 times worse"), (1, 1.04, "no better"), (0, 1, "far better"),
+     (1, 0, "far worse"), (0, 0, "no better"), (float("inf"), 1, "no better")],
 )  # fmt: skip
 def test_worse_is_not_called_better(own, other, words):
     assert compared(own, other) == words

@@ -1,5 +1,6 @@
 """Files of torch.save: what torch writes is read as torch reads it, and nothing else."""
 
+import contextlib
 import pickle
 import struct
 import warnings
@@ -24,7 +25,7 @@ def equal(found, wanted) -> bool:
     return found == wanted and type(found) is type(wanted)
 
 
-@pytest.mark.parametrize(("zipped", "protocol"), ((True, 2), (True, 4), (False, 2)))
+@pytest.mark.parametrize(("zipped", "protocol"), [(True, 2), (True, 4), (False, 2)])
 def test_what_torch_saves_is_read(tmp_path, zipped, protocol):
     shared = torch.randn(4, 5)
     content = {
@@ -80,7 +81,7 @@ def refused(path, content: bytes) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("zeroed", (0, 64))
+@pytest.mark.parametrize("zeroed", [0, 64])
 def test_a_flipped_bit_or_a_zeroed_block_is_noticed_wherever_it_is(tmp_path, zeroed):
     path = tmp_path / "x.pt"
     torch.save({"weight": torch.randn(100, 100), "epoch": 3}, path)
@@ -91,10 +92,8 @@ def test_a_flipped_bit_or_a_zeroed_block_is_noticed_wherever_it_is(tmp_path, zer
             bytes(len(data[start : start + zeroed])) if zeroed else bytes([data[start] ^ 4])
         )
         path.write_bytes(data)
-        try:
+        with contextlib.suppress(InputError):
             assert equal(read_torch_file(path, "weights"), wanted)  # dates and padding mean nothing
-        except InputError:
-            pass
 
 
 class Call:
@@ -117,8 +116,13 @@ def view(
     size: int, stride: int = 1, offset: int = 0, count: int = 4, kind: str = "FloatStorage", key: str = "0"
 ) -> bytes:
     """A pickle of one tensor, opcode by opcode."""
-    text = lambda value: b"X" + struct.pack("<I", len(value)) + value.encode()
-    number = lambda value: b"\x8a\x08" + struct.pack("<q", value)
+
+    def text(value):
+        return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+    def number(value):
+        return b"\x8a\x08" + struct.pack("<q", value)
+
     storage = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu") + number(count) + b"tQ"
     tensor = storage + number(offset) + number(size) + b"\x85" + number(stride) + b"\x85" + b"\x89)"
     return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + tensor + b"tR."
@@ -173,7 +177,7 @@ def test_nothing_in_a_file_runs(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "content",
-    (
+    [
         b"ccollections\nOrderedDict\n}X\x01\x00\x00\x00ai\x01s" + b"b.",
         b"ccollections\nOrderedDict\n(N}X\x04\x00\x00\x00makeK\x01stb.",  # BUILD with slots of what find_class gave
         b"ctorch\nFloatStorage\n}X\x04\x00\x00\x00kindK\x01sb.",
@@ -191,7 +195,7 @@ def test_nothing_in_a_file_runs(tmp_path, capsys):
         b"cos\nsystem\n.",
         b"",
         b"\x80\xff.",
-    ),
+    ],
 )
 def test_pickles_that_mean_harm_are_refused(tmp_path, content):
     path = tmp_path / "x.pt"

@@ -55,7 +55,10 @@ def test_training_script_writes_checkpoints_and_records(landmark_folder, tmp_pat
 
 @pytest.mark.parametrize("folder", ["models", "runs"])
 def test_a_run_that_another_command_trains_is_left_alone(workplace, run_here, folder):
-    code = "import sys, time\nfrom face4d.runtime.lock import sole_writer\nwith sole_writer(sys.argv[1], 'x'):\n    print('held', flush=True)\n    time.sleep(60)"
+    code = (
+        "import sys, time\nfrom face4d.runtime.lock import sole_writer\nwith sole_writer(sys.argv[1], "
+        "'x'):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code, str(workplace / folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
@@ -221,7 +224,8 @@ SCRIPTS = (
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_answers_at_once_and_has_examples(script):
     code = (
-        f"import atexit, runpy, sys; atexit.register(lambda: print('torch' in sys.modules)); sys.argv = ['x', '--help']; "
+        "import atexit, runpy, sys; atexit.register(lambda: print('torch' in sys.modules)); sys.argv = ['x', "
+        "'--help']; "
         f"runpy.run_path({str(REPOSITORY / script)!r}, run_name='__main__')"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -105,8 +105,8 @@ def test_steps_one_to_nine_and_a_grid(step, tmp_path):
     assert following(told) == "Classification/main.py --dataset mine --run mine_classifier"
     told = step(following(told))
     assert (
-        following(told)
-        == "Classification/test.py --checkpoint mine/models/mine_classifier.pt --generated mine/Generated_Animation/mine"
+        following(told) == "Classification/test.py --checkpoint mine/models/mine_classifier.pt --generated "
+        "mine/Generated_Animation/mine"
     )
     told = step(following(told))
     assert (tmp_path / "mine/results/mine/scores.md").is_file() and following(told) == "figures.py --dataset mine"
@@ -114,7 +114,8 @@ def test_steps_one_to_nine_and_a_grid(step, tmp_path):
     # Step 7: a decoder of this topology, found by the generator's name.
     step("Sparse2Dense/main.py --dataset mine")
     step(
-        "test.py --checkpoint mine/models/mine.pt --actor Scans/Dot/frown/frown_01.obj --label frown --dense --export ply --no-gif"
+        "test.py --checkpoint mine/models/mine.pt --actor Scans/Dot/frown/frown_01.obj --label frown --dense "
+        "--export ply --no-gif"
     )
     assert len(list(Path("mine/Generated_Animation/mine_own").rglob("*.ply"))) == 8
     Path("test_set").mkdir()

@@ -200,6 +200,9 @@ def test_results_are_not_replaced_unasked(workplace, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_loads_no_torch_and_has_examples(script, run_script, tmp_path):
     path = REPOSITORY / "Reconstruction" / script
-    code = f"import runpy, sys; sys.argv = ['x']; p = runpy.run_path({str(path)!r})['build_parser'](); print(p.format_help()); print('torch' in sys.modules)"
+    code = (
+        f"import runpy, sys; sys.argv = ['x']; p = runpy.run_path({str(path)!r})['build_parser'](); "
+        "print(p.format_help()); print('torch' in sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert f"python Reconstruction/{script}" in out and out.strip().endswith("False")

@@ -31,8 +31,9 @@ def batch(layer):
 
 def test_shapes_and_ranges(batch, layer):
     count, vertices = 6, layer.num_vertices
-    shapes = {"images": (3, 224, 224), "shape": (100,), "expression": (50,), "pose": (6,), "camera": (3,), "light": (9, 3), "vertices": (vertices, 3),
-              "landmarks": (68, 3), "screen_landmarks": (68, 3), "colors": (vertices, 3), "mask": (1, 224, 224)}  # fmt: skip
+    shapes = {"images": (3, 224, 224), "shape": (100,), "expression": (50,), "pose": (6,), "camera": (3,),
+              "light": (9, 3), "vertices": (vertices, 3), "landmarks": (68, 3), "screen_landmarks": (68, 3),
+              "colors": (vertices, 3), "mask": (1, 224, 224)}  # fmt: skip
     assert {name: tuple(values.shape) for name, values in batch._asdict().items()} == {
         name: (count, *shape) for name, shape in shapes.items()
     }

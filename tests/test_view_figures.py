@@ -415,7 +415,10 @@ def test_damaged_features_are_named(workplace):
 
 
 def test_help_loads_no_torch_and_no_matplotlib():
-    code = f"import runpy, sys; runpy.run_path({str(REPOSITORY / 'figures.py')!r}); print({{'torch', 'matplotlib'}} & set(sys.modules))"
+    code = (
+        f"import runpy, sys; runpy.run_path({str(REPOSITORY / 'figures.py')!r}); print({{'torch', "
+        "'matplotlib'} & set(sys.modules))"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "set()"

@@ -80,7 +80,7 @@ def test_folding_changes_rounding_only():
     assert network[1].training is False and isinstance(network[1], torch.nn.BatchNorm2d)  # the original is left alone
 
 
-@pytest.mark.parametrize("row, column", [(0, 0), (1, 3), (2, 1), (3, 2)])
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 3), (2, 1), (3, 2)])
 def test_a_phase_is_the_enlargement_s(row, column):
     coarse = torch.randn(2, 3, 5, 7, dtype=torch.float64)
     whole = interpolate(coarse, scale_factor=4, mode="bilinear", align_corners=False)

@@ -41,7 +41,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 class Parser(argparse.ArgumentParser):
     """Argument parser whose complaint is one line in the words of :class:`InputError`, with the nearest right flag or
-    value."""
+    value.
+    """
 
     _words: Sequence[str] = ()
 
@@ -95,7 +96,10 @@ class Parser(argparse.ArgumentParser):
         unknown = next((flag for flag in flags if flag not in self._option_string_actions), None)
         if unknown is not None:
             known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            message = f"{unknown}: expected a flag that exists, found none of that name{nearest('--' + unknown.lstrip('-'), known)}"
+            message = (
+                f"{unknown}: expected a flag that exists, "
+                f"found none of that name{nearest('--' + unknown.lstrip('-'), known)}"
+            )
         message = re.sub(r"^argument ", "", message)
         message = re.sub(r"^the following arguments are required: (.*)", r"\1: expected a value, found none", message)
         message = re.sub(r"expected one argument$", "expected a value after it, found none", message)
@@ -113,7 +117,8 @@ _TYPES = {int: "a whole number", float: "a number"}
 
 def command() -> str:
     """How this program was started, to be typed again: ``python Classification/main.py``,
-    ``python -m face4d.landmarks``."""
+    ``python -m face4d.landmarks``.
+    """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return (
         f"{typed_python()} {sys.argv[0]}"
@@ -283,7 +288,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
             raise
         _fail(
-            f"memory: expected room for what was asked, found too little: {str(error).partition(chr(10))[0] or 'no more to be had'}",
+            "memory: expected room for what was asked, found too little: "
+            f"{str(error).partition(chr(10))[0] or 'no more to be had'}",
             2,
         )
     sys.exit(code or 0)
@@ -326,7 +332,10 @@ def _unusable(error: OSError) -> str:
 def _unspellable(error: UnicodeError) -> str:
     """The line about a name or text that an encoding does not have."""
     if isinstance(error, (UnicodeEncodeError, UnicodeDecodeError)):
-        return f"{error.object[:200]!r}: expected text that {error.encoding} can spell, found {error.reason} at character {error.start + 1}"
+        return (
+            f"{error.object[:200]!r}: expected text that {error.encoding} can spell, "
+            f"found {error.reason} at character {error.start + 1}"
+        )
     return f"text: expected characters, found {error}"
 
 

@@ -50,7 +50,10 @@ def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
 
 def add_dataset_flag(group: argparse._ActionsContainer, meaning: str, default: str = "") -> None:
     """Add ``--dataset``."""
-    known = f"{', '.join(name for name in DATASETS if name != OWN)}, or NAME of one's own data, described in NAME.toml (docs/data.md)"
+    known = (
+        f"{', '.join(name for name in DATASETS if name != OWN)}, or NAME of one's own data, "
+        "described in NAME.toml (docs/data.md)"
+    )
     group.add_argument("--dataset", metavar="NAME", help=f"{meaning}: {known}" + (f" ({default})" if default else ""))
 
 

@@ -1,6 +1,6 @@
 """Describe a folder of one's own data, so that every step finds it by name.
 
-    python -m face4d.commands.dataset MyMeshes                    # writes mine.toml; then every step takes --dataset mine
+    python -m face4d.commands.dataset MyMeshes  # writes mine.toml; then every step takes --dataset mine
     python -m face4d.commands.dataset MyLandmarks --name studio   # writes studio.toml
     python -m face4d.commands.dataset --show mine                 # what a data set says, as run.sh reads it
 

@@ -63,8 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         bar.update(done - bar.n)
 
     summary = write_demo(
-        args.output, seed=args.seed, subjects=args.subjects, coma_labels=args.labels, florence_labels=args.florence_labels,
-        florence_subjects=args.florence_subjects, level=args.level, overwrite=args.overwrite, progress=show,
+        args.output, seed=args.seed, subjects=args.subjects, coma_labels=args.labels,
+        florence_labels=args.florence_labels, florence_subjects=args.florence_subjects, level=args.level,
+        overwrite=args.overwrite, progress=show,
     )  # fmt: skip
     if bar is not None:
         bar.close()

@@ -53,7 +53,8 @@ def _places(owner: Path, recorded: PurePath) -> Iterator[Path]:
 
 def _folders_above(owner: Path) -> list[Path]:
     """The folder of a file, the root of its working folder and what lies between and above it, nearest first; links
-    also followed."""
+    also followed.
+    """
     found: dict[Path, None] = {}
     for path in (Path(os.path.abspath(owner)), owner.resolve()):
         parents = list(path.parents)

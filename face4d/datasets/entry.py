@@ -1,5 +1,6 @@
 """What a data set is: one entry that says where its files lie, which steps apply to it, and what is learned and
-tested."""
+tested.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +179,9 @@ DEMO_TEST_SUBJECTS: tuple[str, ...] = ("Demo05", "Demo06")
 _DEMO = Path("demo")
 
 DATASETS: dict[str, Dataset] = {}
-"""The data sets by name; :func:`register` adds one, :func:`face4d.datasets.own.find_dataset` also knows those of a TOML file."""
+"""The data sets by name; :func:`register` adds one, :func:`face4d.datasets.own.find_dataset` also knows those of a TOML
+file.
+"""
 
 
 def register(entry: Dataset) -> Dataset:

@@ -121,7 +121,8 @@ _face_reader = FaceReader()
 @dataclass(frozen=True)
 class LandmarkFile:
     """One landmark file to be: frames in ``source``, landmarks at ``target``; ``other`` is its place in the other half
-    of the split."""
+    of the split.
+    """
 
     source: str
     target: str
@@ -177,7 +178,8 @@ def plan_landmarks(
 
 def _unexplained(sequences: Sequence[MeshSequence], folders: Sequence[Path], source: str | Path) -> list[Remark]:
     """Landmark files of an earlier run whose meshes are gone or have another name: they would be trained on all the
-    same."""
+    same.
+    """
     names = {sequence.name for sequence in sequences}
     there = (
         path

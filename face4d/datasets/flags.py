@@ -49,7 +49,8 @@ def add_preset_flags(group: argparse._ArgumentGroup, *, thesis: str, others: Seq
 
 def tell_defaults(parser: ArgumentParser, presets: Mapping[str, Config]) -> None:
     """End the help of every flag that a preset decides with what it decides: the first preset's value, and those of
-    others that differ."""
+    others that differ.
+    """
     for action in parser._actions:
         told = {
             name: _told(getattr(preset, action.dest))
@@ -80,7 +81,8 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--select",
         choices=("last", "validation", "test"),
-        help="weights kept, and in a grid (there: validation, if not told) the run chosen; test = best on the test set, as in the thesis",
+        help="weights kept, and in a grid (there: validation, if not told) the run chosen; "
+        "test = best on the test set, as in the thesis",
     )
     group.add_argument(
         "--validate-every", type=cli.integer(1, 1_000_000), metavar="EPOCHS", help="epochs between validations"
@@ -193,7 +195,8 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
                 print(task.summary(metrics))
                 if config.select == "test":
                     print(
-                        "the weights were chosen on the test set, as in the thesis: its scores are not those of unseen data"
+                        "the weights were chosen on the test set, as in the thesis: "
+                        "its scores are not those of unseen data"
                     )
                 report_runs(before)
                 cli.suggest_next(args, *task.following(run.checkpoint, source.dataset))
@@ -202,7 +205,8 @@ def run_training(args: Namespace, task: TrainingTask) -> None:
 
 def newest_generated(dataset: str) -> Path:
     """The test set generated last with a data set's default folders; where there is none, the folder that its usual
-    generator would write."""
+    generator would write.
+    """
     folder = find_dataset(dataset).generated
     found = [path for path in folder.glob("[!.]*") if path.is_dir() and not path.name.endswith(("_own", "_meshes"))]
     return max(found, key=lambda path: path.stat().st_mtime, default=folder / dataset)
@@ -234,7 +238,8 @@ def training_split(source: DataSource, held_out: Sequence[str]) -> LandmarkSplit
 
 def training_run(args: Namespace, name: str, device: torch.device, dataset: str = "florence") -> Run:
     """The run of a name that the flags of :func:`add_output_flags` describe; folders that they leave open are those of
-    the data set."""
+    the data set.
+    """
     from face4d.runtime.training import Run
 
     require_name("--run", "the name of a run", name)

@@ -105,7 +105,8 @@ class LandmarkSplit:
 
     def identity(self, **network: Any) -> dict[str, Any]:
         """What two runs on these data share (:func:`face4d.runtime.training.run_epochs`), with the sizes of their
-        network."""
+        network.
+        """
         return {
             "labels": list(self.labels),
             **network,
@@ -243,7 +244,8 @@ def load_split(
         if not held_out or held_out == set(subjects):
             raise InputError(
                 root,
-                f"{TRAIN_FOLDER} and {TEST_FOLDER}, or some but not only the test subjects {', '.join(test_subjects) or '(none named; --test-subjects names them)'}",
+                f"{TRAIN_FOLDER} and {TEST_FOLDER}, or some but not only the test subjects "
+                f"{', '.join(test_subjects) or '(none named; --test-subjects names them)'}",
                 f"subjects {', '.join(subjects)}",
             )
         train = tuple(sequence for sequence in sequences if sequence.subject not in held_out)

@@ -56,7 +56,8 @@ def landmark_paths(folder: str | Path) -> list[Path]:
 
 def visible_paths(folder: str | Path) -> list[Path]:
     """Files and folders with a suffix below ``folder``, at any depth, sorted; hidden ones and what lies in hidden
-    folders are left out."""
+    folders are left out.
+    """
     return [
         path
         for path in sorted(Path(folder).rglob("*.*"))
@@ -66,7 +67,8 @@ def visible_paths(folder: str | Path) -> list[Path]:
 
 def sample_name(number: int) -> str:
     """Folder of one of several answers of a stochastic generator, ``sample_00``, ``sample_01``, ...; each holds a whole
-    generated set."""
+    generated set.
+    """
     return f"{SAMPLE_PREFIX}{number:02d}"
 
 

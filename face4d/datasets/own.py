@@ -64,7 +64,10 @@ def find_dataset(wanted: str, owner: Path | None = None) -> Dataset:
     """
     if wanted in DATASETS:
         return DATASETS[wanted]
-    expected = f"{', '.join(known for known in DATASETS if known != OWN)}, or the name of one's own data with <name>.toml in this folder (docs/data.md)"
+    expected = (
+        f"{', '.join(known for known in DATASETS if known != OWN)}, "
+        "or the name of one's own data with <name>.toml in this folder (docs/data.md)"
+    )
     if not is_name(wanted):
         raise InputError("--dataset", expected, ascii(wanted)[:60])
     file = companions.find(owner, f"{wanted}.toml") if owner else Path(f"{wanted}.toml")
@@ -165,5 +168,6 @@ def _require_keys_that_fit(file: Path, values: Mapping[str, Any]) -> None:
 
 def unnamed_dataset(remembered: str) -> Dataset:
     """Stands for a data set that a checkpoint names and whose file is not there: what it writes goes where the file
-    would have it by default."""
+    would have it by default.
+    """
     return Dataset(remembered, None, output=Path(remembered)) if remembered != OWN else DATASETS[OWN]

@@ -148,9 +148,10 @@ def _inspect(job: _Job, overwrite: bool) -> State:
         return State(job.frames, 0)
     names = _names(job)
     present = {path.name for path in target.iterdir()}
-    if present == {*names, RECORD}:
-        if (not overwrite and _is_as_recorded(job, paths)) or all(_compare(job, numbers, paths)):
-            return State(0, job.frames)
+    if present == {*names, RECORD} and (
+        (not overwrite and _is_as_recorded(job, paths)) or all(_compare(job, numbers, paths))
+    ):
+        return State(0, job.frames)
     if overwrite:
         foreign = sorted(present - _made(target))
         if foreign:

@@ -65,7 +65,7 @@ class DataSource:
 
     def companion(self, name: str | Path) -> Path:
         """A file of the working folder that the checkpoint belongs to; the name itself where there is none."""
-        return self.owner and companions.find(self.owner, name) or Path(name)
+        return (self.owner and companions.find(self.owner, name)) or Path(name)
 
     def _require(self, name: str, what: str, helps: str) -> Path:
         """One of the paths; a line that names the flag where only the checkpoint knew it, and nothing is there."""
@@ -97,7 +97,8 @@ class DataSource:
 
     def topology(self) -> companions.Topology | None:
         """What the landmarks lie on: as the embedding has it or, where its files are not there, as the data set is;
-        None where that is unknown."""
+        None where that is unknown.
+        """
         from face4d.landmarks import TEMPLATE_FILE
 
         if (self.landmark_embedding or self.flame / TEMPLATE_FILE).is_file():
@@ -192,7 +193,7 @@ def choose_source(
         if name == "landmark_embedding" and flame:  # the folder replaces either
             return None
         recorded = memory.get(name) or default
-        return recorded and (owner and companions.find(owner, recorded) or Path(recorded))
+        return recorded and ((owner and companions.find(owner, recorded)) or Path(recorded))
 
     place = path("landmarks", entry.landmarks)
     if place is None:
@@ -212,7 +213,8 @@ def choose_source(
 
 def _entry(dataset: str | None, landmarks: Path | None, memory: Mapping[str, Any], owner: Path | None) -> Dataset:
     """The data set asked for, else the remembered one; else Florence or, where landmarks are named by hand, none of the
-    known ones."""
+    known ones.
+    """
     if dataset is not None:
         return find_dataset(dataset)
     if memory.get("dataset") is not None:

@@ -92,7 +92,8 @@ class Survey:
 _MEANINGS = {
     "meshes": "<subject>/<label>/ with numbered frames, at any depth",
     "format": "of the frames; step 1 makes PLY files of obj",
-    "frames": "step 2 brings every sequence to so many, the neutral one included; without this line they stay as they are",
+    "frames": "step 2 brings every sequence to so many, the neutral one included; "
+    "without this line they stay as they are",
     "landmarks": "<label>_<subject>.npy, (frames, 68, 3) in metres",
     "labels": "what is learned",
     "test_subjects": "people that training does not see",

@@ -78,7 +78,8 @@ def find_checkpoint(path: str | Path | None) -> Path:
             return place
     raise InputError(
         places[0],
-        f"encoder weights: deca_model.tar of DECA (https://github.com/yfeng95/DECA, to {PUBLISHED_FILE}, licence there) "
+        f"encoder weights: deca_model.tar of DECA (https://github.com/yfeng95/DECA, to {PUBLISHED_FILE}, "
+        "licence there) "
         f"or an encoder of one's own ('python Reconstruction/deca_train.py' writes {OWN_FILE})",
         "no such file",
     )
@@ -139,7 +140,8 @@ def _own(path: Path, content: Any) -> LoadedEncoder:
 @torch.no_grad()
 def fold_scale(encoder: Encoder) -> None:
     """Make a plain :class:`Encoder` of one whose output is multiplied by ``code_scale`` and moved by ``code_mean``, two
-    buffers."""
+    buffers.
+    """
     last, scale = encoder.layers[2], encoder.get_buffer("code_scale")
     assert isinstance(last, nn.Linear)
     last.weight = nn.Parameter(last.weight * scale[:, None])

@@ -26,6 +26,7 @@ from face4d.render.texture import UvLayout, UvMap, find_layout, sample, vertex_n
 from face4d.runtime.arrays import ZipArchive, ZipMember, read_npy_header
 from face4d.runtime.files import open_file
 
+_ALL_CODES = CodeLayout()
 DEMO = "demo"  # the name of the built-in head, in place of a folder
 
 
@@ -72,7 +73,7 @@ class FaceModel:
 
 
 def load_face_model(
-    source: str | Path, layout: CodeLayout = CodeLayout(), device: torch.device | str = "cpu", contour: str = "geometry"
+    source: str | Path, layout: CodeLayout = _ALL_CODES, device: torch.device | str = "cpu", contour: str = "geometry"
 ) -> FaceModel:
     """The model of ``source``: ``demo``, a folder such as ``models/flame``, or one model file in such a folder.
 
@@ -87,7 +88,10 @@ def load_face_model(
         model, embedding, folder = demo_flame_model(), _demo_embedding(), None
     else:
         if not Path(source).exists():
-            expected = "a face model: demo, or a folder with FLAME (https://flame.is.tue.mpg.de, after registration; --flame DIR names it)"
+            expected = (
+                "a face model: demo, or a folder with FLAME (https://flame.is.tue.mpg.de, after registration; "
+                "--flame DIR names it)"
+            )
             raise InputError(source, expected, "nothing of that name")
         file = find_model(source)
         model, embedding, folder = load_flame_model(file), load_flame_embedding(file.parent), file.parent
@@ -99,7 +103,7 @@ def build_face_model(
     model: FlameModel,
     embedding: LandmarkEmbedding,
     folder: Path | None = None,
-    layout: CodeLayout = CodeLayout(),
+    layout: CodeLayout = _ALL_CODES,
     device: torch.device | str = "cpu",
     contour: str = "geometry",
 ) -> FaceModel:
@@ -244,7 +248,8 @@ def load_texture_model(path: str | Path, count: int) -> TextureModel:
 
 def _leading(path: Path, name: str, file: ZipMember, count: int | None, rows: int | None = None) -> np.ndarray:
     """The first ``count`` entries along an array's last axis (N, count), or with None all of it (N,); float32, read
-    piece by piece."""
+    piece by piece.
+    """
     header = read_npy_header(file, file.size, path, _EXPECTED)
     shape, is_fortran, dtype = header.shape, header.fortran, np.dtype(object) if header.type is None else header.type
     inner, last = (shape, 1) if count is None else (shape[:-1], shape[-1] if shape else 0)

@@ -160,7 +160,8 @@ def as_lists(code: FaceCode) -> dict[str, Any]:
 
 def projection(source: PhotoFace) -> np.ndarray:
     """(3, 4): world points (x, y, z, 1) in metres to the photo: x right and y down in pixels, z away from the viewer in
-    pixels."""
+    pixels.
+    """
     corners = torch.cat([torch.zeros(1, 3), torch.eye(3)])[None].to(source.face.vertices)  # (1, 4, 3)
     places = source.crop.to_photo(source.face.in_crop(corners, source.crop.size)[0].cpu().numpy().astype(float))
     return np.column_stack([(places[1:] - places[0]).T, places[0]])

@@ -254,7 +254,8 @@ class Encoder(nn.Module):
 
 class DetailGenerator(nn.Module):
     """Codes (B, 181): jaw 3, expression 50, detail 128, to displacements (B, 1, 256, 256) along the normal, metres, at
-    most 0.01."""
+    most 0.01.
+    """
 
     def __init__(self, inputs: int = 3 + 50 + NUM_DETAIL) -> None:
         super().__init__()

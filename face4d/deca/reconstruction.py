@@ -89,7 +89,8 @@ class Reconstructor:
             self.detail_generator = for_inference(encoder.detail_generator).to(self.device)
         elif encoder.detail_encoder is not None:
             log.warning(
-                "%s: no texture layout, which fine displacement needs (head_template.obj of DECA or head_template_mesh.obj of the FLAME site there)",
+                "%s: no texture layout, which fine displacement needs (head_template.obj of DECA or "
+                "head_template_mesh.obj of the FLAME site there)",
                 face_model.source,
             )
 
@@ -193,7 +194,8 @@ class PhotoFace:
         self, face_model: FaceModel, texels: UvMap, texture_model: TextureModel | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """The face's colours (S, S, 3) 0..1, from the photo where it shows them; and without light (S, S, 3), where
-        there is a texture model."""
+        there is a texture model.
+        """
         posed, neutral, faces = (
             self.face.vertices[0].cpu().numpy(),
             self.face.neutral[0].cpu().numpy(),

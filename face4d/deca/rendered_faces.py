@@ -22,7 +22,8 @@ from face4d.synthetic.faces import SyntheticFaces
 
 def aligned_error(found: Tensor, true: Tensor) -> Tensor:
     """(B,) mean distance in mm of vertices (B, V, 3) from the true ones after the similarity that lays them on each
-    other best."""
+    other best.
+    """
     errors = []
     for points, target in zip(found.double().cpu().numpy(), true.double().cpu().numpy()):
         errors.append(
@@ -122,7 +123,8 @@ def render_faces(
     quiet: bool = False,
 ) -> RenderedFaces:
     """Draw ``count`` random faces as pictures of ``size`` pixels, framed as crops of photos are; the same ones for the
-    same seed."""
+    same seed.
+    """
     source = SyntheticFaces(face.layer, seed, size=size)
     parts: list[tuple[Tensor, ...]] = []
     with track("rendering", total=count, unit="face", quiet=quiet) as bar:

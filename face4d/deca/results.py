@@ -96,7 +96,8 @@ class ResultWriter:
 
     def parameters(self, face: Reconstruction, crops: np.ndarray, crop_size: int) -> dict[str, Any]:
         """Arrays of the parameters file: the code's parts (B, ...), ``crop`` (B, 3, 3) photo to crop pixels,
-        ``crop_size``, names."""
+        ``crop_size``, names.
+        """
         arrays = {name: value.cpu().numpy() for name, value in face.code.as_dict().items()}
         if face.displacement is not None:
             arrays["displacement"] = face.displacement.cpu().numpy()

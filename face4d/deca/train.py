@@ -36,7 +36,8 @@ _SHIFT = 4  # pixels of 112 by which pictures are moved, either way
 
 class ScaledEncoder(Encoder):
     """An :class:`Encoder` whose output is brought from unit spread to that of the codes, so that all of them are
-    learned at one pace."""
+    learned at one pace.
+    """
 
     def __init__(self, outputs: int, backbone: str, hidden: int) -> None:
         super().__init__(outputs, backbone, hidden)
@@ -251,7 +252,8 @@ def render_held_out(
     face: FaceModel, config: EncoderConfig, device: torch.device, count: int | None = None, size: int | None = None
 ) -> RenderedFaces:
     """The faces that a training is scored on, or the first ``count`` of them, ``size`` pixels a side in place of what
-    the encoder sees."""
+    the encoder sees.
+    """
     seed = config.seed + _HELD_OUT_SEED
     return render_faces(
         face, code_layout(face), count or config.held_out, size or config.image_size, seed, device, quiet=True
@@ -276,7 +278,8 @@ def undrawn_loss(
     config: EncoderConfig,
 ) -> dict[str, Tensor]:
     """Losses of codes told from the points of faces that are never drawn, as noisy as points that are found in
-    pictures."""
+    pictures.
+    """
     codes, posed, camera = source.geometry(config.undrawn_faces)
     shapes, expressions, rest = codes.split([source.layer.num_shape, source.layer.num_expression, 9], dim=1)
     codes = torch.cat([shapes[:, : layout.shape], expressions[:, : layout.expression], rest], dim=1)
@@ -288,7 +291,8 @@ def undrawn_loss(
 
 def moved(batch: RenderedFaces, most: int, generator: torch.Generator) -> RenderedFaces:
     """The batch with all pictures moved by the same few pixels, their outermost ones repeated, and the cameras and
-    landmarks with them."""
+    landmarks with them.
+    """
     dx, dy = (torch.randint(-most, most + 1, (2,), generator=generator)).tolist()
     size = batch.images.shape[-1]
     padded = functional.pad(batch.images.float(), (most,) * 4, mode="replicate") if most else batch.images

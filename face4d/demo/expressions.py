@@ -156,7 +156,8 @@ def weights_of(label: str) -> np.ndarray:
 
 def jaw_hinge(neutral: np.ndarray, head: DemoHead) -> np.ndarray:
     """A point (3,) on the axis the subject's jaw turns about (parallel to x), metres: the mean head's, moved with the
-    ears."""
+    ears.
+    """
     ear = (
         (np.abs(head.p - surface.EAR_CHART[0]) < 20) & (np.abs(head.q - surface.EAR_CHART[1]) < 32) & (head.kind != EYE)
     )
@@ -360,10 +361,12 @@ def _units(
     return {
         "brow_inner_up": field(-sign * 0.8 * inner_brow, 8.5 * inner_brow, 0.6 * inner_brow) * skin[:, None],
         "brow_outer_up": field(0, 8.5 * outer_brow, 0.3 * outer_brow) * skin[:, None],
-        "brow_lower": field(-sign * 3.4 * whole_brow, -6.5 * whole_brow - 2.0 * glabella, 2.2 * whole_brow - 0.6 * glabella) * skin[:, None],
+        "brow_lower": field(-sign * 3.4 * whole_brow, -6.5 * whole_brow - 2.0 * glabella,
+        2.2 * whole_brow - 0.6 * glabella) * skin[:, None],
         "cheek_raise": field(sign * 0.8 * apple, 4.0 * apple, 3.4 * apple),
-        "nose_wrinkle": field(sign * 1.2 * wing, 4.0 * wing + 2.2 * bump(p, q, (7, 2), (7, 12)), 0.8 * wing + 0.8 * bump(p, q, (5, 14), (4, 5)))
-        + field(0, 2.2 * bump(p, q, (22, -12), (7, 12)) * skin, 1.8 * bump(p, q, (23, -8), (6, 9)) * skin - 1.4 * fold),
+        "nose_wrinkle": field(sign * 1.2 * wing, 4.0 * wing + 2.2 * bump(p, q, (7, 2), (7, 12)),
+        0.8 * wing + 0.8 * bump(p, q, (5, 14), (4, 5))) + field(0, 2.2 * bump(p, q, (22, -12), (7, 12)) * skin,
+        1.8 * bump(p, q, (23, -8), (6, 9)) * skin - 1.4 * fold),
         "upper_lip_raise": field(0, 7.0 * upper_band, 1.8 * upper_band - 0.9 * fold) + field(0, 1.6 * wing, 0),
         "smile": field(sign * 8.2 * corner, 8.6 * lift, -4.2 * corner) + field(0, 1.6 * apple, 2.0 * apple - 1.3 * fold)
         + field(0, 1.4 * upper_band * np.exp(-((u / 0.8) ** 2)) - 1.2 * lower_band * np.exp(-((u / 0.6) ** 2)), 0),
@@ -371,12 +374,18 @@ def _units(
         - field(0, 0, 1.3 * bump(p, q, (29, -58), (4, 9), -18)),
         "lower_lip_down": field(sign * 1.0 * lower_band, -7.0 * lower_band, 1.0 * lower_band),
         "stretch": field(sign * 8.5 * corner, -1.2 * corner, -4.6 * corner) + field(0, 0, -1.2 * lips),
-        "pucker": field(-side * 0.44 * np.minimum(p, 34) * mouth * 1.05, -0.20 * v * mouth, 9.0 * lips * (0.35 + 0.65 * across) + 3.0 * mouth),
-        "funnel": field(-side * 0.26 * np.minimum(p, 34) * mouth, 4.6 * (upper_band - lower_band) * across, 7.0 * lips * (0.35 + 0.65 * across) + 2.0 * mouth),
-        "press": field(0, -0.45 * np.sign(v) * np.minimum(np.abs(v), lip_height) * lips, -3.6 * lips * np.exp(-(((t - 0.55) / 0.5) ** 2))),
-        "chin_raise": field(0, 5.0 * chin + 4.2 * lower_band * across ** 0.5 + 4.2 * upper_band * across, 2.0 * chin + 3.4 * lower_band * across),
+        "pucker": field(-side * 0.44 * np.minimum(p, 34) * mouth * 1.05, -0.20 * v * mouth,
+        9.0 * lips * (0.35 + 0.65 * across) + 3.0 * mouth),
+        "funnel": field(-side * 0.26 * np.minimum(p, 34) * mouth, 4.6 * (upper_band - lower_band) * across,
+        7.0 * lips * (0.35 + 0.65 * across) + 2.0 * mouth),
+        "press": field(0, -0.45 * np.sign(v) * np.minimum(np.abs(v), lip_height) * lips,
+        -3.6 * lips * np.exp(-(((t - 0.55) / 0.5) ** 2))),
+        "chin_raise": field(0, 5.0 * chin + 4.2 * lower_band * across ** 0.5 + 4.2 * upper_band * across,
+        2.0 * chin + 3.4 * lower_band * across),
         "mouth_shift": field(10.5 * mouth + 3.0 * bump(p, q, (0, -72), (22, 14)), 0, 0) + field(0, 0, -1.4 * fold),
         "cheek_suck": field(-sign * 7.0 * pad, 0, -8.5 * pad) + field(-sign * 1.5 * corner, 0, 0),
         "cheek_puff": field(sign * 8.0 * pad, 0, 9.0 * pad) + field(0, 0, 3.5 * bump(p, q, (16, -44), (22, 15)) * fade),
-        "jaw_shift": field(7.0 * (1 - upper) * smoothstep(q, -30, -60) * smoothstep(q, -120, -92) * smoothstep(p, 105, 55) * fade, 0, 0),
+        "jaw_shift": field(
+            7.0 * (1 - upper) * smoothstep(q, -30, -60) * smoothstep(q, -120, -92) * smoothstep(p, 105, 55) * fade, 0, 0
+        ),
     }  # fmt: skip

@@ -9,8 +9,9 @@ The demo head as a FLAME model: the same arrays, joints and meaning of the colum
 
     shape        principal components of the population of demo identities, coefficients of standard deviation 1
     expression   principal components of all action units but the jaw's, each side of the face on its own
-    pose         root and neck below the head, the jaw about the demo's hinge, two eyeballs; the corrective shapes make the cheeks
-                 turn about the hinge, as `expressions.deform` does, where plain skinning would cut the corner
+    pose         root and neck below the head, the jaw about the demo's hinge, two eyeballs; the corrective shapes
+                 make the cheeks turn about the hinge, as `expressions.deform` does, where plain skinning would cut the
+                 corner
 
 Columns beyond these are zero, so that there are 300 shape and 100 expression columns as in FLAME.
 """
@@ -174,7 +175,8 @@ def demo_flame_model(level: int = 0) -> FlameModel:
 
 def _principal(displacements: np.ndarray, columns: int) -> np.ndarray:
     """Principal directions (V, 3, columns), longest first, of displacements (K, V, 3) whose weights are independent and
-    of deviation 1."""
+    of deviation 1.
+    """
     count = displacements.shape[1]
     _, lengths, directions = np.linalg.svd(displacements.reshape(len(displacements), -1), full_matrices=False)
     kept = lengths > 1e-6 * lengths[0]

@@ -16,13 +16,13 @@ from face4d.demo import surface, topology
 from face4d.demo.surface import bump, smoothstep
 
 __all__ = [
-    "DemoHead",
     "EYE",
     "IDENTITY_MODES",
     "POCKET",
     "RIM",
     "SKIN",
     "TEETH",
+    "DemoHead",
     "demo_head",
     "identity_weights",
     "vertex_colors",
@@ -122,7 +122,8 @@ def demo_head(level: int = 0) -> DemoHead:
 
 def _eyeball(level: int) -> tuple[np.ndarray, np.ndarray]:
     """A closed ball with a carved iris and pupil, as sculptors do: points (N, 3) in millimetres around its middle,
-    faces."""
+    faces.
+    """
     around = 8 * 2**level
     polar = (
         np.deg2rad([11.0, 25.5, 33.0, 80.0])

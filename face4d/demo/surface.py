@@ -13,15 +13,15 @@ import numpy as np
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
 __all__ = [
+    "EAR_CHART",
     "EYE_CENTER",
     "EYE_CHART",
     "EYE_RADIUS",
-    "EAR_CHART",
     "LIP_GAP",
     "MOUTH_CORNER",
     "MOUTH_Q",
-    "POLE_Q",
     "NECK_Q",
+    "POLE_Q",
     "bump",
     "eye_distance",
     "lid_curve",
@@ -113,7 +113,8 @@ def bump(
 
 def mouth_coordinates(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(u, v): u = 0 at the middle, 1 at the corner; v = millimetres above (+) or below (-) the line between the
-    lips."""
+    lips.
+    """
     u = p / MOUTH_CORNER
     gap = LIP_GAP * np.sqrt(np.clip(1 - u**2, 0, 1)) * np.exp(-((np.abs(q - MOUTH_Q) / 22) ** 2))
     offset = q - MOUTH_Q
@@ -320,7 +321,8 @@ def ear_chart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def lid_margin_angle(du: np.ndarray, height: np.ndarray) -> np.ndarray:
     """Elevation (radians) above the eye's axis of the lid margin at du millimetres from the middle, `height` above the
-    line of the corners."""
+    line of the corners.
+    """
     dv = 0.10 * du + height
     return np.arctan2(dv, np.sqrt((EYE_RADIUS + 0.9) ** 2 - (0.80 * du) ** 2 - dv**2) - 0.17 * du)
 
@@ -341,7 +343,8 @@ def lid_rim(margin: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 def pocket_surface(u: np.ndarray, side: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Inside of the mouth (N, 3): u = 0..1 from the middle to the corner, side from -1 floor to +1 roof, depth 0 at the
-    lips to 1."""
+    lips to 1.
+    """
     full = np.sqrt(np.clip(1 - u**2, 0, 1))
     point = skin_surface(u * MOUTH_CORNER, MOUTH_Q + LIP_GAP * full)
     point[:, 1] += side * full * (5.0 * smoothstep(depth, 0, 0.3) + 10.0 * smoothstep(depth, 0.1, 0.9))

@@ -9,6 +9,7 @@ the mouth, and behind the lid margin a rim closes the gap to the eyeball. The le
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -116,8 +117,8 @@ def _fixed_points() -> tuple[np.ndarray, int, int]:
     crown = [[t * np.pi * surface.ring_scale(q), q] for q, n in zip(_CROWN_Q, (4, 6, 7)) for t in np.arange(1, n) / n]
     nose = np.array([
         [7.5, 28], [7.5, 19], [7.8, 10], [8, 2], [6.5, -5.5], [6.2, -11], [5.6, -15.5], [4.2, -19.5], [3.8, -23.5],
-        [8.0, -19.6], [11.0, -21.6], [10.8, -16.5], [10.4, -11.5], [11.5, -6.0], [14.6, -10.6], [14.8, -15.6], [13.8, -20.0],
-        [18.2, -9.5], [18.6, -15.0], [17.0, -20.5], [13.5, 4.0], [17.5, -2.5],
+        [8.0, -19.6], [11.0, -21.6], [10.8, -16.5], [10.4, -11.5], [11.5, -6.0], [14.6, -10.6], [14.8, -15.6],
+        [13.8, -20.0], [18.2, -9.5], [18.6, -15.0], [17.0, -20.5], [13.5, 4.0], [17.5, -2.5],
     ])  # fmt: skip
     turn = np.linspace(0, 2 * np.pi, _EAR_COUNT, endpoint=False)
     ear = [surface.ear_chart(radius * np.cos(turn), radius * np.sin(turn)) for radius in _EAR_RADII]
@@ -232,7 +233,7 @@ def _crown_faces(chart: np.ndarray) -> np.ndarray:
         rows.append(row[np.argsort(angle[row])])
     top = rows[0]
     faces = [[top[k], top[k + 1], pole] for k in range(len(top) - 1)]
-    for upper, lower in zip(rows[:-1], rows[1:]):
+    for upper, lower in itertools.pairwise(rows):
         i = j = 0
         while i < len(upper) - 1 or j < len(lower) - 1:
             next_upper = angle[upper[i + 1]] if i < len(upper) - 1 else np.inf
@@ -250,7 +251,7 @@ def _ear_faces(chart: np.ndarray) -> np.ndarray:
     """The ear in regular rings; a Delaunay triangulation of the chart would cut across its steep rim."""
     first = _ear_start(chart)
     rings = first + np.arange(_EAR_COUNT * len(_EAR_RADII)).reshape(-1, _EAR_COUNT)
-    strips = [_ring_strip(outer, inner) for outer, inner in zip(rings[:-1], rings[1:])]
+    strips = [_ring_strip(outer, inner) for outer, inner in itertools.pairwise(rings)]
     last, middle = rings[-1], rings[-1, -1] + 1
     fan = np.stack([last, np.roll(last, -1), np.full(_EAR_COUNT, middle)], axis=1)
     return np.concatenate([*strips, fan])
@@ -276,8 +277,9 @@ def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_co
         new_faces.append(_strip(previous[::-1], ring[::-1]))
         previous, count = ring, count + lip_count
     upper, lower = previous[: half + 1], previous[::-1][: half + 1]  # back wall, from the middle to the corner
-    for k in range(half):
-        new_faces.append(np.array([[upper[k], lower[k], lower[k + 1]], [upper[k], lower[k + 1], upper[k + 1]]]))
+    new_faces += [
+        np.array([[upper[k], lower[k], lower[k + 1]], [upper[k], lower[k + 1], upper[k + 1]]]) for k in range(half)
+    ]
     rim = count + np.arange(lid_count)
     charts.append(chart[lid])
     kind.append(np.full(lid_count, RIM))
@@ -300,14 +302,16 @@ def _ring_strip(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
 
 def _strip(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """Triangles between two rows of points; the skin lies on the other side of `outer`, which the skin's triangles
-    run along in the direction opposite to the one used here."""
+    run along in the direction opposite to the one used here.
+    """
     a, b, c, d = outer[:-1], outer[1:], inner[:-1], inner[1:]
     return np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
 
 
 def _split(coarse: HalfHead) -> HalfHead:
     """Every triangle into four; the new vertices lie at the middle of the edges in the chart, so on the true
-    surface."""
+    surface.
+    """
     faces, count = coarse.faces, len(coarse.chart)
     directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges, number = np.unique(np.sort(directed, axis=1), axis=0, return_inverse=True)

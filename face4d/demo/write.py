@@ -6,7 +6,7 @@ The layout below the root:
 
     Dataset_FLAME_Aligned_COMA/<subject>/<label>/<label>.000001.ply ...   neutral, apex, neutral; 24..60 frames
     Dataset_FLAME_Aligned/<subject>/<Label>/<Label>_00.obj ...            61 frames
-    models/flame/                    template.obj, the two landmark embeddings, the head as a FLAME model (generic_model.npz)
+    models/flame/                    template.obj, the two landmark embeddings, the head as a FLAME model
     actors/<subject>.ply             neutral meshes
     demo.json                        options and counts, written last: without it the demo is not complete
 """
@@ -33,7 +33,8 @@ from face4d.flame.model import save_flame_model
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import ply_bytes, write_ply
 from face4d.runtime.atomic import forget, temporary_name, write_json
-from face4d.runtime.fields import integer, list_of, name, read_json, record, text, unknown
+from face4d.runtime.fields import integer, list_of, read_json, record, text, unknown
+from face4d.runtime.fields import name as safe_name
 from face4d.runtime.lock import sole_writer
 
 __all__ = [
@@ -113,9 +114,9 @@ _MARKER_FIELDS = record(  # the files of a plan are removed when another demo ta
         "format_version": integer(1, FORMAT_VERSION),
         "seed": integer(-(2**63), 2**63 - 1),
         "subjects": integer(1, 1000),
-        "coma_labels": list_of(name, 0, 100),
-        "florence_labels": list_of(name, 0, 100),
-        "florence_subjects": list_of(name, 0, 1000),
+        "coma_labels": list_of(safe_name, 0, 100),
+        "florence_labels": list_of(safe_name, 0, 100),
+        "florence_subjects": list_of(safe_name, 0, 1000),
         "level": integer(0, 10),
         "geometry": text,
     },
@@ -152,11 +153,11 @@ class _Plan:
         """Every path below the root, in the order of writing."""
         names = demo_subjects(self.subjects)
         yield from (f"models/flame/{name}" for name in _FLAME_FILES)
-        yield from (f"actors/{name}.ply" for name in names)
-        for number, name in enumerate(names):
+        yield from (f"actors/{subject}.ply" for subject in names)
+        for number, subject in enumerate(names):
             for label in self.coma_labels:
                 for frame in range(coma_length(self.seed, number, label)):
-                    yield f"Dataset_FLAME_Aligned_COMA/{name}/{label}/{label}.{frame + 1:06d}.ply"
+                    yield f"Dataset_FLAME_Aligned_COMA/{subject}/{label}/{label}.{frame + 1:06d}.ply"
         for name in self.florence_subjects:
             for label in self.florence_labels:
                 yield from (
@@ -201,7 +202,7 @@ def write_demo(
     Everything is made in a hidden folder of root and moved to its place at the end, the marker file last. A complete
     demo with the same options is left as it is; one that was stopped is made anew.
 
-    Raises
+    Raises:
     ------
     InputError
         For unknown labels, when files of another demo are there and `overwrite` is False, or when another command
@@ -211,7 +212,10 @@ def write_demo(
     names = demo_subjects(subjects)
     plan = _Plan(
         seed, subjects,
-        tuple(_known(label, COMA_LABELS).replace("-", "_") for label in (COMA_LABELS if coma_labels is None else coma_labels)),
+        tuple(
+            _known(label, COMA_LABELS).replace("-", "_")
+            for label in (COMA_LABELS if coma_labels is None else coma_labels)
+        ),
         tuple(_known(label, FLORENCE_LABELS) for label in florence_labels),
         tuple(name for name in florence_subjects if name in names), level, _geometry(level),
     )  # fmt: skip
@@ -265,8 +269,8 @@ def _write_all(folder: Path, plan: _Plan, progress: Callable[[int, int], None] |
     (flame / "flame_dynamic_embedding.npy").write_bytes(dynamic_file(head))
     save_flame_model(flame / "generic_model.npz", demo_flame_model(plan.level))
     names = demo_subjects(plan.subjects)
-    for number, name in enumerate(names):
-        write_ply(folder / "actors" / f"{name}.ply", head.neutral(identity_weights(plan.seed, number)), head.faces)
+    for number, subject in enumerate(names):
+        write_ply(folder / "actors" / f"{subject}.ply", head.neutral(identity_weights(plan.seed, number)), head.faces)
     jobs = [("coma", name, label) for name in names for label in plan.coma_labels]
     jobs += [("florence", name, label) for name in plan.florence_subjects for label in plan.florence_labels]
     face_lines = "f %d %d %d\n" * len(head.faces) % tuple((head.faces + 1).ravel())

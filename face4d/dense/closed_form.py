@@ -95,7 +95,8 @@ def regional_ridge(equations: NormalEquations, strength: float, penalty: np.ndar
 
 def distance_penalty(vertices: np.ndarray, landmarks: np.ndarray, reach: float) -> np.ndarray:
     """(V, L) penalty 1 + (d / reach)^2 for the distance d of vertex and landmark on the neutral face; all in one
-    unit."""
+    unit.
+    """
     distance = np.linalg.norm(vertices[:, None] - landmarks[None], axis=2)
     return 1 + np.square(distance / reach)
 

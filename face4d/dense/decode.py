@@ -254,7 +254,8 @@ def load_published_decoder(
 
 def _build(path: str | Path, config: DenseConfig, content: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
     """The decoder of a checkpoint, and the part of it that the checkpoint holds the weights of; these are still to be
-    filled in."""
+    filled in.
+    """
     if config.decoder == "s2d":
         hierarchy = Hierarchy.from_arrays(
             {name: value.numpy() for name, value in (content.get("hierarchy") or {}).items()}, path

@@ -46,7 +46,8 @@ class LandmarkDenoiser(nn.Module):
 
     def fit(self, inputs: Tensor, noise: float, rounds: int = 50) -> LandmarkDenoiser:
         """Take C and the sizes' weights (by expectation maximisation) from inputs (N, P) with noise of variance
-        ``noise``."""
+        ``noise``.
+        """
         variances, directions = torch.linalg.eigh(inputs.double().T @ inputs.double() / len(inputs))
         self.directions.copy_(directions)
         self.variances.copy_((variances - noise).clamp_min(1e-3 * noise))

@@ -132,7 +132,8 @@ def note_extrapolation(decoder: Any, sequences: Iterable[tuple[str, np.ndarray, 
         )
         known = _listed(learnt.labels)
         log.warning(
-            "note: %s has learnt from %s only; further from that than other people are: %s; there the surface is a guess",
+            "note: %s has learnt from %s only; further from that than other people are: %s; "
+            "there the surface is a guess",
             decoder.path,
             known,
             told,
@@ -147,7 +148,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _rows(displacements: np.ndarray, size: np.ndarray) -> np.ndarray:
     """(N, 204) millimetres in the size of the mean face, of displacements (N, 68, 3) in metres of faces of size (3,) or
-    (N, 3)."""
+    (N, 3).
+    """
     return (MM_PER_METRE * np.asarray(displacements, np.float64) / np.maximum(size, 1e-3).reshape(-1, 1, 3)).reshape(
         -1, WIDTH
     )
@@ -155,7 +157,8 @@ def _rows(displacements: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def _box(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Directions (204, K), and smallest and largest coefficients (K,) of rows (N, 204); the face at rest is always
-    among them."""
+    among them.
+    """
     variances, directions = np.linalg.eigh(rows.T @ rows)
     variances, directions = np.maximum(variances[::-1], 0), directions[:, ::-1]
     kept = 1 + int(np.searchsorted(np.cumsum(variances), VARIANCE * variances.sum()))

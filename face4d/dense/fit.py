@@ -1,5 +1,6 @@
 """Decoders with a closed form, fitted to training frames; the strength of regularisation is chosen on frames held out
-among them."""
+among them.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +166,8 @@ def _choose(
 
 def _fit_rbf(config: DenseConfig, train: DenseFrames) -> tuple[nn.Module, float]:
     """Only the smoothing is chosen, on training frames of all sequences: nothing else is learnt, so none has to be held
-    out."""
+    out.
+    """
     decoder, smoothing = RbfDecoder(), config.strength
     if not smoothing:
         vertices, rows = _evenly(train.num_vertices, CHOOSING_VERTICES), _evenly(len(train), 500)

@@ -94,7 +94,8 @@ class DenseFrames:
 
     def with_noise(self, landmarks_mm: float, vertices_mm: float, seed: int) -> DenseFrames:
         """White noise of these standard deviations per coordinate on landmark displacements (now) and vertices (when
-        read)."""
+        read).
+        """
         noise = np.random.default_rng([seed, 1]).standard_normal(self.landmarks.shape, np.float32) * np.float32(
             landmarks_mm / MM_PER_METRE
         )

@@ -14,6 +14,7 @@ are taken in the order they are found.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -89,7 +90,8 @@ def connected_components(count: int, faces: np.ndarray) -> np.ndarray:
 
 def default_references(vertices: np.ndarray, faces: np.ndarray) -> list[int]:
     """The foremost vertex (largest z, then smallest index) of every connected component: tip of the nose, middle of
-    each cornea."""
+    each cornea.
+    """
     component = connected_components(len(vertices), faces)
     order = np.lexsort((np.arange(len(vertices)), -vertices[:, 2], component))
     return order[np.searchsorted(component[order], np.arange(component.max() + 1))].tolist()
@@ -256,12 +258,13 @@ def _second_start(
     mesh: _Connectivity, ring: list[int], seen: set[int], touched: set[int], base: Triangle | None
 ) -> int | None:
     """Where the second ring begins: across the edge from the last to the first vertex of the first ring, else across
-    the first that allows it."""
+    the first that allows it.
+    """
     if base is not None:
         third = next((corner for corner in base if corner not in (ring[0], ring[-1])), None)
         if third in touched and third not in seen:
             return third
-    for one, other in zip(ring, ring[1:]):
+    for one, other in itertools.pairwise(ring):
         if DUMMY not in (one, other):
             for triangle in mesh.triangles[one]:
                 if other in triangle:

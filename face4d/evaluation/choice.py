@@ -90,7 +90,8 @@ def scores_of(contest: Contest, run: Candidate, *prefixes: str) -> dict[str, Any
 
 def choose_runs(contest: Contest, runs: Sequence[Candidate], select: str) -> dict[str, str]:
     """Name of the best run of each data set, by the set that chooses (``validation`` or ``test``); none with
-    ``last``."""
+    ``last``.
+    """
     if select == "last":
         return {}
     prefix = "validation_" if select == "validation" else contest.test_prefix

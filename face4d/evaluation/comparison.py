@@ -32,25 +32,24 @@ def runs_table(records: Sequence[RunRecord], group: tuple[str, str, str]) -> tup
     """
     kind, _, loss = group
     chosen = [record for record in records if (record.kind, record.dataset, record.loss) == group]
-    rows = []
-    for record in chosen:
-        rows.append(
-            {
-                "run": record.name,
-                "origin": record.origin,
-                "preset": record.preset,
-                "layers": record.layers or None,
-                "lr": record.lr,
-                "hidden_size": record.hidden_size,
-                "kept": record.kept_score() if record.origin == OURS else None,
-                "best": record.best_score(),
-                "mm": record.metrics.get("mm"),
-                "mm_std": record.metrics.get("mm_std"),
-                "epochs": max((epochs[-1] for epochs, _ in record.curves.values() if epochs), default=None),
-                "seconds": record.metrics.get("seconds"),
-                "test_set": record.test_set,
-            }
-        )
+    rows = [
+        {
+            "run": record.name,
+            "origin": record.origin,
+            "preset": record.preset,
+            "layers": record.layers or None,
+            "lr": record.lr,
+            "hidden_size": record.hidden_size,
+            "kept": record.kept_score() if record.origin == OURS else None,
+            "best": record.best_score(),
+            "mm": record.metrics.get("mm"),
+            "mm_std": record.metrics.get("mm_std"),
+            "epochs": max((epochs[-1] for epochs, _ in record.curves.values() if epochs), default=None),
+            "seconds": record.metrics.get("seconds"),
+            "test_set": record.test_set,
+        }
+        for record in chosen
+    ]
     sign = -1 if kind == "classifier" else 1
 
     def order(row: dict[str, Any]) -> tuple[bool, float]:

@@ -252,9 +252,8 @@ def find_scored(results: str | Path, generated: str | Path) -> list[Scored]:
         companions.find(one.folder / RECORD, one.content["generated"]) for one in found if one.content.get("generated")
     )
     known = {place.resolve() for place in places if place}
-    for path in (path for path in sorted(Path(generated).glob(f"*/{RECORD}")) if is_visible(path, generated)):
-        if path.parent.resolve() not in known:
-            found.append(read_scored(path))
+    records = (path for path in sorted(Path(generated).glob(f"*/{RECORD}")) if is_visible(path, generated))
+    found += [read_scored(path) for path in records if path.parent.resolve() not in known]
     return found
 
 

@@ -270,13 +270,13 @@ def read_imported(path: str | Path, origin: str | None = None) -> list[RunRecord
 def longest_of_each_cell(records: Iterable[RunRecord]) -> list[RunRecord]:
     """One record per cell and learning rate, the one with the most points."""
     best: dict[tuple[Any, ...], RunRecord] = {}
-    for record in records:
-        key = (record.cell(), record.lr, record.preset)
+    for run in records:
+        key = (run.cell(), run.lr, run.preset)
         other = best.get(key)
-        if other is None or _points(record) > _points(other):
-            best[key] = record
+        if other is None or _points(run) > _points(other):
+            best[key] = run
         if other is not None:
-            log.info("%s: two runs of one cell, the one with fewer points is left out: %s", record.origin, record.name)
+            log.info("%s: two runs of one cell, the one with fewer points is left out: %s", run.origin, run.name)
     return list(best.values())
 
 

@@ -1,8 +1,10 @@
-"""Measure reconstructed meshes against scans: median, mean and standard deviation of the scan-to-mesh distance, as in
+r"""Measure reconstructed meshes against scans: median, mean and standard deviation of the scan-to-mesh distance, as in
 the NoW protocol.
 
-    python -m face4d.evaluation.scan_to_mesh --scans scans --meshes reconstructed --landmarks scan_landmarks --flame models/flame --output scores
-    python -m face4d.evaluation.scan_to_mesh --scans scans --meshes reconstructed --landmarks scan_landmarks --mesh-landmarks mesh_landmarks
+    python -m face4d.evaluation.scan_to_mesh --scans scans --meshes reconstructed --landmarks scan_landmarks \
+        --flame models/flame --output scores
+    python -m face4d.evaluation.scan_to_mesh --scans scans --meshes reconstructed --landmarks scan_landmarks \
+        --mesh-landmarks mesh_landmarks
 
 Scans and meshes are PLY or OBJ files. A mesh belongs to the scan of its own name, of its folder's name, or whose name
 its own begins with (<scan>_<anything>.ply); a scan may have many meshes. Landmarks are files <name>.npy or <name>.txt,

@@ -228,7 +228,8 @@ def score(
 
 def per_label_columns(methods: Sequence[str]) -> list[Column]:
     """Columns of the per-label table: accuracy and error of the generated sequences, mean errors of the other
-    methods."""
+    methods.
+    """
     return _breakdown_columns("label", methods)
 
 
@@ -244,7 +245,8 @@ def per_group_columns(methods: Sequence[str]) -> list[Column]:
 
 def competes(method: str) -> bool:
     """Whether a row of the scores is an answer that may be called the best: not the truth, nor what was chosen with
-    it."""
+    it.
+    """
     return method != "real" and not method.startswith("best of ")
 
 
@@ -278,7 +280,8 @@ def _errors(answer: np.ndarray, real: np.ndarray) -> dict[str, float]:
 
 def _acceleration(answer: np.ndarray, real: np.ndarray) -> dict[str, float | None]:
     """Acceleration of frames 1..T after the real start frame, so that a jump out of it counts; nothing of fewer than
-    three frames."""
+    three frames.
+    """
     if real.shape[1] < 3:
         return {}
     found, wanted = (

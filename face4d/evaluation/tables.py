@@ -107,8 +107,9 @@ def latex_table(
     contest: Sequence[Hashable] | None = None,
     across: Sequence[str] = (),
 ) -> str:
-    """A LaTeX ``tabular`` with the rules of the booktabs package, to ``\\input`` into a table; best values as in
-    :func:`markdown_table`."""
+    r"""A LaTeX ``tabular`` with the rules of the booktabs package, to ``\\input`` into a table; best values as in
+    :func:`markdown_table`.
+    """
     columns = [column for column in columns if not column.long]
     best = _best(columns, rows, contest, across)
     cells = [
@@ -157,7 +158,8 @@ def _best(
     columns: Sequence[Column], rows: Sequence[Row], contest: Sequence[Hashable] | None, across: Sequence[str]
 ) -> list[list[bool]]:
     """Which cells (rows x columns) are as good as the best one of their contest, as printed; see
-    :func:`write_table`."""
+    :func:`write_table`.
+    """
     contest = [True] * len(rows) if contest is None else contest
     marks = [[False] * len(columns) for _ in rows]
 
@@ -244,7 +246,8 @@ _AVERAGED = ("mm", "mm_std", "mm_noisy", "seconds", "ms_per_frame")
 
 def average(rows: Sequence[Row]) -> list[Row]:
     """One row per decoder: means over its folds (of the standard deviations too [S]), for decoders with several
-    folds."""
+    folds.
+    """
     found: list[Row] = []
     for decoder in dict.fromkeys(row["decoder"] for row in rows):
         own = [row for row in rows if row["decoder"] == decoder]
@@ -265,5 +268,6 @@ def average(rows: Sequence[Row]) -> list[Row]:
 
 def write_decoder_tables(folder: str | Path, rows: Sequence[Row]) -> list[Path]:
     """Write ``decoders.csv``, ``.md`` and ``.tex`` into ``folder``; decoders compete on the same test fold, and
-    averages over as many folds."""
+    averages over as many folds.
+    """
     return write_table(Path(folder) / "decoders", DECODER_COLUMNS, rows, contest=[row["fold"] for row in rows])

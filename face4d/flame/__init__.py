@@ -1,2 +1,3 @@
 """FLAME: a face as identity, expression and pose. Model files, the differentiable layer, fitting to meshes and
-landmarks."""
+landmarks.
+"""

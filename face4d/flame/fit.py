@@ -1,9 +1,12 @@
-"""Fit FLAME parameters to a mesh, to a sequence of meshes of one person, or to 68 landmarks.
+r"""Fit FLAME parameters to a mesh, to a sequence of meshes of one person, or to 68 landmarks.
 
     python -m face4d.flame.fit --model demo/models/flame --mesh demo/actors/Demo01.ply --output fitted/Demo01
-    python -m face4d.flame.fit --model models/flame --mesh Dataset_FLAME_Aligned_COMA/FaceTalk_170725_00137_TA/mouth_open --output fitted/mouth_open
-    python -m face4d.flame.fit --model models/flame --landmarks Landmark_dataset_flame_aligned/dataset_testing/Happy_CH01.npy --output fitted/Happy
-    python -m face4d.flame.fit --model models/flame --mesh head.obj --landmark-embedding head_landmarks.npz --output fitted/head
+    python -m face4d.flame.fit --model models/flame \
+        --mesh Dataset_FLAME_Aligned_COMA/FaceTalk_170725_00137_TA/mouth_open --output fitted/mouth_open
+    python -m face4d.flame.fit --model models/flame \
+        --landmarks Landmark_dataset_flame_aligned/dataset_testing/Happy_CH01.npy --output fitted/Happy
+    python -m face4d.flame.fit --model models/flame --mesh head.obj --landmark-embedding head_landmarks.npz \
+        --output fitted/head
 
 Meshes in the model's topology are fitted at every vertex, others at their landmarks. The frames of a sequence share the
 shape coefficients. Writes flame_parameters.npz (the arguments of FlameLayer, and residual_mm per frame) and the fitted
@@ -106,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     per_frame = fit.residuals.mean(axis=1)
     points = "vertices" if target.shape[1] == layer.num_vertices else "landmarks"
     print(
-        f"residual at the {points}: mean {per_frame.mean():.3f} mm, worst frame {per_frame.max():.3f} mm (number {int(np.argmax(per_frame))}), "
+        f"residual at the {points}: mean {per_frame.mean():.3f} mm, "
+        f"worst frame {per_frame.max():.3f} mm (number {int(np.argmax(per_frame))}), "
         f"largest distance {fit.residuals.max():.3f} mm, noise {fit.noise:.3g} mm, {fit.iterations} iterations"
     )
     with sole_writer(args.output):
@@ -145,7 +149,8 @@ def load_parameters(path: str | Path) -> dict[str, np.ndarray]:
         InputError: no such file or other content.
 
     Example:
-        >>> layer(**{name: torch.as_tensor(value) for name, value in load_parameters("fitted/flame_parameters.npz").items()}).vertices
+        >>> parameters = load_parameters("fitted/flame_parameters.npz")
+        >>> layer(**{name: torch.as_tensor(value) for name, value in parameters.items()}).vertices
     """
     import numpy as np
 

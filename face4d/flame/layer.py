@@ -158,10 +158,12 @@ class FlameLayer(nn.Module):
         self, shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Coefficients (B, S + E + 37), rotations (B, 5, 3, 3), transforms (B, 6, 3, 4), of which the last translates,
-        and joints (B, 5, 3)."""
+        and joints (B, 5, 3).
+        """
         given = {
-            "shape": (shape, self.num_shape), "expression": (expression, self.num_expression), "global_pose": (global_pose, 3),
-            "neck_pose": (neck_pose, 3), "jaw_pose": (jaw_pose, 3), "eye_pose": (eye_pose, 6), "translation": (translation, 3),
+            "shape": (shape, self.num_shape), "expression": (expression, self.num_expression),
+            "global_pose": (global_pose, 3), "neck_pose": (neck_pose, 3), "jaw_pose": (jaw_pose, 3),
+            "eye_pose": (eye_pose, 6), "translation": (translation, 3),
         }  # fmt: skip
         batch = max([1, *(len(value) for value, _ in given.values() if value is not None and value.ndim)])
         shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation = (
@@ -254,7 +256,8 @@ class _Landmarks(nn.Module):
 
 def _table_sign(template: np.ndarray, embedding: LandmarkEmbedding) -> int:
     """1 if the table's positive rows are for a face turned to +x, else -1: its left cheek hides, and the right rows put
-    that half on the outline."""
+    that half on the outline.
+    """
     angle = np.deg2rad(MAX_CONTOUR_ANGLE)
     toward_x = template[:, 0] * np.cos(angle) + template[:, 2] * np.sin(angle)  # (V,) horizontal place in the picture
     left = np.s_[NUM_CONTOUR // 2 + 1 :]  # from the chin to the subject's left ear

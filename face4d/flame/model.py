@@ -99,7 +99,10 @@ def find_model(path: str | Path) -> Path:
     if not neutral and len(other) > 1:
         raise InputError(path, "one FLAME model, or the file named in place of its folder", " and ".join(other))
     if not neutral and not other:
-        wanted = f"a FLAME model there, generic_model.pkl or flame2023.pkl or {', '.join(f'{name}.pkl' for name in NEUTRAL_MODELS[2:5] + OTHER_MODELS)}"
+        wanted = (
+            "a FLAME model there, generic_model.pkl or flame2023.pkl or "
+            f"{', '.join(f'{name}.pkl' for name in NEUTRAL_MODELS[2:5] + OTHER_MODELS)}"
+        )
         raise InputError(
             path,
             f"{wanted} (FLAME site, https://flame.is.tue.mpg.de, after registration), or the file itself named",

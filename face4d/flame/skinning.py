@@ -84,7 +84,8 @@ def joint_transforms(rotations: Tensor, joints: Tensor, parents: Sequence[int]) 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
     """Products of many tiny matrices, for which element-wise work is faster than batched matrix products (and waits for
-    no thread)."""
+    no thread).
+    """
     return (left[..., :, :, None] * right[..., None, :, :]).sum(-2)
 
 
@@ -169,7 +170,8 @@ def euler_to_quaternion(angles: Tensor) -> Tensor:
 
 def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:
     """Axis-angle (..., 3) of unit quaternions (..., 4), with an angle in (-pi, pi]: 2 atan2(|v|, w) / |v| v, of -q if w
-    < 0."""
+    < 0.
+    """
     quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
     real, vector = quaternion[..., :1], quaternion[..., 1:]
     square = (vector * vector).sum(-1, keepdim=True)
@@ -181,7 +183,8 @@ def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:
 
 def axis_angle_to_quaternion(axis_angle: Tensor) -> Tensor:
     """Unit quaternions (..., 4) of axis-angles (..., 3); the angle is |r + 1e-8|, as in DECA, so that it has a
-    derivative at zero."""
+    derivative at zero.
+    """
     angle = (axis_angle + 1e-8).norm(dim=-1, keepdim=True)
     return torch.cat([(angle / 2).cos(), (angle / 2).sin() * axis_angle / angle], dim=-1)
 
@@ -254,5 +257,6 @@ def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
 
 def yaw_angle(matrix: Tensor) -> Tensor:
     """The angle about y (...,) of rotation matrices (..., 3, 3): atan2(-R20, sqrt(R00^2 + R10^2)); it folds beyond +-90
-    degrees."""
+    degrees.
+    """
     return torch.atan2(-matrix[..., 2, 0], torch.sqrt(matrix[..., 0, 0] ** 2 + matrix[..., 1, 0] ** 2))

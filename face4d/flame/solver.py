@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def fit_flame(
     least = _LEAST_NOISE["landmarks" if on_landmarks else "vertices"]
     assumed, done = noise or _FIRST_NOISE, 0
     while True:
-        done, square = _minimise(lambda: energy(assumed), list(variables.values()), done, iterations, progress)
+        done, square = _minimise(partial(energy, assumed), list(variables.values()), done, iterations, progress)
         found = max(least, (square / 3) ** 0.5)
         if noise is not None or done >= iterations or 0.8 < found / assumed < 1.25:
             break
@@ -148,7 +149,8 @@ def _minimise(
     progress: Callable[[int, int, float], None] | None,
 ) -> tuple[int, float]:
     """Minimise by L-BFGS until it converges or iteration ``most``; returns iterations done and the mean square
-    distance."""
+    distance.
+    """
     optimiser = torch.optim.LBFGS(
         variables,
         max_iter=_STEPS_PER_ROUND,

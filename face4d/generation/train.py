@@ -25,7 +25,8 @@ VALIDATION_BATCH = 512  # sequences generated at a time, which bounds the memory
 
 def make_loss(name: str, scale: Tensor | float = 1.0) -> Loss:
     """Mean over all elements of |d| (``l1``) or d^2 (``l2``), d = (generated - target) / scale; targets may add leading
-    dimensions."""
+    dimensions.
+    """
 
     def loss(generated: Tensor, target: Tensor) -> Tensor:
         difference = (generated - target) / scale
@@ -36,14 +37,16 @@ def make_loss(name: str, scale: Tensor | float = 1.0) -> Loss:
 
 def loss_from(network: nn.Module, targets: Tensor, labels: Tensor, start: int, loss: Loss) -> Tensor:
     """Loss of the frames after frame ``start`` generated from it, against all (M, B, T+1, L, 3) targets of each
-    sequence."""
+    sequence.
+    """
     last = targets.shape[2] - 1
     return loss(network(targets[0, :, start], labels, last - start), targets[:, :, start + 1 :])
 
 
 def start_frames(config: GeneratorConfig, last: int) -> Sequence[int]:
     """The frames to generate from, one optimiser step for each: in the thesis all, last to first, of frames
-    0..``last``."""
+    0..``last``.
+    """
     return range(last - 1, -1, -1) if config.start_frames == "every" else (0,)
 
 

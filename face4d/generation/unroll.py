@@ -66,7 +66,8 @@ class Product:
 
 def onednn_serves(tensor: Tensor) -> bool:
     """Whether oneDNN's linear layer exists in this torch, takes this tensor (float32 on a CPU) and is the faster one
-    here."""
+    here.
+    """
     return (
         tensor.device.type == "cpu"
         and tensor.dtype == torch.float32
@@ -80,7 +81,8 @@ def onednn_serves(tensor: Tensor) -> bool:
 @functools.cache
 def mkl_is_at_home() -> bool:
     """Whether torch's default product is MKL on an Intel processor, where it needs no copy of the weights to be as fast
-    as oneDNN."""
+    as oneDNN.
+    """
     try:
         return torch.backends.mkl.is_available() and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
     except OSError:

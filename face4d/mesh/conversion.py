@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +167,7 @@ def _first_mesh(path: Path) -> tuple[int, np.ndarray]:
     return len(vertices), faces
 
 
-@lru_cache(maxsize=None)
+@cache
 def _note_no_series(folder: Path, first: str) -> None:
     log.warning(
         "note: %s: the numbered files like %s have different numbers of vertices, so each is converted for itself",

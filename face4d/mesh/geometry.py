@@ -118,7 +118,8 @@ def closest_points(
 
 def _by_size(radius: np.ndarray) -> list[np.ndarray]:
     """Numbers of the triangles of about the same radius (F,), each at most twice another, the most frequent size
-    first."""
+    first.
+    """
     _, sizes = np.unique(
         np.floor(np.log2(np.maximum(radius, radius.max(initial=0) * 1e-3 + 1e-300))), return_inverse=True
     )

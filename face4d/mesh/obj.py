@@ -62,14 +62,15 @@ def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_text(path: str | Path) -> bytes:
-    """Content of an OBJ file with lines that end in ``\\n``; see :func:`face4d.runtime.files.read_bytes`."""
+    r"""Content of an OBJ file with lines that end in ``\\n``; see :func:`face4d.runtime.files.read_bytes`."""
     data = read_bytes(path, _AN_OBJ).removeprefix(_MARK)
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
 def _vertex_block(text: bytes) -> np.ndarray | None:
     """Vertices (V, 3) of a text whose ``v`` lines are one block of plain ones, without ``f`` lines; None of any other,
-    and of what is wrong."""
+    and of what is wrong.
+    """
     rows = None if b"\\" in text else _block(text, b"v", float)
     if rows is None or rows.shape[1] < 3 or not np.abs(rows[:, :3]).max() < _LARGEST / 3:  # false for NaN, too
         return None
@@ -78,7 +79,8 @@ def _vertex_block(text: bytes) -> np.ndarray | None:
 
 def _face_block(text: bytes, num_vertices: int) -> np.ndarray | None:
     """Corners (N, K), from 0, of a text whose ``f`` lines are one block of polygons of K corners, without ``v`` lines;
-    None of any other."""
+    None of any other.
+    """
     corners = _block(re.sub(rb"(?<=\d)/\S*", b"", text), b"f", int)
     if corners is None or corners.shape[1] < 3 or corners.min() < 1 or corners.max() > num_vertices:
         return None
@@ -116,7 +118,8 @@ def _read_lines(
     path: str | Path, text: bytes, known: np.ndarray | None = None, line: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Any file, line by line; of a file whose first lines have been read the text behind them, and the vertices
-    ``known`` from them."""
+    ``known`` from them.
+    """
     before = np.empty((0, 3)) if known is None else known
     vertices: list[list[float]] = []
     polygons: list[list[int]] = []

@@ -45,13 +45,14 @@ _MIRRORED = 0.5, 0.7
 
 # The demo's mean face, right side and middle line: (landmark, its partner on the left, x, y, z) in millimetres.
 _RIGHT_HALF = (
-    (0, 16, -73, 33, -40), (1, 15, -67, 15, -36), (2, 14, -63, -4, -34), (3, 13, -59, -21, -32), (4, 12, -53, -37, -26), (5, 11, -45, -50, -18),
-    (6, 10, -31, -62, -7), (7, 9, -15, -71, 0), (8, 8, 0, -74, 3), (17, 26, -53, 55, -6), (18, 25, -45, 59, 4), (19, 24, -34, 60, 11),
-    (20, 23, -22, 59, 14), (21, 22, -10, 56, 15), (27, 27, 0, 41, 14), (28, 28, 0, 30, 19), (29, 29, 0, 18, 26), (30, 30, 0, 2, 34),
-    (31, 35, -14, -8, 17), (32, 34, -7, -9, 15), (33, 33, 0, -11, 16), (36, 45, -47, 38, -11), (37, 44, -40, 42, -6), (38, 43, -26, 41, -3),
-    (39, 42, -18, 35, -6), (40, 47, -26, 32, -3), (41, 46, -40, 33, -5), (48, 54, -21, -29, 6), (49, 53, -14, -25, 12), (50, 52, -5, -23, 14),
-    (51, 51, 0, -24, 14), (59, 55, -14, -35, 11), (58, 56, -6, -38, 11), (57, 57, 0, -39, 11), (60, 64, -20, -29, 7), (61, 63, -7, -29, 9),
-    (62, 62, 0, -30, 9), (67, 65, -7, -29, 9), (66, 66, 0, -30, 9),
+    (0, 16, -73, 33, -40), (1, 15, -67, 15, -36), (2, 14, -63, -4, -34), (3, 13, -59, -21, -32), (4, 12, -53, -37, -26),
+    (5, 11, -45, -50, -18), (6, 10, -31, -62, -7), (7, 9, -15, -71, 0), (8, 8, 0, -74, 3), (17, 26, -53, 55, -6),
+    (18, 25, -45, 59, 4), (19, 24, -34, 60, 11), (20, 23, -22, 59, 14), (21, 22, -10, 56, 15), (27, 27, 0, 41, 14),
+    (28, 28, 0, 30, 19), (29, 29, 0, 18, 26), (30, 30, 0, 2, 34), (31, 35, -14, -8, 17), (32, 34, -7, -9, 15),
+    (33, 33, 0, -11, 16), (36, 45, -47, 38, -11), (37, 44, -40, 42, -6), (38, 43, -26, 41, -3), (39, 42, -18, 35, -6),
+    (40, 47, -26, 32, -3), (41, 46, -40, 33, -5), (48, 54, -21, -29, 6), (49, 53, -14, -25, 12), (50, 52, -5, -23, 14),
+    (51, 51, 0, -24, 14), (59, 55, -14, -35, 11), (58, 56, -6, -38, 11), (57, 57, 0, -39, 11), (60, 64, -20, -29, 7),
+    (61, 63, -7, -29, 9), (62, 62, 0, -30, 9), (67, 65, -7, -29, 9), (66, 66, 0, -30, 9),
 )  # fmt: skip
 
 
@@ -67,7 +68,10 @@ def _mean_face() -> np.ndarray:
 MEAN_FACE = _mean_face()
 
 
-NO_FACE = "68 points that are no face in the order jaw, brows, nose, eyes, mouth (another set of landmarks, or another topology?)"
+NO_FACE = (
+    "68 points that are no face in the order jaw, brows, nose, eyes, mouth (another set of landmarks, "
+    "or another topology?)"
+)
 LYING = "a face that does not stand upright (y up) and look along +z as those of CoMA and FLAME"
 
 
@@ -110,7 +114,8 @@ def as_float32(path: str | Path, points: np.ndarray) -> np.ndarray:
 
 def unit_of(size: float, typical: float, sizes: tuple[float, float]) -> tuple[str, float] | None:
     """Name and metres of the unit that makes ``size`` plausible, the one that makes it most typical; None where none
-    does."""
+    does.
+    """
     fits = [
         (name, metres) for name, metres in {"metres": 1.0, **UNITS}.items() if sizes[0] <= size * metres <= sizes[1]
     ]
@@ -234,7 +239,8 @@ def is_still(points: np.ndarray) -> bool:
 
 def first_jump(points: np.ndarray) -> tuple[int, float] | None:
     """The first frame of (T, N, 3) farther from the frame before than a face moves, and its largest step in metres;
-    None without one."""
+    None without one.
+    """
     steps = np.diff(points, axis=0)
     steps = np.sqrt(np.einsum("tnk,tnk->tn", steps, steps))  # (T - 1, N)
     jumps = (steps.mean(axis=1) > JUMP) | (steps.max(axis=1, initial=0) > LEAP)

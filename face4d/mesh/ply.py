@@ -158,7 +158,8 @@ class _Rows(ABC):
     @abstractmethod
     def check_end(self) -> None:
         """Raise :class:`InputError` when more is left than blanks: rows then hold columns that the header does not
-        declare."""
+        declare.
+        """
 
     def _cut(self, element: PlyElement) -> InputError:
         return InputError(

@@ -28,7 +28,8 @@ _LONGEST_COUNT = 18  # digits
 @dataclass(frozen=True)
 class PlyProperty:
     """One property; ``count_type`` is None for a scalar and the type of the length for a list. Types are numpy
-    codes."""
+    codes.
+    """
 
     name: str
     type: str
@@ -64,7 +65,8 @@ class PlyHeader:
     @cached_property
     def plain(self) -> tuple[int, int] | None:
         """Numbers of vertices and faces if this is the layout of face data sets (see :mod:`face4d.mesh.ply`), else
-        None."""
+        None.
+        """
         if self.encoding != "binary_little_endian" or [e.name for e in self.elements] != ["vertex", "face"]:
             return None
         vertex, face = self.elements

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,8 @@ _OTHER_MESHES = (".stl", ".off", ".glb", ".gltf", ".fbx", ".dae", ".ply.gz", ".o
 
 def frame_number(path: str | Path) -> int | None:
     """Number of a frame, the last group of digits of its stem (``mouth_open.000012.ply`` -> 12); None without
-    digits."""
+    digits.
+    """
     return _number_in(os.path.basename(path))
 
 
@@ -33,7 +35,8 @@ def _number_in(name: str) -> int | None:
 
 def _numbered(names: Iterable[str], suffix: str) -> list[tuple[int, str]]:
     """Numbers and names of the frames among the names of one folder; hidden files and files without a number are
-    none."""
+    none.
+    """
     return [(number, name) for name in matching(names, (suffix,)) if (number := _number_in(name)) is not None]
 
 
@@ -66,7 +69,7 @@ def numbered_frames(folder: str | Path, suffix: str = ".ply", *, skip_gaps: bool
     frames = sorted(_numbered(os.listdir(folder), suffix))
     if not frames:
         raise InputError(folder, f"numbered {suffix} frames", "none")
-    for (previous, name), (number, next_name) in zip(frames, frames[1:]):
+    for (previous, name), (number, next_name) in itertools.pairwise(frames):
         if number == previous:
             raise InputError(folder, f"one frame {number}", f"{name} and {next_name}")
         if number != previous + 1:

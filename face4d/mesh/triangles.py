@@ -105,7 +105,8 @@ def _indices(path: str | Path, values: np.ndarray, num_vertices: int, lowest: in
 
 def check_indices(path: str | Path, faces: np.ndarray, num_vertices: int, lowest: int = 0) -> None:
     """Raise :class:`InputError` when one of the faces' corners, in an array of any shape, is outside
-    lowest..num_vertices-1."""
+    lowest..num_vertices-1.
+    """
     if len(faces) and (faces.min() < lowest or faces.max() >= num_vertices):
         bad = faces.min() if faces.min() < lowest else faces.max()
         raise InputError(
@@ -183,7 +184,10 @@ def difference(faces: np.ndarray, expected: np.ndarray) -> str:
     if turned and turned | own >= wanted:
         return f"{len(turned - own)} of its triangles flipped"
     if _other_diagonals(own - wanted, wanted - own):
-        return f"the same quads cut along other diagonals ({len(own - wanted)} triangles): it has to be exported as triangles, not as quads"
+        return (
+            f"the same quads cut along other diagonals ({len(own - wanted)} triangles): "
+            "it has to be exported as triangles, not as quads"
+        )
     return f"other triangles ({len(own & wanted)} in common): vertices in another order, or another mesh"
 
 

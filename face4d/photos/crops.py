@@ -74,7 +74,8 @@ def _as_bytes(path: str | Path, image: Image.Image, mode: str) -> np.ndarray:
 
 def _over_white(pixels: np.ndarray, into: np.ndarray) -> None:
     """Write bytes (H, W, 3), or with transparency (H, W, 4), ``into`` float32 (H, W, 3) in 0..1, as they look before
-    white."""
+    white.
+    """
     np.divide(pixels[:, :, :3], 255, out=into, dtype=np.float32)
     if pixels.shape[2] == 4:
         alpha = np.divide(pixels[:, :, 3:], 255, dtype=np.float32)
@@ -183,7 +184,8 @@ class Crop:
 
     def unwarp(self, picture: np.ndarray, height: int, width: int) -> np.ndarray:
         """A picture of the crop's size (size, size, C) put back to its place in a photo (height, width, C); zero around
-        it."""
+        it.
+        """
         shift = -np.array(self.shift) / self.scale
         return _resample(picture, 1 / self.scale, shift, (height, width), "zero")
 
@@ -243,7 +245,8 @@ def crop_face(
 
 def check_inside(face: FaceBox, photo: np.ndarray, path: str | Path = "face box") -> None:
     """Raise :class:`InputError`, of the photo at ``path``, when the box has no area or no part of it lies in the photo
-    (H, W, 3)."""
+    (H, W, 3).
+    """
     _check(face, path)
     height, width = photo.shape[:2]
     if face.right < 0 or face.bottom < 0 or face.left > width - 1 or face.top > height - 1:

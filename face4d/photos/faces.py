@@ -147,7 +147,7 @@ def opencv(path: str | Path) -> ModuleType:
     try:
         import cv2
 
-        cv2.CascadeClassifier  # OpenCV 5 keeps it in another package
+        _ = cv2.CascadeClassifier  # OpenCV 5 keeps it in another package
     except (ImportError, AttributeError):
         raise InputError(
             path,

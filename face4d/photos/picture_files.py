@@ -41,8 +41,9 @@ MAX_BYTES = 1 << 30  # of a file, which is read whole
 _MAX_SCAN_PIXELS = 2_000_000_000  # of a JPEG, which may pass over all pixels thousands of times; ten passes are usual
 _ORIENTATION = 0x0112
 _UPRIGHT = {  # by the EXIF entry: how the stored picture is turned
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 _DECODERS_THAT_KEEP = ("WEBP", "AVIF")  # pictures of their own, two of them or more, for as long as the image is there
 _TIFF_BITS, _TIFF_TILE = 258, (322, 323)
@@ -129,7 +130,8 @@ def _depth(image: Image.Image, content: bytes) -> tuple[int | None, bool]:
 @contextmanager
 def _silent_libtiff() -> Iterator[None]:
     """Keep from the terminal what libtiff writes there itself, past Python, of damaged files; the error that follows
-    says it."""
+    says it.
+    """
     sys.stderr.flush()
     try:
         terminal = os.dup(2)

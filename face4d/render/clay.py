@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -123,7 +123,7 @@ def render_sequence(
 
     Arguments as in `render_mesh`; `landmarks` is (T, L, 3), `colors` is (V, 3) or (T, V, 3).
 
-    Raises
+    Raises:
     ------
     ValueError
         For vertices that are not (T, V, 3) and finite, or colours of another count.
@@ -293,7 +293,8 @@ class _Window:
     @classmethod
     def around(cls, pixel: np.ndarray, size: int, pixel_size: float) -> _Window:
         """The window of all pixels (P,) of the picture, and around it what their shadows reach; divisible as the
-        picture is."""
+        picture is.
+        """
         reach = 4 + shadow_reach(pixel_size, size)
         rows, columns = pixel // size, pixel % size
         low = [max(int(part.min()) - reach, 0) // 4 * 4 for part in (rows, columns)]
@@ -411,7 +412,7 @@ def _shade(
             gloss *= gloss
         gloss *= np.float32(_GLOSS * color.mean())
         shine += gloss
-    for channel, own in zip(light, np.float32(material) if not colors else colors):
+    for channel, own in zip(light, colors or np.float32(material)):
         channel *= own if not colors else np.clip(own, 0, 1)
         channel += shine
     back = np.flatnonzero(~is_front[hit.face])

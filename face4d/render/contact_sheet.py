@@ -39,7 +39,8 @@ def chosen_frames(vertices: np.ndarray, columns: int) -> np.ndarray:
 
 def face_framing_points(landmarks: np.ndarray) -> np.ndarray:
     """Points (N, 3) that a picture of the face holds: landmarks (..., 68, 3) and, above the brows, half their height
-    again for the forehead."""
+    again for the forehead.
+    """
     points = np.asarray(landmarks, np.float64).reshape(-1, 3)
     low, high = points.min(axis=0), points.max(axis=0)
     top = high.copy()
@@ -49,7 +50,8 @@ def face_framing_points(landmarks: np.ndarray) -> np.ndarray:
 
 def head_points(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Those of the points (..., 3) that belong to the head that landmarks (..., 68, 3) lie on, with its neck: of a
-    whole body not the rest."""
+    whole body not the rest.
+    """
     points, marks = np.asarray(vertices).reshape(-1, 3), np.asarray(landmarks, np.float64).reshape(-1, 3)
     middle = marks.mean(axis=0)
     reach = _HEAD_REACH * np.linalg.norm(marks - middle, axis=1).max()

@@ -6,6 +6,7 @@ coverage wins whatever the drawing order, and a GIF needs no colour reduction.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -181,7 +182,7 @@ def inked(grey: np.ndarray, ink: int) -> np.ndarray:
 
 def stroke(canvas: np.ndarray, points: np.ndarray, radius: float, ink: int, lines: Iterable[Sequence[int]]) -> None:
     """Draw polylines through ``points`` (T, P, 2) on ``canvas`` (T, H, W), round caps."""
-    pairs = np.array([pair for line in lines for pair in zip(line[:-1], line[1:])])
+    pairs = np.array([pair for line in lines for pair in itertools.pairwise(line)])
     _capsules(canvas, points[:, pairs[:, 0]], points[:, pairs[:, 1]], radius, ink)
 
 

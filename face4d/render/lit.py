@@ -24,7 +24,8 @@ from face4d.render.torch_zbuffer import Raster, interpolate, rasterize
 # bands 0, 1, 2: Ramamoorthi and Hanrahan, "An Efficient Representation for Irradiance Environment Maps", SIGGRAPH 2001
 _BAND_1, _BAND_2 = 2 * math.pi / 3 * math.sqrt(3 / (4 * math.pi)), math.pi / 4 * 3 * math.sqrt(5 / (12 * math.pi))
 LIGHT_FACTORS = (
-    1 / math.sqrt(4 * math.pi), _BAND_1, _BAND_1, _BAND_1, _BAND_2, _BAND_2, _BAND_2, _BAND_2 / 2, math.pi / 4 * math.sqrt(5 / (4 * math.pi)) / 2,
+    1 / math.sqrt(4 * math.pi), _BAND_1, _BAND_1, _BAND_1, _BAND_2, _BAND_2, _BAND_2, _BAND_2 / 2,
+    math.pi / 4 * math.sqrt(5 / (4 * math.pi)) / 2,
 )  # fmt: skip
 
 
@@ -182,6 +183,7 @@ def unwrap(
 
 def rasterize_uv(uv: Tensor, uv_faces: Tensor, size: int) -> Raster:
     """The triangles of a texture (1, T, T), T = ``size``: uv (N, 2), v up, triangles (F, 3) int64. Which side is up
-    does not matter."""
+    does not matter.
+    """
     corners = torch.stack([uv[:, 0] * size - 0.5, (1 - uv[:, 1]) * size - 0.5, torch.zeros_like(uv[:, 0])], dim=1)
     return rasterize(corners[None], uv_faces, size, size)

@@ -26,7 +26,8 @@ _HOLLOWS = ((0.003, 0.8, 0.70, 0.70), (0.015, 1.6, 0.10, 0.50))
 
 def _blur(radius: float, size: int) -> tuple[int, int]:
     """For averages over `radius` pixels: side of the blocks to work on (wide ones need no fine grid), width of the
-    filter in blocks."""
+    filter in blocks.
+    """
     block = next(b for b in (4, 2, 1) if size % b == 0 and (b == 1 or radius > 4 * b))
     return block, 2 * max(1, round(radius / block)) + 1
 
@@ -80,7 +81,8 @@ def _average_blocks(image: np.ndarray, block: int) -> np.ndarray:
 
 def _blurred(image: np.ndarray, width: int) -> np.ndarray:
     """Two averages over width x width pixels (odd) make a triangle filter, close to a Gaussian; the border is a
-    mirror."""
+    mirror.
+    """
     wide = np.pad(image, width - 1, mode="symmetric")
     for _ in range(2):
         wide = _window_sums(_window_sums(wide, width), width, axis=1)
@@ -98,7 +100,8 @@ def _spread_blocks(image: np.ndarray, block: int) -> np.ndarray:
 
 def _window_sums(image: np.ndarray, width: int, axis: int = 0) -> np.ndarray:
     """Sums of `width` neighbours along an axis, without its last width - 1 places: sums of 1, 2, 4, ... are added
-    up."""
+    up.
+    """
     length = image.shape[axis] - width + 1
     part, parts = image, 1
     total, summed = None, 0

@@ -17,7 +17,8 @@ _POINT = np.array([0.10, 0.95, 0.35])
 
 class Drawn(NamedTuple):
     """A mesh in a photo: which triangle each pixel shows (H, W), -1 for none, the place in it (H, W, 3), depth (H, W)
-    in pixels."""
+    in pixels.
+    """
 
     triangle: np.ndarray
     barycentric: np.ndarray
@@ -30,7 +31,8 @@ class Drawn(NamedTuple):
 
     def spread(self, values: np.ndarray, faces: np.ndarray) -> np.ndarray:
         """Values (V, C) of the vertices, or of other corners with their own faces (F, C), at the covered pixels (N,
-        C)."""
+        C).
+        """
         corners = faces[self.triangle[self.mask]]
         return np.einsum("nk,nkc->nc", self.barycentric[self.mask], values[corners])
 

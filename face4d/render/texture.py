@@ -131,7 +131,8 @@ def unwrap(template: np.ndarray, faces: np.ndarray) -> UvLayout:
 
 def _cylinder(template: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points (U, 2) in 0..1 of triangles (F, 3) around the vertical axis, their rows (F, 3), and each point's distance
-    from the axis (U,)."""
+    from the axis (U,).
+    """
     vertices, corners = np.unique(faces, return_inverse=True)
     corners, place = corners.reshape(-1, 3), template[vertices]
     x, z = (place[:, axis] - (place[:, axis].max() + place[:, axis].min()) / 2 for axis in (0, 2))
@@ -185,7 +186,8 @@ _DEPTH_SLACK = 0.004  # of the face's size: how far behind the z-buffer a point 
 @dataclass(frozen=True)
 class UvMap:
     """What each texel of a size x size map shows: the triangle (size, size), -1 for none, and the place in it (size,
-    size, 3)."""
+    size, 3).
+    """
 
     triangle: np.ndarray
     barycentric: np.ndarray
@@ -208,7 +210,8 @@ class UvMap:
 
 def uv_map(layout: UvLayout, size: int) -> UvMap:
     """Draw the layout's triangles into a map; where two share a place, the first one in the layout's order of parts
-    wins."""
+    wins.
+    """
     points = np.zeros((len(layout.points), 3))
     points[:, 0] = layout.points[:, 0] * size
     points[:, 1] = (1 - layout.points[:, 1]) * size
@@ -294,7 +297,8 @@ def _near_values(
     sources: np.ndarray, values: np.ndarray, places: np.ndarray, *, mirrored: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values (N, C) of places (N, 4) from those (K, C) near by of the sources (K, 4), with ``mirrored`` of their mirror
-    images, too; and how far away (N,) the nearest of these is, metres."""
+    images, too; and how far away (N,) the nearest of these is, metres.
+    """
     step = max(1, len(sources) // _SOURCES)
     sources, values = sources[::step], values[::step]
     tree = cKDTree(np.concatenate([sources, sources * [-1.0, 1.0, 1.0, 1.0]]) if mirrored else sources)
@@ -319,7 +323,8 @@ def sample(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def fill(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Fill the unknown pixels of (S, S, C) smoothly: means of ever larger blocks of known pixels, the finest there is
-    for each pixel."""
+    for each pixel.
+    """
     if known.all() or not known.any():
         return picture
     weight = known[:, :, None].astype(float)

@@ -107,7 +107,8 @@ def interpolate(attributes: Tensor, faces: Tensor, raster: Raster) -> Tensor:
 
 def _weights(corners: Tensor, shown: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Barycentric weights (P, 3) and depths (P,) of pixels (P,) in the triangles shown (P,), of corners (B, 3, F,
-    3)."""
+    3).
+    """
     row = _quotient(pixel, width)
     column = pixel - row * width
     if len(corners) > 1:
@@ -131,7 +132,8 @@ def _weights(corners: Tensor, shown: Tensor, pixel: Tensor, height: int, width: 
 
 def _nearest(corners: Tensor, height: int, width: int, backfaces: bool) -> Tensor:
     """Keys (B * H * W,): depth above, triangle in the lowest ``_NUMBER_BITS``, ``_EMPTY`` where there is none; corners
-    (B, 3, F, 3)."""
+    (B, 3, F, 3).
+    """
     batch, _, count, _ = corners.shape
     nearest = torch.full((batch * height * width,), _EMPTY, dtype=torch.int64, device=corners.device)
     # x of the three corners, then y, then z, of N = B * F triangles

@@ -79,9 +79,10 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 25
     first = next(pictures)
     height, width, _ = first.shape
     options = [
-        "-y", "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", f"{fps:g}", "-i", "pipe:0",
-        "-an", "-c:v", "libx264", "-crf", str(quality), "-vf", f"scale=out_color_matrix=bt709:out_range=tv,setparams={_BT709}", "-pix_fmt", "yuv420p",
-        "-movflags", "+faststart", "-f", "mp4",
+        "-y", "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", f"{fps:g}",
+        "-i", "pipe:0", "-an", "-c:v", "libx264", "-crf", str(quality), "-vf",
+        f"scale=out_color_matrix=bt709:out_range=tv,setparams={_BT709}", "-pix_fmt", "yuv420p", "-movflags",
+        "+faststart", "-f", "mp4",
     ]  # fmt: skip
     with replacing(path) as temporary, _ffmpeg([*options, f"file:{temporary}"]) as ffmpeg:
         try:
@@ -162,8 +163,9 @@ def _frames(path: str | Path, width: int, height: int) -> Iterator[np.ndarray]:
 def _decoding(path: str | Path, *output: str) -> contextlib.AbstractContextManager[_Ffmpeg]:
     """ffmpeg that writes the first stream of moving pictures of a file into a pipe."""
     options = [
-        "-protocol_whitelist", "file", "-format_whitelist", _FORMATS, "-max_pixels", str(_MAX_PIXELS), "-i", f"file:{Path(path).absolute()}",
-        "-map", "0:V:0", "-fps_mode", "cfr", "-fpsmax", str(_MAX_FPS), *output, "pipe:1",
+        "-protocol_whitelist", "file", "-format_whitelist", _FORMATS, "-max_pixels", str(_MAX_PIXELS), "-i",
+        f"file:{Path(path).absolute()}", "-map", "0:V:0", "-fps_mode", "cfr", "-fpsmax", str(_MAX_FPS), *output,
+        "pipe:1",
     ]  # fmt: skip
     return _ffmpeg(options)
 

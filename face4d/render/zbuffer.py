@@ -52,7 +52,7 @@ def rasterize(
     backfaces : bool
         False drops triangles that turn their back to the viewer.
 
-    Returns
+    Returns:
     -------
     face_index : (H, W) int32
         The visible triangle, -1 where there is none.
@@ -61,7 +61,7 @@ def rasterize(
     depth : (H, W) float64
         Interpolated z, infinity where there is none.
 
-    Raises
+    Raises:
     ------
     ValueError
         For wrong shapes, indices out of range, coordinates that are not finite, or an empty image.

@@ -221,7 +221,8 @@ class NpyHeader:
 
 def element_type(text: str) -> np.dtype | None:
     """The type that a text as ``<f8`` names, if numbers (integers, bool, floating, complex) or text of a bounded
-    length."""
+    length.
+    """
     match = _TYPE.fullmatch(text)
     if match is None:
         return None
@@ -247,7 +248,8 @@ def shape_size(shape: Any) -> int | None:
 
 def read_elements(file: BinaryIO, kind: np.dtype, shape: tuple[int, ...], fortran: bool) -> np.ndarray | None:
     """An array from the bytes at the file's position, whose number must have been compared with the shape; None for
-    text that is none."""
+    text that is none.
+    """
     array = np.empty(shape[::-1] if fortran else shape, kind)
     flat = array.reshape(-1).view(np.uint8)
     place = 0

@@ -174,7 +174,8 @@ def replacing_folder(path: str | Path, made: Collection[str] | None = None) -> I
 
 def _keep_others(old: Path, new: Path, made: set[str]) -> None:
     """Bring what this program did not write from the old folder into the new one: the same files, under a second
-    name."""
+    name.
+    """
     for entry in sorted(old.iterdir()):
         if entry.name in made:
             continue
@@ -205,7 +206,7 @@ def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` (UTF-8, newlines as given) to ``path`` as a whole or not at all.
+    r"""Write ``text`` (UTF-8, newlines as given) to ``path`` as a whole or not at all.
 
     Bytes of a file name that are no UTF-8 are spelled as JSON spells them (``\\udce9``), so such a path in a record
     comes back as it was.

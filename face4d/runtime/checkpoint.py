@@ -1,5 +1,6 @@
 """Checkpoints: plain dictionaries of tensors, numbers, strings and containers, checked field by field when they are
-loaded."""
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class Weights(dict[str, Tensor]):
 
 def weights(value: Any, place: str) -> Weights:
     """A field of weights by name: tensors of finite numbers. Floating types become float32, and the prefix ``module.``
-    of all names goes."""
+    of all names goes.
+    """
     if isinstance(value, Weights):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -150,14 +152,16 @@ def array(
 @contextmanager
 def without_weights() -> Iterator[None]:
     """Within the block networks are made on the meta device: their weights take no memory, whatever sizes a file
-    claims, and none are drawn."""
+    claims, and none are drawn.
+    """
     with torch.device("meta"), _NothingDrawn():
         yield
 
 
 class _NothingDrawn(TorchFunctionMode):
     """Initial weights are left as they are: to draw them on the meta device, torch would load its compiler, a second
-    and 75 MB."""
+    and 75 MB.
+    """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function.__name__ in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"):

@@ -45,9 +45,10 @@ def describe(device: torch.device) -> str:
 
 def seed_everything(seed: int) -> torch.Generator:
     """Seed python, numpy and torch (layer initialisation draws from torch's), and return a CPU generator of the same
-    seed."""
+    seed.
+    """
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (whoever draws from numpy's own state)
     torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
 
@@ -68,7 +69,8 @@ def limit_threads(threads: int | None, *, small: bool) -> None:
 
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for products of bfloat16 numbers; elsewhere each is converted first. True
-    where it is not known."""
+    where it is not known.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     try:
@@ -103,7 +105,8 @@ def keep_freed_memory() -> None:
 
 def channels_last(network: Network) -> Network:
     """The network, whose four-dimensional weights now lie in memory with the channels last, as convolutions like
-    them."""
+    them.
+    """
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's annotations
 
 
@@ -118,7 +121,8 @@ class CudaGraphs:
 
     def warm_up(self, call: Call) -> Tensor:
         """The call itself, on a stream that is not the default one, where libraries set themselves up as a capture
-        needs them."""
+        needs them.
+        """
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

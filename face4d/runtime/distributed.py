@@ -158,7 +158,8 @@ def any_rank(flag: bool) -> bool:
 
 def broadcast_weights(model: nn.Module) -> None:
     """Give all processes the parameters and buffers of rank 0 (processors of another make may round an initialisation
-    differently)."""
+    differently).
+    """
     if world_size() > 1:
         for value in model.state_dict().values():
             whole = value.contiguous()
@@ -235,7 +236,8 @@ def interrupt() -> NoReturn:
 
 def _leave_after(other: int, code: int) -> NoReturn:
     """Leave when process ``other`` has: torchrun kills all as soon as one leaves, and that one has an error to print or
-    a file to finish."""
+    a file to finish.
+    """
     with suppress(RuntimeError):  # of a connection that was closed
         dist.recv(torch.zeros(()), src=other)
     sys.exit(code)

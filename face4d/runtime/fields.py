@@ -364,7 +364,7 @@ def _without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _Refused(f"the key {ascii(next(key for key in found if keys.count(key) > 1)[:60])} twice")
+        raise _Refused(f"the key {next(key for key in found if keys.count(key) > 1)[:60]!a} twice")
     return found
 
 

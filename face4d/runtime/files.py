@@ -23,7 +23,8 @@ _MARKS = frozenset("-_. ")
 
 def is_name(text: object) -> bool:
     """Whether a value is a name: letters and digits of any script, ``-``, ``_``, ``.`` and spaces; not blank, no
-    leading dot, no space at an end."""
+    leading dot, no space at an end.
+    """
     return (
         isinstance(text, str)
         and 0 < len(text) <= MAX_NAME
@@ -122,7 +123,8 @@ def read_bytes(path: str | Path, expected: str, most: int | None = None) -> byte
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder name is not meant for programs that list a folder: ``.DS_Store``, AppleDouble's
-    ``._photo.jpg``."""
+    ``._photo.jpg``.
+    """
     return name.startswith(".")
 
 
@@ -143,7 +145,8 @@ def matching(names: Iterable[str], suffixes: Collection[str]) -> list[str]:
 
 def beside(folder: str | Path, stem: str, suffixes: Iterable[str]) -> Path | None:
     """The file ``<stem><suffix>`` of a folder, its suffix in small or capital letters; of several the one whose suffix
-    comes first; or None."""
+    comes first; or None.
+    """
     for suffix in suffixes:
         for spelled in (suffix, suffix.upper()):
             if (file := Path(folder, stem + spelled)).is_file():

@@ -137,7 +137,8 @@ Job = TypeVar("Job")
 
 class State(NamedTuple):
     """What stands at the outputs of one job: how many are still missing, how many are right, the paths of those that
-    differ; what is odd."""
+    differ; what is odd.
+    """
 
     missing: int
     unchanged: int
@@ -147,7 +148,8 @@ class State(NamedTuple):
 
 class Summary(NamedTuple):
     """Numbers of outputs: written now (dry run: still missing), kept as they were, and of other content (dry run
-    only)."""
+    only).
+    """
 
     written: int
     unchanged: int

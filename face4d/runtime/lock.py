@@ -47,7 +47,8 @@ class Writing:
 
     def begin(self) -> None:
         """From here on the output changes: until the block ends well it counts as unfinished, see
-        :func:`require_finished`."""
+        :func:`require_finished`.
+        """
         if not self.begun:
             self.begun = True
             self._tell()

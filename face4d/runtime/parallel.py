@@ -1,5 +1,6 @@
 """Independent work in parallel, in order, with one progress bar: processes of this machine, or a cluster's workers
-through joblib."""
+through joblib.
+"""
 
 from __future__ import annotations
 

@@ -169,7 +169,8 @@ class Machine:
 
     def integer(self, data: bytes) -> None:
         if data in (b"00", b"01"):
-            return self.push(data == b"01")
+            self.push(data == b"01")
+            return
         if len(data) > 2 * MOST_INTEGER_BYTES:
             raise Refused(f"an integer of {len(data)} digits")
         self.push(int(data.removesuffix(b"L")))
@@ -233,7 +234,8 @@ class Machine:
             if not isinstance(made, Name) or kind not in _CLASSES:
                 raise Refused(f"a reconstruction of {getattr(made, 'text', type(made).__name__)}")
         elif kind == "dictionary":
-            return self.ordered(arguments)
+            self.ordered(arguments)
+            return
         elif kind in ("ndarray", "object"):
             raise Refused(f"a call of {function.text}")
         self.push(Call(kind, arguments))

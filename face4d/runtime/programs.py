@@ -1,5 +1,6 @@
 """Long programs side by side, on this machine or on a cluster's workers: started, watched by what they write, stopped
-together."""
+together.
+"""
 
 from __future__ import annotations
 

@@ -131,7 +131,8 @@ class RunFolder:
 
 class _EventFile:
     """Curves as TensorBoard reads them, each point on disk at once; torch's writer has a thread of its own, which a
-    full disk ends unheard."""
+    full disk ends unheard.
+    """
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.compat.proto.event_pb2 import Event  # needed by training only

@@ -140,9 +140,9 @@ class _Values:
         if isinstance(record, Call) and record.state is None:
             if record.kind == "bytes" and not record.arguments:
                 return b""
-            if record.kind == "encode" and len(record.arguments) == 2 and type(record.arguments[0]) is str:
-                if _text(record.arguments[1]) in ("latin1", "latin-1"):
-                    return record.arguments[0].encode("latin1")
+            is_text = record.kind == "encode" and len(record.arguments) == 2 and type(record.arguments[0]) is str
+            if is_text and _text(record.arguments[1]) in ("latin1", "latin-1"):
+                return record.arguments[0].encode("latin1")
         raise Refused("an array without its bytes")
 
     def _array(self, kind: Any, shape: Any, fortran: bool, content: Any) -> tuple[np.ndarray, int]:
@@ -179,7 +179,8 @@ class _Values:
 
     def _buffered_array(self, record: Call) -> tuple[np.ndarray, int]:
         """``_frombuffer(bytes, dtype, shape, order)`` of protocol 5; with the order K the axes follow, as they are to
-        be turned."""
+        be turned.
+        """
         if (
             len(record.arguments) not in (4, 5)
             or record.state is not None
@@ -248,7 +249,8 @@ class _Values:
 
     def _chumpy(self, record: Call) -> tuple[np.ndarray, int]:
         """An array of chumpy, the package FLAME was made with, or a selection of another's entries
-        (``chumpy.reordering.Select``)."""
+        (``chumpy.reordering.Select``).
+        """
         fields = _fields(record)
         if "x" in fields:
             value = self.value(fields["x"])
@@ -286,15 +288,14 @@ def _type(record: Any) -> Any:
     if not (isinstance(record, Call) and record.kind == "dtype" and record.arguments):
         raise Refused("an array without a type")
     text, state = _text(record.arguments[0]), record.state
-    if state is not None:
-        if (
-            type(state) is not tuple
-            or len(state) != 8
-            or state[0] != 3
-            or _text(state[1]) not in _ORDERS
-            or state[2:5] != (None, None, None)
-        ):
-            raise Refused(f"an array of the type {ascii(text)[:40]} with fields")
+    if state is not None and (
+        type(state) is not tuple
+        or len(state) != 8
+        or state[0] != 3
+        or _text(state[1]) not in _ORDERS
+        or state[2:5] != (None, None, None)
+    ):
+        raise Refused(f"an array of the type {ascii(text)[:40]} with fields")
     if text in ("O", "O4", "O8"):
         return _OBJECTS
     found = element_type(text if state is None else _text(state[1]) + text)

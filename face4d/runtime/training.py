@@ -1,5 +1,6 @@
 """What every training run does besides its mathematics: schedule, curves, selection of weights, checkpoints, Ctrl-C and
-resuming."""
+resuming.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ _MOMENTS = {torch.optim.Adam: _ADAM, torch.optim.AdamW: _ADAM, torch.optim.RMSpr
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:
     """Learning rate at ``progress`` in (0, 1] of all optimiser steps: constant, or a linear rise over a tenth and a
-    cosine fall to zero."""
+    cosine fall to zero.
+    """
     if config.lr_schedule == "constant":
         return config.lr
     if progress < RISE:
@@ -102,7 +104,7 @@ class Run:
     name: str
     models: Path
     runs: Path
-    device: torch.device = torch.device("cpu")
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (it does not change)
     resume: bool = False
     checkpoint_seconds: float = 30.0
     quiet: bool = False
@@ -125,7 +127,8 @@ class Run:
     @property
     def finished_at(self) -> int | None:
         """When the weights kept were written, nanoseconds; None = not yet. A run that is finished and resumed keeps
-        them."""
+        them.
+        """
         return self.checkpoint.stat().st_mtime_ns if self.checkpoint.is_file() else None
 
 
@@ -327,7 +330,8 @@ def check_state(
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> Check:
     """Description of a saved optimiser: the settings it has now in numbers, and of each parameter moments of its
-    shape."""
+    shape.
+    """
 
     def setting(value: Any) -> Check:
         return list_of(number(), 2, 2) if isinstance(value, tuple) else _one_number

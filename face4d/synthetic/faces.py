@@ -303,7 +303,8 @@ class SyntheticFaces:
 
 def random_light(count: int, generator: torch.Generator) -> Tensor:
     """Light (B, 9, 3): ambient, a lamp in front and a weaker one anywhere, of slightly different colours; a face turned
-    to it gets 0.6 to 1.05."""
+    to it gets 0.6 to 1.05.
+    """
     ambient = 0.3 + 0.4 * torch.rand(count, 1, generator=generator)
     key = lamp(_directions(count, torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.0, 0.4, 0.8]), generator))  # (B, 9)
     fill = lamp(_directions(count, torch.tensor([1.0, 1.0, 1.0]), torch.zeros(3), generator))
@@ -324,13 +325,14 @@ def random_light(count: int, generator: torch.Generator) -> Tensor:
 
 def lamp(direction: Tensor) -> Tensor:
     """Light (..., 9) of a white lamp in unit directions (..., 3): shading max(0, n . l) up to the second band, 1/4 +
-    c/2 + 5/32 (3 c^2 - 1)."""
+    c/2 + 5/32 (3 c^2 - 1).
+    """
     x, y, z = direction.unbind(-1)
     first, second = 0.5, 5 / 32
     wanted = torch.stack(
         [
-            torch.full_like(x, 0.25), first * x, first * y, first * z, 6 * second * x * y, 6 * second * x * z, 6 * second * y * z,
-            1.5 * second * (x * x - y * y), 0.5 * second * (3 * z * z - 1),
+            torch.full_like(x, 0.25), first * x, first * y, first * z, 6 * second * x * y, 6 * second * x * z,
+            6 * second * y * z, 1.5 * second * (x * x - y * y), 0.5 * second * (3 * z * z - 1),
         ],
         dim=-1,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Curves of many training runs in one figure: a panel per setting, a colour and dash per size, other people's runs
-beside one's own."""
+beside one's own.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ def curve_panels(
 
 def spans_decades(values: Sequence[float]) -> bool:
     """Whether finite values are all above zero and the largest is more than four times the smallest, so that a
-    logarithmic axis shows more."""
+    logarithmic axis shows more.
+    """
     finite = [value for value in values if np.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) > _WIDE * min(finite)
 

@@ -1,5 +1,6 @@
 """From landmark displacements to a moving mesh, and the mesh as the files people open: GLB, MP4, PLY frames, GIF,
-contact sheet."""
+contact sheet.
+"""
 
 from __future__ import annotations
 
@@ -217,7 +218,8 @@ def export_mesh(
 
 def write_frames(folder: Path, label: str, vertices: np.ndarray, faces: np.ndarray) -> None:
     """Write (T, V, 3) as ``<label>.000001.ply``, ...; later frames of that label, left by a longer sequence, are
-    removed."""
+    removed.
+    """
     from face4d.mesh.ply import write_ply
     from face4d.mesh.sequence import frame_number
 

@@ -1,5 +1,6 @@
 """All figures and tables of a working folder: from records of runs and scorings to PDF, PNG, GIF, tables and one
-page."""
+page.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class FigureSet:
 
     def _shown(self, picture: Path, caption: str, *, limited: bool = False) -> str:
         """A picture as HTML, "" where no page is made or, of a kind that is limited, where the page has no room for
-        it."""
+        it.
+        """
         if "report" not in self.families:
             return ""
         shown = embedded(picture, caption)
@@ -123,7 +125,10 @@ class FigureSet:
         section = Section("Scores")
         rows = all_score_rows([scored for scored, _ in self.scored])
         contest = [row["test_set"] if competes(row["method"]) else None for row in rows]
-        told = "Errors over frames 1 to T of the test sequences. Bold is the best of the answers to one test set, judged by one classifier"
+        told = (
+            "Errors over frames 1 to T of the test sequences. Bold is the best of the answers to one test set, "
+            "judged by one classifier"
+        )
         section.text(f"{told}: not the real sequences, nor what was chosen with them.")
         for name, all_columns in (("scores", SCORE_COLUMNS), ("realism", REALISM_COLUMNS)):
             columns = filled(all_columns, rows)
@@ -164,7 +169,8 @@ class FigureSet:
             self._strips(section, scored, truth)
         if self._left_out:
             section.text(
-                f"{self._left_out} pictures of this scoring are not in this page, which would be too large with them; see {scored.name}/."
+                f"{self._left_out} pictures of this scoring are not in this page, "
+                f"which would be too large with them; see {scored.name}/."
             )
         if section.blocks:
             self.sections.append(section)
@@ -214,7 +220,10 @@ class FigureSet:
         features = {name: scored.features[name] for name in _JUDGED if name in scored.features}
         if features and len(scored.features["labels"]) >= 3:
             figure = score_plots.feature_plane(features, scored.features["labels"], scored.labels, title=scored.name)
-            caption = "The classifier's time-mean features: the two first principal components (PCA) of real and generated test sequences."
+            caption = (
+                "The classifier's time-mean features: the two first principal components (PCA) of real and "
+                "generated test sequences."
+            )
             self._add(section, base + "features", figure, caption, limited=True)
         figures, section.blocks[begin:] = section.blocks[begin:], []
         if any(figures):
@@ -324,7 +333,8 @@ def mean_start(truth: dict[Key, Path], generated: dict[Key, Path]) -> np.ndarray
 
 def dataset_of(scored: Scored, records: Sequence[RunRecord]) -> str | None:
     """Data set of a scoring: that of the run it was generated with, or of its classifier; None where neither run is
-    there."""
+    there.
+    """
     names = (Path(scored.content.get(key) or "").stem for key in ("generated", "classifier"))
     own = {record.name: record.dataset for record in records if record.origin == OURS}
     return next((own[name] for name in (scored.name, *names) if name in own), None)

@@ -8,7 +8,6 @@ measured with the numbers rounded as they are in the file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,9 +217,16 @@ class _Writer:
         return len(self.document.accessors) - 1
 
     def meshes(
-        self, base: np.ndarray, base_normals: np.ndarray, faces: np.ndarray, skin: tuple[float, float, float], colors: np.ndarray,
-        targets: np.ndarray, normals: np.ndarray | None, said: dict[str, Any],
-    ) -> None:  # fmt: skip
+        self,
+        base: np.ndarray,
+        base_normals: np.ndarray,
+        faces: np.ndarray,
+        skin: tuple[float, float, float],
+        colors: np.ndarray,
+        targets: np.ndarray,
+        normals: np.ndarray | None,
+        said: dict[str, Any],
+    ) -> None:
         """The skin and what is seen behind it through mouth and nostrils, with their morph targets, and the scene that
         shows both.
 

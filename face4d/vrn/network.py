@@ -32,7 +32,8 @@ class Parallel(nn.Sequential):
 
 def residual(inside: int, middle: int, outside: int) -> nn.Sequential:
     """Pre-activation bottleneck (He et al. 2016), (B, inside, H, W) to (B, outside, H, W); the skip is a 1x1
-    convolution where they differ."""
+    convolution where they differ.
+    """
     straight = nn.Sequential(
         nn.BatchNorm2d(inside), nn.ReLU(inplace=True), nn.Conv2d(inside, middle, 1),
         nn.BatchNorm2d(middle), nn.ReLU(inplace=True), nn.Conv2d(middle, middle, 3, padding=1),
@@ -155,7 +156,8 @@ def volume_loss(coarse: Tensor, volumes: Tensor, row: int, column: int) -> Tenso
 
 def for_inference(network: VolumeNetwork) -> VolumeNetwork:
     """A copy for use: in evaluation mode, every normalisation that follows a convolution folded into it, channels last
-    in memory."""
+    in memory.
+    """
     network = copy.deepcopy(network).eval()
     for module in network.modules():
         if isinstance(module, nn.Sequential):

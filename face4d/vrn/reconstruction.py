@@ -1,5 +1,6 @@
 """A photo's head through its volume: the crop, the network, the surface with the photo's colours; and what that leaves
-on disk."""
+on disk.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +142,8 @@ class VolumeFace:
 
 def places(landmarks: np.ndarray, crop: Crop) -> np.ndarray:
     """Landmarks (68, 3) of a photo, z away from the viewer in pixels, as places in a crop: the depth zero on
-    average."""
+    average.
+    """
     points = crop.to_crop(landmarks)
     return points - [0.0, 0.0, points[:, 2].mean()]
 
@@ -172,7 +174,8 @@ def reconstruct(loaded: LoadedVolumeNetwork, photo: np.ndarray, face: FaceBox | 
 
 def surface_colours(picture: np.ndarray, vertices: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """Colours (V, 3) of vertices: the picture's where it shows them (V,) bool, elsewhere those of the nearest vertex it
-    shows."""
+    shows.
+    """
     colours = sample(picture, vertices[:, :2])
     if shown.any() and not shown.all():
         nearest = cKDTree(vertices[shown]).query(vertices[~shown])[1]
@@ -205,7 +208,8 @@ def write_volume_face(folder: Path, name: str, found: VolumeFace, *, volume: boo
 
 def overview(found: VolumeFace, enlarge: int = 2) -> np.ndarray:
     """A row of pictures: the crop, the depth of the volume, its middle slices from the side and from above, the mesh in
-    place and turned."""
+    place and turned.
+    """
     filled = np.asarray(found.volume > found.level)  # (depth, height, width)
     beside, above = np.logical_or.reduce(filled, axis=(0, 1)), np.logical_or.reduce(filled, axis=(0, 2))
     size = IMAGE_SIZE * enlarge

@@ -103,7 +103,8 @@ def occupancy(data: VolumeSet) -> np.ndarray:
 
 def vary(samples: list[VolumeSample], config: VolumeConfig, generator: torch.Generator) -> tuple[Tensor, np.ndarray]:
     """A batch for training: pictures (B, 3, S, S) and volume bits (B, ceil(D / 8), S, S), half of them mirrored, some
-    disguised."""
+    disguised.
+    """
     images = torch.stack([torch.from_numpy(sample.image) for sample in samples]).permute(0, 3, 1, 2) / 255.0
     bits = np.stack([sample.bits for sample in samples])
     images = disguise(images, config.disguised, generator)
@@ -116,7 +117,8 @@ def vary(samples: list[VolumeSample], config: VolumeConfig, generator: torch.Gen
 
 def phase_of(bits: np.ndarray, phase: int, grid: VolumeGrid) -> Tensor:
     """One of the 16 phases (B, D, S / 4, S / 4) float32 of packed volumes, as :func:`~face4d.vrn.network.volume_loss`
-    wants it."""
+    wants it.
+    """
     row, column = divmod(phase, UPSAMPLING)
     part = bits[:, :, row::UPSAMPLING, column::UPSAMPLING]
     return torch.from_numpy(np.stack([unpack(one, grid.depth) for one in part])).float()

@@ -393,7 +393,8 @@ class PhotoSamples:
 
 def split(photos: Sequence[tuple[Path, str]], testing: float) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
     """Photos for training and, evenly spread over the names' order, the share ``testing`` of them for testing (at least
-    one)."""
+    one).
+    """
     count = min(max(round(len(photos) * testing), 1), max(len(photos) - 1, 0))
     chosen = set(np.linspace(0, len(photos) - 1, count).round().astype(int).tolist()) if count else set()
     return [photo for number, photo in enumerate(photos) if number not in chosen], [

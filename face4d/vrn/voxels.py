@@ -217,7 +217,8 @@ def iou(found: np.ndarray, true: np.ndarray) -> float:
 
 def first_layers(volume: np.ndarray) -> np.ndarray:
     """The layer (H, W) of the voxel that every pixel of a bool volume shows; the number of layers where there is
-    none."""
+    none.
+    """
     return np.where(volume.any(axis=0), volume.argmax(axis=0), len(volume))
 
 
@@ -238,7 +239,8 @@ def visible(
 
 def eye_distance(landmarks: np.ndarray) -> float:
     """Distance of the outer eye corners of landmarks (68, 3), what errors are divided by; in space, so that it holds in
-    profile."""
+    profile.
+    """
     return float(np.linalg.norm(landmarks[OUTER_EYES[0]] - landmarks[OUTER_EYES[1]]))
 
 

@@ -6,7 +6,7 @@ takes to add one:
     @st.composite
     def _files(draw): ...                       # content of a whole, valid file, made in code
 
-    def _read(path): ...                        # calls the reader, asserts that what it returns is sane (finite, shapes that fit)
+    def _read(path): ...                        # calls the reader, asserts that what it returns is sane
 
     READERS = (Reader("ply", ".ply", mutated(_files(), words=(b"list", b"end_header")), _read, corpus=(b"ply\n...",)),)
 

@@ -16,13 +16,15 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from tests.fuzzing import Reader
 from tests.fuzzing.mutations import mutated
 
-HEADER_WORDS = (b"'<f8'", b"'>f4'", b"'|O'", b"'|b1'", b"'<U3'", b"'|V8'", b"'<M8[ns]'", b"[('a', '<f8')]", b"True", b"False", b"None", b"(3,)",
-    b"()", b"(0, 3)",
-                b"(-1,)", b"(4611686018427387904, 4)", b"'descr'", b"'shape'", b"{", b"}", b"(", b")", b"\x93NUMPY\x01\x00v\x00")  # fmt: skip
+HEADER_WORDS = (b"'<f8'", b"'>f4'", b"'|O'", b"'|b1'", b"'<U3'", b"'|V8'", b"'<M8[ns]'", b"[('a', '<f8')]", b"True",
+    b"False", b"None", b"(3,)", b"()", b"(0, 3)",
+                b"(-1,)", b"(4611686018427387904, 4)", b"'descr'", b"'shape'", b"{", b"}", b"(", b")",
+                b"\x93NUMPY\x01\x00v\x00")  # fmt: skip
 _TYPES = ("<f4", "<f8", ">f8", "<i8", "<u4", "|u1", "|b1", "<c16", "<f2", "<U3", "|S4")
 _ODD = (
-    np.array(np.nan), np.array(-1), np.array("x"), np.array(2.5), np.array(2**40), np.array([]), np.zeros((0, 3)), np.array([{}], dtype=object),
-    np.zeros((2, 2, 2, 2)), np.array(True), np.array(1j), np.array([b"abc"]), np.zeros(3, dtype="V8"), np.zeros(2, dtype="M8[s]"),
+    np.array(np.nan), np.array(-1), np.array("x"), np.array(2.5), np.array(2**40), np.array([]), np.zeros((0, 3)),
+    np.array([{}], dtype=object), np.zeros((2, 2, 2, 2)), np.array(True), np.array(1j), np.array([b"abc"]),
+    np.zeros(3, dtype="V8"), np.zeros(2, dtype="M8[s]"),
 )  # fmt: skip
 
 

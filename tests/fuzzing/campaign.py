@@ -201,7 +201,8 @@ def campaign(reader: Reader, executions: int, first_seed: int) -> dict[str, Any]
         taken = time.perf_counter() - begun
         findings = {kind: shortest(reader, path, kind, content).hex() for kind, content in known.items()}
     return {
-        "executions": done, "per_second": done / taken, "findings": findings, "peak_mb": peak, "slowest_seconds": slowest, "slowest": slowest_content,
+        "executions": done, "per_second": done / taken, "findings": findings, "peak_mb": peak,
+        "slowest_seconds": slowest, "slowest": slowest_content,
     }  # fmt: skip
 
 

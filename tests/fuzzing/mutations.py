@@ -14,13 +14,14 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 # Written numbers that readers trip over: beyond every type, no number, no integer, other spellings, digits of another
 # script.
 NUMBERS = (
-    b"0", b"-0", b"-1", b"1", b"3", b"0.5", b"3.0", b"+2", b"01", b"255", b"256", b"65536", b"2147483647", b"2147483648", b"-2147483649",
-    b"9223372036854775808", b"1" + b"0" * 12, b"1" + b"0" * 30, b"9" * 400, b"1e39", b"-1e39", b"1e308", b"1e400", b"-1e400", b"1e-400", b"nan", b"-nan",
-    b"inf", b"-Infinity", b"NaN", b"1_0", b"0x10", b"1e", b"e5", b".", b"-", b"", b"true", b"null", b"\xd9\xa3", b"\xef\xbc\x93",
+    b"0", b"-0", b"-1", b"1", b"3", b"0.5", b"3.0", b"+2", b"01", b"255", b"256", b"65536", b"2147483647",
+    b"2147483648", b"-2147483649", b"9223372036854775808", b"1" + b"0" * 12, b"1" + b"0" * 30, b"9" * 400, b"1e39",
+    b"-1e39", b"1e308", b"1e400", b"-1e400", b"1e-400", b"nan", b"-nan", b"inf", b"-Infinity", b"NaN", b"1_0", b"0x10",
+    b"1e", b"e5", b".", b"-", b"", b"true", b"null", b"\xd9\xa3", b"\xef\xbc\x93",
 )  # fmt: skip
 _BYTES = (
-    b"\0", b"\n", b"\r", b"\r\n", b"\t", b" ", b"\x0b", b"\x0c", b"\x1b[31m", b"\x1c", b"\x85", b"\xa0", b"\xff", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"/", b"\\",
-    b"../", b"#", b"\"", b"{", b"[", b",", b";", b"%s", b"\x80",
+    b"\0", b"\n", b"\r", b"\r\n", b"\t", b" ", b"\x0b", b"\x0c", b"\x1b[31m", b"\x1c", b"\x85", b"\xa0", b"\xff",
+    b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"/", b"\\", b"../", b"#", b"\"", b"{", b"[", b",", b";", b"%s", b"\x80",
 )  # fmt: skip
 _INTEGERS = (
     0,

@@ -18,22 +18,23 @@ from tests.fuzzing.arrays import embedding_arrays, flame_arrays, npy, odd_arrays
 from tests.fuzzing.mutations import mutated
 
 _NAMES = (
-    "numpy.core.multiarray _reconstruct", "numpy._core.multiarray scalar", "numpy ndarray", "numpy dtype", "numpy._core.numeric _frombuffer",
-    "_codecs encode", "collections OrderedDict", "builtins set", "__builtin__ object", "copy_reg _reconstructor", "builtins bytes",
-    "scipy.sparse._csc csc_matrix", "scipy.sparse._coo coo_matrix", "chumpy.ch Ch", "builtins print",
+    "numpy.core.multiarray _reconstruct", "numpy._core.multiarray scalar", "numpy ndarray", "numpy dtype",
+    "numpy._core.numeric _frombuffer", "_codecs encode", "collections OrderedDict", "builtins set",
+    "__builtin__ object", "copy_reg _reconstructor", "builtins bytes", "scipy.sparse._csc csc_matrix",
+    "scipy.sparse._coo coo_matrix", "chumpy.ch Ch", "builtins print",
 )  # fmt: skip
 _GLOBALS = tuple(f"c{name.replace(' ', chr(10))}\n".encode() for name in _NAMES)
 _VALUES = (
-    b"N", b"K\x00", b"K\x01", b"J\xff\xff\xff\xff", b"\x88", b"]", b"}", b")", b"C\x08AAAAAAAA", b"X\x02\x00\x00\x00f8", b"X\x01\x00\x00\x00<",
-    b"X\x02\x00\x00\x00O8",
-    b"X\x06\x00\x00\x00latin1", b"X\x01\x00\x00\x00x", b"U\x01b", b"I-1\n", b"L1L\n", b"F1e400\n", b"S'ab'\n", b"Vab\n", b"\x8a\x01\xff",
-    b"G" + struct.pack(">d", 0.5),
+    b"N", b"K\x00", b"K\x01", b"J\xff\xff\xff\xff", b"\x88", b"]", b"}", b")", b"C\x08AAAAAAAA", b"X\x02\x00\x00\x00f8",
+    b"X\x01\x00\x00\x00<", b"X\x02\x00\x00\x00O8",
+    b"X\x06\x00\x00\x00latin1", b"X\x01\x00\x00\x00x", b"U\x01b", b"I-1\n", b"L1L\n", b"F1e400\n", b"S'ab'\n", b"Vab\n",
+    b"\x8a\x01\xff", b"G" + struct.pack(">d", 0.5),
     b"\x96\x01\x00\x00\x00\x00\x00\x00\x00a", b"\x8f", b"K\x01\x85", b"K\x02K\x03\x86",
 )  # fmt: skip
-_STEPS = (b"(", b"t", b"l", b"d", b"e", b"u", b"a", b"s", b"R", b"b", b"\x81", b"0", b"1", b"2", b"\x85", b"\x86", b"\x87", b"\x94", b"h\x00",
-    b"h\x01", b"q\x00", b"q\x01",
-          b"p0\n", b"g0\n", b"r\xff\xff\xff\xff", b"j\x00\x00\x00\x00", b"\x90", b"\x91", b"\x93", b"\x95" + bytes(8), b"i", b"o", b"P1\n", b"Q",
-          b"\x82\x01", b"\x97", b"\x92")  # fmt: skip
+_STEPS = (b"(", b"t", b"l", b"d", b"e", b"u", b"a", b"s", b"R", b"b", b"\x81", b"0", b"1", b"2", b"\x85", b"\x86",
+    b"\x87", b"\x94", b"h\x00", b"h\x01", b"q\x00", b"q\x01",
+          b"p0\n", b"g0\n", b"r\xff\xff\xff\xff", b"j\x00\x00\x00\x00", b"\x90", b"\x91", b"\x93", b"\x95" + bytes(8),
+          b"i", b"o", b"P1\n", b"Q", b"\x82\x01", b"\x97", b"\x92")  # fmt: skip
 _WORDS = (*_GLOBALS, *_VALUES, *_STEPS)
 
 
@@ -54,9 +55,11 @@ def _values() -> tuple[Any, ...]:
 
     shared: list[Any] = [1, 2]
     return (
-        {"a": [1, -2.5, None, True, 2**70], "b": ("text", b"bytes", "\xe9\u0142")}, [shared, shared, (shared,)], np.arange(6.0).reshape(2, 3).T,
-        np.float32(2.5), np.array(["ab", "c"]), np.array([1, "a", None, np.arange(2)], dtype=object), np.array(True), np.arange(3, dtype=">i2"),
-        sparse.csc_matrix(np.eye(3)), sparse.csr_matrix(np.ones((2, 3))), sparse.coo_matrix(np.eye(2)), np.zeros((0, 4)), np.array([b"ab"]),
+        {"a": [1, -2.5, None, True, 2**70], "b": ("text", b"bytes", "\xe9\u0142")}, [shared, shared, (shared,)],
+        np.arange(6.0).reshape(2, 3).T, np.float32(2.5), np.array(["ab", "c"]),
+        np.array([1, "a", None, np.arange(2)], dtype=object), np.array(True), np.arange(3, dtype=">i2"),
+        sparse.csc_matrix(np.eye(3)), sparse.csr_matrix(np.ones((2, 3))), sparse.coo_matrix(np.eye(2)),
+        np.zeros((0, 4)), np.array([b"ab"]),
     )  # fmt: skip
 
 
@@ -210,8 +213,8 @@ def _mixed(files: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
 # A crash (a type of objects that says it has none), hangs (lists that double), two gigabytes (a memo entry far away),
 # numbers that are none, an error of many lines.
 _CORPUS = (
-    b"\x80\x03cnumpy\nndarray\n((tcnumpy\ndtype\n(X\x02\x00\x00\x00V8\x89\x88tR(J\x03\x00\x00\x00X\x01\x00\x00\x00|"
-    b"(cnumpy\ndtype\n(X\x02\x00\x00\x00O8\x89\x88tRK\x01ttbB\x08\x00\x00\x00AAAAAAAAtR.",
+    (b"\x80\x03cnumpy\nndarray\n((tcnumpy\ndtype\n(X\x02\x00\x00\x00V8\x89\x88tR(J\x03\x00\x00\x00X\x01\x00\x00\x00|"
+     b"(cnumpy\ndtype\n(X\x02\x00\x00\x00O8\x89\x88tRK\x01ttbB\x08\x00\x00\x00AAAAAAAAtR."),
     b"\x80\x03(lq\x00" + b"".join(b"0(h%ch%clq%c" % (n, n, n + 1) for n in range(40)) + b".",
     b"Nr\xff\xff\xff\x07.", b"I1e308\n.", b"Finfinityq\n.", b"Nphello\n.", b"S'\\x4'\n.", b"ca\n\x1b[31mb\n.",
     b"cnumpy._core.numeric\n_frombuffer\n}b.", b"c__builtin__\nset\n.",

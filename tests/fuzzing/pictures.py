@@ -14,15 +14,16 @@ from tests.fuzzing.mutations import mutated
 
 _PIXELS = 250_000  # in place of the real bound, and megabytes in proportion
 _WORDS = (
-    b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"eXIf", b"iTXt", b"acTL", b"\xff\xd8", b"\xff\xda", b"\xff\xc2", b"\xff\xe1", b"Exif\0\0",
-    b"II*\0", b"MM\0*", b"RIFF", b"VP8X", b"ANIM", b"GIF89a", b"\x21\xf9\x04", b"BM", b"ftypavif", b"jP  ", b"ispe", b"\xff\x4f",
-    b"\xff\x51", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"DDS ",
+    b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"eXIf", b"iTXt", b"acTL", b"\xff\xd8", b"\xff\xda", b"\xff\xc2", b"\xff\xe1",
+    b"Exif\0\0", b"II*\0", b"MM\0*", b"RIFF", b"VP8X", b"ANIM", b"GIF89a", b"\x21\xf9\x04", b"BM", b"ftypavif", b"jP  ",
+    b"ispe", b"\xff\x4f", b"\xff\x51", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"DDS ",
 )  # fmt: skip
 _KINDS = {  # format: modes, and what its writer is told
     "PNG": (("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), ({}, {"optimize": True})),
     "JPEG": (("L", "RGB", "CMYK"), ({}, {"progressive": True}, {"restart_marker_blocks": 1})),
-    "TIFF": (("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "F"), tuple({"compression": kind} for kind in (
-        None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg", "tiff_adobe_deflate", "group4")), ),
+    "TIFF": (("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "F"),
+        tuple({"compression": kind} for kind in (
+            None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg", "tiff_adobe_deflate", "group4"))),
     "BMP": (("1", "L", "P", "RGB", "RGBA"), ({},)),
     "GIF": (("L", "P", "RGB"), ({}, {"interlace": 0}, {"transparency": 0})),
     "WEBP": (("RGB", "RGBA"), ({}, {"lossless": True})),

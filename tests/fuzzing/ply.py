@@ -22,8 +22,9 @@ _TYPES = {
     "double": "f8",
 }
 WORDS = (
-    b"ply", b"format", b"ascii", b"binary_little_endian", b"binary_big_endian", b"element", b"vertex", b"face", b"tristrips", b"property", b"list", b"uchar",
-    b"int", b"float", b"double", b"x", b"vertex_indices", b"vertex_index", b"end_header", b"comment", b"obj_info", b"1.0", b"END_HEADER", b"\n",
+    b"ply", b"format", b"ascii", b"binary_little_endian", b"binary_big_endian", b"element", b"vertex", b"face",
+    b"tristrips", b"property", b"list", b"uchar", b"int", b"float", b"double", b"x", b"vertex_indices", b"vertex_index",
+    b"end_header", b"comment", b"obj_info", b"1.0", b"END_HEADER", b"\n",
 )  # fmt: skip
 _PLACES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.25, -2], [1e-3, 3, 1e6]])
 

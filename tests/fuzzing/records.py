@@ -19,8 +19,8 @@ from tests.fuzzing.mutations import mutated
 
 # Values that no field, or only a few, should take.
 _ODD = (
-    None, True, False, 0, 1, -1, 2, 68, 10**9, 2**63, -(2**70), 0.0, -1.5, 1e300, float("nan"), float("inf"), "", "x", "../x", "/tmp/x", "\x1b[1m",
-    "a\nb", "ä",
+    None, True, False, 0, 1, -1, 2, 68, 10**9, 2**63, -(2**70), 0.0, -1.5, 1e300, float("nan"), float("inf"), "", "x",
+    "../x", "/tmp/x", "\x1b[1m", "a\nb", "ä",
     [], {}, [1], ["x"], {"x": 1}, [[]], [None] * 3, "x" * 5000,
 )  # fmt: skip
 _HOW = ("value", "value", "value", "drop", "more")
@@ -148,13 +148,13 @@ def _members() -> dict[str, bytes]:
 
 
 _OPCODES = (
-    b"c__builtin__\neval\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"ccollections\nOrderedDict\n", b"cnumpy\ndtype\n",
-    b"cnumpy._core.multiarray\nscalar\n", b"c_codecs\nencode\n", b"R", b"b", b"(", b"t", b"]", b"}", b")", b"s", b"u", b"a", b"e", b"Q", b"0", b"1",
-    b"2", b"N",
-    b"K\x05", b"J\xff\xff\xff\xff", b"q\x03", b"h\x03", b"h\x00", b"r\xff\xff\xff\x7f", b"\x81", b"\x85", b"\x86", b"\x87", b"X\x02\x00\x00\x00f8",
-    b"X\x01\x00\x00\x000",
-    b"G\x7f\xf8\x00\x00\x00\x00\x00\x00", b"\x8a\x08" + struct.pack("<q", 2**40), b"\x95" + b"\xff" * 8, b"\x96" + struct.pack("<Q", 2**33),
-    b"\x8e" + b"\xff" * 8, b".",
+    b"c__builtin__\neval\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n",
+    b"ccollections\nOrderedDict\n", b"cnumpy\ndtype\n", b"cnumpy._core.multiarray\nscalar\n", b"c_codecs\nencode\n",
+    b"R", b"b", b"(", b"t", b"]", b"}", b")", b"s", b"u", b"a", b"e", b"Q", b"0", b"1", b"2", b"N",
+    b"K\x05", b"J\xff\xff\xff\xff", b"q\x03", b"h\x03", b"h\x00", b"r\xff\xff\xff\x7f", b"\x81", b"\x85", b"\x86",
+    b"\x87", b"X\x02\x00\x00\x00f8", b"X\x01\x00\x00\x000",
+    b"G\x7f\xf8\x00\x00\x00\x00\x00\x00", b"\x8a\x08" + struct.pack("<q", 2**40), b"\x95" + b"\xff" * 8,
+    b"\x96" + struct.pack("<Q", 2**33), b"\x8e" + b"\xff" * 8, b".",
 )  # fmt: skip
 
 
@@ -200,11 +200,12 @@ _CLASSIFIER = {
     "source": {"dataset": "florence"},
 }
 _SCORED = {
-    "generated": "x", "classifier": "x.pt", "landmarks": "x", "sequences": 2, "labels": ["a", "b"], "samples": 1, "fid_real_halves": 0.5,
-    "scores": [{"method": "real", "accuracy": 1.0}, {"method": "generated", "mm_mean": 0.5, "accuracy": 0.5, "fid": None}],
-    "per_label": [{"label": "a", "generated mm_mean": 0.5}], "per_subject": [], "per_group": [{"group": "jaw", "generated mm_mean": 1.5}],
-    "over_time": {"generated": [0.1, 0.2]}, "per_landmark": {"generated": [0.5] * 68}, "confusion": {"real": [[1, 0], [0, 1]], "generated": [[1, 0],
-    [1, 0]]},
+    "generated": "x", "classifier": "x.pt", "landmarks": "x", "sequences": 2, "labels": ["a", "b"], "samples": 1,
+    "fid_real_halves": 0.5, "scores": [{"method": "real", "accuracy": 1.0},
+    {"method": "generated", "mm_mean": 0.5, "accuracy": 0.5, "fid": None}],
+    "per_label": [{"label": "a", "generated mm_mean": 0.5}], "per_subject": [],
+    "per_group": [{"group": "jaw", "generated mm_mean": 1.5}], "over_time": {"generated": [0.1, 0.2]},
+    "per_landmark": {"generated": [0.5] * 68}, "confusion": {"real": [[1, 0], [0, 1]], "generated": [[1, 0], [1, 0]]},
 }  # fmt: skip
 _GRID = [{"loss": ["l1", "l2"], "hidden-size": [8, 16]}, {"lr": [0.1, 1e-3]}]
 _SET = {
@@ -215,8 +216,8 @@ _SET = {
     "digest": "0",
 }
 _DEMO = {
-    "format_version": 2, "seed": 27, "subjects": 6, "coma_labels": ["bareteeth"], "florence_labels": ["Happy"], "florence_subjects": ["Demo01"],
-    "level": 0, "geometry": "0123456789abcdef",
+    "format_version": 2, "seed": 27, "subjects": 6, "coma_labels": ["bareteeth"], "florence_labels": ["Happy"],
+    "florence_subjects": ["Demo01"], "level": 0, "geometry": "0123456789abcdef",
 }  # fmt: skip
 
 

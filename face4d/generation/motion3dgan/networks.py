@@ -13,6 +13,7 @@ thousandth.
 from __future__ import annotations
 
 import copy
+import itertools
 from functools import lru_cache
 
 import torch
@@ -47,7 +48,8 @@ def condition_code(labels: Tensor, num_labels: int, generator: torch.Generator |
 @lru_cache(maxsize=64)
 def _taps_inside(size: int, kernel: int, stride: int) -> Tensor:
     """(outputs, kernel) 1 where a tap of a convolution with padding kernel // 2 reads inside the map, 0 where it reads
-    padding."""
+    padding.
+    """
     position = stride * torch.arange((size - 1) // stride + 1)[:, None] + torch.arange(kernel) - kernel // 2
     return ((position >= 0) & (position < size)).float()
 
@@ -145,7 +147,7 @@ class ConvolutionalGenerator(nn.Module):
         self.sizes = ((rows // 4 * 2, points // 4 * 2), (rows, points // 4 * 4), (rows, points))
         channels = [max(1, round(width * count)) for count in GENERATOR_CHANNELS]
         self.fc = nn.Linear(noise_size + code_size, channels[0] * self.first[0] * self.first[1])
-        self.stages = nn.ModuleList(ConditionedConvolution(a, code_size, b, 3) for a, b in zip(channels, channels[1:]))
+        self.stages = nn.ModuleList(ConditionedConvolution(a, code_size, b, 3) for a, b in itertools.pairwise(channels))
         self.last = ConditionedConvolution(channels[-1], code_size, 1, 3)
 
     def forward(self, noise: Tensor, code: Tensor) -> Tensor:
@@ -178,7 +180,7 @@ class ConvolutionalCritic(nn.Module):
         channels = [1, *(max(1, round(width * count)) for count in CRITIC_CHANNELS)]
         features = max(1, round(width * CRITIC_FEATURES))
         self.stages = nn.ModuleList(
-            ConditionedConvolution(a, code_size, b, 5, stride=2) for a, b in zip(channels, channels[1:])
+            ConditionedConvolution(a, code_size, b, 5, stride=2) for a, b in itertools.pairwise(channels)
         )
         height, width_ = 3 * num_landmarks, points
         norms: list[nn.Module] = []
@@ -370,7 +372,8 @@ class Motion3DGAN(nn.Module):
 
 def closed(curves: Tensor) -> Tensor:
     """Curves (B, T, D) that end where they begin: the gap at the end is taken back in proportion to the distance
-    travelled."""
+    travelled.
+    """
     travelled = functional.pad(curves.diff(dim=1).norm(dim=2).cumsum(1), (1, 0))  # (B, T)
     share = travelled / travelled[:, -1:].clamp(min=torch.finfo(curves.dtype).tiny)
     return curves - share[:, :, None] * (curves[:, -1:] - curves[:, :1])

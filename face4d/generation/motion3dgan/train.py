@@ -83,7 +83,8 @@ def training_motions(
     displacements: Tensor, labels: Tensor, config: MotionGANConfig, generator: torch.Generator
 ) -> Motions:
     """Displacements (N, T+1, L, 3) as motions: each sequence or, with ``config.warps``, so many versions of it warped
-    in time."""
+    in time.
+    """
     if config.warps:
         apexes = apex_frames(displacements)
         displacements = warped_targets(displacements, apexes, apexes, config.warps, generator).flatten(0, 1)
@@ -257,7 +258,8 @@ class Trainer:
 
     def critic_step(self) -> dict[str, Tensor]:
         """One step of the critic: E[made] - E[real] + penalty; the loss, and E[real] - E[made], its estimate of the
-        distance."""
+        distance.
+        """
         draw = self.draw()
         critic = self.model.critic
         with torch.no_grad():
