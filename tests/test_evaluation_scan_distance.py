@@ -9,6 +9,8 @@ from scipy.spatial.transform import Rotation
 from face4d.errors import InputError
 from face4d.evaluation.scan_distance import SEVEN, face_region, pooled, scan_to_mesh, seven_landmarks
 from face4d.evaluation.scan_to_mesh import main
+from face4d.mesh.geometry import closest_points, fit_similarity
+from face4d.mesh.plausibility import MEAN_FACE
 from face4d.mesh.ply import write_ply
 
 # a flat face of 0.2 x 0.2 m, and seven points on it: eyes at y 0.03, nose at 0, mouth at -0.03
@@ -69,18 +71,62 @@ def test_refinement_corrects_landmarks_that_are_off():
     assert refined.mean < 0.5 * plain.mean
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("rounds", [2, 200])
+def test_refinement_repeats_closest_points_and_alignment_until_it_gains_less_than_a_ten_thousandth(scaled, rounds):
+    """Iterative closest points (Besl and McKay, 1992), in the mesh's own frame."""
+    curved = GRID - [0, 0, 1] * (8 * (GRID[:, :1] ** 2 + 0.5 * GRID[:, 1:2] ** 2))
+    off = MARKS + np.random.default_rng(2).normal(0, 0.002, MARKS.shape)
+    scan = curved[::4] + np.random.default_rng(3).normal(0, 0.001, curved[::4].shape)
+    points = scan[face_region(scan, MARKS)]
+
+    def measured(laid):
+        local = (points - laid.translation) @ laid.rotation / laid.scale
+        found = closest_points(local, curved, FACES)
+        return (found.bary[..., None] * curved[FACES[found.face]]).sum(axis=1), laid.scale * found.distance
+
+    best = fit_similarity(off, MARKS, scaled=scaled)
+    closest, distances = measured(best)
+    for _ in range(rounds):
+        laid = fit_similarity(closest, points, scaled=scaled)
+        closest, now = measured(laid)
+        before, after = np.mean(distances**2), np.mean(now**2)
+        if after < before:
+            best, distances = laid, now
+        if after > (1 - 1e-4) * before:
+            break
+    assert (after > (1 - 1e-4) * before) == (rounds == 200)
+    result = scan_to_mesh(scan, MARKS, curved, FACES, off, refine=rounds, scaled=scaled)
+    np.testing.assert_allclose(result.distances, 1000 * distances, atol=1e-9)
+    assert result.similarity.scale == best.scale and (scaled or best.scale == 1)
+
+
 def test_pooling_weighs_every_point_alike():
     one = scan_to_mesh(GRID, MARKS, GRID, FACES, MARKS)
     two = scan_to_mesh(GRID[:50] + [0, 0, 0.001], MARKS, GRID, FACES, MARKS, radius=np.inf)
     total = pooled([one, two])
     assert total["points"] == len(one.distances) + 50
     assert total["mean"] == pytest.approx(50 / total["points"]) and total["median"] == pytest.approx(0, abs=1e-9)
+    assert total["std"] == pytest.approx(np.std(np.concatenate([one.distances, two.distances]))) != two.std
 
 
 def test_seven_of_68():
     points = np.arange(68 * 3.0).reshape(68, 3)
     np.testing.assert_array_equal(seven_landmarks(points), points[list(SEVEN)])
     assert seven_landmarks(MARKS) is MARKS
+
+
+def test_the_seven_are_the_corners_of_eyes_and_mouth_and_the_point_under_the_nose():
+    x, y = MEAN_FACE[:, 0], MEAN_FACE[:, 1]  # the subject's right is at -x
+    right_eye, left_eye, nose, mouth = (np.arange(*ends) for ends in ((36, 42), (42, 48), (27, 36), (48, 60)))
+    under_nose = nose[np.lexsort((y[nose], np.abs(x[nose]).round(6)))[0]]  # the lowest of those in the middle
+    eyes = (
+        right_eye[x[right_eye].argmin()],
+        right_eye[x[right_eye].argmax()],
+        left_eye[x[left_eye].argmin()],
+        left_eye[x[left_eye].argmax()],
+    )
+    assert SEVEN == (*eyes, under_nose, mouth[x[mouth].argmin()], mouth[x[mouth].argmax()])
 
 
 def test_without_points_near_the_landmarks_nothing_is_measured():

@@ -90,6 +90,11 @@ def test_same_mesh_as_trimesh(tmp_path):
         (b"solid stl", "first line 'ply'"),
         (b"ply\nformat ascii 1.0\n", "no end_header"),
         (b"ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nend_header\n", "no vertices"),
+        (b"ply\nformat ascii 1.0\nelement face 0\n" + INDICES.encode() + b"end_header\n", "no vertices"),
+        (
+            HEADER.format("ascii 1.0", 1, XYZ, 0, INDICES).encode().replace(b"ply", b"plz", 1) + b"0 0 0\n",
+            "first line 'ply'",
+        ),
         (b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0\n", "without x, y, z"),
         (b"ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "'element vertex many'"),
         (HEADER.format("ascii 1.0", 1, XYZ, 0, INDICES).encode() + b"0 zero 0\n", "zero"),
@@ -263,6 +268,9 @@ def test_coordinates_that_are_none(tmp_path, word):
         ("element face", "element VERTEX", "two elements named vertex"),
         ("format ascii", "format ascii 1.0\nformat binary_little_endian", "the header line 'format binary"),
         ("list uchar", "list float", "the header line 'property list float"),
+        ("list uchar", "lists uchar", "the header line 'property lists uchar"),
+        ("vertex 4", "vertex 1000000000000000000", "the header line 'element vertex 1000000000000000000'"),
+        ("vertex 4", "vertex 100000000000000000", "100000000000000000 rows of element vertex"),
         ("list uchar int", "int", "1 numbers in row 0 of element face"),
         ("float x", "list uchar float x", "without x, y, z"),
         ("float y", "float x", "named twice"),
@@ -290,6 +298,56 @@ def test_errors_are_printable_and_short_whatever_the_header_holds(tmp_path):
         with pytest.raises(InputError) as error:
             ply.read_ply(tmp_path / "a.ply")
         assert str(error.value).isprintable() and len(str(error.value)) < 600
+
+
+def test_a_header_ends_within_64_kilobytes(tmp_path):
+    for length, whole in ((60_000, True), (70_000, False)):
+        (tmp_path / "a.ply").write_text(TEXT.format("comment " + "x" * length + "\n"))
+        if whole:
+            assert _is_the_text(tmp_path / "a.ply")
+        else:
+            with pytest.raises(InputError, match="no end_header"):
+                ply.read_ply(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("kind", ["short", "ushort", "float", "double"])
+def test_vertex_numbers_of_any_type(tmp_path, kind):
+    """Floats take as many bytes as the integers of the plain layout."""
+    code = {"short": "<i2", "ushort": "<u2", "float": "<f4", "double": "<f8"}[kind]
+    header = HEADER.format("binary_little_endian 1.0", 5, XYZ, 3, f"property list uchar {kind} vertex_indices\n")
+    rows = b"".join(b"\3" + face.astype(code).tobytes() for face in FACES)
+    (tmp_path / "a.ply").write_bytes(header.encode() + VERTICES.tobytes() + rows)
+    np.testing.assert_array_equal(ply.read_ply(tmp_path / "a.ply")[1], FACES)
+    np.testing.assert_array_equal(ply.read_ply_vertices(tmp_path / "a.ply"), VERTICES)
+
+
+def test_a_quad_that_ends_with_the_file(tmp_path):
+    header = HEADER.format("binary_little_endian 1.0", 5, XYZ, 1, INDICES).encode()
+    (tmp_path / "a.ply").write_bytes(header + _binary_body("<", [[0, 1, 2, 3]]))
+    assert ply.read_ply(tmp_path / "a.ply")[1].tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian"])
+def test_elements_without_rows_or_without_properties(tmp_path, encoding):
+    for more in ("element face 0\n", "element other 5\nelement face 0\nproperty float x\n"):
+        header = f"ply\nformat {encoding} 1.0\nelement vertex 5\n{XYZ}{more}end_header\n".encode()
+        text = "".join(f"{x} {y} {z}\n" for x, y, z in VERTICES).encode()
+        (tmp_path / "a.ply").write_bytes(header + (text if encoding == "ascii" else VERTICES.tobytes()))
+        vertices, faces = ply.read_ply(tmp_path / "a.ply")
+        np.testing.assert_array_equal(vertices, VERTICES)
+        assert faces.shape == (0, 3)
+
+
+def test_rows_of_one_number_are_rows(tmp_path):
+    """Columns that are not declared are seen beside them, too."""
+    text = TEXT.format("element flag 2\nproperty uchar on\n").replace("end_header\n", "end_header\n1\n0\n")
+    (tmp_path / "a.ply").write_text(text)
+    assert _is_the_text(tmp_path / "a.ply")
+    (tmp_path / "a.ply").write_text(
+        text.replace("0 0\n", "0 0 9\n").replace("1 0\n", "1 0 9\n").replace("0 1\n", "0 1 9\n")
+    )
+    with pytest.raises(InputError, match="3 numbers in row 0 of element vertex.* found 4"):
+        ply.read_ply(tmp_path / "a.ply")
 
 
 def test_vertices_may_come_last_and_have_lists(tmp_path):
