@@ -91,7 +91,7 @@ def words_of_landmarks(args: Namespace, dataset: Dataset, landmarks: Path) -> li
     if args.input and not args.dataset:
         return ["--landmarks", str(landmarks)]
     words = words_unless_usual(landmarks=(landmarks, dataset.landmarks))
-    run = dataset.name if landmarks == dataset.landmarks else f"{dataset.name}_{landmarks.name}"
+    run = dataset.name if landmarks == dataset.landmarks else f"{dataset.name}_unsampled"
     return ["--dataset", dataset.name, *words, "--run", run]
 
 
