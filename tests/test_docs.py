@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import pkgutil
 import re
 import runpy
 import shlex
@@ -268,6 +269,30 @@ def test_files_in_the_text_exist(page):
     assert missing == []
 
 
+def unresolved(text: str) -> list[str]:
+    """Dotted names below face4d that a text mentions or imports and that do not exist."""
+    names = set(re.findall(r"\bface4d(?:\.\w+)+\b(?!\.?[/*-])", text))
+    for module, imported in re.findall(r"^\s*from (face4d[\w.]*) import ([\w, ]+)$", text, flags=re.MULTILINE):
+        names |= {f"{module}.{word.strip()}" for word in imported.split(",")}
+    found = []
+    for dotted in sorted(names):
+        try:
+            pkgutil.resolve_name(dotted)
+        except (ImportError, AttributeError):
+            found.append(dotted)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_names_of_the_library_exist(page):
+    assert unresolved(re.sub(r"face4d\.(?:mplstyle|gif|lock)\b", "", page.read_text())) == []
+
+
+def test_a_wrong_name_is_found():
+    text = "    from face4d.mesh.ply import read_ply, read_ply_fast\n`face4d.views.gif` and `face4d.mesh.obj.read_obj`"
+    assert unresolved(text) == ["face4d.mesh.ply.read_ply_fast", "face4d.views.gif"]
+
+
 def heading_anchors(path: Path) -> set[str]:
     """Addresses of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
@@ -305,6 +330,16 @@ def test_lines_are_no_longer_than_120(page):
         (number, line) for number, line in lines if strict or not (line.startswith("|") or re.search(r"\S{80}", line))
     ]
     assert [number for number, line in breakable if len(line) > 120] == []
+
+
+PRIVATE = r"map of the house|floor by floor|the judge|\b(?:rooms|told|disguised?|hollows?)\b|\b(?:laid|lays|lay) (?:\w+ )?on\b"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "architecture"], ids=name)
+def test_words_are_those_of_the_field(page):
+    """Augmentation, occlusion, aligned to, conditioned on; not words that only this project would use for them."""
+    text = re.sub(r"`[^`\n]+`", "", page.read_text())
+    assert re.findall(PRIVATE, text, flags=re.IGNORECASE) == []
 
 
 @pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*.md")), ids=name)
