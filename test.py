@@ -5,7 +5,7 @@ r"""Step 5: generate landmark sequences with a trained generator.
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label Happy --frames 60 --intensity 1.2
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label all
     python test.py --checkpoint models/florence.pt --actor neutral.ply --label Happy --dense --export glb,mp4,ply,gif
-    python test.py --checkpoint models/florence.pt --label Happy --dense --export glb \\
+    python test.py --checkpoint models/florence.pt --label Happy --dense --export glb \
         --target my_head.obj --target-embedding my_head_embedding.npz      # a head of another topology, docs/export.md
     python test.py --checkpoint models/florence.pt --photo face.jpg --label Happy --dense --export glb,mp4
     python test.py --checkpoint models/gan.pt --samples 10 --seed 1        # ten motions per label, docs/motion3dgan.md

@@ -1,7 +1,7 @@
 r"""Step 6: score a folder of generated sequences with a classifier trained on real ones.
 
     python Classification/test.py --checkpoint demo/models/demo_classifier.pt --generated demo/Generated_Animation/demo
-    python Classification/test.py --checkpoint models/classifier.pt --generated Generated_Animation/florence \\
+    python Classification/test.py --checkpoint models/classifier.pt --generated Generated_Animation/florence \
         --landmarks Landmark_dataset_flame_aligned --output results/florence
 
 Prints and writes accuracy, errors in millimetres, FID, diversity and smoothness of the generated sequences, of the

@@ -1,12 +1,12 @@
 r"""Step 7: decode landmark motion on a neutral mesh to PLY frames.
 
-    python Sparse2Dense/test.py --checkpoint demo/models/dense_demo_regional.pt \\
+    python Sparse2Dense/test.py --checkpoint demo/models/dense_demo_regional.pt \
         --landmarks demo/Generated_Animation/demo --actors demo/actors
-    python Sparse2Dense/test.py --checkpoint models/dense_coma_regional.pt --landmarks mouth-open_CH01.npy \\
+    python Sparse2Dense/test.py --checkpoint models/dense_coma_regional.pt --landmarks mouth-open_CH01.npy \
         --actor neutral.ply --output meshes
-    python Sparse2Dense/test.py --checkpoint models/dense_coma_regional_identity1.pt \\
+    python Sparse2Dense/test.py --checkpoint models/dense_coma_regional_identity1.pt \
         --landmarks Landmark_dataset_flame_aligned_coma/dataset_testing --actors actors --real sampling
-    python Sparse2Dense/test.py --checkpoint checkpoint.pth.tar --downsampling downsampling_matrices.pkl \\
+    python Sparse2Dense/test.py --checkpoint checkpoint.pth.tar --downsampling downsampling_matrices.pkl \
         --landmarks motion.npy --actor neutral.ply
 
 Landmarks are (frames, 68, 3) in metres, as steps 3 and 5 write them; their displacement from frame 0 moves the
