@@ -70,8 +70,8 @@ class Survey:
             yield f"frames      {shortest} to {longest}; training needs landmark sequences of one length"
         yield f"test set    {', '.join(self.test_subjects)}"
         if self.format is not None:
-            found = self.embedding or self.flame
-            yield f"embedding   {found or 'none found: an npz with face_idx, bary, faces (models/README.md says how one is made)'}"
+            missing = "none found: an npz with face_idx, bary, faces (models/README.md says how one is made)"
+            yield f"embedding   {self.embedding or self.flame or missing}"
 
     def values(self, name: str) -> dict[str, Any]:
         """The keys of the TOML file of a data set of this name (:data:`face4d.datasets.own.KEYS`)."""
