@@ -15,15 +15,13 @@ Where weights come from: docs/reconstruction.md.
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from face4d.deca.reconstruction import Reconstructor
     from face4d.deca.results import ResultWriter
 
@@ -198,18 +196,12 @@ def reconstruct_video(
 ) -> list[Path]:
     from face4d.deca.tracking import reconstruct_frames
     from face4d.photos.faces import FaceFinder
-    from face4d.render.video import write_mp4
     from face4d.runtime.incremental import making
-
-    def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-        write_mp4(path, frames, fps=fps)
 
     finder = FaceFinder(args.box, args.landmarks)
     for folder in missing:
         with making(folder, settings[folder]) as place:
-            reconstruct_frames(
-                args.video, folder.name, finder, reconstructor, writer, write_video, folder=place, quiet=args.quiet
-            )
+            reconstruct_frames(args.video, folder.name, finder, reconstructor, writer, folder=place, quiet=args.quiet)
     return list(settings)
 
 

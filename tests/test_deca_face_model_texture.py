@@ -13,9 +13,10 @@ from face4d.deca.networks import CodeLayout, FaceCode
 from face4d.deca.reconstruction import PhotoFace, Reconstruction, Reconstructor
 from face4d.deca.results import ResultWriter
 from face4d.errors import InputError
+from face4d.mesh.geometry import vertex_normals
 from face4d.photos.crops import Crop
 from face4d.render.lit import shade, to_pixels, to_screen
-from face4d.render.texture import texture_of_photo, uv_map, vertex_normals
+from face4d.render.texture import texture_of_photo, uv_map
 from face4d.synthetic.faces import SyntheticFaces, random_colors
 
 SIDE, COUNT = 64, 5

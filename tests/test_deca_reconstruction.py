@@ -320,10 +320,7 @@ def test_video_gives_one_person_and_every_frame(true_face, reconstructor, tmp_pa
     writer = ResultWriter(tmp_path / "out", reconstructor, 64)
     finder = FaceFinder((20, 20, 130, 140))
 
-    def write_video(path, pictures, fps):
-        write_mp4(path, pictures, fps=fps)
-
-    folder = reconstruct_frames(tmp_path / "talk.mp4", "talk", finder, reconstructor, writer, write_video, quiet=True)
+    folder = reconstruct_frames(tmp_path / "talk.mp4", "talk", finder, reconstructor, writer, quiet=True)
     with np.load(folder / "talk_parameters.npz") as arrays:
         assert arrays["pose"].shape == (3, 6) and arrays["crop"].shape == (3, 3, 3) and arrays["fps"] == 10
         np.testing.assert_array_equal(arrays["shape"][0], arrays["shape"][2])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from face4d.mesh.geometry import closest_points
+from face4d.mesh.geometry import closest_points, corner_sum, vertex_normals
 
 
 def dense_points(vertices, faces, steps=40):
@@ -61,3 +61,23 @@ def test_a_triangle_counts_from_the_least_cosine_on():
         assert closest_points(point, triangle, faces, normals=normal).face[0] == found
         assert closest_points(point, triangle, faces, normals=normal, min_cosine=cosine - 0.01).face[0] == 0
     assert closest_points(point, triangle, faces, reach=0.5).face[0] == 0  # the farthest that counts
+
+
+def test_normals_are_weighted_by_area():
+    # one vertex shared by a triangle of area 4.5 facing z and one of area 0.5 facing x
+    vertices = np.array([[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 1, 0], [0, 0, 1.0]])
+    normal = vertex_normals(vertices, np.array([[0, 1, 2], [0, 3, 4]]))[0]
+    np.testing.assert_allclose(normal, np.array([1, 0, 9]) / np.sqrt(82), atol=1e-12)
+
+
+def test_normals_of_arrays_and_of_tensors_are_the_same():
+    torch = pytest.importorskip("torch")
+    from face4d.render.lit import vertex_normals as normals_of_tensors
+
+    draw = np.random.default_rng(0)
+    vertices, faces = draw.normal(size=(30, 3)), draw.integers(0, 29, (50, 3))  # vertex 29 has no triangle
+    found = vertex_normals(vertices, faces)
+    of_tensors = normals_of_tensors(torch.tensor(vertices)[None], torch.tensor(faces))[0]
+    np.testing.assert_allclose(found, of_tensors, atol=1e-12)
+    assert (found[29] == 0).all()
+    np.testing.assert_array_equal(vertex_normals(vertices, faces, corner_sum(faces, 30)), found)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from face4d.render.clay import vertex_normals
+from face4d.mesh.geometry import vertex_normals
 from face4d.render.occlusion import ambient_light, hollow_tint
 from tests.test_render_clay import ball
 

@@ -6,10 +6,11 @@ from PIL import Image
 
 from face4d.demo.head import demo_head, vertex_colors
 from face4d.errors import InputError
+from face4d.mesh.geometry import vertex_normals
 from face4d.mesh.obj import read_obj
 from face4d.mesh.ply import read_ply
 from face4d.mesh.textured import write_coloured_ply, write_textured_obj
-from face4d.render.overlay import depth_picture, dots, draw, textured
+from face4d.render.pictures import depth_picture, dots, draw, textured
 from face4d.render.texture import (
     detailed_mesh,
     fill,
@@ -20,7 +21,6 @@ from face4d.render.texture import (
     unwrap,
     uv_map,
     vertex_colours,
-    vertex_normals,
 )
 
 SQUARE = (

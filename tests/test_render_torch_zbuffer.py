@@ -71,10 +71,22 @@ def test_a_head_agrees_with_brute_force_and_with_the_other_rasterizer():
 
     screen, faces = head_on_screen(224)
     found = rasterize(screen, faces, 224, 224)
-    other, weights, depth = rasterize_for_pictures(screen[0].double().numpy() + [0.5, 0.5, 0], faces.numpy(), 224, 224)
+    other, weights, depth = rasterize_for_pictures(screen[0].double().numpy(), faces.numpy(), 224, 224)
     assert (found.triangle[0].numpy() >= 0).sum() > 10_000
     np.testing.assert_array_equal(found.triangle[0], other)
     np.testing.assert_allclose(found.barycentric[0], weights, atol=1e-3)
+
+
+def test_both_rasterizers_put_a_triangle_on_the_same_pixels():
+    """Whole coordinates are the middles of pixels in both."""
+    corners = np.array([[1.7, 0.75, 1.0], [1.7, 3.25, 2.0], [4.2, 0.75, 3.0]])
+    expected = [[-1] * 6, [-1, -1, 0, 0, -1, -1], [-1, -1, 0, -1, -1, -1], [-1] * 6]
+    triangle, weights, depth = rasterize(torch.tensor(corners)[None], torch.tensor([[0, 1, 2]]), 4, 6)
+    other, other_weights, other_depth = rasterize_for_pictures(corners, np.array([[0, 1, 2]]), 4, 6)
+    assert triangle[0].tolist() == other.tolist() == expected
+    np.testing.assert_allclose(weights[0], other_weights, atol=1e-12)
+    np.testing.assert_allclose(other_weights[1, 2], [0.78, 0.1, 0.12], atol=1e-12)
+    np.testing.assert_allclose(depth[0], other_depth, atol=1e-12)
 
 
 def test_batches_are_their_samples():

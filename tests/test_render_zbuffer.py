@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from face4d.render.zbuffer import rasterize, visible_fragments
+from face4d.render.zbuffer import all_fragments, rasterize, visible_fragments
 
 
 def by_loop(vertices, faces, height, width, backfaces=True):
-    """Every pixel centre against every triangle, in exact half-space form."""
+    """The middle of every pixel against every triangle, in exact half-space form."""
     face_index = np.full((height, width), -1)
     depth = np.full((height, width), np.inf)
     barycentric = np.zeros((height, width, 3))
@@ -17,9 +17,8 @@ def by_loop(vertices, faces, height, width, backfaces=True):
             continue
         for row in range(height):
             for column in range(width):
-                x, y = column + 0.5, row + 0.5
-                w_b = ((x - a[0]) * (c[1] - a[1]) - (y - a[1]) * (c[0] - a[0])) / area
-                w_c = ((b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0])) / area
+                w_b = ((column - a[0]) * (c[1] - a[1]) - (row - a[1]) * (c[0] - a[0])) / area
+                w_c = ((b[0] - a[0]) * (row - a[1]) - (b[1] - a[1]) * (column - a[0])) / area
                 weights = np.array([1 - w_b - w_c, w_b, w_c])
                 z = weights @ [a[2], b[2], c[2]]
                 if (weights > 0).all() and z < depth[row, column]:
@@ -28,10 +27,10 @@ def by_loop(vertices, faces, height, width, backfaces=True):
 
 
 def test_right_triangle_by_hand():
-    # right angle at (0, 0), legs of 4 pixels: centres with x + y < 4
-    vertices = np.array([[0, 0, 1.0], [0, 4, 2.0], [4, 0, 3.0]])
+    # right angle in the picture's corner (-0.5, -0.5), legs of 4 pixels: middles with x + y < 3
+    vertices = np.array([[-0.5, -0.5, 1.0], [-0.5, 3.5, 2.0], [3.5, -0.5, 3.0]])
     face_index, barycentric, depth = rasterize(vertices, np.array([[0, 1, 2]]), 5, 5)
-    # centres on the long side, x + y = 4, are right ends of half-open spans and stay out
+    # middles on the long side, x + y = 3, are right ends of half-open spans and stay out
     expected = [[0, 0, 0, -1, -1], [0, 0, -1, -1, -1], [0, -1, -1, -1, -1], [-1] * 5, [-1] * 5]
     assert face_index.tolist() == expected
     np.testing.assert_allclose(barycentric[0, 1], [1 - 0.125 - 0.375, 0.125, 0.375], atol=1e-12)
@@ -40,7 +39,7 @@ def test_right_triangle_by_hand():
 
 
 def test_nearest_triangle_wins_whatever_the_order():
-    square = np.array([[0, 0], [8, 0], [8, 8], [0, 8]], dtype=float)
+    square = np.array([[0, 0], [8, 0], [8, 8], [0, 8]]) - 0.5
     near, far = np.c_[square, np.full(4, 1.0)], np.c_[square, np.full(4, -3.0)]
     vertices = np.concatenate([near, far])
     quad = np.array([[0, 2, 1], [0, 3, 2]])
@@ -73,8 +72,8 @@ def test_no_cracks_and_no_double_hits_along_shared_edges():
     from scipy.spatial import Delaunay
 
     draw = np.random.default_rng(0)
-    grid = np.stack(np.meshgrid(np.arange(0.5, 32), np.arange(0.5, 32)), -1).reshape(-1, 2)
-    chosen = grid[draw.random(len(grid)) < 0.2]  # corners exactly on pixel centres: the worst case
+    grid = np.stack(np.meshgrid(np.arange(32.0), np.arange(32.0)), -1).reshape(-1, 2)
+    chosen = grid[draw.random(len(grid)) < 0.2]  # corners exactly on middles of pixels: the worst case
     points = np.concatenate([chosen, [[-5, -5], [40, -5], [-5, 40], [40, 40]]])
     faces = Delaunay(points).simplices
     vertices = np.c_[points, np.zeros(len(points))]
@@ -156,7 +155,20 @@ def test_every_single_pixel_can_be_asked_for():
 
 
 def test_a_picture_of_one_pixel():
-    vertices = np.array([[-1, -1, 2], [-1, 3, 2], [3, -1, 2.0]])
+    vertices = np.array([[-1.5, -1.5, 2], [-1.5, 2.5, 2], [2.5, -1.5, 2]])
     face_index, barycentric, depth = rasterize(vertices, np.array([[0, 1, 2]]), 1, 1)
     assert face_index.tolist() == [[0]] and depth.tolist() == [[2.0]]
     np.testing.assert_allclose(barycentric, [[[0.25, 0.375, 0.375]]])
+
+
+def test_all_fragments_are_those_of_each_triangle_alone(monkeypatch):
+    draw = np.random.default_rng(7)
+    vertices, faces = draw.uniform(-4, 30, (40, 3)), draw.integers(0, 40, (60, 3))
+    expected = [(p, k) for k, face in enumerate(faces) for p in visible_fragments(vertices, face[None], 20, 24).pixel]
+    for block in (1 << 20, 100):
+        monkeypatch.setattr("face4d.render.zbuffer._BLOCK", block)
+        parts = list(all_fragments(vertices, faces, 20, 24))
+        assert (len(parts) > 1) == (block == 100) and max(len(pixel) for pixel, _ in parts) < max(block, 600)
+        found = [(p, k) for pixel, triangle in parts for p, k in zip(pixel, triangle)]
+        assert found == expected and len(found) > 500
+    assert [len(pixel) for pixel, _ in all_fragments(vertices, faces[:0], 20, 24)] in ([], [0])

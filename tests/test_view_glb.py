@@ -90,7 +90,7 @@ def test_a_dark_layer_inside_moves_along(moving, tmp_path):
 
 
 def test_normals_follow_the_motion(moving, tmp_path):
-    from face4d.render.clay import vertex_normals
+    from face4d.mesh.geometry import vertex_normals
 
     vertices, faces = moving
     write_glb(tmp_path / "a.glb", vertices, faces)

@@ -21,8 +21,9 @@ from face4d.errors import InputError
 from face4d.flame.layer import FlameLayer
 from face4d.flame.model import FlameModel, find_model, load_flame_model
 from face4d.landmarks import LandmarkEmbedding, load_flame_embedding
+from face4d.mesh.geometry import vertex_normals
 from face4d.render.lit import shade
-from face4d.render.texture import UvLayout, UvMap, find_layout, sample, vertex_normals
+from face4d.render.texture import UvLayout, UvMap, find_layout, sample
 from face4d.runtime.arrays import ZipArchive, ZipMember, read_npy_header
 from face4d.runtime.files import open_file
 
@@ -196,7 +197,7 @@ def lit(albedo: np.ndarray, texels: UvMap, vertices: np.ndarray, faces: np.ndarr
     Returns:
         (T, T, 3), not clipped; zero beyond the surface.
     """
-    normals = texels.spread(vertex_normals(np.asarray(vertices, np.float64), faces), faces)
+    normals = texels.spread(vertex_normals(vertices, faces), faces)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     shading = shade(
         torch.from_numpy(normals.astype(np.float32))[None], torch.as_tensor(light, dtype=torch.float32)[None]

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from face4d.deca.networks import FaceCode
 from face4d.deca.reconstruction import PhotoFace, Reconstructor
-from face4d.deca.results import save_picture
-from face4d.render.overlay import depth_picture, draw
+from face4d.render.pictures import depth_picture, draw, save_picture
 from face4d.render.texture import sample, uv_map
 from face4d.runtime.atomic import write_json
 from face4d.runtime.progress import track

@@ -31,6 +31,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
+from face4d.mesh.geometry import vertex_normals
 
 # of state dicts whose names are those of the networks here
 from face4d.runtime.checkpoint import load_weights as load_weights
@@ -386,14 +387,10 @@ def spread_vertices(
     They look ahead and lie where a crop of the landmarks shows them: a point beyond the edge of nearly all pictures
     tells nothing.
     """
-    normals = np.zeros_like(template, dtype=np.float64)
-    corners = template[faces].astype(np.float64)
-    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    np.add.at(normals, faces, across[:, None])
     low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
     # (V,) 0.5: as far from the middle as the landmarks reach
     beside = np.abs(template[:, :2] - (low + high) / 2).max(1) / (high - low).mean()
-    front = np.flatnonzero((normals[:, 2] > 0.1 * np.linalg.norm(normals, axis=1)) & (beside < 0.62))
+    front = np.flatnonzero((vertex_normals(template, faces)[:, 2] > 0.1) & (beside < 0.62))
     chosen = [int(front[np.argmax(template[front, 2])])]
     distance = np.full(len(front), np.inf)
     while len(chosen) < count:

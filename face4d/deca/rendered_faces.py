@@ -15,7 +15,7 @@ from face4d.deca.networks import CodeLayout, FaceCode
 from face4d.deca.reconstruction import Reconstructor
 from face4d.mesh.geometry import fit_similarity
 from face4d.render.lit import render, to_screen
-from face4d.render.overlay import clay, draw
+from face4d.render.pictures import clay, draw
 from face4d.runtime.progress import track
 from face4d.synthetic.faces import SyntheticFaces
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from face4d.deca.reconstruction import PhotoFace, Reconstruction, Reconstructor
 from face4d.mesh.textured import write_coloured_ply, write_textured_obj
-from face4d.render.overlay import clay, depth_picture, dots, draw, textured
+from face4d.render.pictures import as_bytes, clay, depth_picture, dots, draw, save_picture, textured
 from face4d.render.texture import UvMap, detailed_mesh, sample, uv_map, vertex_colours
-from face4d.runtime.atomic import replacing, save_npy
+from face4d.runtime.atomic import save_npy, save_npz
 
 _PANEL = 512  # largest side of a picture in the overview, pixels
 
@@ -49,7 +49,7 @@ class ResultWriter:
         folder, faces = folder or self.output / name, self.face.uv.mesh_faces
         height, width = found.photo.shape[:2]
         posed, neutral = found.face.vertices[0].cpu().numpy(), found.face.neutral[0].cpu().numpy()
-        save_arrays(
+        save_npz(
             folder / f"{name}_parameters.npz", self.parameters(found.face, found.crop.matrix[None], found.crop.size)
         )
         save_npy(folder / f"{name}_landmarks.npy", found.face.landmarks[0].cpu().numpy())
@@ -103,26 +103,6 @@ class ResultWriter:
             arrays["displacement"] = face.displacement.cpu().numpy()
         names = {"face_model": np.array(self.face.source), "checkpoint": np.array(str(self.checkpoint))}
         return arrays | {"crop": np.asarray(crops), "crop_size": np.array(crop_size)} | names
-
-
-def save_arrays(path: str | Path, arrays: dict[str, Any]) -> None:
-    """Write an npz whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def save_picture(path: str | Path, picture: np.ndarray, *, quality: int = 95) -> None:
-    """Write (H, W) or (H, W, 3) in 0..1 as PNG or JPEG, by the suffix, whole or not at all."""
-    is_jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
-    # 5 % larger than by default, twice as fast
-    options: dict[str, Any] = {"quality": quality} if is_jpeg else {"compress_level": 4}
-    with replacing(path) as temporary:
-        Image.fromarray(as_bytes(picture)).save(temporary, **options)
-
-
-def as_bytes(picture: np.ndarray) -> np.ndarray:
-    """A picture in 0..1 as uint8."""
-    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _smaller(photo: np.ndarray, points: tuple[np.ndarray, ...]) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from face4d.deca.networks import FaceCode
 from face4d.deca.reconstruction import PhotoFace, Reconstructor, as_batch
-from face4d.deca.results import ResultWriter, as_bytes, save_arrays
+from face4d.deca.results import ResultWriter
 from face4d.errors import InputError
 from face4d.photos.crops import Crop, FaceBox, crop_face
 from face4d.photos.faces import FaceFinder
-from face4d.render.overlay import clay, dots, draw
-from face4d.render.video import read_video
-from face4d.runtime.atomic import save_npy
+from face4d.render.pictures import as_bytes, clay, dots, draw
+from face4d.render.video import read_video, write_mp4
+from face4d.runtime.atomic import save_npy, save_npz
 from face4d.runtime.progress import track
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ def reconstruct_frames(
     finder: FaceFinder,
     reconstructor: Reconstructor,
     writer: ResultWriter,
-    write_video: Callable[[Path, Iterator[np.ndarray], float], None],
     *,
     folder: Path | None = None,
     quiet: bool = False,
@@ -43,7 +42,6 @@ def reconstruct_frames(
     Args:
         finder: with a box or landmarks given they hold for all frames; else the detector looks at each, and a frame
             without a face takes the place of the one before.
-        write_video: writes frames (H, W, 3) uint8 at so many per second.
         folder: default: one of that name in the writer's.
 
     Returns:
@@ -83,12 +81,12 @@ def reconstruct_frames(
                 )
             )
 
-    write_video(folder / f"{name}_overlay.mp4", overlays(), fps)
+    write_mp4(folder / f"{name}_overlay.mp4", overlays(), fps=fps)
     save_npy(folder / f"{name}_landmarks.npy", np.stack(landmarks))
     save_npy(folder / f"{name}_landmarks_photo.npy", np.stack(placed_landmarks).astype(np.float32))
     matrices = np.stack([crop.matrix for crop in crops])
     arrays = writer.parameters(reconstructor.decode(codes), matrices, crops[0].size)
-    save_arrays(folder / f"{name}_parameters.npz", arrays | {"fps": np.array(fps)})
+    save_npz(folder / f"{name}_parameters.npz", arrays | {"fps": np.array(fps)})
     return folder
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from face4d.dense.edge_collapse import collapse_edges
 from face4d.dense.spirals import build_spirals, connected_components, default_references
 from face4d.errors import InputError
-from face4d.mesh.geometry import closest_points
+from face4d.mesh.geometry import closest_points, vertex_normals
 from face4d.mesh.triangles import check_surface, check_topology
 from face4d.runtime.arrays import load_npz, numbers
 from face4d.runtime.atomic import replacing
@@ -290,7 +290,7 @@ def _upsampling(
     follow the eyeball, nor the upper lip the lower.
     """
     component = connected_components(len(fine), fine_faces)
-    normals = _vertex_normals(fine, fine_faces)
+    normals = vertex_normals(fine, fine_faces)
     face_component = component[kept[coarse_faces[:, 0]]]
     corners, weights = np.zeros((len(fine), 3), dtype=np.int64), np.zeros((len(fine), 3))
     for number in np.unique(component):
@@ -306,16 +306,6 @@ def _upsampling(
     corners[kept], weights[kept] = np.arange(len(kept))[:, None], (1, 0, 0)  # exact; also vertices without triangles
     weights[np.abs(weights) < NEGLIGIBLE_WEIGHT] = 0
     return corners, weights / weights.sum(axis=1, keepdims=True)
-
-
-def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V, 3) unit normals, weighted by area; 0 without triangles."""
-    corners = vertices[faces]
-    normals = np.zeros_like(vertices)
-    area_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], area_normals)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.finfo(float).tiny)
 
 
 def with_spirals(

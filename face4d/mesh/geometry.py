@@ -1,4 +1,4 @@
-"""Geometry of point sets and meshes: the similarity that aligns two point sets, and closest points on a mesh."""
+"""Geometry of point sets and meshes: the similarity that aligns two point sets, normals, closest points on a mesh."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 
@@ -51,6 +52,34 @@ def fit_similarity(source: np.ndarray, target: np.ndarray, *, scaled: bool = Tru
 
 
 _CHUNK = 400_000  # pairs of a point and a triangle looked at together
+
+
+def corner_sum(faces: np.ndarray, num_vertices: int) -> sparse.csr_matrix:
+    """Matrix (V, F) that adds up a value per face at its corners."""
+    face_numbers = np.repeat(np.arange(len(faces)), 3)
+    ones = np.ones(face_numbers.size)
+    return sparse.csr_matrix((ones, (np.ravel(faces), face_numbers)), shape=(num_vertices, len(faces)))
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray, sums: sparse.csr_matrix | None = None) -> np.ndarray:
+    """Unit normals: at each vertex the area-weighted mean of the normals of its triangles; zero where there are none.
+
+    (:func:`face4d.render.lit.vertex_normals` is the same for batches of tensors, differentiable.)
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3), counter-clockwise as seen from outside.
+        sums: :func:`corner_sum` of the faces, for many meshes of one topology.
+
+    Returns:
+        (V, 3) float64.
+    """
+    vertices, faces = np.asarray(vertices, dtype=np.float64), np.asarray(faces)
+    sums = corner_sum(faces, len(vertices)) if sums is None else sums
+    a, b, c = (vertices[faces[:, k]].T for k in range(3))
+    (p, q, r), (u, v, w) = b - a, c - a
+    normals = sums @ np.stack([q * w - r * v, r * u - p * w, p * v - q * u], axis=1)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.finfo(float).tiny)
 
 
 class ClosestPoints(NamedTuple):

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import sparse
 
+from face4d.mesh.geometry import corner_sum, vertex_normals
 from face4d.render.occlusion import hollow_shadow, shadow_reach
 from face4d.render.zbuffer import Fragments, visible_fragments
 
-__all__ = ["CLAY", "SKIN", "Framing", "contact_sheet", "frame_view", "render_mesh", "render_sequence", "vertex_normals"]
+__all__ = ["CLAY", "SKIN", "Framing", "contact_sheet", "frame_view", "render_mesh", "render_sequence"]
 
 CLAY = (0.60, 0.475, 0.40)  # materials: linear RGB reflectance, 0..1
 SKIN = (0.86, 0.60, 0.48)
@@ -141,7 +141,7 @@ def render_sequence(
             colors = np.broadcast_to(colors, (frames, count, 3))
     framing = framing or frame_view(vertices, yaw=yaw, pitch=pitch)
     turn = _turn(yaw, pitch)
-    corner_sum = _corner_sum(faces, count)
+    sums = corner_sum(faces, count)
 
     # Memory freed at the end of the heap goes back to the system, and asking for it again costs a quarter of the time
     # of a frame. The C library keeps as much as twice the largest block it has seen freed: here is one, never touched.
@@ -152,7 +152,7 @@ def render_sequence(
         image = _picture(
             turned,
             faces,
-            _normals(turned, faces, corner_sum),
+            vertex_normals(turned, faces, sums),
             size,
             framing,
             None if colors is None else colors[frame],
@@ -167,12 +167,6 @@ def render_sequence(
 
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         return np.stack(list(pool.map(picture, range(frames))))
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (V, 3): the sum of the cross products of the triangles around a vertex (area-weighted)."""
-    vertices, faces = np.asarray(vertices, dtype=np.float64), np.asarray(faces)
-    return _normals(vertices, faces, _corner_sum(faces, len(vertices)))
 
 
 def contact_sheet(
@@ -203,25 +197,12 @@ def _turn(yaw: float, pitch: float) -> np.ndarray:
     return about_x @ about_y
 
 
-def _corner_sum(faces: np.ndarray, count: int) -> sparse.csr_matrix:
-    """(V, F) matrix that adds up a value per face at its corners."""
-    face_numbers = np.repeat(np.arange(len(faces)), 3)
-    return sparse.csr_matrix((np.ones(face_numbers.size), (np.ravel(faces), face_numbers)), shape=(count, len(faces)))
-
-
-def _normals(vertices: np.ndarray, faces: np.ndarray, corner_sum: sparse.csr_matrix) -> np.ndarray:
-    a, b, c = (vertices[faces[:, k]].T for k in range(3))
-    (p, q, r), (u, v, w) = b - a, c - a
-    normals = corner_sum @ np.stack([q * w - r * v, r * u - p * w, p * v - q * u], axis=1)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
-
-
 def _project(turned: np.ndarray, framing: Framing, size: int) -> np.ndarray:
-    """Camera space to the rasterizer's screen: pixels, y down, z away from the viewer in pixels too."""
-    scale = size / (2 * framing.half_side)
+    """Camera space to the screen of the z-buffer: pixels, y down, z away from the viewer in pixels too."""
+    scale, middle = size / (2 * framing.half_side), (size - 1) / 2
     screen = np.empty_like(turned, dtype=np.float64)
-    screen[:, 0] = size / 2 + (turned[:, 0] - framing.center[0]) * scale
-    screen[:, 1] = size / 2 - (turned[:, 1] - framing.center[1]) * scale
+    screen[:, 0] = middle + (turned[:, 0] - framing.center[0]) * scale
+    screen[:, 1] = middle - (turned[:, 1] - framing.center[1]) * scale
     screen[:, 2] = -turned[:, 2] * scale
     return screen
 
@@ -343,7 +324,8 @@ def _refine_outlines(
     if chosen.size == 0:
         return
     mask = jump.repeat(fine, axis=0).repeat(fine, axis=1)
-    samples = visible_fragments(seen * fine, faces[chosen], *mask.shape, mask=mask, dtype=np.float32)
+    half = (fine - 1) / 2  # fine samples lie as far to both sides of a pixel's middle
+    samples = visible_fragments(seen * fine + [half, half, 0], faces[chosen], *mask.shape, mask=mask, dtype=np.float32)
     row, column = np.divmod(samples.pixel, mask.shape[1])
     samples = samples._replace(face=chosen[samples.face])
     light, _ = _shade(samples, corners, is_front, material)
@@ -366,13 +348,13 @@ def _refine_outlines(
 
 
 def _touching(mask: np.ndarray, screen: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Which faces (F,) have a bounding box that holds a pixel of the mask, by a summed-area table."""
+    """Which faces (F,) have a bounding box that meets a pixel of the mask, by a summed-area table."""
     height, width = mask.shape
     table = np.zeros((height + 1, width + 1), dtype=np.int32)
     np.cumsum(np.cumsum(mask, axis=1, dtype=np.int32), axis=0, out=table[1:, 1:])
     bounds = []
     for part, last in zip(screen[:, :2].T, (width, height)):
-        a, b, c = (np.clip(part, -1, last + 1)[corner] for corner in faces.T)
+        a, b, c = (np.clip(part + 0.5, -1, last + 1)[corner] for corner in faces.T)  # edges of pixels are whole
         low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
         bounds.append(
             (np.clip(np.floor(low), 0, last).astype(np.int64), np.clip(np.ceil(high), 0, last).astype(np.int64))
@@ -431,6 +413,7 @@ def _dots(image: np.ndarray, centers: np.ndarray, radius: float) -> np.ndarray:
     canvas = Image.fromarray(image)
     fine = 4
     for x, y in centers:
+        x, y = x + 0.5, y + 0.5  # from the corner of the picture
         left, top = int(np.floor(x - radius - 2)), int(np.floor(y - radius - 2))
         side = int(2 * radius + 5)
         stamp = Image.new("L", (side * fine, side * fine), 0)

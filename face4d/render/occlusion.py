@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from face4d.mesh.geometry import vertex_normals
 from face4d.render.zbuffer import visible_fragments
 
 __all__ = ["ambient_light", "hollow_shadow", "hollow_tint", "shadow_reach"]
@@ -147,17 +148,15 @@ def ambient_light(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) 
         return np.ones(len(vertices))
     lifted = unit + _LIFT * normals
     reached, possible = np.zeros(len(vertices)), np.zeros(len(vertices))
-    scale = PICTURE / (2 * (1 + 2 * _LIFT))
+    scale, middle = PICTURE / (2 * (1 + 2 * _LIFT)), (PICTURE - 1) / 2
     for direction in _directions(DIRECTIONS):
         turn = _looking_along(direction)  # rows: right, up, toward the light
         cosine = normals @ direction
-        screen, points = (
-            (place @ turn.T) * [scale, -scale, -scale] + [PICTURE / 2, PICTURE / 2, 0] for place in (unit, lifted)
-        )
+        screen, points = ((place @ turn.T) * [scale, -scale, -scale] + [middle, middle, 0] for place in (unit, lifted))
         hit = visible_fragments(screen, faces, PICTURE, PICTURE, dtype=np.float32)
         depth = np.full(PICTURE * PICTURE, np.inf, np.float32)
         depth[hit.pixel] = hit.depth
-        column, row = (np.clip(points[:, axis].astype(int), 0, PICTURE - 1) for axis in (0, 1))
+        column, row = (np.clip((points[:, axis] + 0.5).astype(int), 0, PICTURE - 1) for axis in (0, 1))
         lit = np.maximum(cosine, 0)
         # depth changes so much towards the pixel's middle
         steep = 0.5 * np.sqrt(np.maximum(1 - cosine**2, 0)) / np.maximum(cosine, 0.1)
@@ -172,8 +171,6 @@ def hollow_tint(frames: np.ndarray, faces: np.ndarray, dark: Sequence[float]) ->
     A vertex counts by the frame of those looked at that gives it the most light: lips that touch are not dark when they
     open.
     """
-    from face4d.render.clay import vertex_normals
-
     farthest = int(np.linalg.norm(frames - frames[0], axis=2).mean(axis=1).argmax())
     chosen = {0, farthest, *np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)[1:-1].tolist()}
     light = np.max(

@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from face4d.errors import InputError
+from face4d.mesh.geometry import vertex_normals
 from face4d.mesh.obj import coordinates, corner_indices, read_obj, read_text, statements
 from face4d.render.zbuffer import rasterize
 
@@ -149,7 +150,7 @@ def _cylinder(template: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.n
 
 def _hidden(points: np.ndarray, faces: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """(F,) bool: triangles that lie under others on the map for the most part, the outermost being on top."""
-    triangle, _, _ = rasterize(np.column_stack([points * _RESOLUTION, -radius]), faces, _RESOLUTION, _RESOLUTION)
+    triangle, _, _ = rasterize(np.column_stack([points * _RESOLUTION - 0.5, -radius]), faces, _RESOLUTION, _RESOLUTION)
     shown = np.bincount(triangle[triangle >= 0], minlength=len(faces))
     a, b, c = (points[faces] * _RESOLUTION).transpose(1, 0, 2)
     area = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
@@ -208,26 +209,19 @@ class UvMap:
         return sum(weights[:, corner, None] * values[faces[triangle, corner]] for corner in range(3))
 
 
+def texel_places(points: np.ndarray, size: int) -> np.ndarray:
+    """Texture coordinates (N, 2), u right and v up in 0..1, as x, y (N, 2) in the pixels of a square texture."""
+    return np.stack([points[:, 0], 1 - points[:, 1]], axis=1) * size - 0.5
+
+
 def uv_map(layout: UvLayout, size: int) -> UvMap:
     """Draw the layout's triangles into a map; where two share a place, the first one in the layout's order of parts
     wins.
     """
     points = np.zeros((len(layout.points), 3))
-    points[:, 0] = layout.points[:, 0] * size
-    points[:, 1] = (1 - layout.points[:, 1]) * size
+    points[:, :2] = texel_places(layout.points, size)
     triangle, barycentric, _ = rasterize(points, layout.faces, size, size)
     return UvMap(triangle.astype(np.int64), barycentric)
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V, 3) unit normals, area-weighted means over the triangles around each vertex; zero where there are none."""
-    a, b, c = vertices[faces].transpose(1, 0, 2)
-    across = np.cross(b - a, c - a)
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        for axis in range(3):
-            normals[:, axis] += np.bincount(faces[:, corner], across[:, axis], len(vertices))
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def texture_of_photo(
@@ -259,8 +253,8 @@ def texture_of_photo(
     extent = float(np.ptp(placed[:, :2], axis=0).max())
     scale = min(1.0, 512 / max(extent, 1.0))  # the z-buffer needs no more pixels than that
     low = np.array([placed[:, 0].min(), placed[:, 1].min(), 0.0])
-    in_buffer = (placed - low) * scale + [1.0, 1.0, 0.0]
-    rows, columns = (int(np.ceil(in_buffer[:, axis].max())) + 2 for axis in (1, 0))
+    in_buffer = (placed - low) * scale + [0.5, 0.5, 0.0]
+    rows, columns = (int(np.ceil(in_buffer[:, axis].max() + 0.5)) + 2 for axis in (1, 0))
     _, _, depth = rasterize(in_buffer, faces, rows, columns)
     inside = binary_erosion(np.isfinite(depth), np.ones((3, 3)))  # at the outline the photo shows what lies behind, too
     # (V, 4); parts of the mesh: skin, eyeballs, teeth
@@ -269,10 +263,10 @@ def texture_of_photo(
         texels.spread(np.column_stack([in_buffer, vertex_normals(placed, faces), places]), faces), [3, 6], axis=1
     )
     facing = -normal[:, 2] / np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
-    row, column = np.clip(point[:, 1].astype(int), 0, rows - 1), np.clip(point[:, 0].astype(int), 0, columns - 1)
+    row, column = (np.clip((point[:, axis] + 0.5).astype(int), 0, most - 1) for axis, most in ((1, rows), (0, columns)))
     slack = _DEPTH_SLACK * extent * scale + 1 / np.maximum(np.abs(facing), 0.2)  # a pixel's slope, and the mesh's own
     visible = (facing > _FACING) & inside[row, column] & (point[:, 2] <= depth[row, column] + slack)
-    place = (point - [1.0, 1.0, 0.0]) / scale + low
+    place = (point - [0.5, 0.5, 0.0]) / scale + low
     visible &= (place[:, 0] >= 0) & (place[:, 0] <= width - 1) & (place[:, 1] >= 0) & (place[:, 1] <= height - 1)
     seen = np.zeros(texels.triangle.shape, bool)
     seen[texels.covered] = visible
@@ -349,7 +343,7 @@ def _doubled(rows: np.ndarray) -> np.ndarray:
 def vertex_colours(texture: np.ndarray, layout: UvLayout, num_vertices: int) -> np.ndarray:
     """(V, 3) the texture at each vertex (at one of its places, where a seam cuts); grey where no triangle is."""
     size = len(texture)
-    place = np.stack([layout.points[:, 0], 1 - layout.points[:, 1]], axis=1) * size - 0.5
+    place = texel_places(layout.points, size)
     colours = np.full((num_vertices, texture.shape[2]), 0.5)
     colours[layout.vertex_of_point()] = sample(texture, place)
     return colours
@@ -375,7 +369,7 @@ def detailed_mesh(vertices: np.ndarray, layout: UvLayout, texels: UvMap, displac
         The mesh; squares across a seam of the layout are left open.
     """
     faces = layout.mesh_faces
-    normal = texels.spread(vertex_normals(np.asarray(vertices, np.float64), faces), faces)
+    normal = texels.spread(vertex_normals(vertices, faces), faces)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     base = texels.spread(np.asarray(vertices, np.float64), faces)
     points = base + displacement[texels.covered][:, None] * normal

@@ -4,9 +4,7 @@ Faces of a head at 224 x 224 cover a dozen pixels each. So all triangles whose b
 are evaluated at once, at every pixel of the box, with the triangles as the innermost dimension; what is inside goes
 into a z-buffer of packed (depth, triangle) keys by one minimum per pixel.
 
-Pixel convention: x right, y down, z away from the viewer; the integer (x, y) is the place of the sample in column x,
-row y, as everywhere in this package. (:mod:`face4d.render.zbuffer`, which draws pictures for people, samples half a
-pixel further.)
+Pixel convention as in :mod:`face4d.render.zbuffer`: whole (x, y) are the middles of pixels.
 
 Which triangle a pixel shows is decided in float64. A triangle covers the pixels inside and on its outline, two
 triangles compute the line they share to the last bit alike, so there are no cracks; of several triangles the nearest

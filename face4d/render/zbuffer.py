@@ -3,23 +3,27 @@
 Scan conversion by spans. Every triangle is cut into pixel rows, the two edges that cross a row give
 its span, spans are expanded into fragments, and the nearest fragment of every pixel wins. An edge is
 always evaluated from its upper to its lower end, so two triangles that share it compute the same
-crossing to the last bit; spans are half open, so every pixel centre along the edge belongs to exactly
-one of them: no cracks, no double hits.
+crossing to the last bit; spans are half open, so every sample along the edge belongs to exactly one
+of them: no cracks, no double hits.
 
-Screen convention: x to the right and y down, in pixels; pixel (row, column) is sampled at its centre
-(column + 0.5, row + 0.5); z is the distance from the viewer, so the smallest z is visible. z is
-interpolated linearly in the image, which is exact for orthographic and weak-perspective cameras.
+Pixel convention of the whole package: x to the right and y down in pixels, z away from the viewer, the
+smallest visible; the pixel in row r and column c is sampled at (x, y) = (c, r), so whole numbers are the
+middles of pixels and a picture of W columns reaches from x = -0.5 to W - 0.5. Landmarks in photos have the
+same places. z is interpolated linearly in the picture, which is exact for orthographic and weak-perspective
+cameras.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Fragments", "rasterize", "visible_fragments"]
+__all__ = ["Fragments", "all_fragments", "rasterize", "visible_fragments"]
 
 _EMPTY = np.iinfo(np.int64).max
+_BLOCK = 1 << 20  # fragments at a time
 
 
 class Fragments(NamedTuple):
@@ -57,7 +61,7 @@ def rasterize(
     face_index : (H, W) int32
         The visible triangle, -1 where there is none.
     barycentric : (H, W, 3) float64
-        Weights of that triangle's corners at the pixel centre; they sum to 1, and are 0 where there is none.
+        Weights of that triangle's corners at the sample; they sum to 1, and are 0 where there is none.
     depth : (H, W) float64
         Interpolated z, infinity where there is none.
 
@@ -102,55 +106,33 @@ def visible_fragments(
     vertices, faces = _checked(screen_vertices, faces, height, width)
     if mask is not None and (mask.shape != (height, width) or mask.dtype != bool):
         raise ValueError(f"mask: expected ({height}, {width}) bool, found {mask.shape} {mask.dtype}")
-    # float64 throughout: neighbours have to agree on their common edge to the last bit
-    (ax, bx, cx), (ay, by, cy), (az, bz, cz) = (np.take(part, faces.T) for part in vertices.T)  # (F,) each
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)  # twice the signed area; y down: negative = front
-    drawn = area < 0 if not backfaces else area != 0
-    lowest, highest = np.minimum(np.minimum(ay, by), cy), np.maximum(np.maximum(ay, by), cy)
-    leftmost, rightmost = np.minimum(np.minimum(ax, bx), cx), np.maximum(np.maximum(ax, bx), cx)
-    first_row = np.maximum(np.ceil(lowest - 0.5), 0)
-    row_count = np.minimum(np.ceil(highest - 0.5), height) - first_row
-    drawn &= (row_count > 0) & (rightmost > 0) & (leftmost < width)
-    kept = np.flatnonzero(drawn)
     # room among the pixels drawn: of each pixel, or, with a mask, how many of it lie before each pixel
     before = None if mask is None else np.concatenate([[0], np.cumsum(mask, dtype=np.int32)])
     room = height * width if before is None else int(before[-1])
-    if kept.size == 0 or room == 0:
+    spans = _spans(vertices, faces, height, width, backfaces, before)
+    if len(spans.face) == 0 or room == 0:
         return Fragments(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 3), dtype), np.empty(0, dtype))
-
-    # triangles -> rows
-    owner, step = _expand(row_count[kept].astype(np.int64))
-    row = first_row[kept].astype(np.int64)[owner] + step
-    if before is not None:  # rows of triangles that meet the mask at all
-        low = np.clip(np.floor(leftmost[kept]), 0, width).astype(np.int64)
-        high = np.clip(np.ceil(rightmost[kept]), 0, width).astype(np.int64)
-        start = row * width
-        meets = np.flatnonzero(before[start + high[owner]] > before[start + low[owner]])
-        owner, row = owner[meets], row[meets]
-    row_centre = row + 0.5
-    left, right = _crossings(np.stack([ax, bx, cx])[:, kept], np.stack([ay, by, cy])[:, kept], owner, row_centre)
-    first_column = np.clip(np.ceil(left - 0.5), 0, width)
-    end_column = np.maximum(np.clip(np.ceil(right - 0.5), 0, width), first_column)
-    row_start = row * width
-    begin, end = row_start + first_column.astype(np.int64), row_start + end_column.astype(np.int64)
+    (ax, bx, cx), (ay, by, cy), (az, bz, cz) = (np.take(part, faces.T) for part in vertices.T)  # (F,) each
+    row_start = spans.row * width
+    begin, end = row_start + spans.first, row_start + spans.end
     if before is not None:
         begin, end = before[begin].astype(np.int64), before[end].astype(np.int64)
 
     # rows -> fragments; depth is a plane over the image: z = z0 + dz/dx * x + dz/dy * y
     spanned = np.flatnonzero(end > begin)
-    face_of_span = kept[owner[spanned]]
-    drawn_area = _nonzero(area)
+    face_of_span = spans.face[spanned]
+    drawn_area = _nonzero((bx - ax) * (cy - ay) - (by - ay) * (cx - ax))
     slope_x = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) / drawn_area
     slope_y = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) / drawn_area
     offset = az - ax * slope_x - ay * slope_y
-    span_slope, span_column = slope_x[face_of_span], first_column[spanned]
-    span_z = offset[face_of_span] + (span_column + 0.5) * span_slope + row_centre[spanned] * slope_y[face_of_span]
+    span_slope, span_column = slope_x[face_of_span], spans.first[spanned]
+    span_z = offset[face_of_span] + span_column * span_slope + spans.row[spanned] * slope_y[face_of_span]
     span, step = _expand((end - begin)[spanned])
     place = begin[spanned][span]
     place += step  # of the pixel in the room
     if before is not None:
         pixels = np.flatnonzero(mask)
-        step = pixels[place] - (row_start[spanned] + span_column.astype(np.int64))[span]
+        step = pixels[place] - (row_start[spanned] + span_column)[span]
     z = step * span_slope[span]
     z += span_z[span]
 
@@ -162,8 +144,8 @@ def visible_fragments(
 
     # barycentric weights of the winners, from the two edge functions opposite corners b and c
     row, column = np.divmod(pixel, width)
-    x = (column + 0.5 - ax[face]).astype(dtype)
-    y = (row + 0.5 - ay[face]).astype(dtype)
+    x = (column - ax[face]).astype(dtype)
+    y = (row - ay[face]).astype(dtype)
     b_x, b_y, c_x, c_y = ((edge / drawn_area).astype(dtype)[face] for edge in (cy - ay, ax - cx, ay - by, bx - ax))
     barycentric = np.empty((3, face.size), dtype=dtype)
     barycentric[1] = x * b_x + y * b_y
@@ -174,11 +156,74 @@ def visible_fragments(
     return Fragments(pixel, face, barycentric.T, depth)
 
 
-def _crossings(
-    x: np.ndarray, y: np.ndarray, owner: np.ndarray, row_centre: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where the outline of triangle ``owner`` (R,) crosses the line ``row_centre`` (R,), left and right; corners (3,
-    K).
+def all_fragments(
+    screen_vertices: np.ndarray, faces: np.ndarray, height: int, width: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every pixel of every triangle, hidden or not, in the order of the triangles, about a million at a time.
+
+    Arguments as in `rasterize`. Of triangles that share an edge exactly one has a sample on it, so along the ray of a
+    pixel a closed surface is entered as often as it is left.
+
+    Yields:
+        Pixels (N,) int64, row * width + column, and triangles (N,) int64.
+    """
+    vertices, faces = _checked(screen_vertices, faces, height, width)
+    spans = _spans(vertices, faces, height, width)
+    length = spans.end - spans.first
+    block = np.cumsum(length) // _BLOCK
+    for part in np.split(np.arange(len(block)), np.flatnonzero(np.diff(block)) + 1):
+        span, step = _expand(length[part])
+        span = part[span]
+        yield (spans.row * width + spans.first)[span] + step, spans.face[span]
+
+
+class _Spans(NamedTuple):
+    """What triangles cover of the rows of pixels, triangle by triangle: columns first..end - 1 of a row, maybe none."""
+
+    face: np.ndarray  # (R,) int64
+    row: np.ndarray  # (R,) int64
+    first: np.ndarray  # (R,) int64
+    end: np.ndarray  # (R,) int64
+
+
+def _spans(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    height: int,
+    width: int,
+    backfaces: bool = True,
+    before: np.ndarray | None = None,
+) -> _Spans:
+    """Scan conversion: triangles to rows of samples.
+
+    Computed in float64 throughout: neighbours have to agree on their common edge to the last bit. With `before`, how
+    many pixels of a mask lie before each pixel, rows of triangles that do not meet the mask are left out.
+    """
+    (ax, bx, cx), (ay, by, cy) = (np.take(part, faces.T) for part in vertices.T[:2])  # (F,) each
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)  # twice the signed area; y down: negative = front
+    drawn = area < 0 if not backfaces else area != 0
+    lowest, highest = np.minimum(np.minimum(ay, by), cy), np.maximum(np.maximum(ay, by), cy)
+    leftmost, rightmost = np.minimum(np.minimum(ax, bx), cx), np.maximum(np.maximum(ax, bx), cx)
+    first_row = np.maximum(np.ceil(lowest), 0)
+    row_count = np.minimum(np.ceil(highest), height) - first_row
+    drawn &= (row_count > 0) & (rightmost > 0) & (leftmost <= width - 1)
+    kept = np.flatnonzero(drawn)
+    owner, step = _expand(row_count[kept].astype(np.int64))
+    row = first_row[kept].astype(np.int64)[owner] + step
+    if before is not None:
+        low = np.clip(np.floor(leftmost[kept]), 0, width).astype(np.int64)
+        high = np.clip(np.ceil(rightmost[kept]), 0, width).astype(np.int64)
+        start = row * width
+        meets = np.flatnonzero(before[start + high[owner]] > before[start + low[owner]])
+        owner, row = owner[meets], row[meets]
+    left, right = _crossings(np.stack([ax, bx, cx])[:, kept], np.stack([ay, by, cy])[:, kept], owner, row)
+    first = np.clip(np.ceil(left), 0, width).astype(np.int64)
+    end = np.maximum(np.clip(np.ceil(right), 0, width).astype(np.int64), first)
+    return _Spans(kept[owner], row, first, end)
+
+
+def _crossings(x: np.ndarray, y: np.ndarray, owner: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the outline of triangle ``owner`` (R,) crosses the line y = ``row`` (R,), left and right; corners (3, K).
 
     Every row of a triangle crosses the edge between its highest and its lowest corner, and one of the two others.
     """
@@ -189,10 +234,10 @@ def _crossings(
             a[swapped], b[swapped] = b[swapped], a[swapped]
     with np.errstate(divide="ignore", invalid="ignore"):  # level edges, which no row crosses
         long, upper, lower = (x2 - x0) / (y2 - y0), (x1 - x0) / (y1 - y0), (x2 - x1) / (y2 - y1)
-    edge = owner + len(x0) * (row_centre >= y1[owner])
-    first = x0[owner] + (row_centre - y0[owner]) * long[owner]
+    edge = owner + len(x0) * (row >= y1[owner])
+    first = x0[owner] + (row - y0[owner]) * long[owner]
     from_x, from_y, slope = (np.concatenate(pair)[edge] for pair in ((x0, x1), (y0, y1), (upper, lower)))
-    second = from_x + (row_centre - from_y) * slope
+    second = from_x + (row - from_y) * slope
     return np.minimum(first, second), np.maximum(first, second)
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.render.clay import SKIN, vertex_normals
+from face4d.mesh.geometry import vertex_normals
+from face4d.render.clay import SKIN
 from face4d.render.occlusion import hollow_tint
 from face4d.runtime.atomic import write_bytes
 

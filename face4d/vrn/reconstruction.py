@@ -13,12 +13,12 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from face4d.deca.results import save_arrays, save_picture
 from face4d.errors import InputError
 from face4d.mesh.textured import write_coloured_obj, write_coloured_ply
 from face4d.photos.crops import Crop, FaceBox, check_inside, vrn_crop
-from face4d.render.overlay import clay, draw, textured
+from face4d.render.pictures import clay, draw, save_picture, textured
 from face4d.render.texture import sample
+from face4d.runtime.atomic import save_npz
 from face4d.runtime.checkpoint import PARALLEL, checked_record, is_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.fields import METRICS, configuration, record
 from face4d.runtime.torch_file import read_torch_file
@@ -202,7 +202,7 @@ def write_volume_face(folder: Path, name: str, found: VolumeFace, *, volume: boo
             "center": found.grid.center,
             "crop": found.crop.matrix,
         }
-        save_arrays(written[3], {key: np.asarray(value) for key, value in record.items()})
+        save_npz(written[3], {key: np.asarray(value) for key, value in record.items()})
     return written
 
 

@@ -7,7 +7,6 @@ pixels, 0 at the mean depth of the 68 landmarks (a picture does not tell how far
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,9 +17,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from face4d.constants import OUTER_EYES
+from face4d.render.zbuffer import all_fragments
 from face4d.runtime.fields import integer, number
 
-_PAIRS = 1 << 20  # of triangles and pixels at a time
 # pixels: rays are shifted so much, lest they meet corners that lie at whole pixels
 _OFFSET = (np.pi * 1e-6, np.e * 1e-6)
 
@@ -116,62 +115,29 @@ def voxelise(vertices: np.ndarray, faces: np.ndarray, grid: VolumeGrid = VRN_GRI
     if not np.isfinite(vertices).all():
         raise ValueError("vertices: expected finite coordinates, found NaN or infinity")
     vertices, faces = close_holes(vertices, faces)
+    vertices = vertices - [*_OFFSET, 0.0]
     turns = np.zeros((grid.depth + 1, grid.height * grid.width), dtype=np.int8)  # the last layer takes what lies behind
-    for pixel, depth, sign in _crossings(vertices, faces, grid.height, grid.width):
+    for pixel, triangle in all_fragments(vertices, faces, grid.height, grid.width):
+        row, column = np.divmod(pixel, grid.width)
+        depth, sign = _crossings(vertices[faces[triangle]], column, row)
         layer = np.clip(np.ceil(grid.layer(depth)), 0, grid.depth).astype(np.int64)
         np.add.at(turns, (layer, pixel), sign)
     winding = np.cumsum(turns[:-1], axis=0, dtype=np.int8, out=turns[:-1])
     return (winding != 0).reshape(grid.shape)
 
 
-def _crossings(
-    vertices: np.ndarray, faces: np.ndarray, height: int, width: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield where the rays of pixels meet triangles: pixels (N,), depths (N,), signs (N,) of the turn of the triangle.
+def _crossings(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Depths (N,) of triangles (N, 3, 3) at (x, y), and 1 (N,) int8 where they face away from the viewer, else -1.
 
-    Which side of an edge a ray passes is computed alike for the two triangles of the edge, so that it meets exactly one
-    of them.
+    Depths are within the corners' where a triangle is seen from its edge.
     """
-    corners = vertices[faces] - [*_OFFSET, 0.0]  # (F, 3, 3)
-    low = np.maximum(np.ceil(corners[:, :, :2].min(axis=1)), 0).astype(np.int64)
-    high = np.minimum(np.floor(corners[:, :, :2].max(axis=1)), [width - 1, height - 1]).astype(np.int64)
-    spans = np.maximum(high - low + 1, 0)
-    counts = spans.prod(axis=1)
-    used = np.flatnonzero(counts)
-    bounds = np.searchsorted(np.cumsum(counts[used]), np.arange(_PAIRS, counts.sum() + _PAIRS, _PAIRS), side="left") + 1
-    for begin, end in zip([0, *bounds], bounds):
-        which = used[begin:end]
-        if not len(which):
-            continue
-        triangle = np.repeat(which, counts[which])
-        place = np.arange(len(triangle)) - np.repeat(np.cumsum(counts[which]) - counts[which], counts[which])
-        column = low[triangle, 0] + place % spans[triangle, 0]
-        row = low[triangle, 1] + place // spans[triangle, 0]
-        left_of = np.zeros(len(triangle), dtype=np.int8)
-        for first, second in ((0, 1), (1, 2), (2, 0)):
-            forward = faces[which, first] < faces[which, second]
-            start = np.where(forward[:, None], corners[which, first, :2], corners[which, second, :2])
-            edge = np.where(forward[:, None], corners[which, second, :2], corners[which, first, :2]) - start
-            start, edge, forward = (np.repeat(values, counts[which], axis=0) for values in (start, edge, forward))
-            side = edge[:, 0] * (row - start[:, 1]) - edge[:, 1] * (column - start[:, 0]) >= 0
-            left_of += side == forward
-        inside = np.flatnonzero((left_of == 0) | (left_of == 3))
-        triangle, row, column = triangle[inside], row[inside], column[inside]
-        yield (
-            row * width + column,
-            _depth(corners[triangle], column, row),
-            np.where(left_of[inside] == 3, 1, -1).astype(np.int8),
-        )
-
-
-def _depth(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Depths (N,) of triangles (N, 3, 3) at (x, y); within the corners' where a triangle is seen from its edge."""
     a, b, c = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]
+    sign = np.where(area > 0, 1, -1).astype(np.int8)
     area = np.where(area == 0, 1, area)
     dx, dy = x - a[:, 0], y - a[:, 1]
     depth = a[:, 2] + ((dx * c[:, 1] - dy * c[:, 0]) * b[:, 2] + (b[:, 0] * dy - b[:, 1] * dx) * c[:, 2]) / area
-    return np.clip(depth, corners[:, :, 2].min(axis=1), corners[:, :, 2].max(axis=1))
+    return np.clip(depth, corners[:, :, 2].min(axis=1), corners[:, :, 2].max(axis=1)), sign
 
 
 def largest_part(volume: np.ndarray, level: float = 0.5) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""Pictures of a reconstruction in the photo it came from: mesh and landmarks over it, its depth, its mask."""
+"""Pictures of a mesh in a photo: mesh and landmarks drawn over it, depth, mask; and writing pictures."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from face4d.render.texture import vertex_normals
+from face4d.mesh.geometry import vertex_normals
 from face4d.render.zbuffer import rasterize
+from face4d.runtime.atomic import replacing
 
 _CLAY = np.array([0.78, 0.78, 0.80])
 # from the viewer's upper right, in photo axes
@@ -38,16 +41,14 @@ class Drawn(NamedTuple):
 
 
 def draw(placed: np.ndarray, faces: np.ndarray, height: int, width: int) -> Drawn:
-    """Rasterise vertices (V, 3) in photo pixels (integers at pixel centres, z away from the viewer)."""
-    triangle, barycentric, depth = rasterize(
-        np.asarray(placed, np.float64) + [0.5, 0.5, 0.0], faces, height, width, backfaces=False
-    )
+    """Rasterise vertices (V, 3) in photo pixels, z away from the viewer."""
+    triangle, barycentric, depth = rasterize(placed, faces, height, width, backfaces=False)
     return Drawn(triangle.astype(np.int64), barycentric, depth)
 
 
 def clay(photo: np.ndarray, placed: np.ndarray, faces: np.ndarray, drawn: Drawn, opacity: float = 0.9) -> np.ndarray:
     """The photo (H, W, 3) with the mesh over it in grey."""
-    normal = drawn.spread(vertex_normals(np.asarray(placed, np.float64), faces), faces)
+    normal = drawn.spread(vertex_normals(placed, faces), faces)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     shade = 0.25 + 0.75 * np.clip(normal @ _LIGHT, 0, 1)
     picture = np.array(photo, dtype=np.float64)
@@ -87,3 +88,17 @@ def depth_picture(drawn: Drawn) -> np.ndarray:
         depth = drawn.depth[drawn.mask]
         picture[drawn.mask] = 1 - 0.95 * (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
     return picture
+
+
+def save_picture(path: str | Path, picture: np.ndarray, *, quality: int = 95) -> None:
+    """Write (H, W) or (H, W, 3) in 0..1 as PNG or JPEG, by the suffix, whole or not at all."""
+    is_jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
+    # 5 % larger than by default, twice as fast
+    options: dict[str, Any] = {"quality": quality} if is_jpeg else {"compress_level": 4}
+    with replacing(path) as temporary:
+        Image.fromarray(as_bytes(picture)).save(temporary, **options)
+
+
+def as_bytes(picture: np.ndarray) -> np.ndarray:
+    """A picture in 0..1 as uint8."""
+    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
