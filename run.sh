@@ -4,7 +4,7 @@
 #   bash run.sh demo       install, make the demo data, run steps 1 to 7 and 9 on it (no download of data)
 #   bash run.sh coma       steps 2 to 7 and 9 on Dataset_FLAME_Aligned_COMA/, from where the data begins (landmarks alone: from step 4)
 #   bash run.sh florence   steps 1, 3 to 7 and 9 on Dataset_FLAME_Aligned/, likewise
-#   bash run.sh mine       the same on one's own data, as mine.toml describes them (python -m face4d.commands.dataset FOLDER writes it)
+#   bash run.sh mine       the same on one's own data, as mine.toml describes them (python -m face4d dataset FOLDER writes it)
 #   bash run.sh install    install only
 #   bash run.sh test       install and run the tests (what follows goes to pytest)
 #   bash run.sh check      install, then lint, formatting and types: ruff and mypy, as pyproject.toml says
@@ -83,7 +83,7 @@ read_entry() { # data set
     if [ -f "$1.toml" ]; then install; fi # Python 3.10 needs a package to read it
     python=.venv/bin/python
     [ -x "$python" ] || python=$(find_python)
-    facts=$(FACE4D_PACKAGES=unchecked "$python" -m face4d.commands.dataset --show "$1")
+    facts=$(FACE4D_PACKAGES=unchecked "$python" -m face4d dataset --show "$1")
     eval "$facts"
 }
 

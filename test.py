@@ -106,7 +106,7 @@ def build_parser() -> ArgumentParser:
         "--target-embedding",
         type=Path,
         metavar="FILE",
-        help="npz of python -m face4d.landmarks --fit-embedding for the target",
+        help="npz of python -m face4d landmarks for the target",
     )
     parser.add_argument(
         "--output",

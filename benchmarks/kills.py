@@ -75,7 +75,7 @@ SAMPLE = (
 COMA = ("get_landmark_coma.py", "--flame", "{data}/demo/models/flame", "--output", "marks", *ALONE)
 COMA_MARKS = (*COMA, "--input", "{data}/sampling", "--test-subjects", "Demo03")
 DEMO = (
-    "face4d.commands.demo",
+    "face4d demo",
     "--output",
     "demo",
     "--subjects",
@@ -228,8 +228,8 @@ class Bench:
                 sys.argv = [script, *arguments]
                 runpy.run_path(str(self.program / script), run_name="__main__")
             else:
-                sys.argv = [script, *arguments]
-                runpy.run_module(script, run_name="__main__", alter_sys=True)
+                sys.argv = [*script.split(), *arguments]
+                runpy.run_module("face4d", run_name="__main__", alter_sys=True)
             code: object = 0
         except SystemExit as leaving:
             code = leaving.code or 0
@@ -259,7 +259,7 @@ class Bench:
             "Happy",
             "--quiet",
         )
-        self.require(("face4d.commands.demo", *demo, "--florence-subjects", "Demo01", "Demo02"))
+        self.require(("face4d demo", *demo, "--florence-subjects", "Demo01", "Demo02"))
         shutil.copytree(self.data / "demo" / "Dataset_FLAME_Aligned", self.data / "obj")
         for path in self.data.glob("obj/Demo02/*/*"):
             if int(path.stem.split("_")[1]) > 9:

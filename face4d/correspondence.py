@@ -10,7 +10,6 @@ a whole with what is near them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,20 +18,17 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from face4d.commands import cli
 from face4d.errors import InputError
 from face4d.landmarks import (
     LandmarkEmbedding,
     check_mesh,
     extract,
     load_embedding,
-    load_flame_embedding,
     mesh_remarks,
     save_embedding,
 )
 from face4d.mesh.geometry import closest_points
 from face4d.mesh.plausibility import check_face, check_head, report
-from face4d.mesh.sequence import read_mesh
 from face4d.mesh.triangles import check_surface
 from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import replacing
@@ -232,7 +228,7 @@ def load_correspondence(path: str | Path) -> Correspondence:
         InputError: no such file, or a landmark embedding without the dense link (then made by hand, not fitted).
     """
     embedding = load_embedding(path)
-    expected = "an embedding made by python -m face4d.landmarks --fit-embedding"
+    expected = "an embedding made by python -m face4d landmarks"
     arrays = load_npz(path, expected, optional=_ARRAYS)
     if missing := [name for name in _ARRAYS if name not in arrays]:
         raise InputError(path, expected, f"one without {', '.join(missing)}")
@@ -249,49 +245,3 @@ def load_correspondence(path: str | Path) -> Correspondence:
     if not fits:
         raise InputError(path, "arrays that fit each other", "others")
     return Correspondence(embedding, registered, faces, neutral, face.astype(np.int64), bary)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command ``python -m face4d.landmarks --fit-embedding``."""
-    parser = cli.parser(
-        "Landmarks and dense motion for a head of your own topology.\n\n"
-        "    python -m face4d.landmarks --fit-embedding --registered registered_flame_copy.ply --target "
-        "my_head.obj --output my_head.npz\n\n"
-        "The copy is a mesh of the landmarks' topology (FLAME) brought to the head's shape and place by a "
-        "registration tool, in metres."
-    )
-    parser.add_argument("--fit-embedding", action="store_true", required=True, help="what to do")
-    parser.add_argument(
-        "--registered",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="mesh of the landmarks' topology that lies on the head",
-    )
-    parser.add_argument("--target", type=Path, required=True, metavar="FILE", help="the head (PLY, OBJ), metres")
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="npz to write, for test.py --target-embedding"
-    )
-    parser.add_argument(
-        "--flame", type=Path, default=Path("models/flame"), metavar="DIR", help="landmark files of the copy's topology"
-    )
-    parser.add_argument(
-        "--landmark-embedding", type=Path, metavar="FILE", help="npz of the copy's topology, in place of --flame"
-    )
-    cli.add_run_flags(parser, "overwrite")
-    args = parser.parse_args(argv)
-    cli.refuse_overwrite(args.output, args.overwrite)
-    source = load_embedding(args.landmark_embedding) if args.landmark_embedding else load_flame_embedding(args.flame)
-    registered, registered_faces = read_mesh(args.registered)
-    check_copy(args.registered, registered, registered_faces, source)
-    target, target_faces = read_mesh(args.target)
-    fitted = fit_embedding(source, registered, target, target_faces, name=args.target)
-    off = 1e3 * np.linalg.norm(
-        extract(fitted.embedding, target.astype(np.float64)) - extract(source, registered.astype(np.float64)), axis=1
-    )
-    print(
-        f"{100 * fitted.covered:.1f} % of {len(target)} vertices lie on the copy; "
-        f"landmarks {off.mean():.2f} mm off, at most {off.max():.2f} mm"
-    )
-    save_correspondence(args.output, fitted)
-    cli.report_written([args.output])

@@ -364,10 +364,3 @@ def corners_of_files(embedding: LandmarkEmbedding, paths: Sequence[str | Path]) 
         # clip: no second buffer; indices are checked
         np.take(vertices, wanted, axis=0, out=gathered[index], mode="clip")
     return gathered.reshape(len(paths), NUM_LANDMARKS, 3, 3)
-
-
-if __name__ == "__main__":  # python -m face4d.landmarks --fit-embedding; see face4d.correspondence
-    from face4d.commands import cli
-    from face4d.correspondence import main
-
-    cli.run(main)

@@ -76,10 +76,13 @@ def reference() -> Callable[[str], dict[str, np.ndarray]]:
 
 @pytest.fixture
 def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a script of the repository in a folder, as a user would, on one thread."""
+    """Runs a script or a command (``face4d fit``) of the repository in a folder, as a user would, on one thread."""
 
     def run(script: str, *arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *(["-m", script] if script.startswith("face4d.") else [str(REPOSITORY / script)])]
+        command = [
+            sys.executable,
+            *(["-m", *script.split()] if script.startswith("face4d ") else [str(REPOSITORY / script)]),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         result = subprocess.run(
             [*command, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env=environment, timeout=300

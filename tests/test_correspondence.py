@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from face4d.correspondence import Correspondence, fit_embedding, load_correspondence, main, save_correspondence
+from face4d.commands.landmarks import main
+from face4d.correspondence import Correspondence, fit_embedding, load_correspondence, save_correspondence
 from face4d.demo.flame import dynamic_embedding, static_embedding
 from face4d.demo.head import EYE, SKIN, TEETH, demo_head
 from face4d.demo.write import demo_sequence
@@ -115,7 +116,7 @@ def test_file_comes_back_and_is_a_landmark_embedding(fitted, motions, tmp_path):
     np.testing.assert_array_equal(load_embedding(tmp_path / "a.npz").face_idx, fitted.embedding.face_idx)
     save_embedding(tmp_path / "hand.npz", fitted.embedding)
     with pytest.raises(
-        InputError, match="hand.npz: expected an embedding made by .*--fit-embedding, found one without registered"
+        InputError, match="hand.npz: expected an embedding made by .*face4d landmarks, found one without registered"
     ):
         load_correspondence(tmp_path / "hand.npz")
     wrong = Correspondence(
@@ -149,8 +150,7 @@ def test_command_fits_and_says_how_well(heads, motions, tmp_path, run_script, mo
     write_ply(tmp_path / "turned.ply", motions[0][0], heads[0].faces[:, ::-1])
     write_obj(tmp_path / "head.obj", motions[1][0], heads[1].faces)
     command = [
-        "face4d.landmarks",
-        "--fit-embedding",
+        "face4d landmarks",
         "--target",
         "head.obj",
         "--output",

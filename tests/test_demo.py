@@ -362,7 +362,8 @@ def test_same_bytes_in_another_process(small_demo, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "face4d.commands.demo",
+        "face4d",
+        "demo",
         "--output",
         str(tmp_path / "demo"),
         "--subjects",

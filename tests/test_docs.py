@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from face4d.__main__ import COMMANDS as face4d_commands
 from face4d.commands import cli
 from tests.conftest import REPOSITORY
 
@@ -35,13 +36,7 @@ SCRIPTS = [
     ),
     *(REPOSITORY / name for name in ("benchmarks/run.py", "benchmarks/unroll.py", "git_readme_img/regenerate.py")),
 ]
-MODULES = [
-    "face4d.commands.dataset",
-    "face4d.commands.demo",
-    "face4d.evaluation.scan_to_mesh",
-    "face4d.flame.fit",
-    "face4d.landmarks",
-]
+COMMANDS = [f"face4d {command}" for command in face4d_commands]
 # programs are started where others ran before
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 FOREIGN_FLAGS = {
@@ -80,7 +75,7 @@ def parse(program: str, arguments: list[str]) -> str | None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
         patch.setattr(cli.Parser, "error", complain)
-        patch.setattr(sys, "argv", [program, *arguments])
+        patch.setattr(sys, "argv", [*_words(program), *arguments])
         try:
             _start(program)
         except Parsed:
@@ -99,24 +94,29 @@ def flags_of(program: str) -> frozenset[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
-        patch.setattr(sys, "argv", [program])
+        patch.setattr(sys, "argv", _words(program))
         with pytest.raises(Parsed) as reached:
             _start(program)
     return frozenset(reached.value.parser._option_string_actions)
+
+
+def _words(program: str) -> list[str]:
+    """What stands before a program's flags in ``sys.argv``; the first word is its file's, ``face4d fit`` are two."""
+    return program.split()
 
 
 def _start(program: str) -> None:
     if program.endswith(".py"):
         runpy.run_path(str(REPOSITORY / program), run_name="__main__")
     else:
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
+        runpy.run_module("face4d", run_name="__main__", alter_sys=True)
 
 
 def name(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
 
 
-PROGRAMS = {*map(name, SCRIPTS), *MODULES}
+PROGRAMS = {*map(name, SCRIPTS), *COMMANDS}
 
 
 def all_flags() -> set[str]:
@@ -158,8 +158,8 @@ def programs_called(line: str) -> Iterator[tuple[str, list[str]]]:
             if script is not None:
                 yield words[script], words[script + 1 :]
         elif words[0] in ("python", "py") and len(words) > 1:
-            if words[1] == "-m" and len(words) > 2 and words[2].startswith("face4d"):
-                yield words[2], words[3:]
+            if words[1:3] == ["-m", "face4d"] and len(words) > 3:
+                yield f"face4d {words[3]}", words[4:]
             elif words[1].endswith(".py"):
                 yield words[1], words[2:]
 
@@ -190,14 +190,14 @@ def test_commands_of_docstrings_are_accepted(script):
     assert complaints_about(text) == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_commands_of_module_help_are_accepted(module, capsys):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_command_help_are_accepted(command, capsys):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [module, "--help"])
+        patch.setattr(sys, "argv", [*_words(command), "--help"])
         with pytest.raises(SystemExit):
-            _start(module)
+            _start(command)
     text = capsys.readouterr().out
-    assert any(program == module for line in command_lines(text) for program, _ in programs_called(line)), (
+    assert any(program == command for line in command_lines(text) for program, _ in programs_called(line)), (
         "no command to copy"
     )
     assert complaints_about(text) == []
@@ -247,7 +247,8 @@ def test_flags_in_the_text_exist(page):
     unknown = []
     for code in inline_code(page.read_text()):
         words = code.split()
-        program = next((word for word in words if word in PROGRAMS), None)
+        named = (f"face4d {after}" if word == "face4d" else word for word, after in zip(words, [*words[1:], ""]))
+        program = next((word for word in named if word in PROGRAMS), None)
         known = (flags_of(program) if program else all_flags()) | FOREIGN_FLAGS
         unknown += [
             f"{word} in `{code}`" for word in words if re.fullmatch(r"--[a-z][a-z0-9-]+", word) and word not in known

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from face4d import correspondence
+from face4d.commands import landmarks as landmarks_command
 from face4d.constants import NUM_LANDMARKS
 from face4d.correspondence import fit_embedding, save_correspondence
 from face4d.datasets.extraction import plan_landmarks, write_landmarks
@@ -168,7 +168,7 @@ def registered_copy(place, heads, damage):
         "--landmark-embedding",
         heads.own,
     ]
-    correspondence.main(["--fit-embedding", *map(str, paths)])
+    landmarks_command.main([*map(str, paths)])
 
 
 def actors(place, heads, damage):

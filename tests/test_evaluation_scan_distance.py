@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from face4d.commands.scan_to_mesh import main
 from face4d.errors import InputError
 from face4d.evaluation.scan_distance import SEVEN, face_region, pooled, scan_to_mesh, seven_landmarks
-from face4d.evaluation.scan_to_mesh import main
 from face4d.mesh.geometry import closest_points, fit_similarity
 from face4d.mesh.plausibility import MEAN_FACE
 from face4d.mesh.ply import write_ply
@@ -154,7 +154,7 @@ def folders(tmp_path):
 
 def test_folders_of_scans_and_meshes(folders, run_script):
     flags = ("--scans", "scans", "--meshes", "meshes", "--mesh-landmarks", "points", "--unit", "mm", "--quiet")
-    result = run_script("face4d.evaluation.scan_to_mesh", *flags, "--output", "out", cwd=folders)
+    result = run_script("face4d scan-to-mesh", *flags, "--output", "out", cwd=folders)
     found = json.loads((folders / "out" / "scan_to_mesh.json").read_text())
     assert [(row["mesh"], row["scan"]) for row in found["meshes"]] == [("a_photo1.ply", "a"), ("b/neutral.ply", "b")]
     np.testing.assert_allclose([row["median"] for row in found["meshes"]], [0, 2], atol=1e-4)
@@ -163,10 +163,10 @@ def test_folders_of_scans_and_meshes(folders, run_script):
     )
     assert "all points" in result.stdout and result.stdout.strip().splitlines()[-1] == "wrote out/scan_to_mesh.json"
 
-    again = run_script("face4d.evaluation.scan_to_mesh", *flags, "--output", "out", cwd=folders, check=False)
+    again = run_script("face4d scan-to-mesh", *flags, "--output", "out", cwd=folders, check=False)
     assert again.returncode == 2 and "--overwrite" in again.stderr
     (folders / "meshes" / "a_photo1.ply").rename(folders / "meshes" / "c.ply")
-    stray = run_script("face4d.evaluation.scan_to_mesh", *flags, cwd=folders, check=False)
+    stray = run_script("face4d scan-to-mesh", *flags, cwd=folders, check=False)
     assert stray.returncode == 2 and "c.ply: expected a mesh named after one of the scans (a, b)" in stray.stderr
 
 

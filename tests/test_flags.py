@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from face4d.__main__ import COMMANDS
 from face4d.commands import cli
 from face4d.datasets.entry import DATASETS
 from face4d.errors import InputError
@@ -22,10 +23,17 @@ SCRIPTS = [
     for path in sorted((REPOSITORY / folder).glob("*.py"))
     if "cli.parser(" in path.read_text(encoding="utf-8")
 ]
-MODULES = [
-    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
+# The library has one entry to run, and its commands are modules of face4d/commands with a main.
+ENTRIES = [
+    path.relative_to(REPOSITORY / "face4d").as_posix()
     for path in sorted((REPOSITORY / "face4d").rglob("*.py"))
-    if re.search(r"^    cli\.run\(", path.read_text(encoding="utf-8"), re.M)
+    if re.search(r"^    cli\.run\(|^if __name__ ==", path.read_text(encoding="utf-8"), re.M)
+]
+MODULES = [
+    path.stem.replace("_", "-")
+    for path in sorted((REPOSITORY / "face4d" / "commands").glob("*.py"))
+    if re.search(r"^def main\(", path.read_text(encoding="utf-8"), re.M)
 ]
 # Wrong for every flag, and for those that must not be negative or fractions.
 WRONG = ("nan", "inf", "-inf", "1" + "0" * 30, "12345678901234567890", "1e300", "-1e300", "", "one", "9" * 5000)
@@ -45,15 +53,14 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
-        patch.setattr(sys, "argv", [name])
+        patch.setattr(sys, "argv", [name] if name.endswith(".py") else ["face4d", name])
         try:
             if name.endswith(".py"):
                 patch.syspath_prepend(str((REPOSITORY / name).parent))
                 patch.setattr(cli, "run", lambda main, argv=None: main([]))
                 runpy.run_path(str(REPOSITORY / name), run_name="__main__")
             else:
-                patch.setattr(cli, "run", lambda main, argv=None: main([]))
-                runpy.run_module(name, run_name="__main__")
+                runpy.run_module("face4d", run_name="__main__")
         except _Caught as caught:
             return caught.args[0]
     raise AssertionError(f"{name}: no parser")
@@ -80,9 +87,7 @@ def test_all_command_lines_are_seen(parsers):
         "Sparse2Dense/main.py",
         "Reconstruction/deca.py",
     } < set(SCRIPTS)
-    assert {"face4d.flame.fit", "face4d.evaluation.scan_to_mesh", "face4d.commands.demo", "face4d.landmarks"} <= set(
-        MODULES
-    )
+    assert ENTRIES == ["__main__.py"] and set(MODULES) == set(COMMANDS) >= {"dataset", "demo", "fit", "landmarks"}
     assert sum(_numeric(action) for parser in parsers.values() for action in parser._actions if action.type) > 100
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from face4d.commands.fit import main
 from face4d.demo.flame import demo_flame_model, dynamic_embedding, static_embedding
 from face4d.demo.head import demo_head, identity_weights
 from face4d.demo.write import write_demo
 from face4d.errors import InputError
-from face4d.flame.fit import load_parameters, main
+from face4d.flame.fit import load_parameters
 from face4d.flame.layer import FlameLayer
 from face4d.flame.solver import fit_flame
 from face4d.landmarks import LandmarkEmbedding, save_embedding
@@ -235,6 +236,6 @@ def test_bad_files_are_named(tmp_path, demo):
 
 def test_one_line_and_exit_code_from_a_shell(tmp_path, run_script):
     result = run_script(
-        "face4d.flame.fit", "--model", tmp_path, "--mesh", "a.ply", "--output", "out", cwd=tmp_path, check=False
+        "face4d fit", "--model", tmp_path, "--mesh", "a.ply", "--output", "out", cwd=tmp_path, check=False
     )
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "a FLAME model there" in result.stderr

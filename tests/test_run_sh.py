@@ -88,9 +88,7 @@ def test_without_data_it_says_where_data_goes_and_installs_nothing(checkout, dat
 def test_demo_makes_its_data_first(checkout):
     assert run(checkout, "demo").returncode == 0
     told = (checkout / "calls").read_text().splitlines()
-    assert (
-        told[0] == "-m face4d.commands.demo --output demo" and told[1] == "main.py --dataset demo --run demo --resume"
-    )
+    assert told[0] == "-m face4d demo --output demo" and told[1] == "main.py --dataset demo --run demo --resume"
 
 
 def test_an_unknown_data_set_is_one_line(checkout):

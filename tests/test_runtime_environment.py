@@ -15,7 +15,7 @@ PROGRAMS = [
     "Classification/test.py",
     "Sparse2Dense/main.py",
     "Reconstruction/deca.py",
-    "-m face4d.landmarks",
+    "-m face4d landmarks",
 ]
 
 

@@ -57,7 +57,7 @@ def step(tmp_path, monkeypatch, capsys):
             if program.endswith(".py"):
                 runpy.run_path(sys.argv[0], run_name="__main__")
             else:
-                runpy.run_module(program, run_name="__main__", alter_sys=True)
+                runpy.run_module("face4d", run_name="__main__", alter_sys=True)
         told = capsys.readouterr()
         assert left.value.code == 0, f"{command}: {told.err}"
         return told.out + told.err
@@ -74,7 +74,7 @@ def following(told: str) -> str:
 def test_steps_one_to_nine_and_a_grid(step, tmp_path):
     write_scans(Path("Scans"), "obj")
     write_topology(Path("head.npz"))
-    told = step("face4d.commands.dataset Scans")
+    told = step("face4d dataset Scans")
     assert (
         "12 OBJ sequences of 4 subjects and 3 labels, 204 vertices" in told
         and "7 to 9; step 2 brings all sequences to 41" in told

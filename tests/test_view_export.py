@@ -219,7 +219,7 @@ def test_the_test_set_takes_its_neutral_meshes_from_actors(place, script):
         ),
         (
             ["--label", "Happy", "--dense", "--target", "head.ply"],
-            "head.ply: expected --target-embedding FILE .*--fit-embedding",
+            "head.ply: expected --target-embedding FILE .*face4d landmarks",
         ),
         (
             ["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "none.npz"],
@@ -227,7 +227,7 @@ def test_the_test_set_takes_its_neutral_meshes_from_actors(place, script):
         ),
         (
             ["--label", "Happy", "--dense", "--target", "head.ply", "--target-embedding", "own.npz"],
-            "own.npz: .*--fit-embedding",
+            "own.npz: .*face4d landmarks",
         ),
         (
             ["--label", "Happy", "--dense", "--target", "actors/me.ply", "--target-embedding", "head.npz"],

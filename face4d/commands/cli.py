@@ -116,15 +116,8 @@ _TYPES = {int: "a whole number", float: "a number"}
 
 
 def command() -> str:
-    """How this program was started, to be typed again: ``python Classification/main.py``,
-    ``python -m face4d.landmarks``.
-    """
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return (
-        f"{typed_python()} {sys.argv[0]}"
-        if spec is None
-        else f"{typed_python()} -m {spec.name.removesuffix('.__main__')}"
-    )
+    """How this program was started, to be typed again: ``python Classification/main.py``, ``python -m face4d fit``."""
+    return f"{typed_python()} {sys.argv[0]}"
 
 
 def parser(description: str | None) -> Parser:

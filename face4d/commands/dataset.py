@@ -1,8 +1,8 @@
 """Describe a folder of one's own data, so that every step finds it by name.
 
-    python -m face4d.commands.dataset MyMeshes  # writes mine.toml; then every step takes --dataset mine
-    python -m face4d.commands.dataset MyLandmarks --name studio   # writes studio.toml
-    python -m face4d.commands.dataset --show mine                 # what a data set says, as run.sh reads it
+    python -m face4d dataset MyMeshes  # writes mine.toml; then every step takes --dataset mine
+    python -m face4d dataset MyLandmarks --name studio   # writes studio.toml
+    python -m face4d dataset --show mine                 # what a data set says, as run.sh reads it
 
 Looks for mesh sequences, <subject>/<label>/ with numbered PLY or OBJ frames at any depth, or landmark files
 <label>_<subject>.npy. docs/data.md lists the keys of the file.
@@ -95,7 +95,3 @@ def variables(dataset: Dataset) -> Iterator[str]:
     }
     for key, value in facts.items():
         yield f"{key}={shlex.quote(str(value))}"
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,7 +1,7 @@
 """Write the demo data set: a procedural head in the folder layouts of CoMA, Florence 4D and FLAME.
 
-    python -m face4d.commands.demo                                # six people, twelve expressions, in demo/
-    python -m face4d.commands.demo --output my_demo --subjects 3 --labels mouth_open high_smile --florence-labels Happy
+    python -m face4d demo                                         # six people, twelve expressions, in demo/
+    python -m face4d demo --output my_demo --subjects 3 --labels mouth_open high_smile --florence-labels Happy
 
 Writes <output>/Dataset_FLAME_Aligned_COMA (PLY), Dataset_FLAME_Aligned (OBJ), actors/ (neutral faces) and models/flame
 (the head as a FLAME model). A complete demo with the same options is left as it is; one with others, or of another
@@ -10,7 +10,6 @@ version, is replaced only with --overwrite.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from face4d.commands import cli
 from face4d.datasets.entry import DATASETS
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def build_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="folder of the demo")
     what = parser.add_argument_group("what to write")
@@ -45,12 +44,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--level", type=int, choices=(0, 1, 2), default=0, help="detail: about 850, 3400 or 13500 vertices"
     )
     cli.add_run_flags(parser, "seed", "overwrite", "quiet")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and write the demo."""
-    args = _arguments(argv)
+    args = build_parser().parse_args(argv)
     from face4d.demo.write import write_demo
     from face4d.runtime.progress import track
 
@@ -75,7 +74,3 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.report_written([summary.root])
     if summary.root == DATASETS["demo"].output:
         cli.suggest_next(args, "convert_obj_to_ply.py", "--dataset", "demo")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -253,7 +253,7 @@ register(
         vertices=DEMO_VERTICES,
         neutral=(_DEMO / "actors" / "Demo06.ply", _DEMO / "actors" / "Demo05.ply"),
         example_label="mouth_open",
-        maker=("-m", "face4d.commands.demo", "--output", "demo"),
+        maker=("-m", "face4d", "demo", "--output", "demo"),
     )
 )
 register(Dataset(OWN, None))

@@ -115,7 +115,7 @@ def load_dense_face(
         embedding: the landmarks of the decoder's topology.
         actor: neutral mesh of that topology (PLY, OBJ), metres; may be None where there is a target.
         target: mesh of another topology (PLY, OBJ), metres.
-        target_embedding: npz of ``python -m face4d.landmarks --fit-embedding`` for the target.
+        target_embedding: npz of ``python -m face4d landmarks`` for the target.
 
     Raises:
         InputError: a mesh of another topology, not in metres or mirrored (:func:`face4d.landmarks.check_mesh`), an
@@ -135,9 +135,7 @@ def load_dense_face(
             raise InputError("--actor", "a neutral mesh (PLY, OBJ) or a target", "neither")
         return DenseFace(decoder, neutral, embedding.faces, landmarks)
     if target_embedding is None:
-        raise InputError(
-            target, "--target-embedding FILE (python -m face4d.landmarks --fit-embedding makes it)", "none"
-        )
+        raise InputError(target, "--target-embedding FILE (python -m face4d landmarks makes it)", "none")
     correspondence = load_correspondence(target_embedding)
     copy = correspondence.registered
     check_copy(target_embedding, copy, correspondence.registered_faces, embedding)

@@ -1,0 +1,159 @@
+"""Scans and reconstructed meshes on disk: which belong together, their landmarks, their unit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from face4d.errors import InputError
+from face4d.evaluation.scan_distance import seven_landmarks
+from face4d.landmarks import extract, load_embedding, load_flame_embedding
+from face4d.mesh.plausibility import EYES_APART, EYES_RANGE, UNITS, as_float32, check_size, unit_of
+from face4d.mesh.triangles import check_topology
+from face4d.runtime.arrays import load_numbers
+from face4d.runtime.files import has_suffix, is_hidden
+
+log = logging.getLogger(__name__)
+
+UNIT_NAMES = {"m": "metres", "mm": "millimetres", "cm": "centimetres", "in": "inches"}
+_SUFFIXES = (".ply", ".obj")
+
+
+def scan_unit(choice: str, landmarks: Path) -> float:
+    """Metres of the unit of the scans: the chosen one, or the one in which the eyes of the first scan are as far apart
+    as eyes are, which is said.
+
+    Raises:
+        InputError: no unit makes a face of the landmarks.
+    """
+    metres = {"metres": 1.0, **UNITS}
+    if choice != "auto":
+        return metres[UNIT_NAMES[choice]]
+    marks = seven_landmarks(read_points(landmarks))
+    apart = _eyes_apart(marks)
+    unit = unit_of(apart, EYES_APART, EYES_RANGE) if apart > 0 else None
+    if unit is None:
+        check_eyes(landmarks, marks)
+    name, size = unit or ("metres", 1.0)
+    log.warning("note: %s: outer eye corners %.4g apart: taken for %s (--unit says otherwise)", landmarks, apart, name)
+    return size
+
+
+def check_eyes(path: Path, marks: np.ndarray) -> None:
+    """Refuse seven landmarks (7, 3) whose outer eye corners are not as far apart as those of a face in metres.
+
+    Raises:
+        InputError: names the unit that they seem to be in.
+    """
+    check_size(path, _eyes_apart(marks), EYES_APART, EYES_RANGE, "outer eye corners")
+
+
+def _eyes_apart(marks: np.ndarray) -> float:
+    return float(((marks[0] - marks[3]) ** 2).sum() ** 0.5)
+
+
+def read_points(path: str | Path) -> np.ndarray:
+    """Seven or 68 landmarks (7 or 68, 3) of an npy or text file.
+
+    Raises:
+        InputError: no such file, another content, NaN or infinity.
+    """
+    path = Path(path)
+    expected = "seven or 68 landmarks with x, y, z"
+    if path.suffix.lower() == ".npy":
+        points = load_numbers(path, expected)
+    else:
+        try:
+            rows = path.read_text(encoding="utf-8").replace(",", " ").splitlines()
+            points = np.array([[float(word) for word in row.split()] for row in rows if row.strip()])
+        except FileNotFoundError:
+            raise InputError(path, expected, "no such file") from None
+        except ValueError as error:  # not numbers, rows of different lengths, no text at all
+            raise InputError(path, expected, str(error)) from None
+    if points.dtype.kind not in "iuf" or points.shape not in ((7, 3), (68, 3)):
+        raise InputError(path, expected, f"{points.dtype} {points.shape}")
+    as_float32(path, points)
+    return points.astype(np.float64)
+
+
+def mesh_files(root: Path, what: str) -> list[Path]:
+    """Visible PLY and OBJ files of a folder at any depth, or the one file.
+
+    Raises:
+        InputError: there is none.
+    """
+    if root.is_file():
+        return [root]
+    visible = (
+        [path for path in root.rglob("*") if not any(is_hidden(part) for part in path.relative_to(root).parts)]
+        if root.is_dir()
+        else []
+    )
+    found = sorted(path for path in visible if has_suffix(path, _SUFFIXES) and path.is_file())
+    if not found:
+        raise InputError(root, f"{what}, .ply or .obj", "none" if root.is_dir() else "no such folder")
+    return found
+
+
+def scan_of(mesh: Path, root: Path, scans: dict[str, Path]) -> Path:
+    """The scan a mesh belongs to, by its name; if there is one scan and one mesh, they belong together."""
+    if root.is_file() and len(scans) == 1:
+        return next(iter(scans.values()))
+    names = (
+        [mesh.stem, *(folder.name for folder in mesh.relative_to(root).parents if folder.name)]
+        if root.is_dir()
+        else [mesh.stem]
+    )
+    for name in names:
+        candidates = [
+            scan for scan in scans if name == scan or (name.startswith(scan) and not name[len(scan)].isalnum())
+        ]
+        if candidates:
+            return scans[max(candidates, key=len)]
+    raise InputError(
+        mesh,
+        f"a mesh named after one of the scans ({', '.join(sorted(scans)[:3])}{', ...' if len(scans) > 3 else ''})",
+        mesh.stem,
+    )
+
+
+def landmarks_beside(path: Path, root: Path, folder: Path | None) -> Path:
+    """The landmark file of a scan or mesh: in ``folder``, at the same depth or at its top, or beside it."""
+    places = [path.parent] if folder is None else [folder]
+    if folder is not None and root.is_dir():
+        places.insert(0, folder / path.relative_to(root).parent)
+    for place in places:
+        for suffix in (".npy", ".txt"):
+            if (place / f"{path.stem}{suffix}").is_file():
+                return place / f"{path.stem}{suffix}"
+    raise InputError(
+        places[-1] / f"{path.stem}.npy", f"seven or 68 landmarks of {path.name} (.npy or .txt)", "no such file"
+    )
+
+
+def mesh_landmarks(
+    meshes: Path, points: Path | None = None, flame: Path | None = None, embedding: Path | None = None
+) -> Callable[[Path, np.ndarray, np.ndarray], np.ndarray]:
+    """How to get the landmarks of a mesh (path, vertices, faces): read off by an embedding if there is one, else from a
+    file.
+
+    Args:
+        meshes: folder of the meshes.
+        points: folder of landmark files; None = beside the meshes.
+        flame: folder of FLAME's landmark embedding.
+        embedding: npz of another topology, in place of ``flame``.
+    """
+    if flame is None and embedding is None:
+        return lambda path, vertices, faces: read_points(landmarks_beside(path, meshes, points))
+    topology = load_flame_embedding(flame) if flame is not None else load_embedding(embedding)
+
+    def read_off(path: Path, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        check_topology(
+            path, len(vertices), faces, topology.num_vertices, topology.faces, "the topology of the landmarks"
+        )
+        return extract(topology, vertices)
+
+    return read_off
