@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_import_of_curves_gives_them_our_tags(tmp_path, zipped):
         (HEADER.encode() + b"L1_1200_0.0001_128_COMA,Loss/COMA/train,one,0.1\n", ["line 2", "one"]),
         (HEADER.encode() + b"L1_1200_0.0001_128_COMA,Loss/COMA/train,1\n", ["line 2"]),
         (HEADER.encode() + b"mine,Loss/COMA/train,1,0.1\n", ["names of runs like", "found mine"]),
-        (b"\x1f\x8bbroken", ["unreadable"]),
+        (b"\x1f\x8bbroken", ["found an unreadable file ("]),
         (gzip.compress(CURVES.encode(), mtime=0)[:60], ["unreadable"]),
         (b"\xff\xfe\x00", ["unreadable"]),
         (HEADER.encode().replace(b",", b";"), ["the columns run,tag,step,value", "run;tag"]),
@@ -221,3 +222,97 @@ def test_runs_without_scores_are_in_the_table_and_last():
     _, rows = runs_table(records, groups(records)[0])
     assert [row["origin"] for row in rows] == ["author", "ours"]
     assert comparison_table(records, groups(records)[0])[1] == []
+
+
+def classifier(origin, lr, size, values, layers=2, **more):
+    record = RunRecord(
+        f"{origin}{lr}x{layers}x{size}", origin, "classifier", "coma", "thesis", lr, size, layers=layers, **more
+    )
+    record.curves[record.score_tag] = ([50 * (k + 1) for k in range(len(values))], values)
+    return record
+
+
+def test_of_classifiers_the_larger_accuracy_is_better():
+    records = [
+        classifier("author", 1e-4, 128, [0.5, 0.75, 0.25]),
+        classifier("author", 1e-5, 128, [0.9]),
+        classifier("author", 1e-4, 256, [0.6], layers=1),
+        classifier("ours", 1e-4, 128, [0.7, 0.75]),
+        classifier("ours", 1e-4, 256, [0.5], layers=1, metrics={"test_accuracy": 0.55}),
+        generator("ours", 1e-4, 128, [4.5]),
+    ]
+    assert (records[0].best_score(), records[0].kept_score(), records[4].kept_score()) == (0.75, 0.25, 0.55)
+    assert groups(records) == [("generator", "florence", "l1"), ("classifier", "coma", "")]  # generators first
+    group = groups(records)[1]
+    columns, rows = runs_table(records, group)
+    assert [row["kept"] if row["kept"] is not None else row["best"] for row in rows] == [0.9, 0.75, 0.75, 0.6, 0.55]
+    assert {"layers": "layers", "kept": "test accuracy, weights kept"}.items() <= {
+        c.key: c.title for c in columns
+    }.items()
+    assert {column.best for column in columns if column.key in ("kept", "best")} == {"max"}
+    assert {row["layers"] for row in rows} == {1, 2}
+    columns, rows = comparison_table(records, group)
+    assert [(row["layers"], row["hidden_size"], row["ours"], row["theirs"], row["better"]) for row in rows] == [
+        (1, 256, 0.55, 0.6, "no"),
+        (2, 128, 0.75, 0.75, "yes"),  # as good
+    ]
+    assert all(row["ratio"] is None for row in rows) and "ratio" not in [column.key for column in columns]
+
+
+def test_generators_have_no_layers_and_the_smaller_error_is_better():
+    records = [generator("author", 1e-4, 128, [4.0]), generator("ours", 1e-4, 128, [4.0])]
+    columns, rows = runs_table(records, groups(records)[0])
+    assert "layers" not in [column.key for column in columns] and [row["layers"] for row in rows] == [None, None]
+    assert {column.best for column in columns if column.key in ("kept", "best")} == {"min"}
+    assert comparison_table(records, groups(records)[0])[1][0]["better"] == "yes"  # as good
+
+
+def written_run(folder, config, **more):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"config": config, **more}))
+
+
+def test_runs_of_other_kinds_are_left_out(tmp_path):
+    common = {"lr": 0.001, "hidden_size": 8, "epochs": 2}
+    written_run(tmp_path / "a", {**common, "layers": 2, "augment": False, "scale_input": False})
+    written_run(
+        tmp_path / "b", {**common, "layers": 2, "augment": True, "scale_input": False}, source={"dataset": "coma"}
+    )
+    written_run(tmp_path / "c", {**common, "layers": 2, "augment": False, "scale_input": True}, source=None)
+    written_run(tmp_path / "d", {**common, "filters": [1]})  # neither a generator nor a classifier
+    written_run(tmp_path / "e", {"loss": "l1", "network": "thesis"})  # no learning rate
+    written_run(tmp_path / "f", None)
+    records = read_runs(tmp_path)
+    assert [(r.name, r.kind, r.preset, r.layers, r.dataset) for r in records] == [
+        ("a", "classifier", "thesis", 2, "unknown"),
+        ("b", "classifier", "default", 2, "coma"),
+        ("c", "classifier", "default", 2, "unknown"),
+    ]
+
+
+def test_metrics_of_later_versions_are_read_over(tmp_path):
+    written_run(tmp_path / "a", {"lr": 0.001, "hidden_size": 8, "epochs": 2, "loss": "l1", "network": "thesis"})
+    (tmp_path / "a" / "metrics.json").write_text('{"l1": 0.25, "another": 0.5}')
+    assert read_runs(tmp_path)[0].kept_score() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        ("0,0.5\n2,0.25\n", None),
+        ("1,0.5\n1,0.25\n", "1 points given twice, .* 0 values are"),
+        ("1,nan\n", "0 points given twice, .* 1 values are"),
+    ],
+)
+def test_notes_on_odd_curves(tmp_path, caplog, rows, note):
+    name = "L1_1200_0.0001_128_COMA,Loss/COMA/train,"
+    (tmp_path / "a.csv").write_text(HEADER + "".join(name + row + "\n" for row in rows.split()))
+    (record,) = read_imported(tmp_path / "a.csv")
+    assert len(record.curves) == 1
+    if note is None:
+        assert not caplog.messages and next(iter(record.curves.values())) == (
+            [0, 2],
+            [0.5, 0.25],
+        )  # epochs count from 0
+    else:
+        assert re.search(note, caplog.text)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from face4d.datasets.layout import sample_name
 from face4d.errors import InputError
 from face4d.evaluation import distribution, metrics
 from face4d.evaluation.scores import (
+    competes,
+    error_keys,
     match_generated,
     match_samples,
     per_group_columns,
@@ -145,6 +149,73 @@ def test_a_jump_out_of_the_start_frame_is_seen_as_acceleration(split):
         rows["generated"]["acceleration"] / metrics.acceleration(real)
     )
     assert rows["static neutral"]["acceleration"] == 0.0
+
+
+def test_median_and_95th_percentile_of_single_distances(split, generated):
+    answer = match_generated(generated, split.test)
+    answer[:, 1:, :, 1] = np.linspace(0, 0.01, answer[:, 1:, :, 1].size).reshape(answer[:, 1:, :, 1].shape)
+    real, _ = stack(split.test, split.labels)
+    found = 1000 * np.linalg.norm((answer - real)[:, 1:].astype(np.float64), axis=-1)
+    row = score(split, split.labels, answer, oracle(split)).rows[1]
+    assert row["mm_median"] == pytest.approx(np.median(found)) and row["mm_p95"] == pytest.approx(
+        np.quantile(found, 0.95)
+    )
+
+
+def test_what_competes_and_by_which_columns():
+    assert [competes(method) for method in ("real", "generated", "best of 3", "class mean")] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert error_keys(("generated", "class mean")) == ["generated mm_mean", "class mean mm_mean"]
+
+
+@pytest.mark.parametrize(("frames", "there"), [(2, False), (3, True)])
+def test_acceleration_takes_three_frames(split, generated, frames, there):
+    short = type(split)(
+        *([replace(s, landmarks=s.landmarks[:frames]) for s in half] for half in (split.train, split.test)),
+        split.labels,
+    )
+    rows = score(short, split.labels, match_generated(generated, split.test)[:, :frames], oracle(split)).rows
+    assert all(("acceleration" in row) == there for row in rows)
+
+
+def test_two_sequences_are_enough_for_a_distance_of_distributions(split, generated):
+    real, _ = stack(split.test, split.labels)
+    two = type(split)(split.train, split.test[:2], split.labels)
+    rows = score(two, split.labels, match_generated(generated, split.test)[:2], oracle(split), peaks).rows
+    assert rows[1]["fid"] == pytest.approx(
+        distribution.fid(peaks(match_generated(generated, split.test)[:2, 1:]), peaks(real[:2, 1:]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "there"), [((2, 2), True), ((1, 3), False), ((1, 1, 3), False), ((1, 1, 3, 3), True), ((2, 1, 1), False)]
+)
+def test_halves_of_the_training_subjects_have_two_sequences_each(split, generated, counts, there):
+    """However the halves are drawn: the smallest one is of the subjects with the fewest sequences."""
+    sequences = iter(split.train * 2)
+    train = tuple(
+        replace(next(sequences), subject=f"S{number}") for number, count in enumerate(counts) for _ in range(count)
+    )
+    few = type(split)(train, split.test[:1], tuple(sorted({s.label for s in train})))
+    test = [s for s in split.test if s.label in few.labels][:1]
+    scores = score(
+        type(split)(train, test, few.labels),
+        few.labels,
+        np.stack([s.displacement for s in test]),
+        lambda b: np.zeros(len(b), int),
+        peaks,
+    )
+    assert (scores.fid_real_halves is not None) == there
+
+
+def test_two_answers_are_several(split, generated):
+    answer = match_generated(generated, split.test)
+    scores = score(split, split.labels, np.stack([answer, answer]), oracle(split))
+    assert scores.samples["count"] == 2 and scores.rows[2]["method"] == "best of 2"
 
 
 def test_one_subject_or_one_sequence_has_fewer_scores(split, generated):
