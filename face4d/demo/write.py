@@ -275,18 +275,18 @@ def _write_all(folder: Path, plan: _Plan, progress: Callable[[int, int], None] |
     jobs += [("florence", name, label) for name in plan.florence_subjects for label in plan.florence_labels]
     face_lines = "f %d %d %d\n" * len(head.faces) % tuple((head.faces + 1).ravel())
     for done, (shape, name, label) in enumerate(jobs):
-        subject = names.index(name)
+        who = names.index(name)
         if shape == "coma":
             target = folder / "Dataset_FLAME_Aligned_COMA" / name / label
             target.mkdir(parents=True)
             for number, vertices in enumerate(
-                demo_sequence(head, plan.seed, subject, label, coma_length(plan.seed, subject, label))
+                demo_sequence(head, plan.seed, who, label, coma_length(plan.seed, who, label))
             ):
                 (target / f"{label}.{number + 1:06d}.ply").write_bytes(ply_bytes(vertices, head.faces))
         else:
             target = folder / "Dataset_FLAME_Aligned" / name / label
             target.mkdir(parents=True)
-            for number, vertices in enumerate(demo_sequence(head, plan.seed, subject, label, FLORENCE_FRAMES)):
+            for number, vertices in enumerate(demo_sequence(head, plan.seed, who, label, FLORENCE_FRAMES)):
                 text = "v %.6f %.6f %.6f\n" * len(vertices) % tuple((vertices.ravel() + 0.0).tolist())
                 (target / f"{label}_{number:02d}.obj").write_bytes((text + face_lines).encode("ascii"))
         if progress is not None:

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from tqdm import tqdm
 
@@ -15,16 +15,35 @@ Item = TypeVar("Item")
 _SECONDS = 1.0  # between two lines, so that short work is one
 
 
+@overload
 def track(
     description: str,
-    items: Iterable[Item] | None = None,
+    items: Iterable[Item],
     *,
     unit: str,
     total: float | None = None,
     initial: float = 0,
     quiet: bool = False,
     **look: Any,
-) -> tqdm | Lines[Item]:
+) -> tqdm[Item] | Lines[Item]: ...
+
+
+@overload
+def track(
+    description: str, *, unit: str, total: float | None = None, initial: float = 0, quiet: bool = False, **look: Any
+) -> tqdm[Any] | Lines[Any]: ...
+
+
+def track(
+    description: str,
+    items: Iterable[Any] | None = None,
+    *,
+    unit: str,
+    total: float | None = None,
+    initial: float = 0,
+    quiet: bool = False,
+    **look: Any,
+) -> tqdm[Any] | Lines[Any]:
     """Tell how far work has come: through ``items``, or as ``update()`` counts up to ``total``. A context manager
     either way.
 
