@@ -1,0 +1,102 @@
+"""Use of a generator: lengths, seeds, labels, what is written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from face4d.errors import InputError
+from face4d.generation.config import GeneratorConfig
+from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
+from face4d.generation.motion3dgan.config import MotionGANConfig
+from face4d.generation.motion3dgan.networks import Motion3DGAN
+from face4d.generation.sample import Generator, network_of, write_sequence
+from face4d.resample import resample_linear
+
+
+class Parabola(torch.nn.Module):
+    """Frame t is start + label * t^2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, start, labels, frames):
+        time = torch.arange(1.0, frames + 1)[None, :, None, None]
+        return start[:, None] + labels[:, None, None, None] * time**2
+
+
+class Noise(Parabola):
+    stochastic = True
+
+    def forward(self, start, labels, frames, random):
+        return torch.randn(len(start), frames, *start.shape[1:], generator=random)
+
+
+def generator(network, frames=5) -> Generator:
+    return Generator(Path("models/a.pt"), network, ("Happy", "mouth-open"), frames, 68, {}, {})
+
+
+START = np.random.default_rng(0).normal(size=(2, 68, 3)).astype(np.float32)
+
+
+def test_frame_zero_is_the_start_and_another_length_the_same_motion():
+    ours = generator(Parabola())
+    found = ours.generate(START, np.array([0, 1]))
+    assert found.shape == (2, 5, 68, 3) and found.dtype == np.float32 and not ours.stochastic
+    np.testing.assert_array_equal(found[:, 0], START)
+    np.testing.assert_allclose(found[1] - START[1], np.arange(5.0)[:, None, None] ** 2 * np.ones((68, 3)), atol=1e-5)
+    np.testing.assert_array_equal(ours.generate(START, [0, 1], 4), found)  # frames after the start
+    for frames in (1, 3, 9):
+        other = ours.generate(START, [0, 1], frames)
+        assert other.shape == (2, frames + 1, 68, 3)
+        np.testing.assert_allclose(other, [resample_linear(sequence, frames + 1) for sequence in found])
+        np.testing.assert_allclose(other[:, -1], found[:, -1], rtol=1e-6)  # the whole duration
+
+
+def test_answers_follow_from_seed_and_number_alone():
+    ours = generator(Noise())
+    assert ours.stochastic
+    draw = lambda **how: ours.generate(START, [0, 1], **how)[:, 1:]  # noqa: E731
+    np.testing.assert_array_equal(draw(), draw(seed=27, sample=0))
+    torch.manual_seed(5)  # torch's own generator does not matter
+    np.testing.assert_array_equal(draw(seed=3, sample=2), draw(seed=3, sample=2))
+    drawn = [draw(seed=seed, sample=sample) for seed in (-1, 0, 1, 2**32 - 2) for sample in range(3)]
+    assert len({array.tobytes() for array in drawn}) == 12
+    np.testing.assert_array_equal(draw(seed=1), draw(seed=1 + 2**32))  # seeds have 32 bits
+    np.testing.assert_array_equal(draw(seed=-1), draw(seed=2**32 - 1))
+
+
+def test_labels_in_either_spelling_and_no_others():
+    ours = generator(Parabola())
+    assert [ours.label_index(label) for label in ("Happy", "mouth-open", "mouth_open")] == [0, 1, 1]
+    with pytest.raises(InputError) as error:
+        ours.label_index("Hapy")
+    known = "expected a label it was trained on (Happy, mouth-open), found Hapy; the nearest is Happy"
+    assert str(error.value) == f"{ours.path}: {known}"
+
+
+def test_a_sequence_is_written_with_the_picture_beside_it(tmp_path):
+    drawn = []
+    landmarks = np.random.default_rng(1).normal(size=(4, 68, 3))
+    path = write_sequence(tmp_path / "a", "mouth_open", "S_1", landmarks, picture=drawn.append)
+    assert path == tmp_path / "a" / "mouth-open_S_1.npy" and drawn == [tmp_path / "a" / "mouth-open_S_1.gif"]
+    assert np.load(path).dtype == np.float32
+    np.testing.assert_array_equal(np.load(path), landmarks.astype(np.float32))
+    write_sequence(tmp_path / "b", "Happy", "S", landmarks, picture=None)
+    assert [place.name for place in (tmp_path / "b").iterdir()] == ["Happy_S.npy"]
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (GeneratorConfig(network="thesis", hidden_size=8), ThesisGenerator),
+        (GeneratorConfig(hidden_size=8, components=4), CoefficientGenerator),
+        (MotionGANConfig(hidden_size=8, components=4, points=6), Motion3DGAN),
+    ],
+)
+def test_the_network_of_a_checkpoint_takes_no_memory(config, kind):
+    network = network_of({"config": config.as_dict(), "labels": ["a", "b", "c"], "num_landmarks": 68})
+    assert isinstance(network, kind)
+    assert all(parameter.is_meta for parameter in network.parameters())
