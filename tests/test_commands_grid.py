@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from face4d.commands import grid
 from face4d.commands.grid import expand, read_grid
 from face4d.errors import InputError
 from face4d.generation.config import GeneratorConfig
@@ -303,6 +304,31 @@ def processes_of(folder):
         except OSError:
             continue
     return found
+
+
+def test_each_cell_sees_one_gpu(folder, monkeypatch):
+    """Without one here: what the programs are given."""
+    given = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        grid, "run_side_by_side", lambda programs, lease, **how: given.append((programs, how)) or [None] * 3
+    )
+    (folder / "g.json").write_text('{"hidden_size": [8, 32, 16]}')
+    flags = ["--labels", "all", "--epochs", "2", "--quiet", "--grid", "g.json", "--select", "last"]
+    script = runpy.run_path(str(REPOSITORY / "main.py"))["main"]
+    for visible, expected in ((None, ["0", "1", "0"]), ("3,7,5", ["3", "7", "5"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible) if visible else monkeypatch.delenv(
+            "CUDA_VISIBLE_DEVICES", False
+        )
+        script(flags)
+        programs, how = given.pop()
+        assert [program.environment for program in programs] == [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in expected]
+        sizes = [program.words[program.words.index("--hidden-size") + 1] for program in programs]
+        assert sizes == ["32", "16", "8"] and how["workers"] == 4 * len(set(expected))  # the longest first
+    script([*flags, "--device", "cpu", "--workers", "3"])
+    programs, how = given.pop()
+    assert [program.environment for program in programs] == [{}, {}, {}] and how["workers"] == 3
 
 
 def test_a_second_command_is_refused(folder):

@@ -117,6 +117,26 @@ def test_every_number_has_a_range(parsers):
     assert tried > 1000
 
 
+def test_words_are_read_back_as_the_values_they_were_made_of():
+    parser = cli.Parser("x")
+    parser.add_argument("--lr", type=cli.number(-1, 10))
+    parser.add_argument("--labels", nargs="+", default=[])
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--output", type=Path, default=Path("out"))
+    cli.add_switch(parser, "augment", None, "")
+    cli.add_run_flags(parser, "seed")
+    for values in (
+        {"lr": 1e-05, "labels": ["Happy", "Rage"], "resume": True, "augment": False, "seed": 3},
+        {"lr": -0.1, "augment": True, "output": Path("a b/c")},
+        {"lr": None, "labels": [], "resume": False, "output": Path("out"), "seed": 27},
+    ):
+        read = vars(parser.parse_args(parser.words(values)))
+        assert {name: read[name] for name in values} == values
+    assert parser.words(values) == []  # what a flag takes without being typed
+    with pytest.raises(KeyError, match="colour"):
+        parser.words({"colour": "red"})
+
+
 def test_bounds_belong_to_a_range():
     whole, part = cli.integer(1, 5), cli.share
     assert whole("1") == 1 and whole("5") == 5 and part("1") == 1.0 and part("1e-9") > 0
