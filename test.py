@@ -30,7 +30,7 @@ from face4d.commands import cli, data_flags
 from face4d.datasets.source import DataSource
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import Writing, sole_writer
-from face4d.view.export import FORMATS, DenseFace, export_mesh, load_dense_decoder, load_dense_face, parse_formats
+from face4d.view.export import FORMATS, DenseFace, export_mesh, load_dense_decoder, load_dense_face
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ def build_parser() -> ArgumentParser:
     kinds = ", ".join(f"{name} ({meaning})" for name, meaning in FORMATS.items())
     dense.add_argument(
         "--export",
-        type=parse_formats,
+        type=cli.some_of(FORMATS),
         default=("gif",),
         metavar="LIST",
         help=f"some of {kinds}, with commas between (default: gif)",

@@ -322,7 +322,7 @@ def test_the_readme_is_short_and_begins_with_a_sentence():
     assert headings[:2] == ["Install", "Use"] and text.index("![") < text.index("## Install")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "architecture"], ids=name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_lines_are_no_longer_than_120(page):
     """Everywhere in the README; elsewhere but in tables and lines with a link that cannot be broken."""
     strict = page == REPOSITORY / "README.md"
@@ -336,7 +336,7 @@ def test_lines_are_no_longer_than_120(page):
 PRIVATE = r"map of the house|floor by floor|the judge|\b(?:rooms|told|disguised?|hollows?)\b|\b(?:laid|lays|lay) (?:\w+ )?on\b"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "architecture"], ids=name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_words_are_those_of_the_field(page):
     """Augmentation, occlusion, aligned to, conditioned on; not words that only this project would use for them."""
     text = re.sub(r"`[^`\n]+`", "", page.read_text())
@@ -354,7 +354,7 @@ def test_results_are_reached_from_their_index():
     assert len(pages) > 5 and [page.name for page in pages if f"({page.name})" not in index] == []
 
 
-def test_the_map_names_every_module():
+def test_the_architecture_names_every_module():
     text = (REPOSITORY / "docs" / "architecture.md").read_text()
     modules = [path for path in sorted((REPOSITORY / "face4d").rglob("*.py")) if not path.stem.startswith("__")]
     assert [name(path) for path in modules if not re.search(rf"\b{path.stem}\b", text)] == []

@@ -2,16 +2,18 @@
 
 import runpy
 import shutil
+from argparse import ArgumentTypeError
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from face4d.commands import cli
 from face4d.errors import InputError
 from face4d.landmarks import extract, load_embedding, save_embedding
 from face4d.mesh.ply import write_ply
 from face4d.mesh.sequence import frame_paths, read_mesh, read_sequence
-from face4d.view.export import export_mesh, load_dense_decoder, load_dense_face, parse_formats
+from face4d.view.export import FORMATS, export_mesh, load_dense_decoder, load_dense_face
 from tests.conftest import REPOSITORY, toy_sequence, write_landmarks
 from tests.test_correspondence import embedding_of
 
@@ -265,9 +267,11 @@ def test_flags_that_do_not_go_together(script, arguments, capsys):
 
 
 def test_formats():
-    assert parse_formats("glb, MP4,glb") == ("glb", "mp4")
-    with pytest.raises(Exception, match="glb,mp4,ply,gif,png"):
-        parse_formats("glb,obj")
+    parse = cli.some_of(FORMATS)
+    assert parse("glb, MP4,glb") == ("glb", "mp4")
+    for wrong in ("glb,obj", " ,"):
+        with pytest.raises(ArgumentTypeError, match="glb,mp4,ply,gif,png"):
+            parse(wrong)
 
 
 def test_a_shorter_sequence_leaves_no_old_frames(tmp_path):

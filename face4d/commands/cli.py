@@ -163,6 +163,18 @@ share = number(0, 1, above=True)
 """argparse type: a part of something that is not none of it."""
 
 
+def some_of(names: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """argparse type: some of the names, with commas between."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+        if not found or not set(found) <= set(names):
+            raise argparse.ArgumentTypeError(f"expected some of {','.join(names)} with commas between, found {text}")
+        return found
+
+    return parse
+
+
 def add_box_flag(target: argparse._ActionsContainer, help: str) -> None:
     """Add ``--box LEFT TOP RIGHT BOTTOM``, pixels of photos."""
     target.add_argument("--box", nargs=4, type=number(-1e6, 1e6), metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help=help)

@@ -1,4 +1,4 @@
-"""Shaded pictures of a mesh, for people: clay under three lights, smooth normals, soft shadows in the hollows.
+"""Shaded pictures of a mesh, for people: clay under three lights, smooth normals, soft shadows in concave places.
 
 Orthographic camera in front of the face (+z toward the viewer, y up). Nothing here knows what the mesh
 is: heads of any topology, with open mouths, are drawn the same way. Back faces are dark, so through an

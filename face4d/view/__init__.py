@@ -1,1 +1,1 @@
-"""Pictures and exports of moving faces: shaded meshes, landmark drawings, GIFs, plots."""
+"""Figures, pages and exports of moving faces: plots, the report, animated GLB files."""

@@ -4,7 +4,6 @@ contact sheet.
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from face4d.correspondence import Correspondence
     from face4d.landmarks import LandmarkEmbedding
 
-__all__ = ["FORMATS", "DenseFace", "export_mesh", "load_dense_decoder", "load_dense_face", "parse_formats"]
+__all__ = ["FORMATS", "DenseFace", "export_mesh", "load_dense_decoder", "load_dense_face"]
 
 FORMATS = {
     "glb": "3D with motion",
@@ -26,15 +25,6 @@ FORMATS = {
     "gif": "moving picture",
     "png": "contact sheet",
 }
-
-
-def parse_formats(text: str) -> tuple[str, ...]:
-    """argparse type: names of :data:`FORMATS` with commas between."""
-    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in FORMATS]
-    if unknown or not names:
-        raise ArgumentTypeError(f"expected some of {','.join(FORMATS)} with commas between, found {text}")
-    return names
 
 
 @dataclass(frozen=True)
