@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,7 +98,8 @@ def write_fit(output: Path, fit: FlameFit, faces: np.ndarray) -> list[Path]:
     for name, vertices in zip(names, fit.vertices):
         write_ply(output / name, vertices, faces)
     with replacing(output / PARAMETER_FILE) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **fit.parameters, residual_mm=fit.residuals.mean(axis=1))
+        arrays: dict[str, Any] = {**fit.parameters, "residual_mm": fit.residuals.mean(axis=1)}
+        np.savez(file, **arrays)
     for old in {*output.glob("fitted.ply"), *output.glob("fitted_[0-9][0-9][0-9][0-9].ply")} - {
         output / name for name in names
     }:

@@ -59,6 +59,10 @@ class FlameLayer(nn.Module):
         (torch.Size([8, 5023, 3]), torch.Size([8, 68, 3]))
     """
 
+    faces: Tensor
+    joint_template: Tensor
+    joint_directions: Tensor
+
     def __init__(
         self,
         model: FlameModel,
@@ -155,7 +159,14 @@ class FlameLayer(nn.Module):
         return self.marks(self.mark_points(coefficients, transforms), rotations, all_vertices=False)
 
     def _pose(
-        self, shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation
+        self,
+        shape: Tensor | None,
+        expression: Tensor | None,
+        global_pose: Tensor | None,
+        neck_pose: Tensor | None,
+        jaw_pose: Tensor | None,
+        eye_pose: Tensor | None,
+        translation: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Coefficients (B, S + E + 37), rotations (B, 5, 3, 3), transforms (B, 6, 3, 4), of which the last translates,
         and joints (B, 5, 3).
@@ -166,19 +177,19 @@ class FlameLayer(nn.Module):
             "eye_pose": (eye_pose, 6), "translation": (translation, 3),
         }  # fmt: skip
         batch = max([1, *(len(value) for value, _ in given.values() if value is not None and value.ndim)])
-        shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation = (
-            self._rows(name, value, columns, batch) for name, (value, columns) in given.items()
-        )
-        pose = torch.cat([global_pose, neck_pose, jaw_pose, eye_pose], dim=1).unflatten(1, (NUM_JOINTS, 3))
+        rows = {name: self._rows(name, value, columns, batch) for name, (value, columns) in given.items()}
+        joint_poses = [rows[name] for name in ("global_pose", "neck_pose", "jaw_pose", "eye_pose")]
+        pose = torch.cat(joint_poses, dim=1).unflatten(1, (NUM_JOINTS, 3))
         rotations = rodrigues(pose)  # (B, 5, 3, 3)
         identity = torch.eye(3, dtype=pose.dtype, device=pose.device)
-        blend = torch.cat([shape, expression], dim=1)  # (B, S + E)
+        blend = torch.cat([rows["shape"], rows["expression"]], dim=1)  # (B, S + E)
         # (B, S + E + 37)
         coefficients = torch.cat([blend, (rotations[:, 1:] - identity).flatten(1), blend.new_ones(batch, 1)], dim=1)
         joints = self.joint_template + (blend @ self.joint_directions).unflatten(1, (NUM_JOINTS, 3))  # (B, 5, 3)
         transforms, joints = joint_transforms(rotations, joints, PARENTS)
-        shift = functional.pad(translation[:, None, :, None], (3, 0))  # (B, 1, 3, 4): no turn, only the translation
-        return coefficients, rotations, torch.cat([transforms, shift], dim=1), joints + translation[:, None]
+        moved = rows["translation"][:, None]  # (B, 1, 3)
+        shift = functional.pad(moved[..., None], (3, 0))  # (B, 1, 3, 4): no turn, only the translation
+        return coefficients, rotations, torch.cat([transforms, shift], dim=1), joints + moved
 
     def _rows(self, name: str, value: Tensor | None, columns: int, batch: int) -> Tensor:
         like = self.joint_template
@@ -199,6 +210,9 @@ class FlameLayer(nn.Module):
 class _SkinnedPoints(nn.Module):
     """Some vertices of the model: one product with all blend shapes, then skinning."""
 
+    directions: Tensor
+    weights: Tensor
+
     def __init__(self, template: np.ndarray, directions: np.ndarray, weights: np.ndarray, dtype: torch.dtype) -> None:
         super().__init__()
         # the template: one more, times 1
@@ -217,6 +231,13 @@ class _SkinnedPoints(nn.Module):
 class _Landmarks(nn.Module):
     """The 68 landmarks of posed vertices, the 17 contour points by the turn of the head."""
 
+    static_bary: Tensor
+    table_bary: Tensor
+    static_corners: Tensor
+    table_corners: Tensor
+    used_static_corners: Tensor
+    used_table_corners: Tensor
+
     def __init__(self, embedding: LandmarkEmbedding, model: FlameModel, contour: str, dtype: torch.dtype) -> None:
         super().__init__()
         self.contour, self.sign = contour, 1
@@ -228,7 +249,7 @@ class _Landmarks(nn.Module):
             )
         else:
             table_idx, table_bary = embedding.contour_face_idx, embedding.contour_bary  # (79, 17), (79, 17, 3)
-            self.sign = _table_sign(model.template, embedding)
+            self.sign = _table_sign(model.template, embedding.faces[table_idx], table_bary)
         table = embedding.faces[table_idx].astype(np.int64)  # (R, 17, 3)
         static = embedding.corners[NUM_CONTOUR:]  # (51, 3)
         self.used, numbers = np.unique(np.concatenate([table.ravel(), static.ravel()]), return_inverse=True)
@@ -254,17 +275,15 @@ class _Landmarks(nn.Module):
         return (points[batch, corners] * bary[..., None]).sum(2)
 
 
-def _table_sign(template: np.ndarray, embedding: LandmarkEmbedding) -> int:
-    """1 if the table's positive rows are for a face turned to +x, else -1: its left cheek hides, and the right rows put
-    that half on the outline.
+def _table_sign(template: np.ndarray, corners: np.ndarray, bary: np.ndarray) -> int:
+    """1 if the positive rows of a contour table, corners and weights (79, 17, 3), are for a face turned to +x, else -1:
+    its left cheek hides, and the right rows put that half on the outline.
     """
     angle = np.deg2rad(MAX_CONTOUR_ANGLE)
     toward_x = template[:, 0] * np.cos(angle) + template[:, 2] * np.sin(angle)  # (V,) horizontal place in the picture
     left = np.s_[NUM_CONTOUR // 2 + 1 :]  # from the chin to the subject's left ear
-    table, bary = embedding.contour_face_idx[:, left], embedding.contour_bary[:, left]
-    outline = [
-        (toward_x[embedding.faces[table[row]]] * bary[row]).sum() for row in (MAX_CONTOUR_ANGLE, 2 * MAX_CONTOUR_ANGLE)
-    ]
+    rows = (MAX_CONTOUR_ANGLE, 2 * MAX_CONTOUR_ANGLE)
+    outline = [(toward_x[corners[row, left]] * bary[row, left]).sum() for row in rows]
     return 1 if outline[0] >= outline[1] else -1
 
 

@@ -141,7 +141,7 @@ def load_flame_model(path: str | Path) -> FlameModel:
 
 def save_flame_model(path: str | Path, model: FlameModel) -> None:
     """Write a model as the npz that :func:`load_flame_model` reads, under the published names."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "v_template": model.template,
         "shapedirs": np.concatenate([model.shape_directions, model.expression_directions], axis=2),
         "posedirs": model.pose_directions,
@@ -208,7 +208,7 @@ def _checked(path: Path, content: Mapping[str, Any]) -> FlameModel:
 def _floats(path: Path, content: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """A finite floating array of the wanted shape, None for any length; sparse matrices become dense."""
     value = content[key]
-    array = value if hasattr(value, "toarray") else numbers(value)
+    array: Any = value if hasattr(value, "toarray") else numbers(value)
     wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
     fits = (
         array is not None
