@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import cli, data_flags
+from face4d.datasets.entry import ResampledMeshes
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.dry_run:
         cli.report_written([output] if summary.written else [])
         following, usual = (
-            ("sampling_coma.py", "coma") if meshes.resampled else ("get_animation_landmark_ply.py", "florence")
+            ("sampling_coma.py", "coma")
+            if isinstance(meshes, ResampledMeshes)
+            else ("get_animation_landmark_ply.py", "florence")
         )
         words = data_flags.words_unless_usual(dataset=(dataset.name, usual), input=(output, meshes.folder))
         cli.suggest_next(arguments, following, *words)

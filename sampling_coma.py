@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = sample_tree(
             arguments.input or meshes.folder,
             output,
-            frames=arguments.frames or dataset.frames,
+            frames=arguments.frames or meshes.frames,
             method=arguments.method,
             labels=arguments.labels,
             skip_gaps=arguments.skip_gaps,

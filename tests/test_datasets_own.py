@@ -66,7 +66,12 @@ def test_a_file_is_an_entry(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, GOOD)
     mine = find_dataset("mine")
-    assert (mine.name, mine.frames, mine.labels, mine.test_subjects) == ("mine", 31, ("Happy", "mouth-open"), ("S5",))
+    assert (mine.name, mine.to_resample().frames, mine.labels, mine.test_subjects) == (
+        "mine",
+        31,
+        ("Happy", "mouth-open"),
+        ("S5",),
+    )
     assert (
         mine.models == Path("mine/models")
         and mine.landmarks == Path("mine/landmarks")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from face4d.commands import cli
-from face4d.datasets.entry import Dataset, MeshFolder
+from face4d.datasets.entry import Dataset, ResampledMeshes
 from face4d.datasets.own import dataset_of, find_dataset
 from face4d.errors import InputError
 from face4d.runtime.files import require_name
@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"would write {file}")
         return
     write_bytes(file, toml_text(args.name, values).encode())
-    cli.report_written([file])
     if not args.quiet:
-        print(f"all steps: bash run.sh {shlex.quote(args.name)}; one by one:")
+        print(f"all steps   bash run.sh {shlex.quote(args.name)}")
+    cli.report_written([file])
     cli.suggest_next(args, *first_step(dataset))
 
 
@@ -65,28 +65,25 @@ def first_step(dataset: Dataset) -> list[str]:
     """Script and words of the first step that a data set takes."""
     if not dataset.meshes:
         return ["main.py", "--dataset", dataset.name, "--run", dataset.name]
-    meshes = dataset.meshes[0]
-    following = "sampling_coma.py" if meshes.resampled else "get_animation_landmark_ply.py"
+    meshes = dataset.mesh_sequences()
+    following = "sampling_coma.py" if isinstance(meshes, ResampledMeshes) else "get_animation_landmark_ply.py"
     return ["convert_obj_to_ply.py" if meshes.format == "obj" else following, "--dataset", dataset.name]
 
 
 def variables(dataset: Dataset) -> Iterator[str]:
     """What an entry says, as shell assignments; what it has not is empty."""
-
-    def of(sets: Sequence[MeshFolder], attribute: str) -> str | Path:
-        return next((getattr(meshes, attribute) for meshes in sets), "")
-
-    resampled = [meshes for meshes in dataset.meshes if meshes.resampled]
-    as_they_are = [meshes for meshes in dataset.meshes if not meshes.resampled]
+    resampled = next((meshes for meshes in dataset.meshes if isinstance(meshes, ResampledMeshes)), None)
+    as_they_are = next((meshes for meshes in dataset.meshes if not isinstance(meshes, ResampledMeshes)), None)
+    to_convert = next((meshes for meshes in dataset.meshes if meshes.format == "obj"), None)
     facts = {
         "name": dataset.name,
         "output": dataset.output,
-        "meshes": of(dataset.meshes, "folder"),
-        "to_convert": of([meshes for meshes in dataset.meshes if meshes.format == "obj"], "folder"),
-        "to_resample": of(resampled, "folder"),
-        "resampled": of(resampled, "resampled"),
-        "as_they_are": of(as_they_are, "folder"),
-        "frames": dataset.frames or "",
+        "meshes": dataset.meshes[0].folder if dataset.meshes else "",
+        "to_convert": to_convert.folder if to_convert else "",
+        "to_resample": resampled.folder if resampled else "",
+        "resampled": resampled.resampled if resampled else "",
+        "as_they_are": as_they_are.folder if as_they_are else "",
+        "frames": resampled.frames if resampled else "",
         "landmarks": dataset.landmarks or "",
         "neutral": dataset.neutral[0],
         "another": dataset.neutral[1],

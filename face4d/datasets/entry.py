@@ -14,7 +14,6 @@ from face4d.constants import (
     COMA_TEST_SUBJECTS,
     DEMO_VERTICES,
     FLAME_VERTICES,
-    FLORENCE_FRAMES,
     FLORENCE_LABELS,
     FLORENCE_TEST_SUBJECTS,
 )
@@ -32,19 +31,30 @@ OWN = "own"  # landmarks or meshes that a flag names, and no data set
 
 @dataclass(frozen=True)
 class MeshFolder:
-    """Mesh sequences of a data set, and what steps 1 to 3 make of them.
+    """Mesh sequences of a data set that are used as they are.
 
     Attributes:
         folder: ``<subject>/<label>/`` with numbered frames, at any depth.
         format: of the frames as they are delivered, one of :data:`FORMATS`; step 1 makes PLY files of ``obj``.
         landmarks: the landmark folder that step 3 writes.
-        resampled: where step 2 writes the sequences with a fixed number of frames; None = they are used as they are.
     """
 
     folder: Path
     format: str
     landmarks: Path
-    resampled: Path | None = None
+
+
+@dataclass(frozen=True)
+class ResampledMeshes(MeshFolder):
+    """Mesh sequences that step 2 brings to a fixed number of frames.
+
+    Attributes:
+        resampled: where it writes them.
+        frames: frames per sequence, the neutral one included.
+    """
+
+    resampled: Path
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,6 @@ class Dataset:
         landmarks: the landmark folder that training, generation and classification read; None = a flag has to name it.
         meshes: mesh sequences, the first those that ``landmarks`` and dense decoders are made from; none for landmarks
             alone.
-        frames: frames per sequence that step 2 makes, the neutral one included; None where it makes none.
         labels: what is learned, canonical; None = all found.
         test_subjects: subjects of the test set; none where they have to be named.
         output: folder that checkpoints, records, generated sequences, scores and figures lie in.
@@ -74,7 +83,6 @@ class Dataset:
     name: str
     landmarks: Path | None
     meshes: tuple[MeshFolder, ...] = ()
-    frames: int | None = None
     labels: tuple[str, ...] | None = None
     test_subjects: tuple[str, ...] = ()
     output: Path = Path()
@@ -135,14 +143,20 @@ class Dataset:
         """
         return next((meshes for meshes in self.meshes if meshes.format == "obj"), None) or self.mesh_sequences()
 
-    def to_resample(self) -> MeshFolder:
+    def to_resample(self) -> ResampledMeshes:
         """The meshes of step 2.
 
         Raises:
             InputError: it has none that are resampled; names the step that comes instead.
         """
-        return self._meshes(
-            True, "a data set with meshes that step 2 resamples", "get_animation_landmark_ply.py takes its landmarks"
+        for meshes in self.meshes:
+            if isinstance(meshes, ResampledMeshes):
+                return meshes
+        self.mesh_sequences()
+        raise InputError(
+            f"--dataset {self.name}",
+            "a data set with meshes that step 2 resamples",
+            "another kind (get_animation_landmark_ply.py takes its landmarks)",
         )
 
     def to_use_as_they_are(self) -> MeshFolder:
@@ -151,15 +165,15 @@ class Dataset:
         Raises:
             InputError: it has none; names the step that comes instead.
         """
-        expected = "a data set with meshes that are used as they are"
-        return self._meshes(False, expected, "sampling_coma.py and get_landmark_coma.py take its landmarks")
-
-    def _meshes(self, resampled: bool, expected: str, instead: str) -> MeshFolder:
+        for meshes in self.meshes:
+            if not isinstance(meshes, ResampledMeshes):
+                return meshes
         self.mesh_sequences()
-        found = next((meshes for meshes in self.meshes if (meshes.resampled is not None) == resampled), None)
-        if found is None:
-            raise InputError(f"--dataset {self.name}", expected, f"another kind ({instead})")
-        return found
+        raise InputError(
+            f"--dataset {self.name}",
+            "a data set with meshes that are used as they are",
+            "another kind (sampling_coma.py and get_landmark_coma.py take its landmarks)",
+        )
 
     def landmark_embedding(
         self, flame: Path | None = None, embedding: Path | None = None, contour_angle: float = 0.0
@@ -214,8 +228,7 @@ register(
     Dataset(
         "coma",
         _COMA_LANDMARKS,
-        (MeshFolder(Path("Dataset_FLAME_Aligned_COMA"), "ply", _COMA_LANDMARKS, resampled=Path("sampling")),),
-        frames=COMA_FRAMES,
+        (ResampledMeshes(Path("Dataset_FLAME_Aligned_COMA"), "ply", _COMA_LANDMARKS, Path("sampling"), COMA_FRAMES),),
         test_subjects=COMA_TEST_SUBJECTS,
         vertices=FLAME_VERTICES,
         example_label="mouth_open",
@@ -227,7 +240,6 @@ register(
         "florence",
         _FLORENCE_LANDMARKS,
         (MeshFolder(Path("Dataset_FLAME_Aligned"), "obj", _FLORENCE_LANDMARKS),),
-        frames=FLORENCE_FRAMES,
         labels=FLORENCE_LABELS,
         test_subjects=FLORENCE_TEST_SUBJECTS,
         vertices=FLAME_VERTICES,
@@ -241,12 +253,11 @@ register(
         "demo",
         _DEMO / _COMA_LANDMARKS,
         (
-            MeshFolder(
-                _DEMO / "Dataset_FLAME_Aligned_COMA", "ply", _DEMO / _COMA_LANDMARKS, resampled=_DEMO / "sampling"
+            ResampledMeshes(
+                _DEMO / "Dataset_FLAME_Aligned_COMA", "ply", _DEMO / _COMA_LANDMARKS, _DEMO / "sampling", COMA_FRAMES
             ),
             MeshFolder(_DEMO / "Dataset_FLAME_Aligned", "obj", _DEMO / _FLORENCE_LANDMARKS),
         ),
-        frames=COMA_FRAMES,
         test_subjects=DEMO_TEST_SUBJECTS,
         output=_DEMO,
         flame=_DEMO / FLAME,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from face4d.datasets import companions
-from face4d.datasets.entry import DATASETS, FLAME, FORMATS, OWN, Dataset, MeshFolder
+from face4d.datasets.entry import DATASETS, FLAME, FORMATS, OWN, Dataset, MeshFolder, ResampledMeshes
 from face4d.datasets.layout import canonical_label, require_one_spelling
 from face4d.errors import InputError, nearest
 from face4d.runtime.fields import (
@@ -103,15 +103,17 @@ def dataset_of(file: Path, content: Mapping[str, Any]) -> Dataset:
         for what, folder in (("output", output), ("landmarks", landmarks)):
             if meshes.resolve() in (folder.resolve(), *folder.resolve().parents):
                 raise InputError(file, f"{what} outside of meshes, {meshes}", f"{folder}, which is inside")
-        resampled = output / "sampling" if "frames" in values else None
-        folders = (MeshFolder(meshes, values["format"], landmarks, resampled),)
+        what_they_are = meshes, values["format"], landmarks
+        frames = values.get("frames")
+        folders = (
+            ResampledMeshes(*what_they_are, output / "sampling", frames) if frames else MeshFolder(*what_they_are),
+        )
     neutral = place("neutral") or Path("neutral.ply")
     labels = tuple(sorted(map(canonical_label, values["labels"]))) if "labels" in values else None
     return Dataset(
         file.stem,
         landmarks,
         folders,
-        frames=values.get("frames"),
         labels=labels,
         test_subjects=tuple(values.get("test_subjects", ())),
         output=output,

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from face4d.constants import COMA_LABELS, FLORENCE_LABELS
+from face4d.constants import COMA_LABELS, FLORENCE_FRAMES, FLORENCE_LABELS
 from face4d.demo.expressions import ACTION_UNITS, deform, weights_of
 from face4d.demo.flame import demo_flame_model, dynamic_file, static_file
 from face4d.demo.head import DemoHead, demo_head, identity_weights
@@ -124,7 +124,6 @@ _MARKER_FIELDS = record(  # the files of a plan are removed when another demo ta
     others=unknown,
 )
 _FLAME_FILES = ("template.obj", "flame_static_embedding.pkl", "flame_dynamic_embedding.npy", "generic_model.npz")
-FLORENCE_FRAMES = 61
 DEFAULT_FLORENCE_LABELS = ("Happy", "Kissy", "Scream")
 DEFAULT_FLORENCE_SUBJECTS = ("Demo01", "Demo06")
 

@@ -51,7 +51,7 @@ def _read(path: Path) -> None:
     assert all("/" not in name and "_" not in name for name in entry.labels or ()) and all(
         "/" not in name for name in entry.test_subjects
     )
-    assert entry.landmarks is not None and (entry.frames is None or entry.to_resample().resampled is not None)
+    assert entry.landmarks is not None and all(getattr(meshes, "frames", 2) >= 2 for meshes in entry.meshes)
 
 
 READERS = (
