@@ -158,6 +158,23 @@ def test_products_with_and_without_onednn(monkeypatch, onednn, shape, by_columns
     assert torch.equal(addend, before)
 
 
+def test_products_of_other_types(monkeypatch):
+    """float64 keeps its digits, whatever the size; bfloat16 rounds the factors and neither the addend nor the sum."""
+    monkeypatch.setattr(engine, "mkl_is_at_home", lambda: False)
+    draw = torch.Generator().manual_seed(0)
+    x, matrix, addend = (
+        torch.randn(shape, dtype=torch.float64, generator=draw) for shape in ((7, 700), (700, 204), (7, 204))
+    )
+    product = Product(matrix, len(x))
+    assert not product.onednn
+    torch.testing.assert_close(product(x), torch.einsum("bk,kn->bn", x, matrix), rtol=1e-12, atol=1e-12)
+    x, matrix, addend = x.float(), matrix.float(), 1000 * addend.float()
+    rounded = Product(matrix, len(x), torch.bfloat16)
+    expected = (x.bfloat16() @ matrix.bfloat16()).float()
+    assert torch.equal(rounded(x), expected) and torch.equal(rounded(x, addend), expected + addend)
+    assert torch.equal(rounded(x, addend[0]), expected + addend[0])
+
+
 def test_equal_runs_give_equal_bits(network_and_plain):
     network, _ = network_and_plain
     start, labels = torch.randn(4, 68, 3), torch.tensor([0, 1, 2, 1])
