@@ -44,14 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = arguments.input or meshes.folder
     output = arguments.output or source
     with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
-        summary = convert_tree(
-            source,
-            output,
-            overwrite=arguments.overwrite,
-            dry_run=arguments.dry_run,
-            workers=workers,
-            quiet=arguments.quiet,
-        )
+        summary = convert_tree(source, output, data_flags.write_options(arguments, workers))
     if arguments.dry_run or not arguments.quiet:
         print(f"{summary.sentence('PLY files', arguments.dry_run)} in {output}")
     if not arguments.dry_run:

@@ -60,6 +60,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from face4d.datasets.extraction import plan_landmarks, write_landmarks
+    from face4d.datasets.sampling import Resampling
     from face4d.runtime.parallel import cluster
 
     dataset = data_flags.chosen_dataset(arguments, "coma")
@@ -76,14 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     embedding = dataset.landmark_embedding(arguments.flame, arguments.landmark_embedding, arguments.contour_angle)
     with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
-        run = {"overwrite": arguments.overwrite, "workers": workers, "quiet": arguments.quiet}
-        sampling = {"frames": arguments.frames, "method": arguments.method, "skip_gaps": arguments.skip_gaps}
-        summary = write_landmarks(train + test, embedding, dry_run=arguments.dry_run, **sampling, **run)
+        options = data_flags.write_options(arguments, workers)
+        resampling = Resampling(arguments.frames, arguments.method, arguments.skip_gaps)
+        summary = write_landmarks(train + test, embedding, resampling, options)
         previews = 0
         if arguments.plot and not arguments.dry_run:
             from face4d.datasets.extraction import write_previews
 
-            previews = write_previews(train + test, fps=20, **run).written
+            previews = write_previews(train + test, options, fps=20).written
     if arguments.dry_run or not arguments.quiet:
         print(
             f"{len(train)} training and {len(test)} test sequences: "

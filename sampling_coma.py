@@ -54,7 +54,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    from face4d.datasets.sampling import sample_tree
+    from face4d.datasets.sampling import Resampling, sample_tree
     from face4d.runtime.parallel import cluster
 
     dataset = data_flags.chosen_dataset(arguments, "coma")
@@ -64,14 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = sample_tree(
             arguments.input or meshes.folder,
             output,
-            frames=arguments.frames or meshes.frames,
-            method=arguments.method,
+            Resampling(arguments.frames or meshes.frames, arguments.method, arguments.skip_gaps),
+            data_flags.write_options(arguments, workers),
             labels=arguments.labels,
-            skip_gaps=arguments.skip_gaps,
-            overwrite=arguments.overwrite,
-            dry_run=arguments.dry_run,
-            workers=workers,
-            quiet=arguments.quiet,
         )
     if arguments.dry_run or not arguments.quiet:
         print(f"{summary.sentence('frames', arguments.dry_run)} in {output}")

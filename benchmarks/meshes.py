@@ -13,11 +13,12 @@ import trimesh
 from measure import Case, Size, best_seconds
 
 from face4d.datasets.extraction import resampled_landmarks
-from face4d.datasets.sampling import sample_tree
+from face4d.datasets.sampling import Resampling, sample_tree
 from face4d.landmarks import LandmarkEmbedding, extract_files
 from face4d.mesh.conversion import convert_tree
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import read_ply, read_ply_vertices
+from face4d.runtime.incremental import WriteOptions
 
 COMA_LENGTH, FRAMES = 116, 41  # frames of a CoMA sequence, before and after
 
@@ -37,7 +38,7 @@ def obj_to_ply(size: Size) -> Case:
             _loaded(path).export(target / (path.stem + ".ply"))
 
     ours = target / "S01" / "Happy"
-    convert_tree(root / "obj", target, quiet=True)
+    convert_tree(root / "obj", target, WriteOptions(quiet=True))
     contents = [path.read_bytes() for path in sorted(ours.iterdir())]
 
     def move_bytes() -> None:
@@ -47,7 +48,7 @@ def obj_to_ply(size: Size) -> Case:
 
     return Case(
         "mesh",
-        lambda: convert_tree(root / "obj", target, quiet=True),
+        lambda: convert_tree(root / "obj", target, WriteOptions(quiet=True)),
         baseline,
         len(paths),
         len(paths),
@@ -107,7 +108,7 @@ def resample(size: Size) -> Case:
 
     return Case(
         "sequence",
-        lambda: sample_tree(root / "raw", target, frames=FRAMES, quiet=True),
+        lambda: sample_tree(root / "raw", target, Resampling(FRAMES), WriteOptions(quiet=True)),
         baseline,
         size.scale,
         size.scale,
@@ -160,7 +161,7 @@ def straight_to_landmarks(size: Size) -> Case:
 
     return Case(
         "sequence",
-        lambda: [resampled_landmarks(embedding, paths[0].parent, FRAMES) for paths in sequences],
+        lambda: [resampled_landmarks(embedding, paths[0].parent, Resampling(FRAMES)) for paths in sequences],
         baseline,
         size.scale,
         1,

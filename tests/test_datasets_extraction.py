@@ -1,6 +1,7 @@
 """Landmarks straight from raw sequences: the numbers of the two steps, and every file still looked at."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,15 +9,17 @@ import numpy as np
 import pytest
 
 from face4d.datasets.extraction import LandmarkFile, PointReader, plan_landmarks, resampled_landmarks, write_landmarks
-from face4d.datasets.sampling import sample_tree
+from face4d.datasets.sampling import Resampling, sample_tree
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract_files
 from face4d.mesh.ply import read_ply_vertices, write_ply
 from face4d.mesh.sequence import frame_paths
 from face4d.resample import METHODS, apply_plan, stream
+from face4d.runtime.incremental import WriteOptions
 from tests.conftest import toy_head
 
 V, LENGTH = 204, 30
+QUIET = WriteOptions(quiet=True)
 
 
 @pytest.fixture
@@ -38,32 +41,32 @@ def sequence(tmp_path, embedding) -> Path:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("frames", [1, 7, 30, 41])
 def test_same_to_the_bit_as_resampled_meshes(tmp_path, sequence, embedding, method, frames):
-    sample_tree(tmp_path / "raw", tmp_path / "sampling", frames=frames, method=method, quiet=True)
+    sample_tree(tmp_path / "raw", tmp_path / "sampling", Resampling(frames, method), QUIET)
     expected = extract_files(embedding, frame_paths(tmp_path / "sampling" / "S01" / "mouth_open"))
-    found = resampled_landmarks(embedding, sequence, frames, method)
+    found = resampled_landmarks(embedding, sequence, Resampling(frames, method))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
 
 
 def test_every_frame_is_checked_also_one_that_is_not_needed(sequence, embedding):
-    resampled_landmarks(embedding, sequence, 2)  # the first and the last
+    resampled_landmarks(embedding, sequence, Resampling(2))  # the first and the last
     middle = sequence / "mouth_open.000010.ply"
     middle.write_bytes(middle.read_bytes()[:-1])
     with pytest.raises(InputError, match="000010.*cut short"):
-        resampled_landmarks(embedding, sequence, 2)
+        resampled_landmarks(embedding, sequence, Resampling(2))
     write_ply(middle, np.zeros((V - 1, 3)), np.zeros((4, 3), int))
     with pytest.raises(InputError, match=f"000010.*{V} vertices.*{V - 1}"):
-        resampled_landmarks(embedding, sequence, 2)
+        resampled_landmarks(embedding, sequence, Resampling(2))
     middle.unlink()
     with pytest.raises(InputError, match="gap"):
-        resampled_landmarks(embedding, sequence, 2)
+        resampled_landmarks(embedding, sequence, Resampling(2))
 
 
 def test_too_short_for_the_method_is_refused(tmp_path, sequence, embedding):
     for path in frame_paths(sequence)[5:]:
         path.unlink()
     with pytest.raises(InputError, match="longer sequence"):
-        resampled_landmarks(embedding, sequence, 41, "thesis")
+        resampled_landmarks(embedding, sequence, Resampling(41, "thesis"))
 
 
 def test_points_of_files_of_any_layout(sequence):
@@ -119,42 +122,45 @@ def with_holes(sequence, embedding) -> tuple[Path, np.ndarray]:
 def test_frame_numbers_with_holes_are_the_time(tmp_path, with_holes, embedding, frames, method, caplog):
     folder, filled = with_holes
     file = LandmarkFile(str(folder), str(tmp_path / "a.npy"), str(tmp_path / "b.npy"))
-    write = partial(write_landmarks, [file], embedding, frames=frames, method=method, quiet=True)
+    how = Resampling(frames, method)
+    write = partial(write_landmarks, [file], embedding, options=QUIET)
     with pytest.raises(
         InputError,
         match="mouth_open: expected frame 7 after mouth_open.000006.ply, found mouth_open.000008.ply .*--skip-gaps",
     ):
-        write()
+        write(how)
     assert not (tmp_path / "a.npy").exists()
-    write(skip_gaps=True)
+    write(replace(how, skip_gaps=True))
     expected = filled if frames is None else apply_plan(filled, METHODS[method](LENGTH, frames))
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-7)
     assert "S01/mouth_open (6 of 30)" in caplog.text and "holes" in caplog.text
-    assert write(skip_gaps=True).unchanged == 1
+    assert write(replace(how, skip_gaps=True)).unchanged == 1
 
 
 def test_both_ways_to_resampled_landmarks_agree_over_holes(tmp_path, with_holes, embedding, caplog):
     folder, _ = with_holes
     with pytest.raises(InputError, match="--skip-gaps"):
-        sample_tree(tmp_path / "raw", tmp_path / "sampling", frames=41, quiet=True)
-    sample_tree(tmp_path / "raw", tmp_path / "sampling", frames=41, skip_gaps=True, quiet=True)
+        sample_tree(tmp_path / "raw", tmp_path / "sampling", Resampling(41), QUIET)
+    sample_tree(tmp_path / "raw", tmp_path / "sampling", Resampling(41, skip_gaps=True), QUIET)
     assert "S01/mouth_open (6 of 30)" in caplog.text
     expected = extract_files(embedding, frame_paths(tmp_path / "sampling" / "S01" / "mouth_open"))
-    np.testing.assert_allclose(resampled_landmarks(embedding, folder, 41, skip_gaps=True), expected, atol=1e-7)
-    assert sample_tree(tmp_path / "raw", tmp_path / "sampling", frames=41, skip_gaps=True, quiet=True).unchanged == 41
+    np.testing.assert_allclose(
+        resampled_landmarks(embedding, folder, Resampling(41, skip_gaps=True)), expected, atol=1e-7
+    )
+    assert sample_tree(tmp_path / "raw", tmp_path / "sampling", Resampling(41, skip_gaps=True), QUIET).unchanged == 41
 
 
 def test_more_holes_than_frames_are_no_sequence(sequence, embedding):
     (sequence / "mouth_open.000003.ply").rename(sequence / "mouth_open.900003.ply")
     with pytest.raises(InputError, match="expected more frames than gaps in their numbers, found 30 frames and"):
-        resampled_landmarks(embedding, sequence, 41, skip_gaps=True)
+        resampled_landmarks(embedding, sequence, Resampling(41, skip_gaps=True))
 
 
 def test_landmark_files_that_no_meshes_explain_are_named(tmp_path, sequence, embedding, caplog):
     def run(**how):
         caplog.clear()
         train, test = plan_landmarks(tmp_path / "raw", tmp_path / "out", test_subjects=["S02"], **how)
-        write_landmarks(train + test, embedding, quiet=True)
+        write_landmarks(train + test, embedding, options=QUIET)
         return caplog.text
 
     shutil.copytree(sequence, tmp_path / "raw" / "S02" / "mouth_open")

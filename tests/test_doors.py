@@ -15,7 +15,7 @@ from face4d.correspondence import fit_embedding, save_correspondence
 from face4d.datasets.extraction import plan_landmarks, write_landmarks
 from face4d.datasets.landmark_set import load_folder, load_split, read_landmarks
 from face4d.datasets.mesh_set import load_actors, neutral_landmarks, read_points
-from face4d.datasets.sampling import sample_tree
+from face4d.datasets.sampling import Resampling, sample_tree
 from face4d.demo.head import demo_head
 from face4d.demo.write import demo_sequence
 from face4d.dense.frames import load_frames
@@ -23,6 +23,7 @@ from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract, read_head, save_embedding
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import write_ply
+from face4d.runtime.incremental import WriteOptions
 from face4d.view.export import load_dense_face
 from tests.test_correspondence import embedding_of
 
@@ -178,9 +179,9 @@ def actors(place, heads, damage):
     load_actors(place / "actors", heads.embedding)
 
 
-def step_3(place, heads, damage, **how):
+def step_3(place, heads, damage, frames=None):
     train, test = plan_landmarks(tree(place, heads, damage), place / "out", test_subjects=["A"])
-    write_landmarks(test + train, heads.embedding, quiet=True, **how)
+    write_landmarks(test + train, heads.embedding, Resampling(frames), WriteOptions(quiet=True))
 
 
 def steps_2_and_3(place, heads, damage):
@@ -188,7 +189,7 @@ def steps_2_and_3(place, heads, damage):
 
 
 def step_2(place, heads, damage):
-    sample_tree(tree(place, heads, damage), place / "out", frames=T, quiet=True)
+    sample_tree(tree(place, heads, damage), place / "out", Resampling(T), WriteOptions(quiet=True))
 
 
 def dense_training(place, heads, damage):
@@ -299,7 +300,7 @@ def test_a_last_frame_of_other_triangles_is_named_by_step_2(tmp_path, heads):
     with pytest.raises(
         InputError, match="open.000006.ply: expected the topology of open.000000.ply .* found 1640 triangles"
     ):
-        sample_tree(tmp_path / "raw", tmp_path / "out", frames=5, quiet=True)
+        sample_tree(tmp_path / "raw", tmp_path / "out", Resampling(5), WriteOptions(quiet=True))
 
 
 STILL = lambda motion, faces: (np.repeat(motion[:1], len(motion), axis=0), faces)  # noqa: E731

@@ -12,6 +12,7 @@ from face4d.errors import InputError
 from face4d.mesh.conversion import convert_tree
 from face4d.mesh.obj import write_obj
 from face4d.runtime import parallel
+from face4d.runtime.incremental import WriteOptions
 from face4d.runtime.parallel import as_finished, cluster, map_files
 from tests.conftest import REPOSITORY
 
@@ -70,7 +71,7 @@ def test_a_dask_cluster_does_the_work_in_the_callers_folder(dask_cluster, tmp_pa
 
 
 def test_dask_writes_the_files_that_loky_writes(dask_cluster, objects, tmp_path, run_script):
-    convert_tree(objects, tmp_path / "here", quiet=True)
+    convert_tree(objects, tmp_path / "here", WriteOptions(quiet=True))
     arguments = (
         "convert_obj_to_ply.py",
         "--input",
@@ -193,12 +194,12 @@ def test_ray_does_the_same(objects, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # where ray's workers find this test's function
     Path("here.txt").write_text("yes")
-    convert_tree(objects, tmp_path / "here", quiet=True)
+    convert_tree(objects, tmp_path / "here", WriteOptions(quiet=True))
     with cluster("ray", workers=2) as workers:
         assert workers == 2
         found = list(map_files(_place, range(20), workers=workers, quiet=True))
         assert [item for item, *_ in found] == list(range(20)) and os.getpid() not in {pid for _, pid, *_ in found}
         with pytest.raises(InputError, match="item bad"):
             list(map_files(_place, [1, "bad", 2], workers=workers, quiet=True))
-        assert convert_tree(objects, tmp_path / "there", workers=workers, quiet=True) == (10, 0, 0)
+        assert convert_tree(objects, tmp_path / "there", WriteOptions(workers=workers, quiet=True)) == (10, 0, 0)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")

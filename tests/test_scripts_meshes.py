@@ -296,17 +296,18 @@ def test_what_was_stopped_is_not_read_by_the_next_step(tmp_path, coma, flame):
 def test_worker_processes_do_the_same(tmp_path, florence, monkeypatch):
     from face4d.mesh.conversion import convert_tree
     from face4d.runtime import parallel
+    from face4d.runtime.incremental import WriteOptions
 
     convert_tree(florence, tmp_path / "one")
     monkeypatch.setattr(parallel, "_ALONE_SECONDS", 0.0)
-    assert convert_tree(florence, tmp_path / "two", workers=2, quiet=True) == (20, 0, 0)
+    assert convert_tree(florence, tmp_path / "two", WriteOptions(workers=2, quiet=True)) == (20, 0, 0)
     assert {k.replace("/two/", "/one/"): v[1] for k, v in _state(tmp_path / "two").items()} == {
         k: v[1] for k, v in _state(tmp_path / "one").items()
     }
     bad = florence / "CH03" / "Cheeky" / "Cheeky_00.obj"
     bad.write_text("v 0 0")
     with pytest.raises(InputError, match="Cheeky_00.obj:1: expected 'v x y z'"):
-        convert_tree(florence, tmp_path / "three", workers=2, quiet=True)
+        convert_tree(florence, tmp_path / "three", WriteOptions(workers=2, quiet=True))
 
 
 def test_conversion_to_another_tree_of_polygons_and_odd_names(tmp_path):

@@ -6,13 +6,16 @@ import argparse
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli
 from face4d.datasets.entry import DATASETS, OWN, Dataset
 from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource, choose_source
 from face4d.errors import InputError
+
+if TYPE_CHECKING:  # it loads joblib, and parsing flags must not
+    from face4d.runtime.incremental import WriteOptions
 
 
 def add_data_flags(parser: ArgumentParser, *, training: bool) -> None:
@@ -138,6 +141,17 @@ def add_gap_flag(group: argparse._ArgumentGroup) -> None:
     """Add ``--skip-gaps`` of steps 2 and 3."""
     meaning = "read sequences whose frame numbers have holes: the numbers are the time, missing frames are interpolated"
     cli.add_switch(group, "skip-gaps", False, meaning)
+
+
+def write_options(args: Namespace, workers: int) -> WriteOptions:
+    """How steps 1 to 3 write their files.
+
+    Args:
+        workers: as yielded by :func:`face4d.runtime.parallel.cluster`.
+    """
+    from face4d.runtime.incremental import WriteOptions
+
+    return WriteOptions(args.overwrite, args.dry_run, workers, args.quiet)
 
 
 def data_source(args: Namespace, remembered: Mapping[str, Any] | None = None, owner: Path | None = None) -> DataSource:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER
 from face4d.datasets.mesh_set import MeshSequence, choose_labels, find_all, split_by_subject
-from face4d.datasets.sampling import GAPS, plan_of
+from face4d.datasets.sampling import AS_THEY_ARE, GAPS, Resampling
 from face4d.errors import InputError
 from face4d.landmarks import (
     LandmarkEmbedding,
@@ -30,11 +29,11 @@ from face4d.mesh.ply_header import A_PLY, header_of
 from face4d.mesh.sequence import find_sequences, numbered_frames
 from face4d.mesh.triangles import check_topology
 from face4d.render.landmarks import landmark_gif
-from face4d.resample import Plan, apply_plan, fill_plan
+from face4d.resample import Plan, apply_plan
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.atomic import save_npy
 from face4d.runtime.files import matching, open_sized, read_bytes, require_outside
-from face4d.runtime.incremental import State, Summary, write_missing
+from face4d.runtime.incremental import USUAL, State, Summary, WriteOptions, write_missing
 
 
 class FaceReader:
@@ -207,14 +206,8 @@ def _explain_obj(source: str | Path) -> None:
 def write_landmarks(
     files: Sequence[LandmarkFile],
     embedding: LandmarkEmbedding,
-    *,
-    frames: int | None = None,
-    method: str = "linear",
-    skip_gaps: bool = False,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    workers: int = 1,
-    quiet: bool = False,
+    resampling: Resampling = AS_THEY_ARE,
+    options: WriteOptions = USUAL,
 ) -> Summary:
     """Extract and write landmark files, (T, 68, 3) float32 in metres.
 
@@ -222,8 +215,7 @@ def write_landmarks(
     files together.
 
     Args:
-        frames, method: resample on the way, see :func:`resampled_landmarks`; None = the frames as they are.
-        skip_gaps: frame numbers may have holes; they are the time, and what is missing is interpolated.
+        resampling: on the way, see :func:`resampled_landmarks`; default: the frames as they are.
 
     Raises:
         InputError: an unreadable frame, a gap in the frame numbers; meshes that are no faces in metres of the
@@ -231,18 +223,14 @@ def write_landmarks(
             name in the other half of the split, without ``overwrite`` (which replaces the first and removes the
             second).
     """
-    how: dict[str, Any] = {"embedding": embedding, "frames": frames, "method": method, "skip_gaps": skip_gaps}
     remarks: list[Remark] = []
     summary = write_missing(
         Path(files[0].target).parents[1],
         files,
-        partial(_inspect, **how),
-        partial(_write, **how),
-        overwrite=overwrite,
-        dry_run=dry_run,
-        workers=workers,
+        partial(_inspect, embedding=embedding, resampling=resampling),
+        partial(_write, embedding=embedding, resampling=resampling),
+        options,
         description="landmarks",
-        quiet=quiet,
         remarks=remarks,
     )
     report(
@@ -251,9 +239,7 @@ def write_landmarks(
     return summary
 
 
-def resampled_landmarks(
-    embedding: LandmarkEmbedding, folder: str | Path, frames: int, method: str = "linear", *, skip_gaps: bool = False
-) -> np.ndarray:
+def resampled_landmarks(embedding: LandmarkEmbedding, folder: str | Path, resampling: Resampling) -> np.ndarray:
     """Landmarks of a PLY sequence at another number of frames, the same to the bit as those of :func:`sample_tree`'s
     meshes.
 
@@ -262,8 +248,6 @@ def resampled_landmarks(
 
     Args:
         folder: holds the frames.
-        frames, method: see :mod:`face4d.resample`.
-        skip_gaps: see :func:`write_landmarks`.
 
     Returns:
         (frames, 68, 3) float32, metres as in the files.
@@ -272,8 +256,8 @@ def resampled_landmarks(
         InputError: see :func:`frame_paths` and :class:`PointReader`; a sequence too short for the method, or that
             jumps.
     """
-    numbers, names = zip(*numbered_frames(folder, skip_gaps=skip_gaps))
-    plan = plan_of(folder, numbers, frames, method)
+    numbers, names = zip(*numbered_frames(folder, skip_gaps=resampling.skip_gaps))
+    plan = resampling.plan(folder, numbers)
     paths = [os.path.join(folder, name) for name in names]
     corners, used = _corners(embedding, paths, plan)
     _check_jumps(paths, corners, used)
@@ -307,14 +291,14 @@ def _check_jumps(paths: Sequence[str], corners: np.ndarray, used: np.ndarray) ->
 
 
 def _landmarks(
-    file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str, skip_gaps: bool
+    file: LandmarkFile, embedding: LandmarkEmbedding, resampling: Resampling
 ) -> tuple[np.ndarray, tuple[Remark, ...]]:
     """Landmarks (T, 68, 3) of one sequence, and what is odd about it."""
-    numbers, names = zip(*numbered_frames(file.source, skip_gaps=skip_gaps))
+    numbers, names = zip(*numbered_frames(file.source, skip_gaps=resampling.skip_gaps))
     paths = [os.path.join(file.source, name) for name in names]
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
-    plan = fill_plan(numbers) if frames is None else plan_of(file.source, numbers, frames, method)
-    if frames is None:
+    plan = resampling.plan(file.source, numbers)
+    if resampling.frames is None:
         corners, used = corners_of_files(embedding, paths), np.ones(len(paths), bool)
     else:
         corners, used = _corners(embedding, paths, plan)
@@ -329,7 +313,7 @@ def _landmarks(
     )
     first = check_corners(paths[0], corners[0], embedding)
     _check_jumps(paths, corners, used)
-    landmarks = combine(embedding, corners if frames is None and not missing else apply_plan(corners, plan))
+    landmarks = combine(embedding, corners if resampling.frames is None and not missing else apply_plan(corners, plan))
     name = "/".join(Path(file.source).parts[-2:])
     remarks = mesh_remarks(name, faces, first)
     remarks += [stillness(name, len(names))] if is_still(landmarks) else []
@@ -337,15 +321,15 @@ def _landmarks(
     return landmarks, tuple(remarks)
 
 
-def _inspect(
-    file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str, skip_gaps: bool
-) -> State:
-    numbered_frames(file.source, skip_gaps=skip_gaps)  # a gap in the frames is found before anything is written
+def _inspect(file: LandmarkFile, embedding: LandmarkEmbedding, resampling: Resampling) -> State:
+    numbered_frames(
+        file.source, skip_gaps=resampling.skip_gaps
+    )  # a gap in the frames is found before anything is written
     if Path(file.other).exists():
         return State(0, 0, (file.other,))
     if not Path(file.target).exists():
         return State(1, 0)
-    found, remarks = _landmarks(file, embedding, frames, method, skip_gaps)
+    found, remarks = _landmarks(file, embedding, resampling)
     return State(0, 1, (), remarks) if _is_equal(file, found) else State(0, 0, (file.target,), remarks)
 
 
@@ -356,10 +340,8 @@ def _is_equal(file: LandmarkFile, landmarks: np.ndarray) -> bool:
         return False
 
 
-def _write(
-    file: LandmarkFile, embedding: LandmarkEmbedding, frames: int | None, method: str, skip_gaps: bool
-) -> tuple[int, tuple[Remark, ...]]:
-    landmarks, remarks = _landmarks(file, embedding, frames, method, skip_gaps)
+def _write(file: LandmarkFile, embedding: LandmarkEmbedding, resampling: Resampling) -> tuple[int, tuple[Remark, ...]]:
+    landmarks, remarks = _landmarks(file, embedding, resampling)
     save_npy(file.target, landmarks)
     Path(file.other).unlink(missing_ok=True)
     return 1, remarks
@@ -371,9 +353,7 @@ def preview_path(file: LandmarkFile) -> Path:
     return target.parents[1] / "previews" / target.parent.name / f"{target.stem}.gif"
 
 
-def write_previews(
-    files: Sequence[LandmarkFile], *, fps: float, overwrite: bool = False, workers: int = 1, quiet: bool = False
-) -> Summary:
+def write_previews(files: Sequence[LandmarkFile], options: WriteOptions = USUAL, *, fps: float) -> Summary:
     """Draw a GIF of each landmark file at :func:`preview_path`; one that is newer than its landmarks is kept.
 
     Raises:
@@ -385,11 +365,8 @@ def write_previews(
         files,
         _inspect_preview,
         draw,
-        overwrite=overwrite,
-        dry_run=False,
-        workers=workers,
+        options,
         description="preview GIFs",
-        quiet=quiet,
     )
 
 

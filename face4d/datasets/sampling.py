@@ -21,7 +21,7 @@ from face4d.resample import METHODS, Plan, compose, fill_plan, stream
 from face4d.runtime.atomic import replacing_folder, write_json
 from face4d.runtime.fields import read_json
 from face4d.runtime.files import require_outside
-from face4d.runtime.incremental import State, Summary, write_missing
+from face4d.runtime.incremental import USUAL, State, Summary, WriteOptions, write_missing
 
 GAPS = "frame numbers with holes, taken as the time; what is missing is interpolated"  # remark
 RECORD = "sampling.json"  # beside the frames: how they were made, and that they were made here
@@ -30,27 +30,54 @@ _WATCHED = 300  # vertices of a frame that are looked at for jumps
 
 
 @dataclass(frozen=True)
+class Resampling:
+    """How a sequence becomes one of another number of frames.
+
+    Attributes:
+        frames: of the result, the neutral one included; None = the frames as they are.
+        method: ``linear`` or ``thesis``, see :mod:`face4d.resample`.
+        skip_gaps: frame numbers may have holes; they are the time, and what is missing is interpolated.
+    """
+
+    frames: int | None = None
+    method: str = "linear"
+    skip_gaps: bool = False
+
+    def plan(self, source: str | Path, numbers: Sequence[int]) -> Plan:
+        """How a sequence with frames of these numbers is resampled; where numbers are missing they are the time.
+
+        Raises:
+            InputError: naming ``source``, where the sequence is too short for the method.
+        """
+        if self.frames is None:
+            return fill_plan(numbers)
+        length = numbers[-1] - numbers[0] + 1
+        try:
+            plan = METHODS[self.method](length, self.frames)
+            return plan if length == len(numbers) else compose(plan, fill_plan(numbers))
+        except ValueError as error:
+            raise InputError(source, "a longer sequence (or --method linear)", f"{length} frames: {error}") from None
+
+
+AS_THEY_ARE = Resampling()
+
+
+@dataclass(frozen=True)
 class _Job:
     source: str
     target: str
     frames: int
-    method: str
-    skip_gaps: bool
+    resampling: Resampling
     reference: str  # the first frame of the first sequence, whose topology all have
 
 
 def sample_tree(
     source: str | Path,
     target: str | Path,
+    resampling: Resampling,
+    options: WriteOptions = USUAL,
     *,
-    frames: int,
-    method: str = "linear",
     labels: list[str] | None = None,
-    skip_gaps: bool = False,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    workers: int = 1,
-    quiet: bool = False,
 ) -> Summary:
     """Resample every PLY sequence below ``source`` to ``<target>/<subject>/<label>/<label>.NNNNNN.ply``, numbers from
     0.
@@ -60,10 +87,8 @@ def sample_tree(
     frames themselves are compared.
 
     Args:
-        frames: output frames per sequence, the neutral one included.
-        method: ``linear`` or ``thesis``, see :mod:`face4d.resample`.
+        resampling: with a number of frames.
         labels: only these; None = all.
-        skip_gaps: frame numbers may have holes; they are the time, and what is missing is interpolated.
 
     Returns:
         Numbers of frames.
@@ -77,14 +102,15 @@ def sample_tree(
     require_outside(target, source)
     sequences = find_mesh_sequences(source, labels=labels)
     first = sequences[0].folder
-    reference = str(first / numbered_frames(first, skip_gaps=skip_gaps)[0][1])
+    reference = str(first / numbered_frames(first, skip_gaps=resampling.skip_gaps)[0][1])
+    if resampling.frames is None:
+        raise ValueError("a resampling with a number of frames")
     jobs = [
         _Job(
             str(sequence.folder),
             str(Path(target, sequence.subject, sequence.folder.name)),
-            frames,
-            method,
-            skip_gaps,
+            resampling.frames,
+            resampling,
             reference,
         )
         for sequence in sequences
@@ -93,13 +119,10 @@ def sample_tree(
     summary = write_missing(
         target,
         jobs,
-        partial(_inspect, overwrite=overwrite),
+        partial(_inspect, overwrite=options.overwrite),
         _write,
-        overwrite=overwrite,
-        dry_run=dry_run,
-        workers=workers,
-        description=f"{frames} frames",
-        quiet=quiet,
+        options,
+        description=f"{resampling.frames} frames",
         remarks=remarks,
     )
     report(source, remarks)
@@ -113,7 +136,7 @@ def _names(job: _Job) -> list[str]:
 
 def _frame_files(job: _Job) -> tuple[list[int], list[str]]:
     """Numbers and paths of the input's frames in order; strings, of which there may be a million."""
-    numbers, names = zip(*numbered_frames(job.source, skip_gaps=job.skip_gaps))
+    numbers, names = zip(*numbered_frames(job.source, skip_gaps=job.resampling.skip_gaps))
     return list(numbers), [os.path.join(job.source, name) for name in names]
 
 
@@ -125,7 +148,7 @@ def _record(job: _Job, paths: list[str]) -> dict[str, object]:
         state.update(f"{os.path.basename(path)} {status.st_size} {status.st_mtime_ns}\n".encode())
     return {
         "format_version": _FORMAT_VERSION,
-        "method": job.method,
+        "method": job.resampling.method,
         "frames": job.frames,
         "source": job.source,
         "source_frames": len(paths),
@@ -161,23 +184,8 @@ def _inspect(job: _Job, overwrite: bool) -> State:
     return State(0, 0, (job.target,))
 
 
-def plan_of(source: str | Path, numbers: Sequence[int], frames: int, method: str) -> Plan:
-    """How a sequence with frames of these numbers becomes one of ``frames``; where numbers are missing they are the
-    time.
-
-    Raises:
-        InputError: naming ``source``, where the sequence is too short for the method.
-    """
-    length = numbers[-1] - numbers[0] + 1
-    try:
-        plan = METHODS[method](length, frames)
-        return plan if length == len(numbers) else compose(plan, fill_plan(numbers))
-    except ValueError as error:
-        raise InputError(source, "a longer sequence (or --method linear)", f"{length} frames: {error}") from None
-
-
 def _frames(job: _Job, numbers: list[int], vertices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    return stream(vertices, plan_of(job.source, numbers, job.frames, job.method))
+    return stream(vertices, job.resampling.plan(job.source, numbers))
 
 
 def _is_as_recorded(job: _Job, paths: list[str]) -> bool:

@@ -18,7 +18,7 @@ from face4d.mesh.ply import header_of, ply_bytes
 from face4d.mesh.triangles import difference, same_topology
 from face4d.runtime.atomic import replacing
 from face4d.runtime.files import matching, require_outside, walk
-from face4d.runtime.incremental import State, Summary, write_missing
+from face4d.runtime.incremental import USUAL, State, Summary, WriteOptions, write_missing
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +37,7 @@ class _Slice:
     end: int
 
 
-def convert_tree(
-    source: str | Path,
-    target: str | Path,
-    *,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    workers: int = 1,
-    quiet: bool = False,
-) -> Summary:
+def convert_tree(source: str | Path, target: str | Path, options: WriteOptions = USUAL) -> Summary:
     """Convert every OBJ below ``source`` to binary PLY at the same place below ``target`` (may be ``source`` itself).
 
     A PLY file gets the time stamp of its OBJ file and counts as unchanged while they agree and its size is right;
@@ -69,13 +61,10 @@ def convert_tree(
     return write_missing(
         target,
         jobs,
-        partial(_inspect, overwrite=overwrite),
-        partial(_convert, overwrite=overwrite),
-        overwrite=overwrite,
-        dry_run=dry_run,
-        workers=workers,
+        partial(_inspect, overwrite=options.overwrite),
+        partial(_convert, overwrite=options.overwrite),
+        options,
         description="OBJ to PLY",
-        quiet=quiet,
     )
 
 

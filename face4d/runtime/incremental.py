@@ -10,6 +10,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -135,6 +137,26 @@ def _short(value: object) -> str:
 Job = TypeVar("Job")
 
 
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a step that writes many files is carried out.
+
+    Attributes:
+        overwrite: replace outputs of other content.
+        dry_run: say what would be written, write nothing.
+        workers: processes side by side, as yielded by :func:`face4d.runtime.parallel.cluster`.
+        quiet: no progress bar.
+    """
+
+    overwrite: bool = False
+    dry_run: bool = False
+    workers: int = 1
+    quiet: bool = False
+
+
+USUAL = WriteOptions()
+
+
 class State(NamedTuple):
     """What stands at the outputs of one job: how many are still missing, how many are right, the paths of those that
     differ; what is odd.
@@ -168,16 +190,13 @@ def write_missing(
     jobs: Sequence[Job],
     inspect: Callable[[Job], State],
     write: Callable[[Job], int | tuple[int, tuple[Any, ...]]],
+    options: WriteOptions,
     *,
-    overwrite: bool,
-    dry_run: bool,
-    workers: int,
     description: str,
-    quiet: bool,
     remarks: list[Any] | None = None,
 ) -> Summary:
-    """Look at all outputs first; refuse before anything is written; then write what is missing (with ``overwrite`` also
-    what differs).
+    """Look at all outputs first; refuse before anything is written; then write what is missing (with
+    ``overwrite`` also what differs).
 
     A run that was stopped is continued by running it again: ``inspect`` finds what it had finished.
 
@@ -187,33 +206,35 @@ def write_missing(
         inspect: state of a job's outputs.
         write: does a job, leaves right outputs alone, returns how many files it wrote, or that number and what is odd
             about them.
+        description: of the work, for the progress bar.
         remarks: gets what is odd about the jobs, from this process or another.
 
     Raises:
         InputError: outputs of other content exist and ``overwrite`` is false; names the first. Or another command
             writes into ``folder``.
     """
-    with sole_writer(folder, dry_run=dry_run) as writing:
-        states = list(map_files(inspect, jobs, workers=workers, description=f"{description}, checking", quiet=quiet))
+    with sole_writer(folder, dry_run=options.dry_run) as writing:
+        run = partial(map_files, workers=options.workers, quiet=options.quiet)
+        states = list(run(inspect, jobs, description=f"{description}, checking"))
         if remarks is not None:
             remarks += [remark for state in states for remark in state.remarks]
         different = [path for state in states for path in state.different]
         unchanged = sum(state.unchanged for state in states)
-        if different and not overwrite and not dry_run:
+        if different and not options.overwrite and not options.dry_run:
             more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
             raise InputError(
                 different[0],
                 "no output there, or the one this command writes (--overwrite replaces it)",
                 f"another one{more}",
             )
-        if dry_run:
+        if options.dry_run:
             return Summary(sum(state.missing for state in states), unchanged, len(different))
         todo = [job for job, state in zip(jobs, states) if state.missing or state.different]
         if not todo:
             return Summary(0, unchanged)
         writing.begin()
         written = 0
-        for result in map_files(write, todo, workers=workers, description=description, quiet=quiet):
+        for result in run(write, todo, description=description):
             count, odd = result if isinstance(result, tuple) else (result, ())
             written += count
             if remarks is not None:
