@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -77,7 +78,7 @@ class Correspondence:
         return np.moveaxis(moved.reshape(count, frames, 3), 1, 0).astype(np.float32)
 
     @cached_property
-    def _operator(self):
+    def _operator(self) -> tuple[np.ndarray, Any, np.ndarray, Any, Any]:
         """Vertices whose motion is read off the copy, the matrix that does it, the other vertices, and Laplace's
         equation for them.
         """
@@ -209,7 +210,7 @@ def save_correspondence(path: str | Path, correspondence: Correspondence) -> Non
     """
     with replacing(path) as temporary:
         save_embedding(temporary, correspondence.embedding)
-        arrays = load_npz(temporary, "a landmark embedding")
+        arrays: dict[str, Any] = load_npz(temporary, "a landmark embedding")
         dense = (
             correspondence.registered,
             correspondence.registered_faces,
@@ -218,7 +219,7 @@ def save_correspondence(path: str | Path, correspondence: Correspondence) -> Non
             correspondence.bary,
         )
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays, **dict(zip(_ARRAYS, dense)))
+            np.savez_compressed(file, **(arrays | dict(zip(_ARRAYS, dense))))
 
 
 def load_correspondence(path: str | Path) -> Correspondence:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -130,16 +131,13 @@ def load_flame_embedding(folder: str | Path, contour_angle: float = 0.0) -> Land
 
 def _table(path: Path, content: object, shape: tuple[int, ...], num_faces: int) -> tuple[np.ndarray, np.ndarray]:
     """Checked face indices ``shape`` and barycentric weights ``shape + (3,)`` of one embedding file."""
-    found = (
-        [numbers(content.get(name)) for name in ("lmk_face_idx", "lmk_b_coords")]
-        if isinstance(content, dict)
-        else [None]
-    )
-    if any(array is None for array in found):
+    values = content if isinstance(content, dict) else {}
+    face_idx, bary = (numbers(values.get(name)) for name in ("lmk_face_idx", "lmk_b_coords"))
+    if face_idx is None or bary is None:
         raise InputError(
             path, "a landmark embedding (lmk_face_idx, lmk_b_coords)", f"{type(content).__name__} without them"
         )
-    return check_embedding(path, *found, shape, num_faces)
+    return check_embedding(path, face_idx, bary, shape, num_faces)
 
 
 def check_embedding(
@@ -217,7 +215,7 @@ def load_embedding(path: str | Path) -> LandmarkEmbedding:
 
 def save_embedding(path: str | Path, embedding: LandmarkEmbedding) -> None:
     """Write an embedding as the npz that :func:`load_embedding` reads."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "face_idx": embedding.face_idx,
         "bary": embedding.bary,
         "faces": embedding.faces,

@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
     _words: Sequence[str] = ()
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)
 
@@ -56,12 +56,13 @@ class Parser(argparse.ArgumentParser):
             expected = f"{', '.join(known[:-1])} or {known[-1]}" if known[1:] else known[0]
             raise argparse.ArgumentError(action, f"expected {expected}, found {value}{nearest(str(value), known)}")
 
-    def _get_value(self, action: argparse.Action, text: str) -> object:
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
         try:
             return super()._get_value(action, text)
         except argparse.ArgumentError as error:
             if error.message.startswith("invalid "):  # of a type that says nothing itself, as int
-                error.message = f"expected {_TYPES.get(action.type, 'another value')}, found {text}"
+                kind: Any = action.type
+                error.message = f"expected {_TYPES.get(kind, 'another value')}, found {text}"
             raise
 
     def words(self, values: Mapping[str, Any]) -> list[str]:

@@ -336,7 +336,8 @@ def present_datasets(args: Namespace) -> tuple[list[str], list[str]]:
     ):
         if given:
             raise InputError(flag, "--dataset with it", "a grid over all data sets")
-    found = [name for name in _OF_THE_THESIS if DATASETS[name].landmarks.is_dir()]
+    places = {name: DATASETS[name].landmarks for name in _OF_THE_THESIS}
+    found = [name for name, place in places.items() if place is not None and place.is_dir()]
     missing = [f"{name} ({DATASETS[name].landmarks})" for name in _OF_THE_THESIS if name not in found]
     if not found:
         raise InputError(
@@ -364,7 +365,8 @@ def settings_of(args: Namespace, script: Script, dataset: str, preset: str) -> l
             }
         ]
     else:
-        allowed = described(type(script.presets[preset]))
+        kind: type = type(script.presets[preset])
+        allowed = described(kind)
         grids = read_grid(
             args.grid, {name: allowed[name] for name in sorted(allowed.keys() & vars(args).keys() - {"select"})}
         )

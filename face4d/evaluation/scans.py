@@ -146,9 +146,12 @@ def mesh_landmarks(
         flame: folder of FLAME's landmark embedding.
         embedding: npz of another topology, in place of ``flame``.
     """
-    if flame is None and embedding is None:
+    if flame is not None:
+        topology = load_flame_embedding(flame)
+    elif embedding is not None:
+        topology = load_embedding(embedding)
+    else:
         return lambda path, vertices, faces: read_points(landmarks_beside(path, meshes, points))
-    topology = load_flame_embedding(flame) if flame is not None else load_embedding(embedding)
 
     def read_off(path: Path, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         check_topology(

@@ -14,7 +14,8 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.mesh.obj import read_obj
-from face4d.mesh.ply import header_of, ply_bytes
+from face4d.mesh.ply import ply_bytes
+from face4d.mesh.ply_header import header_of
 from face4d.mesh.triangles import difference, same_topology
 from face4d.runtime.atomic import replacing
 from face4d.runtime.files import matching, require_outside, walk

@@ -11,6 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from array import array
 from pathlib import Path
+from typing import Any
 from struct import Struct
 
 import numpy as np
@@ -110,17 +111,16 @@ def read_ply_vertices(path: str | Path, num_vertices: int | None = None, copy: b
 def _read_any(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndarray, np.ndarray]:
     """Any encoding and any properties; vertices float32 and triangles int32."""
     rows: _Rows = _AsciiRows(path, data, header) if header.encoding == "ascii" else _BinaryRows(path, data, header)
-    num_vertices, vertices, faces = header.element("vertex").count, None, [np.empty((0, 3), np.int32)]
+    num_vertices = next(element.count for element in header.elements if element.name == "vertex")
+    vertices, faces = np.empty((0, 3), np.float32), [np.empty((0, 3), np.int32)]
     for element in header.elements:
         columns = rows.read(element)
         if element.name == "vertex":
             with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
-                vertices = np.stack([columns[axis] for axis in "xyz"], axis=1).astype(np.float32)
+                vertices = np.stack([np.asarray(columns[axis]) for axis in "xyz"], axis=1).astype(np.float32)
         elif element.name in ("face", "tristrips") and element.count:
-            lists = next(
-                (columns[name] for name in ("vertex_indices", "vertex_index") if isinstance(columns.get(name), Lists)),
-                None,
-            )
+            named = (columns.get(name) for name in ("vertex_indices", "vertex_index"))
+            lists = next((column for column in named if isinstance(column, Lists)), None)
             if lists is None:
                 raise InputError(
                     path, f"element {element.name} with lists vertex_indices", f"only {', '.join(columns) or 'nothing'}"
@@ -191,7 +191,9 @@ class _BinaryRows(_Rows):
 
     def _row_like_the_first(self, element: PlyElement) -> tuple[np.dtype, dict[str, int]]:
         """Row dtype if every list were as long as in the first row, and these lengths."""
-        fields, lengths, position = [], {}, self.position
+        fields: list[Any] = []
+        lengths: dict[str, int] = {}
+        position = self.position
         for p in element.properties:
             kind = np.dtype(self.order + p.type)
             if p.count_type is None:
@@ -283,10 +285,10 @@ class _AsciiRows(_Rows):
             return _no_columns(element)
         width, begin = len(element.properties), self.position
         if not element.has_lists:
-            ends = begin + width * np.arange(1, element.count + 1)
-            self._check_lines(element, begin, ends)
+            last = begin + width * np.arange(1, element.count + 1)
+            self._check_lines(element, begin, last)
             table = self._numbers(self._words(element, begin, element.count * width)).reshape(element.count, width)
-            self.position = int(ends[-1])
+            self.position = int(last[-1])
             return {p.name: table[:, i] for i, p in enumerate(element.properties)}
         words: dict[str, list[bytes]] = {p.name: [] for p in element.properties}
         lengths = {p.name: array("q") for p in element.properties if p.count_type}

@@ -114,7 +114,8 @@ def parse_header(header: bytes) -> PlyHeader:
     Raises:
         ValueError: its message says what was found in place of a header line.
     """
-    encoding, elements = "", []
+    encoding = ""
+    elements: list[tuple[str, int, list[PlyProperty]]] = []
     for line in _LINE_END.split(header.removeprefix(_MARK).lower())[1:]:
         words = line.split()
         if not words or words[0] in (b"comment", b"obj_info", b"end_header"):

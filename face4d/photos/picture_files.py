@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
@@ -100,7 +100,8 @@ def _check_size(path: str | Path, image: Image.Image, content: bytes) -> None:
             path, f"a picture of at most {MAX_PIXELS // 10**6} megapixels", f"{image.width} x {image.height} pixels"
         )
     if image.format == "TIFF":
-        width, height = (image.tag_v2.get(tag, 1) for tag in _TIFF_TILE)
+        tags: Any = getattr(image, "tag_v2", {})
+        width, height = (tags.get(tag, 1) for tag in _TIFF_TILE)
         if not all(isinstance(side, int) and 0 < side for side in (width, height)) or width * height > MAX_PIXELS:
             raise InputError(
                 path, f"a picture of at most {MAX_PIXELS // 10**6} megapixels", f"tiles of {width} x {height} pixels"
@@ -113,10 +114,11 @@ def _check_size(path: str | Path, image: Image.Image, content: bytes) -> None:
 
 def _depth(image: Image.Image, content: bytes) -> tuple[int | None, bool]:
     """Significant bits where the file tells them, and whether it has 16 per channel; of an image not loaded yet."""
-    deep = any(";16" in str(tile.args) for tile in image.tile)
+    deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     bits = None
     if image.format == "TIFF":
-        bits = (image.tag_v2.get(_TIFF_BITS) or (None,))[0]
+        tags: Any = getattr(image, "tag_v2", {})
+        bits = (tags.get(_TIFF_BITS) or (None,))[0]
         bits = None if bits == 16 else bits  # the room, not what is used of it
     elif (
         image.format == "PNG"

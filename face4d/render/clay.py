@@ -38,9 +38,9 @@ _AMBIENT = np.array([0.17, 0.165, 0.175], dtype=np.float32)
 _GLOSS = 0.05
 
 
-_TOWARD_LIGHT = np.float32([direction / np.linalg.norm(direction) for direction, _ in _LIGHTS])
-_LIGHT_COLOR = np.float32([color for _, color in _LIGHTS])
-_HALFWAY = _TOWARD_LIGHT + np.float32([0, 0, 1])
+_TOWARD_LIGHT = np.array([np.asarray(direction) / np.linalg.norm(direction) for direction, _ in _LIGHTS], np.float32)
+_LIGHT_COLOR = np.array([color for _, color in _LIGHTS], np.float32)
+_HALFWAY = _TOWARD_LIGHT + np.array([0, 0, 1], np.float32)
 _HALFWAY /= np.linalg.norm(_HALFWAY, axis=1, keepdims=True)
 _GAMMA = (255 * np.linspace(0, 1, 4096) ** (1 / 2.2) + 0.5).astype("<u4")
 
@@ -157,7 +157,7 @@ def render_sequence(
             framing,
             None if colors is None else colors[frame],
             material,
-            np.float32(background) / 255,
+            np.array(background, np.float32) / 255,
             supersample,
         )
         if landmarks is not None:
@@ -394,7 +394,7 @@ def _shade(
             gloss *= gloss
         gloss *= np.float32(_GLOSS * color.mean())
         shine += gloss
-    for channel, own in zip(light, colors or np.float32(material)):
+    for channel, own in zip(light, colors or np.array(material, np.float32)):
         channel *= own if not colors else np.clip(own, 0, 1)
         channel += shine
     back = np.flatnonzero(~is_front[hit.face])

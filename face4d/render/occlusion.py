@@ -111,7 +111,7 @@ def _window_sums(image: np.ndarray, width: int, axis: int = 0) -> np.ndarray:
             piece = _shifted(part, summed, length, axis)
             total = piece if total is None else total + piece
             summed += parts
-        if summed == width:
+        if summed == width and total is not None:
             return total
         rest = part.shape[axis] - parts
         part, parts = _shifted(part, 0, rest, axis) + _shifted(part, parts, rest, axis), 2 * parts

@@ -130,8 +130,8 @@ def visible_fragments(
     span, step = _expand((end - begin)[spanned])
     place = begin[spanned][span]
     place += step  # of the pixel in the room
-    if before is not None:
-        pixels = np.flatnonzero(mask)
+    pixels = np.flatnonzero(mask) if mask is not None else None
+    if pixels is not None:
         step = pixels[place] - (row_start[spanned] + span_column)[span]
     z = step * span_slope[span]
     z += span_z[span]
@@ -140,14 +140,14 @@ def visible_fragments(
     np.minimum.at(nearest, place, (_sortable(z) << 32) | face_of_span[span])
     found = np.flatnonzero(nearest != _EMPTY)
     face = nearest[found] & 0xFFFFFFFF
-    pixel = found if before is None else pixels[found]
+    pixel = found if pixels is None else pixels[found]
 
     # barycentric weights of the winners, from the two edge functions opposite corners b and c
     row, column = np.divmod(pixel, width)
     x = (column - ax[face]).astype(dtype)
     y = (row - ay[face]).astype(dtype)
     b_x, b_y, c_x, c_y = ((edge / drawn_area).astype(dtype)[face] for edge in (cy - ay, ax - cx, ay - by, bx - ax))
-    barycentric = np.empty((3, face.size), dtype=dtype)
+    barycentric: np.ndarray = np.empty((3, face.size), dtype=dtype)
     barycentric[1] = x * b_x + y * b_y
     barycentric[2] = x * c_x + y * c_y
     barycentric[0] = 1 - barycentric[1] - barycentric[2]

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class ZipArchive:
         InputError: no archive, a cut one, or one of another kind than described above.
     """
 
-    def __init__(self, file: BinaryIO, path: str | Path, expected: str) -> None:
+    def __init__(self, file: io.BufferedIOBase, path: str | Path, expected: str) -> None:
         self.file, self.path, self.expected = file, path, expected
         size = os.fstat(file.fileno()).st_size
         if self._at(0, 6) == b"\x93NUMPY":
@@ -94,7 +94,7 @@ class ZipArchive:
         if sum(member.size for member in self.members.values()) > UNPACKED_PER_BYTE * size + UNPACKED_FREE:
             self.fail(f"one of {size} bytes that unpacks to {sum(member.size for member in self.members.values())}")
 
-    def fail(self, found: str) -> None:
+    def fail(self, found: str) -> NoReturn:
         raise InputError(self.path, self.expected, f"an unreadable file ({found})")
 
     def _at(self, start: int, count: int) -> bytes:
@@ -148,14 +148,17 @@ class ZipMember(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def read(self, size: int = -1, /) -> bytes:
+        return super().read(size) or b""
+
+    def readinto(self, buffer: Any, /) -> int:
         """Fill the buffer, or what is left."""
         view = memoryview(buffer).cast("B")
         view = view[: min(len(view), self.left)]
         done = 0
         while done < len(view):
             place = view[done : done + _PIECE]
-            count = self._stored(place) if self.unpack is None else self._unpacked(place)
+            count = self._stored(place) if self.unpack is None else self._unpacked(self.unpack, place)
             if not count:
                 self.archive.fail("a damaged archive")
             self.sum = zlib.crc32(place[:count], self.sum)
@@ -173,14 +176,15 @@ class ZipMember(io.RawIOBase):
         self.packed -= count
         return count
 
-    def _unpacked(self, target: memoryview) -> int:
+    def _unpacked(self, unpack: Any, target: memoryview) -> int:
+        """What ``unpack`` (:func:`zlib.decompressobj`) makes of bytes of the file, into ``target``; how many."""
         try:
-            while not self.unpack.eof:
-                packed = self.unpack.unconsumed_tail
+            while not unpack.eof:
+                packed = unpack.unconsumed_tail
                 if not packed and self.packed:
                     piece = memoryview(bytearray(min(self.packed, _PIECE)))
                     packed = piece[: self._stored(piece)]
-                part = self.unpack.decompress(packed, len(target))
+                part = unpack.decompress(packed, len(target))
                 if part:
                     target[: len(part)] = part
                     return len(part)
@@ -246,7 +250,9 @@ def shape_size(shape: Any) -> int | None:
     return math.prod(shape)
 
 
-def read_elements(file: BinaryIO, kind: np.dtype, shape: tuple[int, ...], fortran: bool) -> np.ndarray | None:
+def read_elements(
+    file: io.BufferedIOBase | ZipMember, kind: np.dtype, shape: tuple[int, ...], fortran: bool
+) -> np.ndarray | None:
     """An array from the bytes at the file's position, whose number must have been compared with the shape; None for
     text that is none.
     """
@@ -265,7 +271,7 @@ def read_elements(file: BinaryIO, kind: np.dtype, shape: tuple[int, ...], fortra
     return array.T if fortran else array
 
 
-def read_npy_header(file: BinaryIO, size: int, path: str | Path, expected: str) -> NpyHeader:
+def read_npy_header(file: io.BufferedIOBase | ZipMember, size: int, path: str | Path, expected: str) -> NpyHeader:
     """The header at the beginning of an ``.npy`` of ``size`` bytes; the file is left at the first element.
 
     Raises:
@@ -273,7 +279,7 @@ def read_npy_header(file: BinaryIO, size: int, path: str | Path, expected: str) 
             the file's.
     """
 
-    def fail(found: str) -> None:
+    def fail(found: str) -> NoReturn:
         raise InputError(path, expected, f"an unreadable file ({found})")
 
     start = file.read(8)
@@ -323,7 +329,7 @@ def _header(text: str) -> NpyHeader | None:
     return None if (found := element_type(kind)) is None else NpyHeader(found, shape, fortran)
 
 
-def array_of(file: BinaryIO, header: NpyHeader, path: str | Path, expected: str) -> np.ndarray:
+def array_of(file: io.BufferedIOBase | ZipMember, header: NpyHeader, path: str | Path, expected: str) -> np.ndarray:
     """The array after its header.
 
     Raises:

@@ -163,14 +163,17 @@ class _NothingDrawn(TorchFunctionMode):
     and 75 MB.
     """
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
         if function.__name__ in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"):
             return args[0] if args else kwargs["tensor"]
-        return function(*args, **(kwargs or {}))
+        return function(*args, **kwargs)
 
 
 def load_weights(
-    network: nn.Module, values: Mapping[str, Tensor], path: object, group: str = "model", *, others: bool = False
+    network: nn.Module, values: Mapping[str, Tensor], path: str | Path, group: str = "model", *, others: bool = False
 ) -> None:
     """Fill a network, which may be one made :func:`without_weights`, with weights from a file.
 

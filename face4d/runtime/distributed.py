@@ -131,10 +131,11 @@ def reduce_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor
     """Sum the gradients and a loss () over all processes, in one all-reduce; returns the sum of the losses."""
     if world_size() == 1:
         return loss
-    trained = [parameter for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([*(parameter.grad.flatten() for parameter in trained), loss.reshape(1)])
+    trained = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([*(gradient.flatten() for _, gradient in trained), loss.reshape(1)])
     dist.all_reduce(flat)
-    for parameter, piece in zip(trained, flat[:-1].split([parameter.numel() for parameter in trained])):
+    pieces = flat[:-1].split([parameter.numel() for parameter, _ in trained])
+    for (parameter, _), piece in zip(trained, pieces):
         parameter.grad = piece.view_as(parameter)
     return flat[-1]
 

@@ -41,7 +41,7 @@ class FieldError(Exception):
         self.place, self.expected, self.found = place, expected, found
 
 
-def check(path: object, value: Any, description: Check, place: str = "") -> Any:
+def check(path: str | Path, value: Any, description: Check, place: str = "") -> Any:
     """A value from a file, once it is what the description says.
 
     Args:
@@ -254,12 +254,14 @@ def unknown(value: Any, place: str) -> Any:
 def described(config: type) -> dict[str, Check]:
     """Descriptions of a dataclass' fields, from its annotations: ``bool``, or ``Annotated`` with a description."""
     hints = get_type_hints(config, include_extras=True)
-    checks = {
-        key.name: next((m for m in getattr(hints[key.name], "__metadata__", ()) if callable(m)), None)
-        for key in fields(config)
-    }
-    checks = {key: flag if hints[key] is bool else found for key, found in checks.items()}
-    missing = [key for key, found in checks.items() if found is None]
+    checks: dict[str, Check] = {}
+    for name in (key.name for key in fields(config)):
+        described_by = [part for part in getattr(hints[name], "__metadata__", ()) if callable(part)]
+        if hints[name] is bool:
+            checks[name] = flag
+        elif described_by:
+            checks[name] = described_by[0]
+    missing = [key.name for key in fields(config) if key.name not in checks]
     if missing:
         raise TypeError(f"{config.__name__}: no description of {', '.join(missing)}")
     return checks
@@ -304,7 +306,8 @@ def check_config(config: Any) -> None:
     Raises:
         InputError: names the flag of the first field that is wrong.
     """
-    for key, description in described(type(config)).items():
+    kind: type = type(config)
+    for key, description in described(kind).items():
         try:
             description(getattr(config, key), "")
         except FieldError as error:

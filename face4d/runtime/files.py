@@ -45,7 +45,7 @@ def require_name(path: str | Path, what: str, text: object) -> str:
         InputError: not a name as :func:`is_name` has it: it could lead out of the folder it belongs in, or be no file
             name at all.
     """
-    if not is_name(text):
+    if not isinstance(text, str) or not is_name(text):
         raise InputError(path, f"{what} of letters, digits, - _ . and spaces", ascii(text)[:60])
     return text
 

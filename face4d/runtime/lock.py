@@ -143,7 +143,7 @@ def _acquire(path: Path, folder: Path) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise InputError(
-                folder, "no other run writing here", _owner(path).get("owner") or "one that has just begun"
+                folder, "no other run writing here", str(_owner(path).get("owner") or "one that has just begun")
             ) from None
         except OSError as error:
             if error.errno not in _UNABLE:

@@ -60,7 +60,8 @@ class Call:
     """A call or an object that a pickle asks for: what of, with which arguments, and the state it sets."""
 
     def __init__(self, kind: str, arguments: tuple[Any, ...] = ()) -> None:
-        self.kind, self.arguments, self.state = kind, arguments, None
+        self.kind, self.arguments = kind, arguments
+        self.state: Any = None
 
 
 class Dictionary:
@@ -230,9 +231,9 @@ class Machine:
         kind = function.kind
         if kind == "reconstructor":
             made = arguments[0] if arguments else None
-            kind = getattr(made, "kind", None)
-            if not isinstance(made, Name) or kind not in _CLASSES:
+            if not isinstance(made, Name) or made.kind not in _CLASSES:
                 raise Refused(f"a reconstruction of {getattr(made, 'text', type(made).__name__)}")
+            kind = made.kind
         elif kind == "dictionary":
             self.ordered(arguments)
             return

@@ -94,6 +94,7 @@ class RunFolder:
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Add one point to each curve."""
+        assert self._rows is not None and self._events is not None  # opened by open_curves
         try:
             self._rows.write("".join(f"{step},{tag},{float(value)!r}\n" for tag, value in values.items()))
             self._rows.flush()

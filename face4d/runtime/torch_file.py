@@ -203,6 +203,7 @@ class _View(_StandIn):
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
     def tensor(self) -> Tensor:
+        assert self.storage.values is not None  # read before any tensor is made
         return self.storage.values.as_strided(self.size, self.stride, self.offset)
 
 
@@ -338,13 +339,13 @@ def _member(file: IO[bytes], info: zipfile.ZipInfo) -> Tensor:
     file.seek(sum(struct.unpack("<HH", header[26:30])), os.SEEK_CUR)
     data = torch.empty(info.file_size, dtype=torch.uint8)
     _fill(file, data)
-    if zlib.crc32(data.numpy()) != info.CRC:
+    if zlib.crc32(data.numpy().data) != info.CRC:
         raise _Refused(f"damaged: the checksum of {info.filename[:60]} does not agree")
     return data
 
 
 def _fill(file: IO[bytes], data: Tensor) -> None:
-    if len(data) and file.readinto(memoryview(data.numpy())) != len(data):  # type: ignore[attr-defined]
+    if len(data) and file.readinto(data.numpy().data) != len(data):  # type: ignore[attr-defined]
         raise _Refused("it ends early")
 
 
@@ -410,7 +411,7 @@ def _check_opcodes(file: io.BytesIO) -> None:
             count += 1
             if opcode.name not in _OPCODES:
                 raise _Refused(f"the opcode {opcode.name}, which torch.save does not write")
-            if count > _MOST_OPCODES or (opcode.name.endswith("PUT") and int(argument) > count):
+            if count > _MOST_OPCODES or (opcode.name.endswith("PUT") and int(argument or 0) > count):
                 raise _Refused("more entries than any checkpoint has")
     except (ValueError, IndexError, struct.error, AttributeError) as error:
         raise _Refused(f"damaged: {str(error)[:60] or type(error).__name__}") from None
