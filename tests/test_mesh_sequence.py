@@ -96,8 +96,8 @@ def test_read_sequence_of_ply_and_of_obj(tmp_path):
     np.testing.assert_array_equal(again, vertices)
     with pytest.raises(InputError, match="one frame or more"):
         read_sequence([])
-    with pytest.raises(InputError, match="'.stl'"):
-        read_mesh(tmp_path / "a.stl")
+    with pytest.raises(InputError, match="'.fbx'"):
+        read_mesh(tmp_path / "a.fbx")
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".obj"])
@@ -147,3 +147,40 @@ def test_several_frames_are_a_sequence_also_above_others(tmp_path):
     _write(tmp_path / "smile", ["x.0.ply", "x.1.ply"])
     _write(tmp_path / "smile" / "again", ["y.0.ply", "y.1.ply"])
     assert find_sequences(tmp_path) == [tmp_path / "smile", tmp_path / "smile" / "again"]
+
+
+def test_off_and_stl_files(tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    ball = trimesh.creation.icosphere(1, 0.1)
+    points = np.concatenate([ball.vertices, [[0.5, 0.5, 0.5]]])  # the last in no triangle
+    mesh = trimesh.Trimesh(points, ball.faces, process=False)
+    mesh.export(tmp_path / "a.off", digits=9)
+    vertices, faces = read_mesh(tmp_path / "a.off")
+    assert (vertices.dtype, faces.dtype) == (np.float32, np.int32)
+    np.testing.assert_allclose(vertices, points, atol=1e-7)
+    np.testing.assert_array_equal(faces, ball.faces)
+    for kind in ("stl", "stl_ascii"):
+        mesh.export(tmp_path / "a.STL", file_type=kind)
+        vertices, faces = read_mesh(tmp_path / "a.STL")
+        assert len(vertices) == len(ball.vertices)  # the corners of triangles that share a vertex are one again
+        np.testing.assert_allclose(vertices[faces], ball.vertices[ball.faces], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.off", b"OFF\n3 1 0\n0 0 0\n1 0 0\n", "none that trimesh can read"),
+        ("a.off", b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n", "outside the range|found 7"),
+        ("a.off", b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 nan 0\n3 0 1 2\n", "found nan"),
+        ("a.stl", b"", "none"),
+        ("a.stl", b"x" * 84, "none"),
+        ("b.stl", None, "no such file"),
+    ],
+)
+def test_broken_off_and_stl_files_are_one_line(tmp_path, name, content, found):
+    pytest.importorskip("trimesh")
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=found) as error:
+        read_mesh(tmp_path / name)
+    assert "\n" not in str(error.value)

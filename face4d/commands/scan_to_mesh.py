@@ -7,11 +7,11 @@ Median, mean and standard deviation, of every mesh and of all points together.
     python -m face4d scan-to-mesh --scans scans --meshes reconstructed --landmarks scan_landmarks \
         --mesh-landmarks mesh_landmarks
 
-Scans and meshes are PLY or OBJ files. A mesh belongs to the scan of its own name, of its folder's name, or whose name
-its own begins with (<scan>_<anything>.ply); a scan may have many meshes. Landmarks are files <name>.npy or <name>.txt,
-seven points or 68: outer and inner corner of the right eye, inner and outer corner of the left eye, under the nose,
-right and left corner of the mouth (subject's sides). Prints the table; with --output writes scan_to_mesh.csv, .md, .tex
-and .json.
+Scans and meshes are PLY, OBJ, OFF or STL files. A mesh belongs to the scan of its own name, of its folder's name, or
+whose name its own begins with (<scan>_<anything>.ply); a scan may have many meshes. Landmarks are files <name>.npy or
+<name>.txt, seven points or 68: outer and inner corner of the right eye, inner and outer corner of the left eye, under
+the nose, right and left corner of the mouth (subject's sides). Prints the table; with --output writes scan_to_mesh.csv,
+.md, .tex and .json.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from face4d.errors import InputError
 from face4d.evaluation.scan_distance import seven_landmarks
 from face4d.landmarks import extract, load_embedding, load_flame_embedding
 from face4d.mesh.plausibility import EYES_APART, EYES_RANGE, UNITS, as_float32, check_size, unit_of
+from face4d.mesh.sequence import MESH_SUFFIXES
 from face4d.mesh.triangles import check_topology
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.files import has_suffix, is_hidden
@@ -19,7 +20,6 @@ from face4d.runtime.files import has_suffix, is_hidden
 log = logging.getLogger(__name__)
 
 UNIT_NAMES = {"m": "metres", "mm": "millimetres", "cm": "centimetres", "in": "inches"}
-_SUFFIXES = (".ply", ".obj")
 
 
 def scan_unit(choice: str, landmarks: Path) -> float:
@@ -92,9 +92,9 @@ def mesh_files(root: Path, what: str) -> list[Path]:
         if root.is_dir()
         else []
     )
-    found = sorted(path for path in visible if has_suffix(path, _SUFFIXES) and path.is_file())
+    found = sorted(path for path in visible if has_suffix(path, MESH_SUFFIXES) and path.is_file())
     if not found:
-        raise InputError(root, f"{what}, .ply or .obj", "none" if root.is_dir() else "no such folder")
+        raise InputError(root, f"{what} ({', '.join(MESH_SUFFIXES)})", "none" if root.is_dir() else "no such folder")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import re
@@ -14,10 +15,14 @@ from face4d.errors import InputError
 from face4d.mesh.obj import read_obj
 from face4d.mesh.plausibility import as_float32
 from face4d.mesh.ply import read_ply, read_ply_vertices
-from face4d.runtime.files import matching, report_passed_over, walk
+from face4d.mesh.triangles import check_indices
+from face4d.runtime.files import matching, read_bytes, report_passed_over, walk
 
 _LAST_DIGITS = re.compile(r"(\d+)\D*$")
-_OTHER_MESHES = (".stl", ".off", ".glb", ".gltf", ".fbx", ".dae", ".ply.gz", ".obj.gz")  # of which no step reads any
+MESH_SUFFIXES = (".ply", ".obj", ".off", ".stl")
+"""Of the files that :func:`read_mesh` reads; sequences and neutral faces are PLY or OBJ."""
+
+_OTHER_MESHES = (".stl", ".off", ".glb", ".gltf", ".fbx", ".dae", ".ply.gz", ".obj.gz")  # no frames
 
 
 def frame_number(path: str | Path) -> int | None:
@@ -143,16 +148,43 @@ def iterate_vertices(paths: Iterable[str | Path], num_vertices: int | None = Non
 
 
 def read_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (V, 3) float32 and triangles (F, 3) int32 of one PLY or OBJ file.
+    """Vertices (V, 3) float32 and triangles (F, 3) int32 of one file: PLY, OBJ, OFF or STL.
 
     Raises:
         InputError: another suffix, or see :func:`read_ply` and :func:`read_obj`.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in (".ply", ".obj"):
-        raise InputError(path, "a .ply or .obj mesh", f"the suffix {suffix or 'none'!r}")
-    vertices, faces = read_obj(path) if suffix == ".obj" else read_ply(path)
+    if suffix not in MESH_SUFFIXES:
+        raise InputError(path, f"a mesh ({', '.join(MESH_SUFFIXES)})", f"the suffix {suffix or 'none'!r}")
+    read = {".ply": read_ply, ".obj": read_obj}.get(suffix, _read_by_trimesh)
+    vertices, faces = read(path)
     return as_float32(path, vertices), faces
+
+
+def _read_by_trimesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) and triangles (F, 3) int32 of an OFF file, in its order, or of an STL file.
+
+    STL lists the corners of each triangle anew: those in one place become one vertex.
+    """
+    import trimesh
+
+    kind = Path(path).suffix.lower().removeprefix(".")
+    expected = f"a mesh in the format {kind.upper()}"
+    data = read_bytes(path, expected)
+    try:
+        mesh = trimesh.load_mesh(io.BytesIO(data), file_type=kind, process=False, maintain_order=True)
+        vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
+    except Exception as error:  # trimesh raises what its parsers meet
+        found = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(path, expected, f"none that trimesh can read ({found})") from None
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or not len(vertices) or not len(faces):
+        raise InputError(path, f"{expected} with vertices and faces", "none")
+    as_float32(path, vertices)
+    check_indices(path, faces, len(vertices))
+    if kind == "stl":
+        mesh.merge_vertices()
+        vertices, faces = np.array(mesh.vertices), np.array(mesh.faces)
+    return vertices, faces.astype(np.int32)
 
 
 def read_sequence(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
