@@ -13,7 +13,7 @@ import pytest
 from face4d.datasets.entry import DATASETS, Dataset, MeshFolder, register
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import write_ply
-from tests.conftest import REPOSITORY, toy_head, toy_sequence
+from tests.conftest import REPOSITORY, toy_head, toy_sequence, write_landmarks
 
 LABELS, SUBJECTS = ("big_smile", "frown", "yawn"), ("Ada", "Ben", "Cem", "Dot")
 NAMES = ("coma", "florence")  # of data sets that must not show
@@ -176,3 +176,28 @@ def test_a_registered_data_set_is_taken_as_it_is(step, monkeypatch):
         match="--dataset studio: expected a data set with meshes that step 2 resamples, found another kind",
     ):
         step("sampling_coma.py --dataset studio")
+
+
+def test_landmarks_that_a_flag_names_take_nothing_of_florence(step):
+    """Not its labels, its test subjects, its name, its decoder, nor the author's runs to be compared with."""
+    write_landmarks(Path("marks"), ("Happy", "Odd"), ("CH01", "CH02", "CH03"), 9)
+    Path("models").mkdir()
+    Path("models/dense_florence_regional.pt").write_bytes(b"a decoder of Florence's heads")
+    with pytest.raises(AssertionError, match="marks: expected .*--test-subjects names them.*found subjects CH01, CH02, CH03"):
+        step("main.py --landmarks marks --run x")
+    told = step("main.py --landmarks marks --run x --test-subjects CH03 --loss l1")
+    config = json.loads(Path("runs/x/config.json").read_text())
+    assert config["source"]["dataset"] == "own" and config["labels"] == ["Happy", "Odd"]
+    told = step(following(told))
+    assert following(told) == "Classification/main.py --landmarks marks --test-subjects CH03 --run own_classifier"
+    step(following(told))
+    np.save("face.npy", np.load("marks/Odd_CH03.npy")[0])
+    with pytest.raises(AssertionError, match=r"models/dense_own_regional.pt: expected"):
+        step("test.py --checkpoint models/x.pt --actor face.npy --label Odd --dense")
+    lr = config["config"]["lr"]
+    rows = f"run,tag,step,value\nL1_1200_{lr}_8_COMA_Florence,Loss/COMA_Florence/validation,50,0.0006\n"
+    Path("author_curves.csv").write_text(rows)
+    step("figures.py --only tables --import-curves author_curves.csv")
+    tables = {path.stem for path in Path("figures/tables").glob("*.csv")}
+    assert {"generator_own_l1_runs", "generator_florence_l1_runs", "classifier_own_runs"} <= tables
+    assert not any("comparison" in name for name in tables)

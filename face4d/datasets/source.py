@@ -135,7 +135,9 @@ class DataSource:
         """Words of a command that name these data again."""
         named = [] if self.dataset == OWN else ["--dataset", self.dataset]
         usual = self.entry.landmarks is not None and self.landmarks.resolve() == self.entry.landmarks.resolve()
-        named += [] if usual else ["--landmarks", str(self.landmarks)]
+        here = Path.cwd()
+        place = self.landmarks.relative_to(here) if self.landmarks.is_relative_to(here) else self.landmarks
+        named += [] if usual else ["--landmarks", str(place)]
         others = set(self.test_subjects) != set(self.entry.test_subjects)
         return named + (["--test-subjects", *self.test_subjects] if others else [])
 
