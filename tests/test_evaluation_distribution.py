@@ -53,7 +53,7 @@ def test_fid_refuses_what_has_no_covariance():
         (cloud, cloud[:1]),
         (cloud, cloud[:, :2]),
         (cloud[0], cloud[0]),
-        (cloud, cloud[None]),
+        (cloud, np.zeros((4, 3, 3))),
     ):
         with pytest.raises(ValueError, match="at least 2"):
             fid(a, b)
@@ -70,6 +70,8 @@ def test_bootstrap_resamples_pairs():
     assert first > 0 and first == fid_deviation(other, real, np.random.default_rng(0)) != fid_deviation(
         other, real, np.random.default_rng(1)
     )
+    hundred = fid_deviation(other, real, np.random.default_rng(0), resamples=100)
+    assert first == hundred != fid_deviation(other, real, np.random.default_rng(0), resamples=101)
     with pytest.raises(ValueError, match="pairs"):
         fid_deviation(other[:5], real, np.random.default_rng(0))
 
@@ -108,6 +110,8 @@ def test_halves_are_of_subjects():
     half = subjects <= "b"
     # "a" is always in one of them
     assert mean == pytest.approx(fid(apart[half], apart[~half])) and std == pytest.approx(0.0, abs=1e-8)
+    two = np.repeat(["a", "b"], 12)
+    assert fid_of_halves(apart, two, np.random.default_rng(0))[0] == pytest.approx(fid(apart[:12], apart[12:]))
     with pytest.raises(ValueError, match="two subjects"):
         fid_of_halves(same, np.repeat("a", 24), np.random.default_rng(0))
 

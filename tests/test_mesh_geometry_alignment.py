@@ -44,8 +44,9 @@ def test_rigid_keeps_the_size():
 
 
 def test_three_points_are_enough_and_single_precision_is_not_the_limit():
-    points = np.random.default_rng(0).normal(size=(3, 3))
-    moved = (2 * points + 1000).astype(np.float32)
+    assert fit_similarity(POINTS[:3], 2 * POINTS[:3]).scale == pytest.approx(2)
+    points = np.random.default_rng(0).normal(size=(101, 3))
+    moved = (2 * points + 1234.567).astype(np.float32)
     found = fit_similarity(points.astype(np.float32), moved)
     assert found.scale == pytest.approx(2, rel=1e-3)  # the points themselves are rounded
     np.testing.assert_allclose(found.apply(points).mean(axis=0), moved.astype(np.float64).mean(axis=0), atol=1e-9)
