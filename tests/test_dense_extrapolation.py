@@ -1,4 +1,4 @@
-"""Motion that a decoder has not learnt from is told from that of people who were not seen."""
+"""Motion that a decoder has not learnt from is distinguished from that of people who were not seen."""
 
 import logging
 from dataclasses import dataclass, replace

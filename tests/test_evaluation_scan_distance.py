@@ -80,19 +80,19 @@ def test_refinement_repeats_closest_points_and_alignment_until_it_gains_less_tha
     scan = curved[::4] + np.random.default_rng(3).normal(0, 0.001, curved[::4].shape)
     points = scan[face_region(scan, MARKS)]
 
-    def measured(laid):
-        local = (points - laid.translation) @ laid.rotation / laid.scale
+    def measured(aligned):
+        local = (points - aligned.translation) @ aligned.rotation / aligned.scale
         found = closest_points(local, curved, FACES)
-        return (found.bary[..., None] * curved[FACES[found.face]]).sum(axis=1), laid.scale * found.distance
+        return (found.bary[..., None] * curved[FACES[found.face]]).sum(axis=1), aligned.scale * found.distance
 
     best = fit_similarity(off, MARKS, scaled=scaled)
     closest, distances = measured(best)
     for _ in range(rounds):
-        laid = fit_similarity(closest, points, scaled=scaled)
-        closest, now = measured(laid)
+        aligned = fit_similarity(closest, points, scaled=scaled)
+        closest, now = measured(aligned)
         before, after = np.mean(distances**2), np.mean(now**2)
         if after < before:
-            best, distances = laid, now
+            best, distances = aligned, now
         if after > (1 - 1e-4) * before:
             break
     assert (after > (1 - 1e-4) * before) == (rounds == 200)

@@ -66,7 +66,7 @@ def test_yaw_turns_the_face_to_the_right_of_the_picture():
     assert row[1] > row[0] + 5  # positive pitch lowers it
 
 
-def test_back_faces_are_dark_and_hollows_are_darker():
+def test_back_faces_are_dark_and_cavities_are_darker():
     vertices, faces = ball()
     outside = render_mesh(vertices, faces, size=64)
     inside = render_mesh(vertices, faces[:, [0, 2, 1]], size=64)

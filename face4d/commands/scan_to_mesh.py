@@ -53,7 +53,7 @@ def build_parser() -> cli.Parser:
         "--unit",
         choices=("auto", "m", "mm", "cm", "in"),
         default="auto",
-        help="of the scans and their landmarks; auto: told by the distance of the eyes",
+        help="of the scans and their landmarks; auto: from the distance of the eyes",
     )
     how = parser.add_argument_group("measure")
     how.add_argument(

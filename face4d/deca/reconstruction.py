@@ -42,7 +42,7 @@ class Reconstruction:
     """Faces of B crops.
 
     Attributes:
-        code: what the encoder told.
+        code: what the encoder found.
         vertices: (B, V, 3) metres, with expression, jaw and head pose.
         landmarks: (B, 68, 3) metres, of the same.
         neutral: (B, V, 3) metres, no expression, looking ahead.

@@ -21,7 +21,7 @@ from face4d.synthetic.faces import SyntheticFaces
 
 
 def aligned_error(found: Tensor, true: Tensor) -> Tensor:
-    """(B,) mean distance in mm of vertices (B, V, 3) from the true ones after the similarity that lays them on each
+    """(B,) mean distance in mm of vertices (B, V, 3) from the true ones after the similarity that aligns them to each
     other best.
     """
     errors = []
@@ -175,7 +175,7 @@ def preview(reconstructor: Reconstructor, faces: RenderedFaces) -> np.ndarray:
     """A picture (4 S, N S, 3) uint8 of N faces with pictures of S pixels: the picture, the face found over it, the
     neutral face found, the true one.
 
-    Neutral faces look ahead; the one found is laid on the true one by a similarity, as for the scores.
+    Neutral faces look ahead; the one found is aligned to the true one by a similarity, as for the scores.
     """
     model = reconstructor.face
     found, size = reconstructor(faces.pictures(), detail=False), faces.images.shape[-1]
@@ -184,11 +184,11 @@ def preview(reconstructor: Reconstructor, faces: RenderedFaces) -> np.ndarray:
         true = model.neutral(faces.code.shape).double().cpu().numpy()  # (N, V, 3) metres
     neutral, mesh = found.neutral.double().cpu().numpy(), model.uv.mesh_faces
     columns = []
-    for picture, vertices, told, wanted in zip(
+    for picture, vertices, own, wanted in zip(
         faces.pictures().permute(0, 2, 3, 1).cpu().numpy(), placed, neutral, true
     ):
         middle = (wanted.min(axis=0) + wanted.max(axis=0)) / 2
-        ahead = [_ahead(points - middle, size) for points in (fit_similarity(told, wanted).apply(told), wanted)]
+        ahead = [_ahead(points - middle, size) for points in (fit_similarity(own, wanted).apply(own), wanted)]
         white = np.ones_like(picture)
         views = [(picture, vertices), (white, ahead[0]), (white, ahead[1])]
         columns.append(

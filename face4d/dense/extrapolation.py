@@ -127,7 +127,7 @@ def note_extrapolation(decoder: Any, sequences: Iterable[tuple[str, np.ndarray, 
         if share > learnt.limit:
             worst[name] = max(share / learnt.limit, worst.get(name, 0.0))
     if worst:
-        told = _listed(
+        outside = _listed(
             [f"{name} ({times:.1f} times)" for name, times in sorted(worst.items(), key=lambda item: -item[1])]
         )
         known = _listed(learnt.labels)
@@ -136,7 +136,7 @@ def note_extrapolation(decoder: Any, sequences: Iterable[tuple[str, np.ndarray, 
             "there the surface is a guess",
             decoder.path,
             known,
-            told,
+            outside,
         )
 
 

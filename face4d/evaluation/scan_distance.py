@@ -1,9 +1,9 @@
 """How far scans are from reconstructed meshes, in the manner of the NoW protocol.
 
 Sanyal et al., "Learning to Regress 3D Face Shape and Expression from an Image without 3D Supervision", CVPR 2019: the
-mesh is laid on the scan by a similarity on seven landmarks; every point of the scan's face is measured to the closest
-point of the mesh's surface; median, mean and standard deviation over all points of all scans. One direction only: what
-the mesh has beyond the scan costs nothing.
+mesh is aligned to the scan by a similarity on seven landmarks; every point of the scan's face is measured to the
+closest point of the mesh's surface; median, mean and standard deviation over all points of all scans. One direction
+only: what the mesh has beyond the scan costs nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SETTLED = 1e-4  # of the mean distance: refinement ends when it improves less
 
 @dataclass(frozen=True)
 class ScanDistance:
-    """Distances of one scan, millimetres, and how the mesh was laid on it."""
+    """Distances of one scan, millimetres, and how the mesh was aligned to it."""
 
     distances: np.ndarray  # (N,) of the scan's points
     similarity: Similarity  # mesh to scan
@@ -74,7 +74,7 @@ def scan_to_mesh(
     refine: int = 0,
     scaled: bool = True,
 ) -> ScanDistance:
-    """Distances of a scan's face to a mesh laid on it.
+    """Distances of a scan's face to a mesh aligned to it.
 
     Args:
         scan: (N, 3) points, metres.
@@ -82,7 +82,7 @@ def scan_to_mesh(
         vertices: (V, 3) of the mesh, in any unit (metres if not ``scaled``); faces: (F, 3).
         mesh_landmarks: (7, 3) in the mesh's unit.
         radius: of the measured part, see :func:`face_region`; infinity measures the whole scan.
-        refine: rounds, at most, in which the mesh is laid on the scan anew by its closest points.
+        refine: rounds, at most, in which the mesh is aligned to the scan anew by its closest points.
         scaled: False keeps the mesh's size.
 
     Raises:

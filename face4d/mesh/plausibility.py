@@ -202,9 +202,8 @@ def shape_of(face: np.ndarray) -> tuple[float, float, float]:
     """How landmarks (68, 3) lie to a mean face that is upright and looks along +z.
 
     Returns:
-        The angle in degrees by which the face is turned; the root mean square distance from the mean face laid on it,
-        and from the mirrored
-        mean face, both in sizes of the face: 0 the same, 1 nothing in common.
+        The angle in degrees by which the face is turned; the root mean square distance from the mean face aligned to
+        it, and from the mirrored mean face, both in sizes of the face: 0 the same, 1 nothing in common.
     """
     return _shape_of(np.ascontiguousarray(face, np.float64).tobytes())
 

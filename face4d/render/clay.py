@@ -2,9 +2,8 @@
 
 Orthographic camera in front of the face (+z toward the viewer, y up). Nothing here knows what the mesh
 is: heads of any topology, with open mouths, are drawn the same way. Back faces are dark, so through an
-open mouth or from below the neck one looks into darkness. The hollows (eye corners, nostrils, under
-the chin, between the lips) are darkened by unsharp masking of the depth buffer (Luft, Colditz, Deussen,
-"Image Enhancement by Unsharp Masking the Depth Buffer", SIGGRAPH 2006).
+open mouth or from below the neck one looks into darkness. Concave places (eye corners, nostrils, under
+the chin, between the lips) are darkened by cavity shading, see :mod:`face4d.render.occlusion`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from face4d.mesh.geometry import corner_sum, vertex_normals
-from face4d.render.occlusion import hollow_shadow, shadow_reach
+from face4d.render.occlusion import cavity_shading, shading_reach
 from face4d.render.zbuffer import Fragments, visible_fragments
 
 __all__ = ["CLAY", "SKIN", "Framing", "contact_sheet", "frame_view", "render_mesh", "render_sequence"]
@@ -236,7 +235,7 @@ def _picture(
     at = window.places(hit.pixel)
     depth, cover = window.empty(), window.empty()
     depth.flat[at], cover.flat[at] = hit.depth, 1
-    shadow = hollow_shadow(depth, cover, at, hit.depth, facing, window.pixel_size, size)
+    shadow = cavity_shading(depth, cover, at, hit.depth, facing, window.pixel_size, size)
     light *= shadow
     image[hit.pixel] = _encoded(light)
     if supersample > 1:
@@ -276,7 +275,7 @@ class _Window:
         """The window of all pixels (P,) of the picture, and around it what their shadows reach; divisible as the
         picture is.
         """
-        reach = 4 + shadow_reach(pixel_size, size)
+        reach = 4 + shading_reach(pixel_size, size)
         rows, columns = pixel // size, pixel % size
         low = [max(int(part.min()) - reach, 0) // 4 * 4 for part in (rows, columns)]
         high = [min((int(part.max()) + reach + 4) // 4 * 4, size) for part in (rows, columns)]

@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 
 from face4d.render.clay import CLAY, contact_sheet, frame_view, render_sequence
-from face4d.render.occlusion import hollow_tint
+from face4d.render.occlusion import occlusion_tint
 from face4d.runtime.atomic import replacing
 
 __all__ = ["chosen_frames", "face_framing_points", "head_points", "mesh_sheet", "write_mesh_sheet"]
 
 # a head with its neck ends within so many times the distance of its farthest landmark from their middle
 _HEAD_REACH = 2.5
-_DARK = (0.12, 0.12, 0.12)  # factors on the clay deep in hollows
+_DARK = (0.12, 0.12, 0.12)  # factors on the clay where it is occluded
 _MARGIN = 0.16  # around all that is shown; the captions stand in it
 
 
@@ -92,7 +92,7 @@ def mesh_sheet(
     for caption, vertices in sequences.items():
         chosen = frames[caption]
         # a mouth is dark from the side, too
-        colors = np.array(CLAY, np.float32) * hollow_tint(vertices[chosen], faces, _DARK).astype(np.float32)
+        colors = np.array(CLAY, np.float32) * occlusion_tint(vertices[chosen], faces, _DARK).astype(np.float32)
         for yaw in yaws:
             row = render_sequence(
                 vertices[chosen],

@@ -307,8 +307,8 @@ def contact_sheet(tiles: Sequence[Tile], *, columns: int = 4, height: int = 120)
         pen.text((left + pairs * width / 2, top + head / 2), tile.title, fill=255, font=font, anchor="mm")
         places.append([(left + (k + 0.5) * width, top + head + height / 2) for k in range(pairs)])
     if legend:
-        told = "left: ground truth, right: generated; the first frame in grey"
-        pen.text((gap, static.height - legend / 2 - 3), told, fill=255, font=small, anchor="lm")
+        sides = "left: ground truth, right: generated; the first frame in grey"
+        pen.text((gap, static.height - legend / 2 - 3), sides, fill=255, font=small, anchor="lm")
 
     frames = max(len(face) for faces in views for face in faces)
     canvas = np.repeat(inked(np.array(static), TEXT)[None], frames, axis=0)

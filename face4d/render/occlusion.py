@@ -1,13 +1,12 @@
-"""Shading by occlusion: soft shadows in concave places of a view, and ambient occlusion of a mesh.
+"""Shading by occlusion: cavity shading of one view, and ambient occlusion of a mesh.
 
-The former come from the depth buffer by unsharp masking (Luft, Colditz, Deussen, SIGGRAPH 2006).
+Cavity shading darkens concave places of a picture by unsharp masking of its depth buffer (Luft, Colditz, Deussen,
+"Image enhancement by unsharp masking the depth buffer", SIGGRAPH 2006).
 
-How much of the light from all around reaches each vertex of a mesh: little in the hollow of a mouth, whichever way one
-looks into it.
-
-For each of many directions the mesh is drawn into a z-buffer, and a vertex that lies behind what is drawn gets no light
-from there (Zhukov, Iones, Kronin, "An ambient light illumination model", 1998). Unlike :mod:`face4d.render.occlusion`,
-which shades pixels of one view, the answer belongs to the mesh and can go into a file.
+Ambient occlusion is how little of the light from all around reaches each vertex: the inside of a mouth is dark
+whichever way one looks into it. For each of many directions the mesh is drawn into a z-buffer, and a vertex that lies
+behind what is drawn gets no light from there (Zhukov, Iones, Kronin, "An ambient light illumination model", 1998). It
+belongs to the mesh and can go into a file.
 """
 
 from __future__ import annotations
@@ -19,10 +18,20 @@ import numpy as np
 from face4d.mesh.geometry import vertex_normals
 from face4d.render.zbuffer import visible_fragments
 
-__all__ = ["ambient_light", "hollow_shadow", "hollow_tint", "shadow_reach"]
+__all__ = ["ambient_light", "cavity_shading", "occlusion_tint", "shading_reach"]
 
-# shadow in the hollows: radius in metres, gain, darkest factor amid surface and at its edge
-_HOLLOWS = ((0.003, 0.8, 0.70, 0.70), (0.015, 1.6, 0.10, 0.50))
+# cavity shading: radius in metres, gain, darkest factor amid surface and at its edge
+_CAVITIES = ((0.003, 0.8, 0.70, 0.70), (0.015, 1.6, 0.10, 0.50))
+
+# ambient occlusion
+DIRECTIONS = 40
+PICTURE = 160  # side of a z-buffer, pixels
+FRAMES = 3
+# vertices are looked at so far above the surface, in radii of the mesh, so that they do not hide themselves
+_LIFT = 0.004
+_LAYERS = 40  # triangles that cover the picture more often than this are no surface with an outside
+# ambient light below which a cavity is as dark as it gets, and above which skin is not occluded
+_DARK, _LIT = 0.12, 0.45
 
 
 def _blur(radius: float, size: int) -> tuple[int, int]:
@@ -33,12 +42,12 @@ def _blur(radius: float, size: int) -> tuple[int, int]:
     return block, 2 * max(1, round(radius / block)) + 1
 
 
-def shadow_reach(pixel_size: float, size: int) -> int:
-    """How many pixels around a surface its shadows are computed from; arguments as in `hollow_shadow`."""
-    return max(2 * width * block for block, width in (_blur(radius / pixel_size, size) for radius, *_ in _HOLLOWS))
+def shading_reach(pixel_size: float, size: int) -> int:
+    """How many pixels around a surface its shadows are computed from; arguments as in `cavity_shading`."""
+    return max(2 * width * block for block, width in (_blur(radius / pixel_size, size) for radius, *_ in _CAVITIES))
 
 
-def hollow_shadow(
+def cavity_shading(
     depth: np.ndarray,
     cover: np.ndarray,
     at: np.ndarray,
@@ -54,11 +63,11 @@ def hollow_shadow(
     viewer; `pixel_size` is in metres, `size` the side of the picture. Where the surface turns away from the viewer
     (`facing` near 0) it recedes by itself, so the shadow is held back there, otherwise every outline would be drawn in
     black; but not where surface is all around, as in a mouth; only there does it get really dark: ears, seen from the
-    front, lie behind the head's edge and are no hollow.
+    front, lie behind the head's edge and are no cavity.
     """
     factor = np.ones_like(own_depth)
     facing = 0.25 + 0.75 * np.clip((facing - 0.15) / 0.5, 0, 1)
-    for radius, gain, floor, floor_at_edge in _HOLLOWS:
+    for radius, gain, floor, floor_at_edge in _CAVITIES:
         block, width = _blur(radius / pixel_size, size)
         mean_cover = _blurred(_average_blocks(cover, block), width)
         mean = _blurred(_average_blocks(depth, block), width)
@@ -121,16 +130,6 @@ def _shifted(image: np.ndarray, start: int, length: int, axis: int) -> np.ndarra
     return image[start : start + length] if axis == 0 else image[:, start : start + length]
 
 
-DIRECTIONS = 40
-PICTURE = 160  # side of a z-buffer, pixels
-FRAMES = 3
-# vertices are looked at so far above the surface, in radii of the mesh, so that they do not hide themselves
-_LIFT = 0.004
-_LAYERS = 40  # triangles that cover the picture more often than this are no surface with an outside
-# ambient light below which a hollow is as dark as it gets, and above which skin is not in a hollow
-_DARK, _LIT = 0.12, 0.45
-
-
 def ambient_light(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Share 0..1 of a uniform sky's light that reaches each vertex (V,): integral of visibility times cosine over that
     without any obstacle.
@@ -148,11 +147,11 @@ def ambient_light(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) 
         return np.ones(len(vertices))
     lifted = unit + _LIFT * normals
     reached, possible = np.zeros(len(vertices)), np.zeros(len(vertices))
-    scale, middle = PICTURE / (2 * (1 + 2 * _LIFT)), (PICTURE - 1) / 2
+    scale, centre = PICTURE / (2 * (1 + 2 * _LIFT)), (PICTURE - 1) / 2
     for direction in _directions(DIRECTIONS):
         turn = _looking_along(direction)  # rows: right, up, toward the light
         cosine = normals @ direction
-        screen, points = ((place @ turn.T) * [scale, -scale, -scale] + [middle, middle, 0] for place in (unit, lifted))
+        screen, points = ((place @ turn.T) * [scale, -scale, -scale] + [centre, centre, 0] for place in (unit, lifted))
         hit = visible_fragments(screen, faces, PICTURE, PICTURE, dtype=np.float32)
         depth = np.full(PICTURE * PICTURE, np.inf, np.float32)
         depth[hit.pixel] = hit.depth
@@ -165,8 +164,8 @@ def ambient_light(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) 
     return np.divide(reached, possible, out=np.ones(len(vertices)), where=possible > 0)
 
 
-def hollow_tint(frames: np.ndarray, faces: np.ndarray, dark: Sequence[float]) -> np.ndarray:
-    """Factors (V, 3) on the colour of a moving mesh (T, V, 3): 1 on skin, ``dark`` deep in hollows.
+def occlusion_tint(frames: np.ndarray, faces: np.ndarray, dark: Sequence[float]) -> np.ndarray:
+    """Factors (V, 3) on the colour of a moving mesh (T, V, 3): 1 on skin, ``dark`` where it is occluded.
 
     A vertex counts by the frame of those looked at that gives it the most light: lips that touch are not dark when they
     open.

@@ -83,9 +83,9 @@ def embedded(path: str | Path, caption: str) -> str:
 
 
 def _figure(source: str, path: Path, caption: str) -> str:
-    told = html.escape(caption, quote=True)
-    below = f"<figcaption>{told}</figcaption>" if caption else ""
-    return f'<figure><img src="{source}" alt="{told or html.escape(path.stem)}" loading="lazy">{below}</figure>\n'
+    escaped = html.escape(caption, quote=True)
+    below = f"<figcaption>{escaped}</figcaption>" if caption else ""
+    return f'<figure><img src="{source}" alt="{escaped or html.escape(path.stem)}" loading="lazy">{below}</figure>\n'
 
 
 def smaller(path: Path) -> bytes:
