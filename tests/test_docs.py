@@ -333,7 +333,10 @@ def test_lines_are_no_longer_than_120(page):
     assert [number for number, line in breakable if len(line) > 120] == []
 
 
-PRIVATE = r"map of the house|floor by floor|the judge|\b(?:rooms|told|disguised?|hollows?)\b|\b(?:laid|lays|lay) (?:\w+ )?on\b"
+PRIVATE = (
+    r"map of the house|floor by floor|the judge|\b(?:rooms|told|disguised?|hollows?)\b"
+    r"|\b(?:laid|lays|lay) (?:\w+ )?on\b"
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

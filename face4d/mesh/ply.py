@@ -11,8 +11,8 @@ import os
 from abc import ABC, abstractmethod
 from array import array
 from pathlib import Path
-from typing import Any
 from struct import Struct
+from typing import Any
 
 import numpy as np
 
