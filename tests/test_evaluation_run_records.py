@@ -80,7 +80,7 @@ def test_import_of_curves_gives_them_our_tags(tmp_path, zipped):
         (HEADER.encode() + b"L1_1200_0.0001_128_COMA,Loss/COMA/train,1\n", ["line 2"]),
         (HEADER.encode() + b"mine,Loss/COMA/train,1,0.1\n", ["names of runs like", "found mine"]),
         (b"\x1f\x8bbroken", ["found an unreadable file ("]),
-        (gzip.compress(CURVES.encode(), mtime=0)[:60], ["unreadable"]),
+        (gzip.compress(CURVES.encode(), mtime=0)[:60], ["unreadable", "end-of-stream"]),
         (b"\xff\xfe\x00", ["unreadable"]),
         (HEADER.encode().replace(b",", b";"), ["the columns run,tag,step,value", "run;tag"]),
         (HEADER.encode() + b"L1_0_._1_A,x,5,0\n", ["names of runs like", "L1_0_._1_A"]),
@@ -178,6 +178,7 @@ def test_own_runs_are_read_at_any_depth(tmp_path):
         ({"config": {"sizes": [1]}}, "config.sizes .*a later version of face4d"),
         ({"metrics": {"mm": "small"}}, "mm to be a finite number"),
         ({"metrics": {"mm": float("inf")}}, "mm to be a finite number"),
+        ({"metrics": {"another": [1]}}, "another"),
         ({"metrics": [1]}, "a dictionary, found a list"),
     ],
 )
@@ -267,6 +268,22 @@ def test_generators_have_no_layers_and_the_smaller_error_is_better():
     assert comparison_table(records, groups(records)[0])[1][0]["better"] == "yes"  # as good
 
 
+def test_others_without_scores_are_met_by_nobody_and_nothing_is_divided_by_zero():
+    records = [
+        generator("author", 1e-4, 128, []),
+        generator("author", 1e-5, 128, [3.0]),
+        generator("author", 1e-4, 256, [0.0]),
+        generator("ours", 1e-3, 128, [1.5], preset="default", metrics={"mm": 0.5, "mm_std": 0.25}),
+        generator("ours", 1e-3, 256, [1.5], preset="default"),
+    ]
+    columns, rows = comparison_table(records, groups(records)[0])
+    assert [(row["theirs"], row["other_lr"], row["ratio"]) for row in rows] == [(3.0, 1e-5, 0.5), (0.0, 1e-4, None)]
+    assert "ratio" in [column.key for column in columns]  # some row has it
+    assert {column.key: column.best for column in columns if column.best} == {"ours": "min", "theirs": "min"}
+    columns, rows = runs_table(records, groups(records)[0])
+    assert {column.key for column in columns if column.best == "min"} == {"kept", "best", "mm", "mm_std"}
+
+
 def written_run(folder, config, **more):
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"config": config, **more}))
@@ -300,7 +317,7 @@ def test_metrics_of_later_versions_are_read_over(tmp_path):
     ("rows", "note"),
     [
         ("0,0.5\n2,0.25\n", None),
-        ("1,0.5\n1,0.25\n", "1 points given twice, .* 0 values are"),
+        ("1,0.5\n1,0.25\n", ": 1 points given twice, .* 0 values are"),
         ("1,nan\n", "0 points given twice, .* 1 values are"),
     ],
 )

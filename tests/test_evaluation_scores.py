@@ -9,6 +9,8 @@ from face4d.datasets.layout import sample_name
 from face4d.errors import InputError
 from face4d.evaluation import distribution, metrics
 from face4d.evaluation.scores import (
+    REALISM_COLUMNS,
+    SCORE_COLUMNS,
     competes,
     error_keys,
     match_generated,
@@ -170,6 +172,9 @@ def test_what_competes_and_by_which_columns():
         True,
     ]
     assert error_keys(("generated", "class mean")) == ["generated mm_mean", "class mean mm_mean"]
+    best = {column.key: column.best for column in (*SCORE_COLUMNS, *REALISM_COLUMNS) if column.best}
+    errors = ("mm_mean", "mm_std", "mm_median", "mm_p95", "mse", "l1", "fid")  # diversity is best where it is reality's
+    assert best == {"accuracy": "max", **dict.fromkeys(errors, "min")}
 
 
 @pytest.mark.parametrize(("frames", "there"), [(2, False), (3, True)])
