@@ -5,6 +5,7 @@ Motion3DGAN.
     python main.py --dataset florence --landmarks Landmark_dataset_flame_aligned
     python main.py --dataset florence --loss l1
     python main.py --dataset coma --preset thesis --loss l2 --lr 1e-5 --hidden-size 2048
+    python main.py --dataset coma --preset thesis --engine plain  # torch's LSTMCell in place of the hand-written unroll
     python main.py --dataset coma --preset thesis --resume        # goes on where a run was stopped
     python main.py --model motion3dgan --dataset florence         # docs/motion3dgan.md
     python main.py --model motion3dgan --landmarks motion3dgan_samples     # <label>.mat with SRVF curves
@@ -22,169 +23,158 @@ of its runs. docs/training.md lists and compares the presets, docs/figures.md ex
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from face4d.commands import cli, data_flags
-from face4d.datasets import flags
+from face4d.commands import cli, data_flags, training_flags
 from face4d.errors import InputError
+from face4d.generation.config import PRESETS, THESIS_GRIDS, GeneratorConfig
+from face4d.generation.motion3dgan.config import PRESETS as GAN_PRESETS
 
-if TYPE_CHECKING:
-    from face4d.runtime.config import Config
+if TYPE_CHECKING:  # these load torch, and parsing flags must not
+    from torch import Tensor
 
-RUN_NAME = "{dataset}_{preset}_{loss}_{lr:g}_{hidden_size}"
-NETWORKS = {"lstm": ("coefficients", "thesis"), "motion3dgan": ("coefficients", "convolution")}
+    from face4d.datasets.landmark_set import LandmarkSplit
+    from face4d.runtime.run_folder import Run
+
+
+def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, Any]:
+    """Train an LSTMCell generator: data, network, optimiser, loop.
+
+    Args:
+        split: sequences of one length; those held out are scored as the test set is, and choose the weights with
+            ``--select validation``.
+
+    Returns:
+        What metrics.json holds: ``mse`` (m^2), ``l1`` (m), ``mm``, ``mm_std`` of each set for the weights kept, epoch,
+            seconds.
+    """
+    import torch
+
+    from face4d.datasets.augmentation import apex_frames, warped_targets
+    from face4d.datasets.landmark_set import tensors
+    from face4d.generation.lstm import build_network
+    from face4d.generation.sample import CHECKPOINT_KIND, sequence_errors
+    from face4d.runtime.device import adam, graphed, seed_everything
+    from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
+
+    device = run.device
+    # displacements (N, T + 1, L, 3) in metres, class indices (N,)
+    data, labels = tensors(split.train, split.labels, device)
+    scored = {"test": tensors(split.test, split.labels, device)}
+    if split.held_out or config.select == "validation":
+        scored["validation"] = tensors(split.held_out, split.labels, device)
+    session = Session(run, Task(CHECKPOINT_KIND, config, split.identity(num_landmarks=data.shape[2]), split.record()))
+    if session.metrics is not None:
+        return session.metrics  # trained already
+
+    random = seed_everything(config.seed)
+    network = build_network(config, len(split.labels), data.shape[2])
+    if config.network == "coefficients":
+        network.fit_basis(data.cpu().flatten(0, 1))
+    network.to(device)
+    optimizer = adam(network, config.lr, device)
+    session.start(network, optimizer, random)
+
+    last = data.shape[1] - 1
+    # a step for every horizon, or from frame 0
+    starts = range(last - 1, -1, -1) if config.start_frames == "every" else (0,)
+    scale = data.square().mean().sqrt() if config.normalise_loss else 1.0
+    apexes = apex_frames(data)  # (N,)
+
+    @graphed(device)  # on a GPU a step is recorded once for every start frame, then replayed
+    def train_step(targets: Tensor, labels: Tensor, *, key: int) -> Tensor:
+        """One optimiser step: the frames after frame ``key``, generated from it, against (M, B, T + 1, L, 3)
+        targets.
+        """
+        optimizer.zero_grad()
+        with session.precision():
+            difference = (network(targets[0, :, key], labels, last - key) - targets[:, :, key + 1 :]) / scale
+            loss = difference.abs().mean() if config.loss == "l1" else difference.square().mean()
+        loss = session.backward(loss)
+        optimizer.step()
+        return loss
+
+    num_batches = -(-len(data) // config.batch_size)
+    steps_per_epoch = num_batches * len(starts)
+    for epoch in session.epochs():
+        total, step = torch.zeros((), device=device), (epoch - 1) * steps_per_epoch
+        for chosen in session.batches(len(data)):
+            targets, own = data[chosen], session.rows
+            if config.warps and config.start_frames == "first":  # the label does not say when the apex comes
+                targets = warped_targets(
+                    targets, apexes[chosen], apexes, config.warps, random, own, average=config.loss == "l2"
+                )
+            else:
+                targets = targets[None, own]  # (1, B, T + 1, L, 3)
+            for start in starts:
+                step += 1
+                set_learning_rate(optimizer, learning_rate(config, step / (config.epochs * steps_per_epoch)))
+                total += train_step(targets, labels[chosen][own], key=start)
+        session.log({"train/loss": total.item() / num_batches})  # summed over start frames: the number the thesis logs
+        if session.validates:
+            errors = {name: sequence_errors(network, *sequences) for name, sequences in scored.items()}
+            deciding = errors["validation" if config.select == "validation" else "test"]
+            session.validated(tagged(errors), rank=(deciding.mse if config.loss == "l2" else deciding.l1,))
+    kept = session.kept()
+    return session.finish(tagged({name: sequence_errors(kept, *sequences) for name, sequences in scored.items()}))
 
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     data_flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
-    training.add_argument("--model", choices=NETWORKS, default="lstm", help="default: lstm")
-    flags.add_preset_flags(
-        training, thesis="the thesis' network and schedule exactly, published = Motion3DGAN's", others=("published",)
+    training.add_argument("--model", choices=("lstm", "motion3dgan"), default="lstm", help="default: lstm")
+    published = "the thesis' network and schedule exactly, published = Motion3DGAN's"
+    training_flags.add_preset_flags(training, thesis=published, others=("published",))
+    training_flags.add_setting_flags(
+        training, {**PRESETS, "motion3dgan": GAN_PRESETS["default"], "published": GAN_PRESETS["published"]}
     )
-    training.add_argument(
-        "--network",
-        choices=sorted({name for names in NETWORKS.values() for name in names}),
-        help="lstm feeds back coefficients or coordinates (thesis), "
-        "motion3dgan makes coefficients or maps (convolution)",
-    )
-    training.add_argument("--loss", choices=("l1", "l2"), help="distance to the real motion")
-    training.add_argument(
-        "--hidden-size",
-        type=cli.integer(1, 8192),
-        metavar="H",
-        help="width of the network; in the thesis' grid 128 to 2048",
-    )
-    training.add_argument("--components", type=cli.integer(1, 10_000), metavar="K", help="principal coefficients")
-    training.add_argument(
-        "--start-frames", choices=("first", "every"), help="generate from frame 0, or one step from each frame"
-    )
-    training.add_argument("--warps", type=cli.integer(0, 1000), metavar="M", help="time warps per sequence, 0 = none")
-    add_motion3dgan_flags(parser)
-    flags.add_training_flags(training)
-    flags.add_output_flags(parser, run="<dataset>_<preset>_<loss>_<lr>_<hidden size>")
-    flags.tell_defaults(parser, all_presets())
+    gan = parser.add_argument_group("motion3dgan", "every flag defaults to the preset's value")
+    training_flags.add_setting_flags(gan, GAN_PRESETS)
+    training_flags.add_output_flags(parser, run="<dataset>_<preset>_<loss>_<lr>_<hidden size>")
     return parser
-
-
-def all_presets() -> dict[str, Config]:
-    """The presets of both models by the flag that picks them, for the help."""
-    from face4d.generation import config as lstm
-    from face4d.generation.motion3dgan import config as motion3dgan
-
-    return {
-        **lstm.PRESETS,
-        "motion3dgan": motion3dgan.PRESETS["default"],
-        "published": motion3dgan.PRESETS["published"],
-    }
-
-
-def add_motion3dgan_flags(parser: ArgumentParser) -> None:
-    """Add the flags of ``--model motion3dgan`` alone."""
-    group = parser.add_argument_group("motion3dgan", "every flag defaults to the preset's value")
-    group.add_argument(
-        "--width", type=cli.number(0, 16, above=True), metavar="X", help="factor on the channels of convolutions"
-    )
-    group.add_argument("--noise-size", type=cli.integer(1, 4096), metavar="Z", help="random numbers per motion")
-    group.add_argument("--points", type=cli.integer(3, 10_000), metavar="N", help="velocities per motion")
-    group.add_argument("--parameter", choices=("time", "arc-length"), help="what the points are equally spaced in")
-    group.add_argument("--critic-steps", type=cli.integer(1, 1000), metavar="N", help="per generator step")
-    group.add_argument("--critic-norm", choices=("layer", "batch", "none"), help="how the critic normalises")
-    group.add_argument("--penalty", type=cli.number(0, 1e6), metavar="X", help="weight of the gradient penalty")
-    group.add_argument(
-        "--tangent-weight", type=cli.number(0, 1e6), metavar="X", help="of the L1 distance to a real motion"
-    )
-    group.add_argument("--geodesic-weight", type=cli.number(0, 1e6), metavar="X", help="of the angle to a real motion")
-    group.add_argument(
-        "--averaging", type=cli.number(0, 0.999999), metavar="X", help="decay of averaged weights, 0 = none"
-    )
-    group.add_argument(
-        "--steps-per-epoch", type=cli.integer(1, 1_000_000), metavar="N", help="generator steps that count as an epoch"
-    )
-
-
-def require_own_flags(args: Namespace, presets: Mapping[str, object]) -> None:
-    """Refuse a preset, a network or a flag that belongs to the other model.
-
-    Raises:
-        InputError: naming it.
-    """
-    preset = args.preset or "default"
-    if preset not in presets:
-        raise InputError("--preset", f"{' or '.join(presets)} with --model {args.model}", preset)
-    if args.network and args.network not in NETWORKS[args.model]:
-        raise InputError("--network", f"{' or '.join(NETWORKS[args.model])} with --model {args.model}", args.network)
-    own = {field.name for field in fields(presets[preset])}
-    of_models = ("loss", "start_frames", "width", "noise_size", "points", "parameter", "critic_steps", "critic_norm")
-    for name in (*of_models, "penalty", "tangent_weight", "geodesic_weight", "averaging", "steps_per_epoch"):
-        if getattr(args, name) is not None and name not in own:
-            raise InputError(
-                "--" + name.replace("_", "-"), f"only flags of --model {args.model}", str(getattr(args, name))
-            )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
-
-    task = motion3dgan_task() if args.model == "motion3dgan" else lstm_task()
-    require_own_flags(args, task.presets)
-    if args.grid and args.model != "lstm":
-        raise InputError("--grid", "--model lstm with it", args.model)
     if args.grid:
+        if args.model != "lstm":
+            raise InputError("--grid", "--model lstm with it", args.model)
         from face4d.commands import grid
         from face4d.evaluation.choice import GENERATORS
-        from face4d.generation.config import PRESETS, THESIS_GRIDS
 
-        grid.run(parser, args, grid.Script("main.py", "generators", PRESETS, THESIS_GRIDS, RUN_NAME, GENERATORS))
+        grid.run(parser, args, grid.Script("main.py", "generators", PRESETS, THESIS_GRIDS, GENERATORS))
+    elif args.model == "motion3dgan":
+        with training_flags.planned(args, GAN_PRESETS, PRESETS["default"]) as plan:
+            if args.dry_run:
+                return
+            from face4d.generation.motion3dgan.train import train as train_motion3dgan
+
+            metrics = train_motion3dgan(plan.split, plan.config, plan.run)
+            scored = "test" if "test/mm" in metrics else "train"  # curves without faces have no test set
+            summary = (
+                f"{scored} set: one draw {metrics[f'{scored}/mm']:.3f} mm (std {metrics[f'{scored}/mm_std']:.3f}), "
+                f"the nearest of ten {metrics[f'{scored}/mm_best']:.3f} mm, "
+                f"between two draws {metrics[f'{scored}/multimodality_mm']:.3f} mm; "
+                f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
+            )
+            training_flags.report(
+                args, plan, summary, "test.py", "--checkpoint", plan.run.checkpoint, "--samples", "10"
+            )
     else:
-        flags.run_training(args, task)
-
-
-def lstm_task() -> flags.TrainingTask:
-    """The LSTMCell generators."""
-    from face4d.generation.config import PRESETS, THESIS_GRIDS
-    from face4d.generation.train import train
-
-    return flags.TrainingTask(
-        "generators",
-        PRESETS,
-        train,
-        run_name=lambda dataset, preset, config: RUN_NAME.format(dataset=dataset, preset=preset, **config.as_dict()),
-        one_thread_up_to=256,
-        summary=lambda metrics: (
-            f"test set: mse {metrics['mse']:.3g} m2, l1 {metrics['l1']:.4g} m, "
-            f"{metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}); "
-            f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
-        ),
-        thesis_grids=THESIS_GRIDS,
-        following=lambda checkpoint, dataset: ("test.py", "--checkpoint", str(checkpoint)),
-    )
-
-
-def motion3dgan_task() -> flags.TrainingTask:
-    """Motion3DGAN."""
-    from face4d.generation.motion3dgan.config import PRESETS
-    from face4d.generation.motion3dgan.train import train
-
-    return flags.TrainingTask(
-        "generators",
-        PRESETS,
-        train,
-        run_name=lambda dataset, preset, config: f"{dataset}_motion3dgan_{preset}_{config.lr:g}",
-        one_thread_up_to=256,
-        summary=lambda metrics: (
-            f"{metrics['scored_on']} set: one draw {metrics['mm']:.3f} mm (std {metrics['mm_std']:.3f}), "
-            f"the nearest of ten {metrics['mm_best']:.3f} mm, between two draws {metrics['multimodality_mm']:.3f} mm; "
-            f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
-        ),
-        thesis_grids={},
-        following=lambda checkpoint, dataset: ("test.py", "--checkpoint", str(checkpoint), "--samples", "10"),
-    )
+        with training_flags.planned(args, PRESETS, GAN_PRESETS["default"]) as plan:
+            if args.dry_run:
+                return
+            metrics = train(plan.split, plan.config, plan.run)
+            summary = (
+                f"test set: mse {metrics['test/mse']:.3g} m2, l1 {metrics['test/l1']:.4g} m, "
+                f"{metrics['test/mm']:.3f} mm (std {metrics['test/mm_std']:.3f}); "
+                f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
+            )
+            training_flags.report(args, plan, summary, "test.py", "--checkpoint", plan.run.checkpoint)
 
 
 if __name__ == "__main__":

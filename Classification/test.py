@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import numpy as np
 
-    from face4d.classification.train import load_classifier
+    from face4d.classification.classifier import load_classifier
     from face4d.evaluation.results import RECORD, write_beside, write_results
     from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, match_samples, score
     from face4d.evaluation.tables import filled, text_table

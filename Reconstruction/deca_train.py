@@ -16,55 +16,115 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from face4d.commands import cli
-from face4d.datasets import flags
+from face4d.commands import cli, training_flags
 from face4d.deca.config import EncoderConfig
 
+if TYPE_CHECKING:  # these load torch, and parsing flags must not
+    from face4d.deca.face_model import FaceModel
+    from face4d.runtime.run_folder import Run
+
 PREVIEWED, PREVIEW_SIZE = 8, 160  # faces; pixels a side of each picture
-BACKBONES = ("small", "resnet18", "resnet50")  # of face4d.deca.networks, which loads torch
+# of all steps; the last ones learn details from pictures as they are (as Ge et al., "YOLOX", 2021, end without mosaics)
+DISGUISED_UNTIL = 0.6
+
+
+def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
+    """Train an encoder: faces, network, optimiser, loop.
+
+    The faces are rendered first, once, and kept as bytes: 8,000 pictures of 112 x 112 are 300 MB.
+
+    Returns:
+        What metrics.json holds: of the held-out faces :class:`face4d.deca.train.EncoderErrors`, epoch, seconds.
+    """
+    import torch
+
+    from face4d.deca import train as part
+    from face4d.deca.checkpoints import CHECKPOINT_KIND
+    from face4d.deca.networks import PointEncoder
+    from face4d.deca.rendered_faces import render_faces
+    from face4d.runtime.device import seed_everything
+    from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
+    from face4d.synthetic.augmentation import disguise
+    from face4d.synthetic.faces import SyntheticFaces
+
+    layout, device = part.code_layout(face), run.device
+    faces = render_faces(face, layout, config.faces, config.image_size, config.seed, device, quiet=run.quiet)
+    held_out = part.render_held_out(face, config, device)
+    data_digest = f"{faces.digest()} {held_out.digest()}"
+    identity = {"layout": layout.as_dict(), "face_fingerprint": list(face.fingerprint), "data_digest": data_digest}
+    session = Session(run, Task(CHECKPOINT_KIND, config, identity, {"source": {"face_model": face.source}}))
+    if session.metrics is not None:
+        return session.metrics  # trained already
+
+    random = seed_everything(config.seed)
+    network = part.build_network(layout, config).to(device, memory_format=torch.channels_last)
+    points = None
+    if isinstance(network, PointEncoder):
+        network.vertices.copy_(torch.as_tensor(part.face_vertices(face)))
+        points = part.true_points(face, faces, network.vertices)
+    network.fit_scale(faces.codes, points)
+    undrawn = SyntheticFaces(face.layer, config.seed + part.UNDRAWN_SEED, size=8)
+    losses = part.EncoderLoss(face, config, layout, network.code_scale)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=1e-2)
+    session.start(network, optimizer, random)
+
+    num_batches = len(faces) // config.batch_size or 1
+    num_steps = config.epochs * num_batches
+    for epoch in session.epochs():
+        network.train()
+        step, sums = (epoch - 1) * num_batches, {}
+        for chosen in session.batches(len(faces), whole=True):
+            step += 1
+            set_learning_rate(optimizer, learning_rate(config, step / num_steps))
+            batch = part.moved(faces.rows(chosen), config.image_size * part.SHIFT // 112, random)
+            true = None if points is None else part.true_points(face, batch, network.vertices)
+            disguised = config.disguised if step <= DISGUISED_UNTIL * num_steps else 0.0
+            pictures = disguise(batch.pictures(), disguised, random)  # (B, 3, S, S)
+            noise = torch.randn(pictures.shape, generator=random) * config.noise * torch.rand((), generator=random)
+            pictures = (pictures + noise.to(device)).contiguous(memory_format=torch.channels_last)
+            with session.precision():
+                codes, found = network.codes_and_points(pictures)
+            loss, parts = losses(codes, batch, found, true)
+            if points is not None:
+                # of every step's own seed, so that a resumed run draws the same
+                undrawn.generator.manual_seed(config.seed + part.UNDRAWN_SEED + step)
+                apart = losses.weighted(part.undrawn_loss(face, layout, network, losses, undrawn, config))
+                # Codes are learned from the mean over all faces of the step: the few that are drawn would drown the
+                # many with their noise.
+                share = len(chosen) / (len(chosen) + config.undrawn_faces)
+                drawn = losses.weighted({name: parts[name] for name in ("code", "vertices", "landmarks")})
+                loss, parts["undrawn"] = loss + (1 - share) * (apart - drawn), apart
+            optimizer.zero_grad()
+            parts["total"] = session.backward(loss)
+            optimizer.step()
+            sums = {name: sums.get(name, 0.0) + value.detach() for name, value in parts.items()}
+        network.eval()
+        means = {name: total.item() / num_batches for name, total in sums.items()}
+        session.log({"train/loss": means.pop("total"), **{f"train/{name}_loss": mean for name, mean in means.items()}})
+        if session.validates:
+            errors = part.evaluate(network, face, layout, held_out)
+            shown = ("neutral_mm", "expressive_mm", "landmarks_percent", "light")
+            session.validated({f"test/{name}": getattr(errors, name) for name in shown}, rank=(errors.neutral_mm,))
+    return session.finish(tagged({"test": part.evaluate(session.kept().eval(), face, layout, held_out)}))
 
 
 def build_parser() -> ArgumentParser:
-    parser = cli.parser(__doc__)
+    parser, presets = cli.parser(__doc__), {"default": EncoderConfig()}
     data = parser.add_argument_group("faces")
     data.add_argument(
         "--flame", default="demo", metavar="DIR", help="face model: demo, or a folder such as models/flame"
     )
-    data.add_argument("--faces", type=cli.integer(1, 1_000_000), metavar="N", help="rendered for training")
-    data.add_argument("--held-out", type=cli.integer(1, 100_000), metavar="N", help="rendered for the scores")
-    data.add_argument(
-        "--image-size", type=cli.integer(16, 1024), metavar="PIXELS", help="side of what the encoder sees"
-    )
-    network = parser.add_argument_group("network")
-    network.add_argument("--backbone", choices=BACKBONES, help="resnet50 is DECA's")
-    network.add_argument(
-        "--hidden", type=cli.integer(1, 16_384), metavar="H", help="numbers between the last two layers"
-    )
+    training_flags.add_setting_flags(data, presets, "faces", "held_out", "image_size")
+    training_flags.add_setting_flags(parser.add_argument_group("network"), presets, "backbone", "hidden")
     training = parser.add_argument_group("training")
-    training.add_argument("--lr", type=cli.number(0, 10, above=True), help="peak of the one-cycle schedule of AdamW")
-    training.add_argument("--epochs", type=cli.integer(1, 1_000_000), help="passes over the faces")
-    training.add_argument("--batch-size", type=cli.integer(1, 65_536), metavar="B", help="faces per step")
-    training.add_argument(
-        "--precision",
-        choices=("fp32", "tf32", "bf16"),
-        help="of the network's products; bf16 doubles the speed of CPUs with AMX",
+    training_flags.add_setting_flags(
+        training, presets, "lr", "lr_schedule", "epochs", "batch_size", "grad_clip", "precision", "validate_every"
     )
-    for loss in ("code", "vertices", "landmarks", "points", "light", "photometric"):
-        training.add_argument(
-            f"--weight-{loss}", type=cli.number(0, 1e6), metavar="X", help=f"weight of the loss on {loss}"
-        )
-    training.add_argument(
-        "--disguised",
-        type=cli.number(0, 1),
-        metavar="SHARE",
-        help="of the pictures get other colours, shadows, things in front, in the first 60 %% of the steps",
-    )
-    training.add_argument(
-        "--photometric-faces", type=cli.integer(0, 65_536), metavar="N", help="faces per batch drawn again as predicted"
-    )
-    flags.add_output_flags(parser, run="deca_<face model>", checkpoint_seconds=60.0, grid=False)
-    flags.tell_defaults(parser, {"default": EncoderConfig()})
+    weights = [f"weight_{loss}" for loss in ("code", "vertices", "landmarks", "points", "light", "photometric")]
+    training_flags.add_setting_flags(training, presets, *weights, "disguised", "photometric_faces")
+    training_flags.add_output_flags(parser, run="deca_<face model>", checkpoint_seconds=60.0, grid=False)
     return parser
 
 
@@ -72,15 +132,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
     from face4d.deca.face_model import load_face_model
-    from face4d.deca.train import train
     from face4d.runtime.device import describe, keep_freed_memory, limit_threads, resolve_device
     from face4d.runtime.progress import compared
+    from face4d.runtime.run_folder import claimed
 
     keep_freed_memory()
-    config = EncoderConfig().with_flags(vars(args))
+    config = training_flags.configure(args, EncoderConfig())
     limit_threads(args.threads, small=False)
     device = resolve_device(args.device)
-    run = flags.training_run(args, args.run or f"deca_{Path(args.flame).stem}", device)
+    run = training_flags.training_run(args, args.run or f"deca_{Path(args.flame).stem}", device)
     face = load_face_model(args.flame, device=device)
     plan = f"{run.name}: {config.faces} faces of {args.flame}, {config.backbone} at {config.image_size} pixels, "
     plan += f"{config.epochs} epochs on {describe(device)}"
@@ -89,20 +149,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if not args.quiet:
         print(plan)
-    with flags.claimed(args, run):
+    with claimed(run):
         before = {run: run.finished_at}
         scores = train(face, config, run)
         write_preview(run, config, args.flame)
+    neutral, mean_face = scores["test/neutral_mm"], scores["test/mean_face_mm"]
     print(
-        f"{scores['faces']} held-out renders, vertices after scaled rigid alignment: "
-        f"neutral face {scores['neutral_mm']:.2f} mm "
-        f"(mean face {scores['mean_face_mm']:.2f}, {compared(scores['neutral_mm'], scores['mean_face_mm'])}), "
-        f"with expression {scores['expressive_mm']:.2f} mm "
-        f"(mean face {scores['mean_face_expressive_mm']:.2f}); landmarks {scores['landmarks_percent']:.2f} % "
-        "of the picture; "
+        f"{scores['test/faces']} held-out renders, vertices after scaled rigid alignment: "
+        f"neutral face {neutral:.2f} mm (mean face {mean_face:.2f}, {compared(neutral, mean_face)}), "
+        f"with expression {scores['test/expressive_mm']:.2f} mm "
+        f"(mean face {scores['test/mean_face_expressive_mm']:.2f}); "
+        f"landmarks {scores['test/landmarks_percent']:.2f} % of the picture; "
         f"{scores['seconds']:.0f} s"
     )
-    flags.report_runs(before)
+    training_flags.report_runs(before)
     cli.suggest_next(args, "Reconstruction/deca.py", "photo.jpg", "--checkpoint", run.checkpoint)
 
 

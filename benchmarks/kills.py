@@ -481,8 +481,9 @@ def warm_up(bench: Bench) -> None:
     torch.set_num_threads(1)
     modules = (
         "numpy", "scipy.sparse", "joblib", "matplotlib.figure", "PIL.Image", "pygltflib", "tqdm",
-        "torch.utils.tensorboard", "face4d.generation.train", "face4d.generation.sample", "face4d.classification.train",
-        "face4d.dense.train", "face4d.view.figure_set", "face4d.view.export", "face4d.demo.write",
+        "torch.utils.tensorboard", "face4d.runtime.session", "face4d.generation.sample",
+        "face4d.classification.classifier", "face4d.dense.train", "face4d.view.figure_set", "face4d.view.export",
+        "face4d.demo.write",
         "face4d.evaluation.results", "face4d.runtime.parallel", "face4d.mesh.conversion", "face4d.datasets.sampling",
     )  # fmt: skip
     for name in modules:

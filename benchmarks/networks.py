@@ -10,30 +10,14 @@ import data
 import torch
 from measure import Case, Size, best_seconds
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, mse_loss
 
 from face4d.classification.model import ExpressionClassifier
 from face4d.generation.config import PRESETS
 from face4d.generation.lstm import ThesisGenerator, build_network
 from face4d.generation.sample import Generator
-from face4d.generation.train import loss_from, make_loss
 
 BATCH = 25
-
-
-class PlainGenerator(ThesisGenerator):
-    """The same network stepped by autograd through every LSTMCell call."""
-
-    def forward(self, start: Tensor, labels: Tensor, frames: int) -> Tensor:
-        code = self.fc_enc(one_hot(labels, self.num_labels).to(start.dtype))
-        frame = start.flatten(1)
-        hidden, cell = self.fc_inh(frame), self.fc_inc(frame)
-        outputs = []
-        for _ in range(frames):
-            hidden, cell = self.lstm(torch.cat([frame, code], dim=1), (hidden, cell))
-            frame = self.fc_2(torch.relu(self.fc_1(hidden)))
-            outputs.append(frame)
-        return torch.stack(outputs, dim=1).unflatten(2, start.shape[1:])
 
 
 def _sequences(count: int, frames: int, labels: int) -> tuple[Tensor, Tensor]:
@@ -53,14 +37,13 @@ def _generator_epoch(
     network: nn.Module, optimizer: torch.optim.Optimizer, displacements: Tensor, labels: Tensor, steps: int
 ) -> None:
     """The thesis' schedule on all batches, or its last `steps` horizons (the long ones) where it is cut short."""
-    loss = make_loss("l2")
     for batch, own in zip(displacements.split(BATCH), labels.split(BATCH)):
         last = batch.shape[1] - 1
         for start in reversed(range(last)):
             if last - start > steps:
                 break
             optimizer.zero_grad()
-            loss_from(network, batch[None], own, start, loss).backward()
+            mse_loss(network(batch[:, start], own, last - start), batch[:, start + 1 :]).backward()
             optimizer.step()
 
 
@@ -70,7 +53,7 @@ def _generator(size: Size, sequences: int, frames: int, labels: int, hidden: int
     count = size.of(part, 3)
     displacements, own = _sequences(count, frames + 1, labels)
     torch.manual_seed(27)
-    ours, plain = ThesisGenerator(labels, hidden), PlainGenerator(labels, hidden)
+    ours, plain = ThesisGenerator(labels, hidden), ThesisGenerator(labels, hidden, engine="plain")
     plain.load_state_dict(ours.state_dict())
     optimizers = [
         torch.optim.Adam(ours.parameters(), lr=1e-4, fused=True),
@@ -139,7 +122,7 @@ def generation(size: Size) -> Case:
     start, own = displacements[:, 1].numpy(), labels.numpy()
     torch.manual_seed(27)
     network = ThesisGenerator(12, hidden).eval()
-    plain = PlainGenerator(12, hidden).eval()
+    plain = ThesisGenerator(12, hidden, engine="plain").eval()
     plain.load_state_dict(network.state_dict())
     names = tuple(f"label{number}" for number in range(12))
     batches, plainly = (Generator(Path("none"), net, names, frames + 1, 68, {}, {}) for net in (network, plain))

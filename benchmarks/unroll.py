@@ -6,10 +6,10 @@
     # on a GPU, its steps replayed as CUDA graphs
     python benchmarks/unroll.py --device cuda --epoch --precision fp32 tf32 bf16
 
-Both run in turn in one process, so that what else the machine does falls on both. A step is the forward pass, the loss,
-the backward pass and Adam. The cost of a step grows linearly with its horizon, so an epoch of the thesis' schedule (one
-step for every horizon 1..T) is estimated as steps per epoch times a step at the mean horizon; --epoch runs one, every
-horizon and the smaller last batch.
+Both are networks of face4d/generation/lstm.py, --engine plain and fast. They run in turn in one process, so that what
+else the machine does falls on both. A step is the forward pass, the loss, the backward pass and Adam. The cost of a
+step grows linearly with its horizon, so an epoch of the thesis' schedule (one step for every horizon 1..T) is estimated
+as steps per epoch times a step at the mean horizon; --epoch runs one, every horizon and the smaller last batch.
 """
 
 from __future__ import annotations
@@ -51,36 +51,34 @@ def parse() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     import torch
-    from torch.nn import functional
+    from torch import nn
 
     from face4d.generation.config import PRESETS
     from face4d.generation.lstm import build_network
-    from face4d.generation.train import make_loss, make_step, start_frames
-    from face4d.runtime.device import describe, keep_freed_memory
-    from face4d.runtime.distributed import WHOLE
+    from face4d.runtime.device import adam, autocast, describe, graphed, keep_freed_memory
 
-    def plain_thesis(network, start, labels, frames):
-        label_code = network.fc_enc(functional.one_hot(labels, network.num_labels).to(start.dtype))
-        frame = start.flatten(1)
-        hidden, cell = network.fc_inh(frame), network.fc_inc(frame)
-        outputs = []
-        for _ in range(frames):
-            hidden, cell = network.lstm(torch.cat([frame, label_code], dim=1), (hidden, cell))
-            frame = network.fc_2(torch.relu(network.fc_1(hidden)))
-            outputs.append(frame)
-        return torch.stack(outputs, dim=1).unflatten(2, start.shape[1:])
+    def step_of(network, config, device):
+        """The optimiser step of main.py on a network, step(targets (M, B, T + 1, L, 3), labels (B,), key=start
+        frame).
+        """
+        optimizer = adam(network, config.lr, device)
 
-    def plain_coefficients(network, start, labels, frames):
-        label_code = network.fc_enc(labels)
-        frame = (start.flatten(1) @ network.basis) / network.scale
-        hidden, cell = network.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)
-        outputs = []
-        for position in network.position_code(frames):
-            code = torch.cat([label_code, position.expand(len(label_code), -1)], dim=1)
-            hidden, cell = network.lstm(torch.cat([frame, code], dim=1), (hidden, cell))
-            frame = network.fc_2(torch.relu(network.fc_1(torch.cat([hidden, code], dim=1))))
-            outputs.append(frame)
-        return ((torch.stack(outputs, dim=1) * network.scale) @ network.basis.T).unflatten(2, start.shape[1:])
+        @graphed(device)
+        def step(targets, labels, *, key):
+            optimizer.zero_grad()
+            with autocast(config, device):
+                loss = (
+                    (network(targets[0, :, key], labels, targets.shape[2] - 1 - key) - targets[:, :, key + 1 :])
+                    .square()
+                    .mean()
+                )
+            loss.backward()
+            if config.grad_clip:
+                nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+            optimizer.step()
+            return loss.detach()
+
+        return step
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -97,7 +95,7 @@ def main(args: argparse.Namespace) -> None:
     for name, precision in itertools.product(args.only, args.precision):
         kind, classes, width, sequences, batch, last, horizons = CASES[name]
         thesis = kind == "thesis"
-        settings = PRESETS["thesis" if thesis else "default"].with_flags(
+        settings = PRESETS["thesis" if thesis else "default"].with_settings(
             {"hidden_size": width, "loss": "l2", "precision": precision}
         )
         torch.manual_seed(27)
@@ -109,28 +107,16 @@ def main(args: argparse.Namespace) -> None:
         labels = torch.arange(sequences, device=device) % classes
         if not thesis:
             network.fit_basis(data.flatten(0, 2).cpu())
-        forward, plain_network = (plain_thesis if thesis else plain_coefficients), copy.deepcopy(network)
-        optimizer = torch.optim.Adam(plain_network.parameters())
-        engine, _ = make_step(network, settings, make_loss("l2"), device)
+        plain_network = copy.deepcopy(network)
+        plain_network.engine = "plain"
         begin, one = last - horizon, data[:, :batch]
+        plain_step, fast_step = step_of(plain_network, settings, device), step_of(network, settings, device)
 
-        def plain(
-            forward=forward,
-            network=plain_network,
-            optimizer=optimizer,
-            one=one,
-            begin=begin,
-            labels=labels[:batch],
-            horizon=horizon,
-        ):
-            optimizer.zero_grad()
-            loss = (forward(network, one[0, :, begin], labels, horizon) - one[0, :, begin + 1 :]).square().mean()
-            loss.backward()
-            optimizer.step()
-            return loss
+        def plain(targets=one, labels=labels[:batch], begin=begin, step=plain_step):
+            return step(targets, labels, key=begin)
 
-        def ours(targets=one, labels=labels[:batch], begin=begin, engine=engine):
-            return engine(targets, labels, key=begin, part=WHOLE)
+        def ours(targets=one, labels=labels[:batch], begin=begin, step=fast_step):
+            return step(targets, labels, key=begin)
 
         seconds: dict[str, list[float]] = {"plain": [], "engine": []}
         for repeat in range(args.repeats + 2):
@@ -150,13 +136,13 @@ def main(args: argparse.Namespace) -> None:
             flush=True,
         )
         if args.epoch:
-            starts = start_frames(settings, last)
+            starts = range(last - 1, -1, -1) if thesis else (0,)
 
-            def epoch(engine=engine, data=data, labels=labels, batch=batch, starts=starts):
+            def epoch(step=fast_step, data=data, labels=labels, batch=batch, starts=starts):
                 total = torch.zeros((), device=device)
                 for targets, own in zip(data.split(batch, dim=1), labels.split(batch)):
                     for start in starts:
-                        total += engine(targets, own, key=start, part=WHOLE)
+                        total += step(targets, own, key=start)
                 return total.item()
 
             times = []

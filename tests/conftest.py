@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import runpy
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -110,6 +112,18 @@ def run_here(
         return subprocess.CompletedProcess(command, left.value.code, *capsys.readouterr())
 
     return run
+
+
+def load_script(path: str) -> ModuleType:
+    """A script of the repository as a module, ``load_script("main.py").train``; two of a name are told apart by their
+    paths."""
+    name = path.removesuffix(".py").replace("/", "_") + "_script"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, REPOSITORY / path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look it up
+        spec.loader.exec_module(module)
+    return sys.modules[name]
 
 
 def toy_head() -> tuple[np.ndarray, np.ndarray]:

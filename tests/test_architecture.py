@@ -16,8 +16,6 @@ COMMANDS = ("face4d.commands", "face4d.__main__")
 HEAVY = ("torch", "matplotlib", "trimesh")
 # What a bar in a terminal and a Python without the packages have to say cannot go through a log.
 PRINTING = {"face4d.runtime.progress", "face4d.runtime.environment"}
-# Library and command line in one module, until it is parted.
-MIXED = {"face4d.datasets.flags"}
 
 
 @cache
@@ -86,7 +84,7 @@ def test_every_package_has_a_layer_and_every_layer_exists():
     assert sorted(entries) == sorted({f"{path.name}/" for path in packages} | alone)
 
 
-@pytest.mark.parametrize("name", [name for name in modules() if inside(name) and name not in MIXED])
+@pytest.mark.parametrize("name", [name for name in modules() if inside(name)])
 def test_imports_go_down(name):
     own, entry = place(name)
     for other in imports(name):
@@ -109,7 +107,7 @@ def test_no_circles():
 
     seen: set[str] = set()
     for name in modules():
-        assert set(circle(name, ())) <= MIXED
+        assert circle(name, ()) == ()
 
 
 def test_only_commands_know_argparse():
@@ -120,7 +118,7 @@ def test_only_commands_know_argparse():
         if (isinstance(node, ast.Import) and any(alias.name == "argparse" for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and node.module == "argparse")
     }
-    assert {name for name in knowing if not name.startswith(COMMANDS)} <= MIXED
+    assert {name for name in knowing if not name.startswith(COMMANDS)} == set()
     assert "face4d.commands.cli" in knowing
 
 
@@ -131,7 +129,7 @@ def test_only_commands_print():
         for node in ast.walk(parsed(name))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
-    assert {name for name in printing if not name.startswith(COMMANDS)} <= PRINTING | MIXED
+    assert {name for name in printing if not name.startswith(COMMANDS)} <= PRINTING
     assert "face4d.commands.cli" in printing
 
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from face4d.classification.classifier import load_classifier, recognition
 from face4d.classification.config import PRESETS, ClassifierConfig
-from face4d.classification.train import load_classifier, train, validate
 from face4d.datasets.landmark_set import hold_out, load_split, stack
 from face4d.errors import InputError
 from face4d.runtime.checkpoint import save_checkpoint
-from face4d.runtime.training import Run, learning_rate
-from tests.conftest import REPOSITORY, write_landmarks
+from face4d.runtime.run_folder import Run
+from face4d.runtime.session import learning_rate
+from tests.conftest import REPOSITORY, load_script, write_landmarks
 
 TINY = {"hidden_size": 8, "epochs": 8, "batch_size": 4, "validate_every": 2}
 
@@ -28,8 +29,8 @@ def split(landmark_folder):
 
 
 def run_training(split, folder, preset="default", config=TINY, **how):
-    metrics = train(
-        split, PRESETS[preset].with_flags(config), Run("x", folder / "models", folder / "runs", quiet=True, **how)
+    metrics = load_script("Classification/main.py").train(
+        split, PRESETS[preset].with_settings(config), Run("x", folder / "models", folder / "runs", quiet=True, **how)
     )
     return metrics, load_classifier(folder / "models" / "x.pt")
 
@@ -40,7 +41,7 @@ def weights(folder):
 
 def test_a_short_training_tells_three_labels_apart(split, tmp_path):
     metrics, classifier = run_training(split, tmp_path, config={**TINY, "hidden_size": 16, "epochs": 30})
-    assert metrics["test_accuracy"] == metrics["train_accuracy"] == 1.0
+    assert metrics["test/accuracy"] == metrics["train/accuracy"] == 1.0
     real, true = stack(split.test, classifier.labels)
     assert classifier.predict(real).tolist() == true.tolist()
     assert classifier.predict(0.7 * real[:, 1:9]).tolist() == true.tolist()  # weaker and cut short
@@ -66,7 +67,7 @@ def test_one_optimiser_step_lowers_the_loss(split):
     before = torch.nn.functional.cross_entropy(model(data), labels)
     before.backward()
     optimizer.step()
-    assert validate(model, data, labels)["loss"] < before.item()
+    assert recognition(model, data, labels).loss < before.item()
 
 
 def test_thesis_preset_is_the_thesis_schedule(split, tmp_path):
@@ -121,10 +122,10 @@ def test_validation_and_plotting_change_no_number(split, tmp_path):
     data, labels = map(torch.from_numpy, stack(split.test, split.labels))
     before = data.clone(), {name: value.clone() for name, value in model.state_dict().items()}
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    scores = validate(model, data, labels)
+    scores = recognition(model, data, labels)
     landmark_frames(split.test[0].landmarks, reference=split.test[1].landmarks, size=64)
     save_figure(confusion_matrix_figure(np.eye(3, dtype=int), split.labels), tmp_path / "matrix")
-    assert validate(model, data, labels) == scores
+    assert recognition(model, data, labels) == scores
     assert torch.equal(torch.get_rng_state(), torch_state) and (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
     assert torch.equal(data, before[0]) and all(
         torch.equal(model.state_dict()[name], value) for name, value in before[1].items()
@@ -159,8 +160,8 @@ def test_selection_and_early_stop(split, tmp_path):
     smaller = hold_out(split, ["CH05"])
     flags = {**TINY, "epochs": 40, "validate_every": 1, "select": "validation", "patience": 3, "lr": 1e-7}
     metrics, _ = run_training(smaller, tmp_path, config=flags)
-    assert metrics["epoch"] <= metrics["epochs_trained"] <= 40 and "validation_accuracy" in metrics
-    flags |= {"lr": 1e3, "grad_clip": 0.0, "lr_schedule": "constant"}
+    assert metrics["epoch"] <= metrics["epochs_trained"] <= 40 and "validation/accuracy" in metrics
+    flags |= {"lr": 10.0, "grad_clip": 0.0, "lr_schedule": "constant"}
     metrics, _ = run_training(smaller, tmp_path / "wild", config=flags)
     assert metrics["epochs_trained"] == metrics["epoch"] + 3 < 40  # no improvement for three validations
     with pytest.raises(InputError, match="held-out"):
@@ -181,7 +182,7 @@ def test_select_test_keeps_the_best_weights_not_the_last(split, tmp_path):
     }
     metrics, _ = run_training(split, tmp_path, config=flags)
     last = torch.load(tmp_path / "models" / "x.last.pt", weights_only=True)
-    assert [-metrics["test_accuracy"], metrics["test_loss"]] == pytest.approx(last["state"]["best_score"], rel=1e-6)
+    assert [-metrics["test/accuracy"], metrics["test/loss"]] == pytest.approx(last["state"]["best_score"], rel=1e-6)
     assert metrics["epoch"] == last["state"]["best_epoch"] < 12
     assert any(not torch.equal(weights(tmp_path)[name], last["model"][name]) for name in last["model"])
 
@@ -198,9 +199,10 @@ def test_resume_refuses_other_data_and_other_settings(split, tmp_path):
     assert all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
 
 
-def test_not_a_number_ends_training_with_one_line(split, tmp_path):
+def test_not_a_number_ends_training_with_one_line(split, tmp_path, monkeypatch):
+    monkeypatch.setattr("face4d.runtime.session.learning_rate", lambda *_: 3e37)
     with pytest.raises(InputError, match="finite training loss"):
-        run_training(split, tmp_path, config={**TINY, "lr": 3e37, "grad_clip": 0.0, "lr_schedule": "constant"})
+        run_training(split, tmp_path, config={**TINY, "grad_clip": 0.0})
     assert not (tmp_path / "models" / "x.pt").exists()
 
 
@@ -289,7 +291,7 @@ def test_real_florence_landmarks_are_told_apart(shared_data, tmp_path):
     split = load_split(shared_data / "landmarks_florence", labels=FLORENCE_LABELS)
     torch.set_num_threads(1)
     metrics, classifier = run_training(split, tmp_path, config={"hidden_size": 32, "epochs": 15, "validate_every": 15})
-    assert metrics["test_accuracy"] == 1.0
+    assert metrics["test/accuracy"] == 1.0
     # What a deterministic generator answers at best: the class mean, with the smoothing of its averaged timing.
     train_set, labels = stack(split.train, split.labels)
     means = np.stack([train_set[labels == index].mean(axis=0) for index in range(10)])

@@ -113,7 +113,7 @@ def test_grid_trains_holds_out_chooses_and_skips_what_is_finished(folder, capsys
     runs, models = (folder / place / "generators_g_default_validation" for place in ("runs", "models"))
     record = json.loads((runs / "grid.json").read_text())
     assert record["held_out"] == {"florence": ["CH05"]} and record["select"] == "validation"
-    scores = {row["run"]: row["validation_mm"] + row["validation_mm_std"] for row in record["runs"]}
+    scores = {row["run"]: row["validation/mm"] + row["validation/mm_std"] for row in record["runs"]}
     assert set(scores) == {"florence_default_l1_0.004_8", "florence_default_l2_0.004_8"}
     assert record["chosen"] == {"florence": min(scores, key=scores.get)}
     config = json.loads((runs / "florence_default_l1_0.004_8" / "config.json").read_text())
@@ -171,7 +171,7 @@ def test_classifier_grid_of_the_thesis_keeps_validation_weights(folder):
     runs = folder / "runs" / "classifiers_g_thesis_validation"
     record = json.loads((runs / "grid.json").read_text())
     assert {row["layers"] for row in record["runs"]} == {2} and all(
-        "validation_accuracy" in row for row in record["runs"]
+        "validation/accuracy" in row for row in record["runs"]
     )
     assert (
         json.loads((runs / "classifier_florence_thesis_2_0.0001_4" / "config.json").read_text())["config"]["select"]
@@ -285,7 +285,7 @@ def test_no_landmark_folder_at_all(tmp_path, monkeypatch):
     ("text", "words"),
     [
         ('{"loss": ["l3"]}', r"expected loss\[0\] to be l1 or l2, found 'l3'"),
-        ('{"hidden-size": [9000]}', "values that their flags take"),
+        ('{"hidden-size": [9000]}', "an integer from 1 to 8192"),
     ],
 )
 def test_values_are_checked_as_flags_are(folder, text, words):

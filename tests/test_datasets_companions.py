@@ -80,11 +80,10 @@ def project(tmp_path_factory):
     """F/demo with a small demo, landmarks, a generator of it, a decoder and a classifier; F/models with a generator of
     Florence."""
     from face4d.classification.config import PRESETS as JUDGES
-    from face4d.classification.train import train as train_judge
     from face4d.datasets.landmark_set import load_split
     from face4d.generation.config import PRESETS
-    from face4d.generation.train import train
-    from face4d.runtime.training import Run
+    from face4d.runtime.run_folder import Run
+    from tests.conftest import load_script
 
     root = tmp_path_factory.mktemp("project") / "F"
     write_demo(
@@ -92,12 +91,14 @@ def project(tmp_path_factory):
     )
     landmarks = write_landmarks(root / LANDMARKS, ("high-smile", "mouth-open"), ("Demo01", "Demo02"), 9)
     split = load_split(landmarks, test_subjects=("Demo02",))
-    config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 1})
+    config = PRESETS["default"].with_settings({"hidden_size": 8, "epochs": 1})
     source = {"dataset": "demo", "landmarks": LANDMARKS, "test_subjects": ["Demo02"], "flame": "demo/models/flame"}
     for name, folder, own in (("demo", root / "demo", source), ("florence", root, {"dataset": "florence"})):
-        train(replace(split, source=own), config, Run(name, folder / "models", folder / "runs", quiet=True))
-    judge = JUDGES["default"].with_flags({"hidden_size": 8, "epochs": 1})
-    train_judge(
+        load_script("main.py").train(
+            replace(split, source=own), config, Run(name, folder / "models", folder / "runs", quiet=True)
+        )
+    judge = JUDGES["default"].with_settings({"hidden_size": 8, "epochs": 1})
+    load_script("Classification/main.py").train(
         replace(split, source=source), judge, Run("judge", root / "demo" / "models", root / "demo" / "runs", quiet=True)
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -11,10 +11,10 @@ from face4d.dense.config import DenseConfig
 from face4d.dense.decode import load_decoder
 from face4d.dense.extrapolation import learn_motion, note_extrapolation
 from face4d.dense.frames import DenseFrames, make_fold
-from face4d.dense.train import train
+from face4d.dense.train import fit_closed_form, task_of
 from face4d.errors import InputError
 from face4d.landmarks import extract
-from face4d.runtime.training import Run
+from face4d.runtime.run_folder import Run
 
 LABELS = ("mouth-open", "high-smile", "mouth-side", "eyebrow")
 KNOWN = LABELS[:2]
@@ -99,7 +99,8 @@ def test_a_checkpoint_says_it_in_one_line(people, decoder, tmp_path, monkeypatch
     )
     monkeypatch.setattr(DenseFrames, "vertices", lambda self, rows: moved[np.asarray(rows)].astype(np.float32))
     run = Run("d", tmp_path / "models", tmp_path / "runs", torch.device("cpu"), quiet=True)
-    train(make_fold(frames, "identity", None), DenseConfig(decoder=decoder, strength=1e-6), run)
+    fold, config = make_fold(frames, "identity", None), DenseConfig(decoder=decoder, strength=1e-6)
+    fit_closed_form(fold, config, run, task_of(fold, config, {}))
     loaded = load_decoder(run.checkpoint)
 
     def noted(*asked, of=loaded) -> list[str]:

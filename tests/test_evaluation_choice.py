@@ -21,10 +21,10 @@ class Finished:
 
 
 RUNS = [
-    Finished("florence", "a", {"mm": 1.0, "mm_std": 2.0, "validation_mm": 1.0, "validation_mm_std": 1.0}),
-    Finished("florence", "b", {"mm": 1.1, "mm_std": 1.0, "validation_mm": 1.1, "validation_mm_std": 1.0}),
+    Finished("florence", "a", {"test/mm": 1.0, "test/mm_std": 2.0, "validation/mm": 1.0, "validation/mm_std": 1.0}),
+    Finished("florence", "b", {"test/mm": 1.1, "test/mm_std": 1.0, "validation/mm": 1.1, "validation/mm_std": 1.0}),
     Finished("florence", "unfinished", None),
-    Finished("coma", "c", {"mm": 9.0, "mm_std": 9.0, "validation_mm": 9.0, "validation_mm_std": 9.0}),
+    Finished("coma", "c", {"test/mm": 9.0, "test/mm_std": 9.0, "validation/mm": 9.0, "validation/mm_std": 9.0}),
 ]
 
 
@@ -33,7 +33,7 @@ def test_choice_is_mean_plus_std_or_accuracy_then_loss():
     assert choose_runs(GENERATORS, RUNS, "test") == {"florence": "b", "coma": "c"}
     assert choose_runs(GENERATORS, RUNS, "last") == {}
     runs = [
-        Finished("coma", name, {"test_accuracy": a, "test_loss": b})
+        Finished("coma", name, {"test/accuracy": a, "test/loss": b})
         for name, a, b in (("a", 0.5, 0.1), ("b", 0.9, 0.4), ("c", 0.9, 0.3))
     ]
     assert choose_runs(CLASSIFIERS, runs, "test") == {"coma": "c"}
@@ -52,5 +52,5 @@ def test_the_choice_is_told_with_what_it_was_made_by():
 
 
 def test_a_score_that_is_missing_is_named():
-    with pytest.raises(InputError, match="metrics.json of x.*validation_mm"):
-        choose_runs(GENERATORS, [Finished("coma", "x", {"mm": 1.0, "mm_std": 2.0})], "validation")
+    with pytest.raises(InputError, match="metrics.json of x.*validation/mm"):
+        choose_runs(GENERATORS, [Finished("coma", "x", {"test/mm": 1.0, "test/mm_std": 2.0})], "validation")

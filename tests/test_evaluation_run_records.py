@@ -64,10 +64,10 @@ def test_import_of_curves_gives_them_our_tags(tmp_path, zipped):
     ]
     assert {record.origin for record in records} == {"someone"}
     first = records[0]
-    assert first.curves == {"loss/train": ([1], [0.7]), "test/l1": ([50, 100], [0.0004, 0.0005])}
+    assert first.curves == {"train/loss": ([1], [0.7]), "test/l1": ([50, 100], [0.0004, 0.0005])}
     assert (first.best_score(), first.kept_score()) == (0.0004, 0.0005)
     classifier = next(record for record in records if record.dataset == "coma")
-    assert classifier.curves == {"accuracy/test": ([50], [0.3]), "loss/train": ([1], [2.4])} and classifier.layers == 2
+    assert classifier.curves == {"test/accuracy": ([50], [0.3]), "train/loss": ([1], [2.4])} and classifier.layers == 2
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_odd_files_of_curves_are_read_with_a_note(tmp_path, caplog):
         b"\xef\xbb\xbf" + (HEADER + f"{name},2,0.5\n{name},1,nan\n{name},2,0.25\n").replace("\n", "\r\n").encode()
     )
     (record,) = read_imported(path)
-    assert record.curves["loss/train"][0] == [1, 2] and record.curves["loss/train"][1][1] == 0.25
+    assert record.curves["train/loss"][0] == [1, 2] and record.curves["train/loss"][1][1] == 0.25
     assert "1 points given twice" in caplog.text and "1 values are NaN or infinite" in caplog.text
 
 
@@ -128,7 +128,7 @@ def test_of_two_runs_of_a_cell_the_longer_stays(tmp_path):
     )
     (tmp_path / "a.csv").write_text(HEADER + text)
     (record,) = read_imported(tmp_path / "a.csv")
-    assert record.curves["loss/train"][0] == [1, 2, 3]
+    assert record.curves["train/loss"][0] == [1, 2, 3]
 
 
 def test_the_authors_curves(shared_data):
@@ -204,7 +204,7 @@ def test_comparison_meets_the_same_rate_or_the_better_one():
         generator("author", 1e-4, 128, [5.0, 4.0, 6.0]),
         generator("author", 1e-5, 128, [3.0]),
         generator("ours", 1e-4, 128, [4.5]),
-        generator("ours", 4e-3, 128, [2.9], preset="default", metrics={"l1": 3.5}),
+        generator("ours", 4e-3, 128, [2.9], preset="default", metrics={"test/l1": 3.5}),
         generator("ours", 4e-3, 512, [1.0], preset="default"),  # no such cell of the author
     ]
     assert groups(records) == [("generator", "florence", "l1")]
@@ -239,7 +239,7 @@ def test_of_classifiers_the_larger_accuracy_is_better():
         classifier("author", 1e-5, 128, [0.9]),
         classifier("author", 1e-4, 256, [0.6], layers=1),
         classifier("ours", 1e-4, 128, [0.7, 0.75]),
-        classifier("ours", 1e-4, 256, [0.5], layers=1, metrics={"test_accuracy": 0.55}),
+        classifier("ours", 1e-4, 256, [0.5], layers=1, metrics={"test/accuracy": 0.55}),
         generator("ours", 1e-4, 128, [4.5]),
     ]
     assert (records[0].best_score(), records[0].kept_score(), records[4].kept_score()) == (0.75, 0.25, 0.55)

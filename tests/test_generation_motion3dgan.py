@@ -23,7 +23,7 @@ from face4d.generation.motion3dgan.networks import Motion3DGAN, closed, in_time
 from face4d.generation.motion3dgan.train import Trainer, gradient_penalty, train, training_motions
 from face4d.generation.sample import load_generator
 from face4d.runtime.device import seed_everything
-from face4d.runtime.training import Run
+from face4d.runtime.run_folder import Run
 
 TINY = {
     "hidden_size": 16,
@@ -45,7 +45,7 @@ def split(landmark_folder):
 
 
 def config(preset="default", **flags):
-    return PRESETS[preset].with_flags({**TINY, **flags})
+    return PRESETS[preset].with_settings({**TINY, **flags})
 
 
 def fitted(split, configuration):
@@ -152,8 +152,9 @@ def test_trainer_averages_the_generator_and_leaves_the_average_out_of_training(s
     model, motions, generator = fitted(split, configuration)
     trainer = Trainer(model, motions, configuration, generator, CPU)
     before = [value.clone() for value in model.generator.parameters()]
-    losses = dict(trainer.step(0.5))
-    assert set(losses) == {"loss/critic", "distance/critic", "loss/generator"}
+    trainer.generator_loss().backward()
+    trainer.optimizers.generator.step()
+    trainer.average()
     for old, new, average in zip(before, model.generator.parameters(), model.averaged.parameters()):
         torch.testing.assert_close(average, old + 0.25 * (new - old))
         assert not torch.equal(old, new) and not average.requires_grad
@@ -181,7 +182,7 @@ def test_published_losses(split):
     tangents = [srvf.log_map(model.reference, q, 0.98) for q in (made, real)]
     angle = srvf.inner(made, real).clamp(-0.98, 0.98).acos()
     expected = 10 * (tangents[0] - tangents[1]).abs().mean() + 10 * angle.mean()
-    torch.testing.assert_close(trainer.generator_step(), expected.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(trainer.generator_loss().detach(), expected.detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("preset", ["default", "published"])
@@ -191,24 +192,24 @@ def test_interrupted_and_resumed_is_uninterrupted(split, tmp_path, preset, monke
     import face4d.generation.motion3dgan.train as module
 
     steps = 0
-    original = module.Trainer.step
+    original = module.Trainer.generator_loss
 
-    def interrupted_step(self, progress):
+    def interrupted_step(self):
         nonlocal steps
         steps += 1
         if steps == 8:
             raise KeyboardInterrupt
-        yield from original(self, progress)
+        return original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Trainer, "step", interrupted_step)
+        patch.setattr(module.Trainer, "generator_loss", interrupted_step)
         with pytest.raises(KeyboardInterrupt):
             run_training(split, tmp_path / "parts", configuration, checkpoint_seconds=0)
     again, resumed = run_training(split, tmp_path / "parts", configuration, resume=True)
     for key, value in whole.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[key]), key
     assert {**metrics, "seconds": 0} == {**again, "seconds": 0}
-    assert metrics["scored_on"] == "test" and metrics["mm_best"] <= metrics["mm"] and metrics["multimodality_mm"] > 0
+    assert metrics["test/mm_best"] <= metrics["test/mm"] and metrics["test/multimodality_mm"] > 0
 
 
 def test_it_learns_labels_and_many_answers(split, tmp_path):
@@ -276,7 +277,7 @@ def test_published_samples_are_training_sequences(tmp_path):
     assert (split.train[1].label, split.train[1].subject) == ("bareteeth", "sample-01")
     assert load_srvf_samples(tmp_path, ["mouth_up"]).labels == ("mouth-up",)
     metrics, generator = run_training(split, tmp_path, config())
-    assert metrics["scored_on"] == "training" and generator.frames == 30 and math.isfinite(metrics["mm"])
+    assert generator.frames == 30 and math.isfinite(metrics["train/mm"]) and "test/mm" not in metrics
 
 
 @pytest.mark.parametrize(

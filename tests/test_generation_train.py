@@ -6,19 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from face4d.datasets.landmark_set import hold_out, load_split
+from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, hold_out, load_split
 from face4d.errors import InputError
 from face4d.generation.config import PRESETS, GeneratorConfig
 from face4d.generation.lstm import ThesisGenerator
-from face4d.generation.sample import load_generator
-from face4d.generation.train import make_loss, make_step, start_frames, train, validate
-from face4d.runtime.training import Run, learning_rate
-from tests.conftest import REPOSITORY, write_landmarks
+from face4d.generation.sample import load_generator, sequence_errors
+from face4d.runtime.run_folder import Run, RunFolder
+from face4d.runtime.session import learning_rate
+from tests.conftest import REPOSITORY, load_script, write_landmarks
 from tests.test_generation_lstm import recipe_weights
 
 TINY = {"hidden_size": 8, "epochs": 6, "batch_size": 4, "validate_every": 2}
@@ -30,30 +31,42 @@ def split(landmark_folder):
 
 
 def config(preset: str = "default", **flags) -> GeneratorConfig:
-    return PRESETS[preset].with_flags({**TINY, **flags})
+    return PRESETS[preset].with_settings({**TINY, **flags})
 
 
 DEFAULT = config()
 
 
 def run_training(split, folder, config=DEFAULT, **how):
-    metrics = train(split, config, Run("a", folder / "models", folder / "runs", quiet=True, **how))
+    metrics = load_script("main.py").train(
+        split, config, Run("a", folder / "models", folder / "runs", quiet=True, **how)
+    )
     return metrics, load_generator(folder / "models" / "a.pt")
 
 
+@pytest.mark.parametrize("engine", ["fast", "plain"])
 @pytest.mark.parametrize(("name", "loss_name"), [("l1", "l1"), ("l2", "mse")])
-def test_thesis_schedule_meets_the_reference_losses(reference, name, loss_name):
-    """Two batches of 40 optimiser steps, last start frame first; one optimiser over both."""
+def test_thesis_schedule_meets_the_reference_losses(reference, tmp_path, monkeypatch, name, loss_name, engine):
+    """Two batches of 40 optimiser steps, last start frame first; one optimiser over both: an epoch of main.py on the
+    reference's data."""
     vectors = reference("c02_training")
-    network = ThesisGenerator(num_labels=12, hidden_size=32)
+    batches = [vectors[f"batch{number}"] for number in (1, 2)]  # (B, 41, 68, 3)
+    labels = np.concatenate([vectors[f"labels{number}"] for number in (1, 2)])
+    names = tuple(f"label{number:02d}" for number in range(12))
+    sequences = tuple(
+        LandmarkSequence(Path(f"{number}.npy"), names[label], f"{number}", landmarks, np.zeros((68, 3), np.float32))
+        for number, (label, landmarks) in enumerate(zip(labels, np.concatenate(batches)))
+    )
+    network = ThesisGenerator(num_labels=12, hidden_size=32, engine=engine)
     recipe_weights(network)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    settings = PRESETS["thesis"].with_flags({"loss": name})
-    step, _ = make_step(network, settings, make_loss(name), torch.device("cpu"))
-    for number in (1, 2):
-        batch, labels = (torch.from_numpy(vectors[f"{kind}{number}"]) for kind in ("batch", "labels"))
-        losses = [step(batch[None], labels, key=start).item() for start in start_frames(settings, 40)]
-        np.testing.assert_allclose(losses, vectors[f"{loss_name}_losses"][number - 1], rtol=1e-5)
+    monkeypatch.setattr("face4d.generation.lstm.build_network", lambda *_: network)
+    monkeypatch.setattr(torch, "randperm", lambda count, generator: torch.arange(count))
+    size = len(batches[0])
+    settings = config("thesis", loss=name, engine=engine, hidden_size=32, epochs=1, batch_size=size, select="last")
+    run_training(LandmarkSplit(sequences, sequences[:1], names), tmp_path, config=settings)
+    curves = RunFolder(tmp_path / "runs" / "a").read_curves()
+    assert curves["train/loss"][1][0] == pytest.approx(vectors[f"{loss_name}_losses"].sum(axis=1).mean(), rel=1e-5)
     after = network.state_dict()
     for k, parameter in enumerate(map(str, vectors["param_names"])):
         moved = (after[parameter].double() - before[parameter].double()).abs().sum().item()
@@ -86,7 +99,7 @@ def test_thesis_preset_trains_with_that_schedule(split, tmp_path):
 def test_default_preset_beats_the_static_neutral(split, tmp_path, loss):
     metrics, generator = run_training(split, tmp_path, config=config(loss=loss, epochs=40, hidden_size=24, lr=1e-2))
     displacement = np.stack([sequence.displacement for sequence in split.test])[:, 1:]
-    assert metrics["mm"] < 0.75e3 * np.linalg.norm(displacement, axis=3).mean()
+    assert metrics["test/mm"] < 0.75e3 * np.linalg.norm(displacement, axis=3).mean()
     assert generator.labels == ("Happy", "Rage", "Scream")
 
 
@@ -94,19 +107,19 @@ def test_default_preset_beats_the_static_neutral(split, tmp_path, loss):
 def test_thesis_preset_learns(split, tmp_path, loss):
     early, _ = run_training(split, tmp_path / "early", config=config("thesis", loss=loss, epochs=1, lr=1e-3))
     late, _ = run_training(split, tmp_path / "late", config=config("thesis", loss=loss, epochs=20, lr=1e-3))
-    assert late["mm"] < 0.25 * early["mm"]
+    assert late["test/mm"] < 0.25 * early["test/mm"]
 
 
 def test_metrics_file_holds_the_scores_of_the_weights_kept(split, tmp_path):
     _, generator = run_training(split, tmp_path)
     written = json.loads((tmp_path / "runs" / "a" / "metrics.json").read_text())
-    assert {"mse", "l1", "mm", "mm_std", "epoch", "seconds"} <= set(written)
+    assert {"test/mse", "test/l1", "test/mm", "test/mm_std", "epoch", "seconds"} <= set(written)
     test = np.stack([sequence.displacement for sequence in split.test])
     labels = np.array([generator.labels.index(sequence.label) for sequence in split.test])
     difference = generator.generate(test[:, 0], labels)[:, 1:] - test[:, 1:]
-    assert written["mse"] == pytest.approx(np.square(difference, dtype=np.float64).mean(), rel=1e-5)
-    assert written["l1"] == pytest.approx(np.abs(difference).mean(), rel=1e-5)
-    assert written["mm"] == pytest.approx(1e3 * np.linalg.norm(difference, axis=3).mean(), rel=1e-5)
+    assert written["test/mse"] == pytest.approx(np.square(difference, dtype=np.float64).mean(), rel=1e-5)
+    assert written["test/l1"] == pytest.approx(np.abs(difference).mean(), rel=1e-5)
+    assert written["test/mm"] == pytest.approx(1e3 * np.linalg.norm(difference, axis=3).mean(), rel=1e-5)
     settings = json.loads((tmp_path / "runs" / "a" / "config.json").read_text())
     assert settings["config"] == config().as_dict() and settings["versions"]["torch"] == torch.__version__
     assert list((tmp_path / "runs" / "a").glob("events.out.tfevents.*"))
@@ -146,10 +159,10 @@ def test_validation_is_not_changed_by_plotting_nor_changes_the_network(split, tm
     test = torch.from_numpy(np.stack([sequence.displacement for sequence in split.test]))
     labels = torch.tensor([split.labels.index(sequence.label) for sequence in split.test])
     random_state = torch.get_rng_state()
-    first = validate(generator.network, test, labels)
+    first = sequence_errors(generator.network, test, labels)
     for sequence in split.test:
         landmark_gif(tmp_path / "x.gif", sequence.landmarks, reference=sequence.landmarks)
-    assert validate(generator.network, test, labels) == first
+    assert sequence_errors(generator.network, test, labels) == first
     assert torch.equal(torch.get_rng_state(), random_state)
     assert np.array_equal(test.numpy(), np.stack([sequence.displacement for sequence in split.test]))
 
@@ -164,9 +177,10 @@ def test_continuing_with_other_settings_or_data_is_refused(split, tmp_path, land
         run_training(load_split(landmark_folder, test_subjects=("CH01", "CH02")), tmp_path, resume=True)
 
 
-def test_diverged_training_is_an_error_not_a_checkpoint(split, tmp_path):
+def test_diverged_training_is_an_error_not_a_checkpoint(split, tmp_path, monkeypatch):
+    monkeypatch.setattr("face4d.runtime.session.learning_rate", lambda *_: 1e30)
     with pytest.raises(InputError, match="finite training loss"):
-        run_training(split, tmp_path, config=config("thesis", loss="l2", lr=1e30))
+        run_training(split, tmp_path, config=config("thesis", loss="l2"))
     assert not (tmp_path / "models" / "a.pt").exists()
 
 
@@ -247,8 +261,8 @@ def test_real_landmarks_are_learned_in_a_few_epochs(shared_data, tmp_path):
     from face4d.constants import FLORENCE_LABELS
 
     real = load_split(shared_data / "landmarks_florence", labels=FLORENCE_LABELS)
-    metrics, _ = run_training(real, tmp_path, config=PRESETS["default"].with_flags({"epochs": 20}))
-    assert metrics["mse"] < 0.5 * 6.73e-6  # static neutral: 6.73e-6
+    metrics, _ = run_training(real, tmp_path, config=PRESETS["default"].with_settings({"epochs": 20}))
+    assert metrics["test/mse"] < 0.5 * 6.73e-6  # static neutral: 6.73e-6
 
 
 @pytest.mark.parametrize("preset", ["default", "thesis"])
@@ -257,7 +271,7 @@ def test_bf16_products_train_about_as_well_and_fp32_stays_the_default(split, tmp
     exact, _ = run_training(split, tmp_path / "fp32", config=config(preset, **flags))
     rounded, generator = run_training(split, tmp_path / "bf16", config=config(preset, precision="bf16", **flags))
     assert config(preset).precision == "fp32"
-    assert rounded["mm"] != exact["mm"] and rounded["mm"] < 1.3 * exact["mm"]
+    assert rounded["test/mm"] != exact["test/mm"] and rounded["test/mm"] < 1.3 * exact["test/mm"]
     assert all(value.dtype == torch.float32 for value in generator.network.state_dict().values())
 
 

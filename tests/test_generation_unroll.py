@@ -1,11 +1,14 @@
 """The unrolled recurrence against a plain loop through autograd, in both precisions."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional
 
 from face4d.generation import unroll as engine
-from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
+from face4d.generation.config import PRESETS
+from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_network
 from face4d.generation.unroll import Product, run_steps, unroll
 
 CASES = [  # batch, frames, constant codes
@@ -33,33 +36,6 @@ def plain_unroll(
     return torch.stack(generated, dim=1)
 
 
-def plain_thesis(network, start, labels, frames):
-    """The thesis' loop: LSTMCell on [frame, label code]."""
-    label_code = network.fc_enc(functional.one_hot(labels, network.num_labels).to(start.dtype))
-    frame = start.flatten(1)
-    hidden, cell = network.fc_inh(frame), network.fc_inc(frame)
-    outputs = []
-    for _ in range(frames):
-        hidden, cell = network.lstm(torch.cat([frame, label_code], dim=1), (hidden, cell))
-        frame = network.fc_2(torch.relu(network.fc_1(hidden)))
-        outputs.append(frame)
-    return torch.stack(outputs, dim=1).unflatten(2, start.shape[1:])
-
-
-def plain_coefficients(network, start, labels, frames):
-    """The docstring of CoefficientGenerator, step by step."""
-    label_code = network.fc_enc(labels)
-    frame = (start.flatten(1) @ network.basis) / network.scale
-    hidden, cell = network.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)
-    outputs = []
-    for position in network.position_code(frames):
-        code = torch.cat([label_code, position.expand(len(label_code), -1)], dim=1)
-        hidden, cell = network.lstm(torch.cat([frame, code], dim=1), (hidden, cell))
-        frame = network.fc_2(torch.relu(network.fc_1(torch.cat([hidden, code], dim=1))))
-        outputs.append(frame)
-    return ((torch.stack(outputs, dim=1) * network.scale) @ network.basis.T).unflatten(2, start.shape[1:])
-
-
 def random_tensors(batch, frames, constant, size=3, width=4, dtype=torch.float64):
     times = 1 if constant else frames
     draw = torch.Generator().manual_seed(5)
@@ -69,19 +45,26 @@ def random_tensors(batch, frames, constant, size=3, width=4, dtype=torch.float64
 
 
 @pytest.fixture(params=["thesis", "coefficients"])
-def network_and_plain(request):
+def network(request):
     torch.manual_seed(3)
     if request.param == "thesis":
-        return ThesisGenerator(3, 12), plain_thesis
+        return ThesisGenerator(3, 12)
     network = CoefficientGenerator(3, 12, 5)
     network.fit_basis(torch.randn(40, 68, 3))
-    return network, plain_coefficients
+    return network
 
 
-def outputs_and_gradients(forward, network, start, labels, frames):
+def plain(network):
+    """The same network and weights, as it is defined."""
+    network = copy.deepcopy(network)
+    network.engine = "plain"
+    return network
+
+
+def outputs_and_gradients(network, start, labels, frames):
     start = start.clone().requires_grad_()
     network.zero_grad()
-    output = forward(start, labels, frames)
+    output = network(start, labels, frames)
     target = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
     (output - target).square().mean().backward()
     return output.detach(), {
@@ -110,12 +93,11 @@ def test_outputs_and_gradients_are_those_of_the_plain_recurrence(batch, frames, 
 
 @pytest.mark.parametrize("frames", [1, 2, 9])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_networks_meet_the_plain_loop(network_and_plain, frames, dtype, tolerance):
-    network, plain = network_and_plain
+def test_networks_meet_the_plain_loop(network, frames, dtype, tolerance):
     network.to(dtype)
     start, labels = torch.randn(4, 68, 3, dtype=dtype), torch.tensor([0, 1, 2, 1])
-    output, gradients = outputs_and_gradients(network, network, start, labels, frames)
-    expected, expected_gradients = outputs_and_gradients(lambda *a: plain(network, *a), network, start, labels, frames)
+    output, gradients = outputs_and_gradients(network, start, labels, frames)
+    expected, expected_gradients = outputs_and_gradients(plain(network), start, labels, frames)
     torch.testing.assert_close(output, expected, rtol=0, atol=tolerance * expected.abs().max().item())
     for name, gradient in expected_gradients.items():
         torch.testing.assert_close(
@@ -127,16 +109,29 @@ def test_networks_meet_the_plain_loop(network_and_plain, frames, dtype, toleranc
         )
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_both_engines_of_every_preset_agree(preset):
+    """At the preset's own sizes, in double precision."""
+    torch.manual_seed(5)
+    network = build_network(PRESETS[preset], 10).double()
+    if isinstance(network, CoefficientGenerator):
+        network.fit_basis(torch.randn(300, 68, 3).double())
+    start, labels = 0.01 * torch.randn(3, 68, 3, dtype=torch.float64), torch.tensor([0, 9, 4])
+    output, gradients = outputs_and_gradients(network, start, labels, 12)
+    expected, expected_gradients = outputs_and_gradients(plain(network), start, labels, 12)
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-12)
+    for name, gradient in expected_gradients.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-7, atol=1e-10 * gradient.abs().max().item())
+    assert build_network(PRESETS[preset].with_settings({"engine": "plain"}), 10).engine == "plain"
+
+
 def test_wide_networks_meet_the_plain_loop():
     """Wide enough for the oneDNN products, where there are any; against float64."""
     torch.manual_seed(4)
     network = ThesisGenerator(3, 400)
     start, labels = 0.1 * torch.randn(5, 68, 3), torch.tensor([0, 1, 2, 1, 1])
-    output, gradients = outputs_and_gradients(network, network, start, labels, 6)
-    network.double()
-    expected, expected_gradients = outputs_and_gradients(
-        lambda *a: plain_thesis(network, *a), network, start.double(), labels, 6
-    )
+    output, gradients = outputs_and_gradients(network, start, labels, 6)
+    expected, expected_gradients = outputs_and_gradients(plain(network).double(), start.double(), labels, 6)
     torch.testing.assert_close(output.double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
     for name, gradient in expected_gradients.items():
         torch.testing.assert_close(gradients[name].double(), gradient, rtol=0, atol=1e-5 * gradient.abs().max().item())
@@ -175,11 +170,10 @@ def test_products_of_other_types(monkeypatch):
     assert torch.equal(rounded(x, addend[0]), expected + addend[0])
 
 
-def test_equal_runs_give_equal_bits(network_and_plain):
-    network, _ = network_and_plain
+def test_equal_runs_give_equal_bits(network):
     start, labels = torch.randn(4, 68, 3), torch.tensor([0, 1, 2, 1])
-    output, gradients = outputs_and_gradients(network, network, start, labels, 7)
-    again, gradients_again = outputs_and_gradients(network, network, start, labels, 7)
+    output, gradients = outputs_and_gradients(network, start, labels, 7)
+    again, gradients_again = outputs_and_gradients(network, start, labels, 7)
     assert torch.equal(output, again)
     assert all(torch.equal(gradients[name], gradients_again[name]) for name in gradients)
 
@@ -216,14 +210,11 @@ def test_later_changes_of_the_output_do_not_reach_the_gradients():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_meets_the_cpu(network_and_plain):
-    network, _ = network_and_plain
+def test_cuda_meets_the_cpu(network):
     start, labels = torch.randn(4, 68, 3), torch.tensor([0, 1, 2, 1])
-    output, gradients = outputs_and_gradients(network, network, start, labels, 9)
-    network.cuda()
-    moved = lambda start, labels, frames: network(start.cuda(), labels.cuda(), frames).cpu()  # noqa: E731
-    output_cuda, gradients_cuda = outputs_and_gradients(moved, network, start, labels, 9)
-    torch.testing.assert_close(output_cuda, output, rtol=0, atol=1e-5 * output.abs().max().item())
+    output, gradients = outputs_and_gradients(network, start, labels, 9)
+    output_cuda, gradients_cuda = outputs_and_gradients(network.cuda(), start.cuda(), labels.cuda(), 9)
+    torch.testing.assert_close(output_cuda.cpu(), output, rtol=0, atol=1e-5 * output.abs().max().item())
     for name, gradient in gradients.items():
         torch.testing.assert_close(
             gradients_cuda[name].cpu(), gradient, rtol=0, atol=1e-5 * gradient.abs().max().item()

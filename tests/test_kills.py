@@ -41,8 +41,8 @@ def data(tmp_path_factory):
     """Meshes of two subjects and where landmarks lie on them; toy landmarks, and a generator trained on them."""
     from face4d.datasets.landmark_set import load_split
     from face4d.generation.config import PRESETS
-    from face4d.generation.train import train
-    from face4d.runtime.training import Run
+    from face4d.runtime.run_folder import Run
+    from tests.conftest import load_script
 
     root = tmp_path_factory.mktemp("kills")
     faces = np.arange(204, dtype=np.int32).reshape(68, 3)  # a triangle around each landmark
@@ -57,7 +57,7 @@ def data(tmp_path_factory):
         source={"dataset": "florence", "landmarks": str(landmarks), "test_subjects": ["CH01"]},
     )
     run = Run("x", root / "models", root / "runs", quiet=True)
-    train(split, PRESETS["default"].with_flags({"hidden_size": 4, "epochs": 2}), run)
+    load_script("main.py").train(split, PRESETS["default"].with_settings({"hidden_size": 4, "epochs": 2}), run)
     return root
 
 

@@ -16,27 +16,26 @@ import pytest
 import torch
 from torch.distributed.run import get_args_parser
 
-from face4d.classification import train as classification
 from face4d.classification.config import PRESETS as CLASSIFIER_PRESETS
+from face4d.datasets import landmark_set
 from face4d.datasets.augmentation import apex_frames, vary, warped_targets
 from face4d.datasets.landmark_set import load_split
 from face4d.errors import InputError
-from face4d.generation import train as generation
 from face4d.generation.config import PRESETS as GENERATOR_PRESETS
 from face4d.runtime import distributed
-from face4d.runtime.run_folder import RunFolder
-from face4d.runtime.training import Run
-from tests.conftest import REPOSITORY, write_landmarks
+from face4d.runtime.run_folder import Run, RunFolder
+from face4d.runtime.session import Session
+from tests.conftest import REPOSITORY, load_script, write_landmarks
 
 # Nine training sequences in batches of 4, 4, 1: uneven shares, and a batch with fewer sequences than processes.
 TINY = {"hidden_size": 8, "epochs": 4, "batch_size": 4, "validate_every": 2, "lr": 1e-3}
 DIVERGING = {"lr": 2.0, "lr_schedule": "constant", "epochs": 40, "patience": 2, "validate_every": 1, "select": "test"}
 CASES = {
-    "first frame": (generation, GENERATOR_PRESETS["default"].with_flags(TINY)),
-    "every frame": (generation, GENERATOR_PRESETS["thesis"].with_flags({**TINY, "grad_clip": 0.1})),
-    "classifier": (classification, CLASSIFIER_PRESETS["default"].with_flags({**TINY, "batch_size": 5})),
-    "plain classifier": (classification, CLASSIFIER_PRESETS["thesis"].with_flags(TINY)),
-    "early stop": (generation, GENERATOR_PRESETS["default"].with_flags(TINY | DIVERGING)),
+    "first frame": ("main.py", GENERATOR_PRESETS["default"].with_settings(TINY)),
+    "every frame": ("main.py", GENERATOR_PRESETS["thesis"].with_settings({**TINY, "grad_clip": 0.1})),
+    "classifier": ("Classification/main.py", CLASSIFIER_PRESETS["default"].with_settings({**TINY, "batch_size": 5})),
+    "plain classifier": ("Classification/main.py", CLASSIFIER_PRESETS["thesis"].with_settings(TINY)),
+    "early stop": ("main.py", GENERATOR_PRESETS["default"].with_settings(TINY | DIVERGING)),
 }
 
 EXACT = ("every frame", "plain classifier")
@@ -49,18 +48,18 @@ def train_case(name, landmarks, folder, resume=False):
     of full length out of rounding errors, and float32 runs differ visibly after a hundred steps however they are
     summed.
     """
-    module, config = CASES[name]
+    script, config = CASES[name]
     split = load_split(landmarks, test_subjects=("CH01", "CH02"))
     run = Run("x", Path(folder, name), Path(folder, name), resume=resume, checkpoint_seconds=0, quiet=True)
-    tensors = module.tensors
+    tensors = landmark_set.tensors
     with pytest.MonkeyPatch.context() as patch:
         if name in EXACT:
             torch.set_default_dtype(torch.float64)
             patch.setattr(
-                module, "tensors", lambda *arguments: (tensors(*arguments)[0].double(), tensors(*arguments)[1])
+                landmark_set, "tensors", lambda *arguments: (tensors(*arguments)[0].double(), tensors(*arguments)[1])
             )
         try:
-            return module.train(split, config, run)
+            return load_script(script).train(split, config, run)
         finally:
             torch.set_default_dtype(torch.float32)
 
@@ -80,13 +79,14 @@ def worker(landmarks, folder):
     distributed.broadcast_weights(model)
     seen["broadcast"] = model.weight.sum().item()
     Path(folder, f"seen{rank}.json").write_text(json.dumps(seen))
-    validate = generation.validate
+    validated = Session.validated
 
-    def press(*arguments):
-        signal.raise_signal(signal.SIGINT)  # in one process, in its second epoch
-        return validate(*arguments)
+    def press(*arguments, **keywords):
+        if rank == 0:
+            signal.raise_signal(signal.SIGINT)  # in one process, in its second epoch
+        return validated(*arguments, **keywords)
 
-    generation.validate = press
+    Session.validated = press
     train_case("every frame", landmarks, Path(folder, "interrupted"))  # the end of both
 
 
@@ -183,7 +183,7 @@ def curve(folder, name):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(Path(folder, name, "x"))).Reload()
-    return [event.value for event in events.Scalars("loss/train")]
+    return [event.value for event in events.Scalars("train/loss")]
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "early stop"])

@@ -9,7 +9,7 @@ from face4d.runtime.run_folder import RunFolder
 def write(run: RunFolder, first: int, last: int, value: float) -> None:
     run.open_curves(first)
     for epoch in range(first, last + 1):
-        run.scalars({"loss/train": value * epoch, "test/mm": 1 / 3}, epoch)
+        run.scalars({"train/loss": value * epoch, "test/mm": 1 / 3}, epoch)
     run.close()
 
 
@@ -17,7 +17,7 @@ def test_curves_are_read_back_exactly(tmp_path):
     run = RunFolder(tmp_path / "run")
     assert run.read_curves() == {} and run.last_epoch() == 0
     write(run, 1, 3, 0.1)
-    assert run.read_curves() == {"loss/train": ([1, 2, 3], [0.1, 0.2, 0.1 * 3]), "test/mm": ([1, 2, 3], [1 / 3] * 3)}
+    assert run.read_curves() == {"train/loss": ([1, 2, 3], [0.1, 0.2, 0.1 * 3]), "test/mm": ([1, 2, 3], [1 / 3] * 3)}
     assert run.last_epoch() == 3
 
 
@@ -25,9 +25,9 @@ def test_rows_at_or_after_the_resumed_epoch_are_dropped(tmp_path):
     run = RunFolder(tmp_path / "run")
     write(run, 1, 5, 1.0)
     write(run, 4, 6, 2.0)
-    assert run.read_curves()["loss/train"] == ([1, 2, 3, 4, 5, 6], [1.0, 2.0, 3.0, 8.0, 10.0, 12.0])
+    assert run.read_curves()["train/loss"] == ([1, 2, 3, 4, 5, 6], [1.0, 2.0, 3.0, 8.0, 10.0, 12.0])
     write(run, 1, 2, 7.0)  # begun anew
-    assert run.read_curves()["loss/train"] == ([1, 2], [7.0, 14.0])
+    assert run.read_curves()["train/loss"] == ([1, 2], [7.0, 14.0])
 
 
 def test_points_of_a_resumed_run_are_in_tensorboard_once(tmp_path):
@@ -38,7 +38,7 @@ def test_points_of_a_resumed_run_are_in_tensorboard_once(tmp_path):
     write(run, 4, 6, 2.0)  # resumed after epoch 3
     (events,) = run.path.glob("events.out.tfevents.*")
     curves = EventAccumulator(str(events)).Reload()
-    assert [(point.step, point.value) for point in curves.Scalars("loss/train")] == [
+    assert [(point.step, point.value) for point in curves.Scalars("train/loss")] == [
         (1, 1),
         (2, 2),
         (3, 3),
@@ -56,16 +56,16 @@ def test_a_line_cut_short_by_a_kill_is_no_row(tmp_path):
     write(run, 1, 2, 1.0)
     with open(run.curves_path, "a") as file:
         file.write("3,loss/tr")
-    assert run.read_curves()["loss/train"] == ([1, 2], [1.0, 2.0]) and run.last_epoch() == 2
+    assert run.read_curves()["train/loss"] == ([1, 2], [1.0, 2.0]) and run.last_epoch() == 2
     write(run, 3, 3, 1.0)
-    assert run.read_curves()["loss/train"] == ([1, 2, 3], [1.0, 2.0, 3.0])
+    assert run.read_curves()["train/loss"] == ([1, 2, 3], [1.0, 2.0, 3.0])
 
 
 def test_damaged_curves_are_named_and_infinities_survive(tmp_path):
     run = RunFolder(tmp_path / "run")
     write(run, 1, 1, math.inf)
-    assert run.read_curves()["loss/train"] == ([1], [math.inf])
-    run.curves_path.write_text("epoch,tag,value\n1,loss/train,much\n")
+    assert run.read_curves()["train/loss"] == ([1], [math.inf])
+    run.curves_path.write_text("epoch,tag,value\n1,train/loss,much\n")
     with pytest.raises(InputError, match="line 2.*much"):
         run.read_curves()
 

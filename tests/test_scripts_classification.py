@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from face4d.classification.train import load_classifier
+from face4d.classification.classifier import load_classifier
 from face4d.errors import InputError
 from tests.conftest import REPOSITORY, toy_sequence, write_landmarks
 
@@ -190,7 +190,7 @@ def test_resume_of_a_finished_run_changes_nothing(workplace, capsys):
 def test_validation_subjects_choose_the_weights(workplace, capsys):
     script("main")([*TRAIN, "--run", "v", "--validation-subjects", "CH05", "--epochs", "3", "--quiet"])
     metrics = json.loads((workplace / "runs" / "v" / "metrics.json").read_text())
-    assert metrics["selected_by"] == "validation" and "validation_accuracy" in metrics
+    assert metrics["selected_by"] == "validation" and "validation/accuracy" in metrics
     script("main")([*TRAIN, "--run", "t", "--preset", "thesis", "--epochs", "2", "--quiet"])
     assert "chosen on the test set" in capsys.readouterr().out
 

@@ -20,16 +20,17 @@ def trained(tmp_path_factory):
     """A working folder with landmarks and a trained generator; copy it before changing it."""
     from face4d.datasets.landmark_set import load_split
     from face4d.generation.config import PRESETS
-    from face4d.generation.train import train
-    from face4d.runtime.training import Run
-    from tests.conftest import write_landmarks
+    from face4d.runtime.run_folder import Run
+    from tests.conftest import load_script, write_landmarks
 
     folder = tmp_path_factory.mktemp("trained")
     landmarks = write_landmarks(folder / "landmarks", ("Happy", "Rage", "Scream"), ("CH01", "CH03", "CH04"), 13)
     split = load_split(landmarks, test_subjects=("CH01",))
     source = {"dataset": "florence", "landmarks": "landmarks", "test_subjects": ["CH01"]}
-    config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 3})
-    train(replace(split, source=source), config, Run("x", folder / "models", folder / "runs", quiet=True))
+    config = PRESETS["default"].with_settings({"hidden_size": 8, "epochs": 3})
+    load_script("main.py").train(
+        replace(split, source=source), config, Run("x", folder / "models", folder / "runs", quiet=True)
+    )
     np.save(folder / "me.npy", toy_sequence(0, 8, 3)[0])
     return folder
 
@@ -45,12 +46,14 @@ def test_training_script_writes_checkpoints_and_records(landmark_folder, tmp_pat
     assert result.stdout.splitlines()[-2:] == ["wrote models/x.pt", "wrote runs/x"]
     assert (tmp_path / "models" / "x.last.pt").is_file()
     metrics = json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())
-    assert metrics["epoch"] == 3 and metrics["mse"] > 0 and metrics["seconds"] > 0
+    assert metrics["epoch"] == 3 and metrics["test/mse"] > 0 and metrics["seconds"] > 0
     again = run_here("main.py", *TRAIN, landmark_folder, cwd=tmp_path)
     assert again.returncode == 2 and "--overwrite" in again.stderr
     resumed = run_here("main.py", *TRAIN, landmark_folder, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0 and resumed.stdout.splitlines()[-2:] == ["kept models/x.pt", "kept runs/x"]
-    assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())["mse"] == metrics["mse"], resumed.stderr
+    assert json.loads((tmp_path / "runs" / "x" / "metrics.json").read_text())["test/mse"] == metrics["test/mse"], (
+        resumed.stderr
+    )
 
 
 @pytest.mark.parametrize("folder", ["models", "runs"])
@@ -81,10 +84,10 @@ def test_a_run_that_another_command_trains_is_left_alone(workplace, run_here, fo
 
 
 def test_overwriting_that_was_killed_is_not_resumed_with_the_earlier_run(workplace, run_here, monkeypatch):
-    from face4d.generation import train
+    from face4d.runtime.session import Session
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "run_epochs", lambda *arguments, **keywords: os._exit(9))
+        patch.setattr(Session, "epochs", lambda session: os._exit(9))
         child = os.fork()
         if child == 0:
             run_here("main.py", *TRAIN, "landmarks", "--overwrite", cwd=workplace)

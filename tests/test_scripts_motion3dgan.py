@@ -105,9 +105,9 @@ def test_published_samples_make_faces_move(workplace):
         (("--model", "motion3dgan", "--preset", "thesis"), "--preset: expected default or published"),
         (("--preset", "published"), "--preset: expected default or thesis"),
         (("--model", "motion3dgan", "--network", "thesis"), "--network: expected coefficients or convolution"),
-        (("--model", "motion3dgan", "--loss", "l1"), "--loss: expected only flags of --model motion3dgan"),
-        (("--width", "0.5"), "--width: expected only flags of --model lstm"),
-        (("--averaging", "0"), "--averaging: expected only flags of --model lstm"),
+        (("--model", "motion3dgan", "--loss", "l1"), "--loss: expected --model lstm with it"),
+        (("--width", "0.5"), "--width: expected --model motion3dgan with it"),
+        (("--averaging", "0"), "--averaging: expected --model motion3dgan with it"),
     ],
 )
 def test_flags_of_the_other_model_are_refused(workplace, flags, message):

@@ -41,8 +41,8 @@ def place(tmp_path_factory):
     from face4d.datasets.landmark_set import load_split
     from face4d.demo.head import demo_head
     from face4d.generation.config import PRESETS
-    from face4d.generation.train import train
-    from face4d.runtime.training import Run
+    from face4d.runtime.run_folder import Run
+    from tests.conftest import load_script
 
     folder = tmp_path_factory.mktemp("export")
     coarse, fine = demo_head(0), demo_head(1)
@@ -69,14 +69,16 @@ def place(tmp_path_factory):
     np.save(folder / "odd_landmarks" / "Happy_CH01.npy", np.load(landmarks / "Happy_CH01.npy") / 0.0254)
     np.save(folder / "mm.npy", 1000 * face)
     split = load_split(landmarks, test_subjects=("CH01",))
-    config = PRESETS["default"].with_flags({"hidden_size": 8, "epochs": 2})
+    config = PRESETS["default"].with_settings({"hidden_size": 8, "epochs": 2})
     source = {
         "dataset": "florence",
         "landmarks": "landmarks",
         "test_subjects": ["CH01"],
         "landmark_embedding": "own.npz",
     }
-    train(replace(split, source=source), config, Run("x", folder / "models", folder / "runs", quiet=True))
+    load_script("main.py").train(
+        replace(split, source=source), config, Run("x", folder / "models", folder / "runs", quiet=True)
+    )
     np.save(folder / "me.npy", toy_sequence(0, 8, 3)[0])
     (folder / "models" / "dense_florence_regional.pt").write_bytes(b"stands for a decoder")
     return folder

@@ -27,7 +27,7 @@ from face4d.view.score_plots import error_over_time, feature_plane, landmark_err
 from tests.conftest import REPOSITORY, toy_sequence, write_landmarks
 
 
-def record(origin, preset, lr, size, loss="l1", tags=("test/l1", "loss/train")):
+def record(origin, preset, lr, size, loss="l1", tags=("test/l1", "train/loss")):
     curves = {tag: ([1, 2, 3], [0.3, 0.2, 0.1 * size / 128]) for tag in tags}
     return RunRecord(f"{origin}_{lr}_{size}", origin, "generator", "florence", preset, lr, size, loss, curves=curves)
 
@@ -57,7 +57,7 @@ def test_panels_stand_for_loss_and_learning_rate_and_colours_for_size():
 
 
 def test_accuracies_go_from_nothing_to_all():
-    curves = {"accuracy/test": ([1, 2], [0.05, 1.0])}
+    curves = {"test/accuracy": ([1, 2], [0.05, 1.0])}
     (axes,) = curve_panels(
         [RunRecord("c", "ours", "classifier", "florence", "thesis", 1e-4, 128, layers=1, curves=curves)]
     ).axes
@@ -74,7 +74,7 @@ def test_axes_are_logarithmic_where_values_span_much():
 
 
 def test_smoothed_training_loss_lies_over_the_raw_curve():
-    figure = curve_panels(RECORDS, "loss/train", smoothing=0.2)
+    figure = curve_panels(RECORDS, "train/loss", smoothing=0.2)
     raw, smooth = figure.axes[0].lines[:2]
     np.testing.assert_allclose(raw.get_ydata(), [0.3, 0.2, 0.1])
     np.testing.assert_allclose(smooth.get_ydata(), [0.3, 0.22, 0.124])
@@ -207,7 +207,7 @@ def workplace(tmp_path, monkeypatch):
     config = {"lr": 0.004, "hidden_size": 128, "epochs": 2, "loss": "l1", "network": "coefficients"}
     (run / "config.json").write_text(json.dumps({"config": config, "source": {"dataset": "florence"}}))
     (run / "curves.csv").write_text(
-        "epoch,tag,value\n1,loss/train,0.5\n1,test/l1,0.0004\n2,loss/train,0.4\n2,test/l1,0.0003\n"
+        "epoch,tag,value\n1,train/loss,0.5\n1,test/l1,0.0004\n2,train/loss,0.4\n2,test/l1,0.0003\n"
     )
     (run / "metrics.json").write_text('{"l1": 0.0003, "mm": 0.7, "mm_std": 1.2, "seconds": 3}')
     results = tmp_path / "results" / "mine"

@@ -13,7 +13,7 @@ from face4d.deca.face_model import load_face_model
 from face4d.errors import InputError
 from face4d.mesh.ply import read_ply
 from face4d.photos.crops import Crop, FaceBox, vrn_crop
-from face4d.runtime.training import Run
+from face4d.runtime.run_folder import Run
 from face4d.vrn import train as vrn_train
 from face4d.vrn.config import VolumeConfig
 from face4d.vrn.network import VolumeNetwork
@@ -25,7 +25,9 @@ from face4d.vrn.reconstruction import (
     surface_colours,
     write_volume_face,
 )
+from face4d.vrn.train import VolumeScores
 from face4d.vrn.volume_set import write_rendered_set
+from tests.conftest import load_script
 
 TINY = VolumeConfig(width=1 / 32, epochs=2, batch_size=2, validate_every=2, seed=3)
 
@@ -40,15 +42,15 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     run = Run("vrn", tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("runs"), quiet=True)
-    return run, vrn_train.train(data, TINY, run)
+    return run, load_script("Reconstruction/vrn_train.py").train(data, TINY, run)
 
 
 def test_training_writes_scores_beside_the_mean_volume(trained):
     run, scores = trained
     assert run.folder.read_config()["config"]["width"] == 1 / 32
-    assert scores["epoch"] == 2 and scores["test_samples"] == 1
-    assert 0.3 < scores["mean_volume_iou"] < 1 and 0 <= scores["iou"] < 1
-    assert scores["mean_volume_nme"] > 0
+    assert scores["epoch"] == 2 and scores["test/samples"] == 1
+    assert 0.3 < scores["test/mean_volume_iou"] < 1 and 0 <= scores["test/iou"] < 1
+    assert scores["test/mean_volume_nme"] > 0
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(data, trained, tmp_path, monkeypatch):
@@ -62,16 +64,17 @@ def test_interrupted_and_resumed_equals_uninterrupted(data, trained, tmp_path, m
         return whole(*arguments)
 
     monkeypatch.setattr(vrn_train, "vary", interrupted)
-    monkeypatch.setattr(vrn_train, "evaluate", lambda network, data: {"iou": 0.0})  # the weights are what is compared
+    # the weights are what is compared
+    monkeypatch.setattr(vrn_train, "evaluate", lambda network, data: VolumeScores(1, *[0.5] * 8))
     with pytest.raises(KeyboardInterrupt):
-        vrn_train.train(data, TINY, run)
+        load_script("Reconstruction/vrn_train.py").train(data, TINY, run)
     assert run.last.exists() and not run.checkpoint.exists()
-    vrn_train.train(data, TINY, replace(run, resume=True))
+    load_script("Reconstruction/vrn_train.py").train(data, TINY, replace(run, resume=True))
     assert len(calls) == 6
     first, second = (torch.load(path, weights_only=True)["model"] for path in (trained[0].checkpoint, run.checkpoint))
     assert all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(InputError, match="width"):
-        vrn_train.train(data, replace(TINY, width=1 / 16), replace(run, resume=True))
+        load_script("Reconstruction/vrn_train.py").train(data, replace(TINY, width=1 / 16), replace(run, resume=True))
 
 
 def test_a_step_lowers_the_loss_and_pictures_are_mirrored_with_their_volumes(data):
@@ -94,7 +97,7 @@ def test_bad_configurations_and_sets_are_refused(data, tmp_path):
         with pytest.raises(InputError):
             VolumeConfig(**wrong)
     with pytest.raises(InputError, match="at least 8"):
-        vrn_train.train(data, VolumeConfig(batch_size=8), Run("x", tmp_path, tmp_path))
+        load_script("Reconstruction/vrn_train.py").train(data, VolumeConfig(batch_size=8), Run("x", tmp_path, tmp_path))
 
 
 def test_a_photo_becomes_a_coloured_head(data, trained, tmp_path, monkeypatch):

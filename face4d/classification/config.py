@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from face4d.runtime.config import Count, Positive, Size, TrainingConfig
+from face4d.runtime.config import BatchSize, Epochs, Rate, TrainingConfig, setting
 from face4d.runtime.fields import integer
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig(TrainingConfig):
-    """What fixes a classifier's network and training.
+    """What fixes a classifier's network and training."""
 
-    Attributes:
-        hidden_size: LSTM states per direction H.
-        layers: stacked LSTM layers.
-        scale_input: divide displacements by the root mean square of the training set's.
-        augment: train on random variants (:mod:`face4d.datasets.augmentation`).
-    """
+    name_format: ClassVar[str] = "classifier_{dataset}_{preset}_{layers}_{lr:g}_{hidden_size}"
+    hidden_size: Annotated[int, integer(1, 8192)] = setting(
+        64, "LSTM states per direction; in the thesis' grid 128 256 512 1024", "H"
+    )
+    layers: Annotated[int, integer(1, 16)] = setting(1, "stacked LSTM layers; in the thesis' grid 1 2 3", "N")
+    scale_input: bool = setting(True, "divide displacements by the root mean square of the training set's")
+    augment: bool = setting(True, "train on random timings, intensities and mixtures")
+    lr: Rate = setting(1e-2, "learning rate of Adam; peak of a one-cycle schedule")
+    epochs: Epochs = setting(60, "passes over the training sequences")
+    batch_size: BatchSize = setting(25, "sequences per batch", "B")
+    validate_every: Epochs = setting(10, "epochs between validations", "EPOCHS")
 
-    hidden_size: Size = 64
-    layers: Annotated[int, integer(1, 100)] = 1
-    scale_input: bool = True
-    augment: bool = True
-    lr: Positive = 1e-2
-    epochs: Count = 60
-    batch_size: Count = 25
-    validate_every: Count = 10
+    @property
+    def small(self) -> bool:
+        return self.hidden_size <= 128
 
 
 PRESETS: dict[str, ClassifierConfig] = {

@@ -20,8 +20,8 @@ from typing import Any
 
 from face4d.commands import cli
 from face4d.commands.data_flags import data_source
+from face4d.commands.training_flags import configure, training_split
 from face4d.datasets.entry import DATASETS
-from face4d.datasets.flags import training_config, training_split
 from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource
 from face4d.errors import InputError
@@ -82,8 +82,6 @@ class Script:
         kind: what it trains, in the plural.
         presets: configurations by ``--preset``.
         thesis: what ``--grid thesis`` varies, by data set.
-        run_name: format of the name of a run, from ``dataset``, ``preset`` and the fields of the configuration; other
-            settings follow it.
         contest: what runs are compared by.
         cost: the setting by which a run takes longer.
     """
@@ -92,7 +90,6 @@ class Script:
     kind: str
     presets: Mapping[str, TrainingConfig]
     thesis: Mapping[str, Grid]
-    run_name: str
     contest: Contest
     cost: str = "hidden_size"
 
@@ -411,10 +408,12 @@ def cells_of(
     data_digest = training_split(source, given["validation_subjects"]).digest()
     cells: dict[str, Cell] = {}
     for wanted in settings_of(args, script, dataset, preset):
-        config = training_config(parsed(parser, {**given, **wanted}, args.grid), script.presets[preset])
+        config = configure(parsed(parser, {**given, **wanted}, args.grid), script.presets[preset])
         settings = {key: getattr(config, key) for key in wanted}
-        run_name = script.run_name.format(dataset=dataset, preset=preset, **config.as_dict())
-        run_name += "".join(f"_{key}_{value}" for key, value in settings.items() if f"{{{key}" not in script.run_name)
+        run_name = config.run_name(dataset, preset)
+        run_name += "".join(
+            f"_{key}_{value}" for key, value in settings.items() if f"{{{key}" not in config.name_format
+        )
         places = {"run": run_name, "models": models / name, "runs": runs / name}
         words = tuple(parser.words({**given, **settings, **places}))
         held_out = tuple(given["validation_subjects"])

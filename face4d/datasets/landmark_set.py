@@ -104,9 +104,7 @@ class LandmarkSplit:
         return sha.hexdigest()
 
     def identity(self, **network: Any) -> dict[str, Any]:
-        """What two runs on these data share (:func:`face4d.runtime.training.run_epochs`), with the sizes of their
-        network.
-        """
+        """What two runs on these data share (:func:`face4d.runtime.session.Task`), with the sizes of their network."""
         return {
             "labels": list(self.labels),
             **network,

@@ -1,37 +1,29 @@
-"""Training of the coarse encoder on rendered faces, for which everything is known."""
+"""What trains the coarse encoder on rendered faces, for which everything is known: network, losses, augmentation,
+scores.
+"""
 
 from __future__ import annotations
 
-import logging
 import math
-import time
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from face4d.deca.checkpoints import CHECKPOINT_KIND
 from face4d.deca.config import EncoderConfig
 from face4d.deca.face_model import FaceModel
 from face4d.deca.networks import CodeLayout, Encoder, PointEncoder, spread_vertices
 from face4d.deca.rendered_faces import RenderedFaces, face_errors, landmark_error, photometric_difference, render_faces
 from face4d.render.lit import to_screen
-from face4d.runtime.device import autocast, seed_everything
-from face4d.runtime.training import Run, run_epochs, set_learning_rate
-from face4d.synthetic.augmentation import disguise
 from face4d.synthetic.faces import SyntheticFaces
 
-log = logging.getLogger(__name__)
-
 _HELD_OUT_SEED = 1_000_003  # added to the seed: held-out faces are never training faces
-_UNDRAWN_SEED = 2_000_003
+UNDRAWN_SEED = 2_000_003  # added to the seed: faces that are never drawn are others
 _EDGE = 0.9  # half pictures
 _POINT_NOISE = 0.03  # largest standard deviation of the points of faces that are not drawn, half pictures
-# of all steps; the last ones learn details from pictures as they are (as Ge et al., "YOLOX", 2021, end without mosaics)
-_DISGUISED_UNTIL = 0.6
-_SHIFT = 4  # pixels of 112 by which pictures are moved, either way
+SHIFT = 4  # pixels of 112 by which pictures are moved, either way
 
 
 class ScaledEncoder(Encoder):
@@ -157,97 +149,6 @@ def by_rows(directions: np.ndarray, count: int) -> Tensor:
     return torch.as_tensor(directions[:, :, :count]).float().permute(2, 0, 1).flatten(1).contiguous()
 
 
-def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
-    """Train an encoder; :func:`face4d.runtime.training.run_epochs` says what is written.
-
-    The faces are rendered first, once, and kept as bytes: 8,000 pictures of 112 x 112 are 300 MB.
-
-    Returns:
-        What metrics.json holds: mean vertex errors in mm of the held-out faces and of the mean face, medians, landmark
-            error, seconds.
-    """
-    layout, device = code_layout(face), run.device
-    begun = time.monotonic()
-    faces = render_faces(face, layout, config.faces, config.image_size, config.seed, device, quiet=run.quiet)
-    held_out = render_held_out(face, config, device)
-    log.info("%d + %d faces rendered in %.0f s", len(faces), len(held_out), time.monotonic() - begun)
-
-    generator = seed_everything(config.seed)
-    network = build_network(layout, config).to(device, memory_format=torch.channels_last)
-    points = None
-    if isinstance(network, PointEncoder):
-        network.vertices.copy_(torch.as_tensor(face_vertices(face)))
-        points = true_points(face, faces, network.vertices)
-    network.fit_scale(faces.codes, points)
-    undrawn = SyntheticFaces(face.layer, config.seed + _UNDRAWN_SEED, size=8)
-    loss = EncoderLoss(face, config, layout, network.code_scale)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=1e-2)
-    num_batches = len(faces) // config.batch_size or 1
-
-    def train_epoch(epoch: int) -> dict[str, float]:
-        network.train()
-        step, sums = (epoch - 1) * num_batches, {}
-        order = torch.randperm(len(faces), generator=generator).to(device)
-        for chosen in order[: num_batches * config.batch_size].split(config.batch_size):
-            step += 1
-            set_learning_rate(optimizer, config, step / (config.epochs * num_batches))
-            batch = moved(faces.rows(chosen), config.image_size * _SHIFT // 112, generator)
-            wanted = None if points is None else true_points(face, batch, network.vertices)
-            disguised = config.disguised if step <= _DISGUISED_UNTIL * config.epochs * num_batches else 0.0
-            pictures = disguise(batch.pictures(), disguised, generator)  # (B, 3, S, S)
-            noise = (
-                torch.randn(pictures.shape, generator=generator) * config.noise * torch.rand((), generator=generator)
-            )
-            with autocast(config, device):
-                codes, found = network.codes_and_points(
-                    (pictures + noise.to(device)).contiguous(memory_format=torch.channels_last)
-                )
-            value, parts = loss(codes, batch, found, wanted)
-            if points is not None:
-                # of every step's own seed, so that a resumed run draws the same
-                undrawn.generator.manual_seed(config.seed + _UNDRAWN_SEED + step)
-                apart = loss.weighted(undrawn_loss(face, layout, network, loss, undrawn, config))
-                # Codes are learned from the mean over all faces of the step: the few that are drawn would drown the
-                # many with their noise.
-                share = len(chosen) / (len(chosen) + config.undrawn_faces)
-                told = loss.weighted({name: parts[name] for name in ("code", "vertices", "landmarks")})
-                value, parts["undrawn"] = value + (1 - share) * (apart - told), apart
-            optimizer.zero_grad()
-            value.backward()
-            if config.grad_clip:
-                nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
-            optimizer.step()
-            for name, part in {"train": value, **parts}.items():
-                sums[name] = sums.get(name, 0.0) + part.detach()
-        network.eval()
-        return {f"loss/{name}": total.item() / num_batches for name, total in sums.items()}
-
-    def scores() -> tuple[dict[str, float], tuple[float, ...]]:
-        found = evaluate(network, face, layout, held_out)
-        return {
-            f"test/{name}": found[name] for name in ("neutral_mm", "expressive_mm", "landmarks_percent", "light")
-        }, (found["neutral_mm"],)
-
-    identity = {
-        "layout": layout.as_dict(),
-        "face_fingerprint": list(face.fingerprint),
-        "data_digest": f"{faces.digest()} {held_out.digest()}",
-    }
-    return run_epochs(
-        network,
-        optimizer,
-        generator,
-        config,
-        run,
-        kind=CHECKPOINT_KIND,
-        identity=identity,
-        record={"source": {"face_model": face.source}},
-        train_epoch=train_epoch,
-        validate=scores,
-        final_scores=lambda kept: evaluate(kept.eval(), face, layout, held_out),
-    )
-
-
 def render_held_out(
     face: FaceModel, config: EncoderConfig, device: torch.device, count: int | None = None, size: int | None = None
 ) -> RenderedFaces:
@@ -300,15 +201,42 @@ def moved(batch: RenderedFaces, most: int, generator: torch.Generator) -> Render
     return batch.moved(images, 2 * dx / size, 2 * dy / size)
 
 
+@dataclass(frozen=True)
+class EncoderErrors:
+    """Scores of an encoder on rendered faces, means over the faces unless said otherwise; see :func:`face_errors` and
+    :func:`landmark_error`.
+
+    Attributes:
+        neutral_mm, expressive_mm: distance of vertices of the neutral face and of the face with its expression, after
+            alignment.
+        mean_face_mm, mean_face_expressive_mm: the same of the mean face.
+        landmarks_percent: distance of landmarks in the picture, of its side.
+        neutral_median_mm, expressive_median_mm, mean_face_median_mm: medians.
+        light: mean absolute difference of the 27 numbers of light, each in units of its spread.
+        mean_light: the same of the mean light.
+        faces: number of faces.
+        times_better: error of the mean face over that of the encoder, neutral faces.
+    """
+
+    neutral_mm: float
+    expressive_mm: float
+    mean_face_mm: float
+    mean_face_expressive_mm: float
+    landmarks_percent: float
+    neutral_median_mm: float
+    expressive_median_mm: float
+    mean_face_median_mm: float
+    light: float
+    mean_light: float
+    faces: int
+    times_better: float
+
+
 @torch.no_grad()
 def evaluate(
     network: nn.Module, face: FaceModel, layout: CodeLayout, faces: RenderedFaces, batch_size: int = 64
-) -> dict[str, Any]:
-    """Scores of an encoder in eval mode on rendered faces; see :func:`face_errors` and :func:`landmark_error`.
-
-    ``light``: mean absolute difference of the 27 numbers, each in units of its spread; ``mean_light``: the same of the
-    mean light.
-    """
+) -> EncoderErrors:
+    """Scores of an encoder on rendered faces, in evaluation mode."""
     was_training = network.training
     network.eval()
     found: dict[str, list[Tensor]] = {}
@@ -328,9 +256,7 @@ def evaluate(
     }
     scores |= {f"{name}_median_mm": whole[name].median().item() for name in ("neutral", "expressive", "mean_face")}
     spread = network.code_scale[-layout.light :]
-    for name, told in (("light", torch.cat(lights)), ("mean_light", network.code_mean[-layout.light :])):
-        scores[name] = ((told - faces.codes[:, -layout.light :]) / spread).abs().mean().item()
-    return scores | {
-        "faces": len(faces),
-        "times_better": scores["mean_face_mm"] / max(scores["neutral_mm"], math.ulp(0)),
-    }
+    for name, predicted in (("light", torch.cat(lights)), ("mean_light", network.code_mean[-layout.light :])):
+        scores[name] = ((predicted - faces.codes[:, -layout.light :]) / spread).abs().mean().item()
+    better = scores["mean_face_mm"] / max(scores["neutral_mm"], math.ulp(0))
+    return EncoderErrors(**scores, faces=len(faces), times_better=better)

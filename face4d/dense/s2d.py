@@ -299,6 +299,11 @@ def read_weights(path: str | Path, num_vertices: int) -> np.ndarray:
     return weights.ravel()[:num_vertices].astype(np.float32)
 
 
+def vertex_weights(template: np.ndarray, embedding: LandmarkEmbedding, path: str | Path | None = None) -> np.ndarray:
+    """(V,) weights of the vertices (V, 3) of a template in the loss: those of a file, else :func:`landmark_weights`."""
+    return read_weights(path, len(template)) if path else landmark_weights(template, embedding)
+
+
 def s2d_loss(displacement: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Loss of Sparse2Dense; a sum over some thousand vertices, so it is thousands of times the error.
 

@@ -28,63 +28,58 @@ class Contest:
     """What runs of one kind are compared by.
 
     Attributes:
-        columns: of a table of runs; those of ``validation_...`` are empty where nothing was held out.
+        columns: of a table of runs; those of ``validation/...`` are empty where nothing was held out.
         compared: names of the scores below, which have to be there.
-        rank: smaller for better runs, from metrics.json and the prefix of the set that chooses (``validation_``, or
-            that of the test set).
-        test_prefix: prefix of the test set's metrics.
-        told: a run's scores as a sentence, by prefix.
+        rank: smaller for better runs, from metrics.json and the set that chooses, ``validation`` or ``test``.
+        told: a run's scores on a set as a sentence.
         titles: of columns of settings, by name; others are titled by their name.
     """
 
     columns: tuple[Column, ...]
     compared: tuple[str, ...]
     rank: Callable[[Mapping[str, Any], str], tuple[float, ...]]
-    test_prefix: str
     told: Callable[[Mapping[str, Any], str], str]
     titles: Mapping[str, str]
 
 
 GENERATORS = Contest(
     columns=(
-        Column("validation_mm", "validation mean (mm)", ".3f", best="min"),
-        Column("validation_mm_std", "validation std (mm)", ".3f", best="min"),
-        Column("mm", "test mean (mm)", ".3f", best="min"),
-        Column("mm_std", "test std (mm)", ".3f", best="min"),
-        Column("mse", "test MSE (m²)", ".3e", best="min"),
-        Column("l1", "test L1 (m)", ".3e", best="min"),
+        Column("validation/mm", "validation mean (mm)", ".3f", best="min"),
+        Column("validation/mm_std", "validation std (mm)", ".3f", best="min"),
+        Column("test/mm", "test mean (mm)", ".3f", best="min"),
+        Column("test/mm_std", "test std (mm)", ".3f", best="min"),
+        Column("test/mse", "test MSE (m²)", ".3e", best="min"),
+        Column("test/l1", "test L1 (m)", ".3e", best="min"),
     ),
     compared=("mm", "mm_std"),
-    rank=lambda metrics, prefix: (metrics[prefix + "mm"] + metrics[prefix + "mm_std"],),  # as the thesis does
-    test_prefix="",
-    told=lambda metrics, prefix: f"{metrics[prefix + 'mm']:.3f} mm (std {metrics[prefix + 'mm_std']:.3f})",
+    rank=lambda metrics, name: (metrics[f"{name}/mm"] + metrics[f"{name}/mm_std"],),  # as the thesis does
+    told=lambda metrics, name: f"{metrics[f'{name}/mm']:.3f} mm (std {metrics[f'{name}/mm_std']:.3f})",
     titles={"hidden_size": "H"},
 )
 
 CLASSIFIERS = Contest(
     columns=(
-        Column("validation_accuracy", "validation accuracy", ".1%", best="max"),
-        Column("validation_loss", "validation loss", ".4f", best="min"),
-        Column("test_accuracy", "test accuracy", ".1%", best="max"),
-        Column("test_loss", "test loss", ".4f", best="min"),
-        Column("train_accuracy", "training accuracy", ".1%"),
+        Column("validation/accuracy", "validation accuracy", ".1%", best="max"),
+        Column("validation/loss", "validation loss", ".4f", best="min"),
+        Column("test/accuracy", "test accuracy", ".1%", best="max"),
+        Column("test/loss", "test loss", ".4f", best="min"),
+        Column("train/accuracy", "training accuracy", ".1%"),
     ),
     compared=("accuracy", "loss"),
-    rank=lambda metrics, prefix: (-metrics[prefix + "accuracy"], metrics[prefix + "loss"]),
-    test_prefix="test_",
-    told=lambda metrics, prefix: f"{metrics[prefix + 'accuracy']:.1%} (loss {metrics[prefix + 'loss']:.4f})",
+    rank=lambda metrics, name: (-metrics[f"{name}/accuracy"], metrics[f"{name}/loss"]),
+    told=lambda metrics, name: f"{metrics[f'{name}/accuracy']:.1%} (loss {metrics[f'{name}/loss']:.4f})",
     titles={"hidden_size": "H"},
 )
 
 
-def scores_of(contest: Contest, run: Candidate, *prefixes: str) -> dict[str, Any] | None:
+def scores_of(contest: Contest, run: Candidate, *sets: str) -> dict[str, Any] | None:
     """A finished run's metrics, in which what it is compared by is there and finite; None where it is not finished.
 
     Raises:
         InputError: a score that is missing or no finite number.
     """
     metrics = run.metrics()
-    wanted = record({prefix + name: number() for prefix in prefixes for name in contest.compared}, others=score)
+    wanted = record({f"{name}/{key}": number() for name in sets for key in contest.compared}, others=score)
     return None if metrics is None else check(f"metrics.json of {run.name}", metrics, wanted)
 
 
@@ -94,12 +89,11 @@ def choose_runs(contest: Contest, runs: Sequence[Candidate], select: str) -> dic
     """
     if select == "last":
         return {}
-    prefix = "validation_" if select == "validation" else contest.test_prefix
     chosen = {}
     for dataset in dict.fromkeys(run.dataset for run in runs):
         own = [run for run in runs if run.dataset == dataset]
         ranked = [
-            (contest.rank(metrics, prefix), run.name) for run in own if (metrics := scores_of(contest, run, prefix))
+            (contest.rank(metrics, select), run.name) for run in own if (metrics := scores_of(contest, run, select))
         ]
         if ranked:
             chosen[dataset] = min(ranked, key=lambda entry: entry[0])[1]
@@ -118,13 +112,11 @@ def sentences(
     lines = []
     for run in chosen:
         by = ""
-        metrics = scores_of(contest, run, contest.test_prefix, *["validation_"] * (select == "validation"))
+        metrics = scores_of(contest, run, "test", *["validation"] * (select == "validation"))
         if metrics is not None and select == "validation":
-            by = f"on {', '.join(held_out[run.dataset])}, which did not train: {contest.told(metrics, 'validation_')}; "
+            by = f"on {', '.join(held_out[run.dataset])}, which did not train: {contest.told(metrics, 'validation')}; "
         if metrics is not None:
-            lines.append(
-                f"{run.dataset}: chosen {run.name}; {by}test set: {contest.told(metrics, contest.test_prefix)}"
-            )
+            lines.append(f"{run.dataset}: chosen {run.name}; {by}test set: {contest.told(metrics, 'test')}")
     if chosen and select == "test":
         lines.append("chosen on the test set, as in the thesis: its scores are not those of unseen data")
     return lines

@@ -18,7 +18,19 @@ from face4d.classification.config import ClassifierConfig
 from face4d.datasets.entry import DATASETS
 from face4d.errors import InputError
 from face4d.generation.config import GeneratorConfig
-from face4d.runtime.fields import check, configuration, integer, name, number, optional, plain, read_json, record, score
+from face4d.runtime.fields import (
+    METRICS,
+    check,
+    configuration,
+    integer,
+    name,
+    number,
+    optional,
+    plain,
+    read_json,
+    record,
+    score,
+)
 from face4d.runtime.files import is_visible, read_bytes
 from face4d.runtime.run_folder import RunFolder
 
@@ -30,8 +42,9 @@ OURS = "ours"
 _KINDS = {"generator": {"loss", "network"}, "classifier": {"layers"}}  # settings that tell what was trained
 _CONFIGS = {"generator": GeneratorConfig, "classifier": ClassifierConfig}
 _RUN = record({"config": optional(plain), "source": optional(record({"dataset": optional(name)}))})
-_METRICS = record(
-    {key: optional(number()) for key in ("mm", "mm_std", "mse", "l1", "test_accuracy", "seconds")}, others=score
+_SCORES = record(
+    {key: optional(number()) for key in ("test/mm", "test/mm_std", "test/mse", "test/l1", "test/accuracy", "seconds")},
+    others=score,
 )
 _IMPORTED = record(
     {
@@ -57,8 +70,8 @@ class RunRecord:
         preset: ``default`` or ``thesis``, by its network and schedule.
         loss: ``l1`` or ``l2`` of a generator, else "".
         layers: of a classifier, else 0.
-        curves: (epochs, values) by tag: ``loss/train``, and of the test set ``test/l1`` (m), ``test/mse`` (m²),
-            ``test/mm``, ``accuracy/test`` (0..1).
+        curves: (epochs, values) by tag: ``train/loss``, and of the test set ``test/l1`` (m), ``test/mse`` (m²),
+            ``test/mm``, ``test/accuracy`` (0..1).
         metrics: what metrics.json holds; empty for a run that is not finished, and for other people's.
         config: the whole configuration, where it is known.
         test_set: what it was tested on, where that is known.
@@ -81,7 +94,7 @@ class RunRecord:
     @property
     def score_tag(self) -> str:
         """The curve that the thesis judges such a run by."""
-        return "accuracy/test" if self.kind == "classifier" else {"l1": "test/l1", "l2": "test/mse"}[self.loss]
+        return "test/accuracy" if self.kind == "classifier" else {"l1": "test/l1", "l2": "test/mse"}[self.loss]
 
     def best_score(self) -> float | None:
         """The best value over all validations on the test set, as the thesis chooses; None without any."""
@@ -92,9 +105,7 @@ class RunRecord:
 
     def kept_score(self) -> float | None:
         """The value of the weights kept (of the last validation, where these are not known)."""
-        kept = self.metrics.get(
-            {"accuracy/test": "test_accuracy"}.get(self.score_tag, self.score_tag.removeprefix("test/"))
-        )
+        kept = self.metrics.get(self.score_tag)
         values = self.curves.get(self.score_tag, ([], []))[1]
         return kept if kept is not None else values[-1] if values else None
 
@@ -128,7 +139,9 @@ def read_runs(folder: str | Path) -> list[RunRecord]:
             "lr": config["lr"],
             "hidden_size": config["hidden_size"],
             "curves": run.read_curves(),
-            "metrics": read_json(run.metrics_path, _METRICS) if run.metrics_path.is_file() else {},
+            "metrics": check(run.metrics_path, read_json(run.metrics_path, METRICS), _SCORES)
+            if run.metrics_path.is_file()
+            else {},
             "config": config,
         }
         if kind == "generator":
@@ -286,11 +299,11 @@ def _points(record: RunRecord) -> int:
 
 def _own_tag(tag: str, record: RunRecord) -> str:
     if tag.endswith("/Validation_Accuracy"):
-        return "accuracy/test"
+        return "test/accuracy"
     if tag.endswith("/Validation_loss_train"):
-        return "loss/train"
+        return "train/loss"
     if re.fullmatch(r"Loss/\w+/(train|validation)", tag):
-        return "loss/train" if tag.endswith("train") else record.score_tag
+        return "train/loss" if tag.endswith("train") else record.score_tag
     return tag
 
 

@@ -244,6 +244,16 @@ DECODER_COLUMNS = (
 _AVERAGED = ("mm", "mm_std", "mm_noisy", "seconds", "ms_per_frame")
 
 
+def table_row(decoder: str, fold: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """A row from what metrics.json holds."""
+    names = {"train/frames": "train_frames"}
+    return {
+        "decoder": decoder,
+        "fold": fold,
+        **{names.get(key, key.removeprefix("test/")): value for key, value in metrics.items()},
+    }
+
+
 def average(rows: Sequence[Row]) -> list[Row]:
     """One row per decoder: means over its folds (of the standard deviations too [S]), for decoders with several
     folds.

@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from face4d.errors import InputError
-from face4d.runtime.config import Count, CountOrNone, Positive, Size, SizeOrNone, TrainingConfig
-from face4d.runtime.fields import one_of
+from face4d.runtime.config import BatchSize, CountOrNone, Epochs, Rate, TrainingConfig, setting
+from face4d.runtime.fields import integer, one_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig(TrainingConfig):
-    """What fixes a generator's network and training.
+    """What fixes an LSTMCell generator and its training.
 
     Attributes:
-        network: ``thesis`` (coordinates fed back) or ``coefficients`` (principal coefficients fed back).
-        hidden_size: LSTMCell width H.
-        components: principal coefficients K, for ``coefficients``.
-        loss: ``l1`` or ``l2`` (mean squared error), over all coordinates.
-        start_frames: ``every`` = one optimiser step from each frame, last to first (the thesis); ``first`` = from frame
-            0 only.
-        warps: time-warped targets per sequence and step; 0 = none (only with ``first``).
         normalise_loss: divide displacements by their root mean square in the loss.
     """
 
-    network: Annotated[str, one_of("thesis", "coefficients")] = "coefficients"
-    hidden_size: Size = 128
-    components: SizeOrNone = 16
-    loss: Annotated[str, one_of("l1", "l2")] = "l2"
-    lr: Positive = 4e-3
-    epochs: Count = 150
-    batch_size: Count = 50
-    start_frames: Annotated[str, one_of("every", "first")] = "first"
-    warps: CountOrNone = 8
+    chosen_by: ClassVar[str] = "model lstm"
+    name_format: ClassVar[str] = "{dataset}_{preset}_{loss}_{lr:g}_{hidden_size}"
+    network: Annotated[str, one_of("coefficients", "thesis")] = setting(
+        "coefficients", "what an LSTM generator feeds back: principal coefficients, or coordinates as in the thesis"
+    )
+    engine: Annotated[str, one_of("fast", "plain")] = setting(
+        "fast", "how the recurrence is computed: by the hand-written unroll, or by torch's LSTMCell through autograd"
+    )
+    hidden_size: Annotated[int, integer(1, 8192)] = setting(
+        128, "width of the network; in the thesis' grid 128 to 2048", "H"
+    )
+    components: Annotated[int, integer(0, 10_000)] = setting(16, "principal coefficients", "K")
+    loss: Annotated[str, one_of("l1", "l2")] = setting("l2", "distance to the real motion, mean over all coordinates")
+    lr: Rate = setting(4e-3, "learning rate of Adam; peak of a one-cycle schedule")
+    epochs: Epochs = setting(150, "passes over the training sequences")
+    batch_size: BatchSize = setting(50, "sequences per batch", "B")
+    start_frames: Annotated[str, one_of("first", "every")] = setting(
+        "first", "generate from frame 0, or one optimiser step from each frame, last to first, as in the thesis"
+    )
+    warps: CountOrNone = setting(8, "targets per sequence and step, warped in time to other apex times; 0 = none", "M")
     normalise_loss: bool = True
-    validate_every: Count = 25
+    validate_every: Epochs = setting(25, "epochs between validations", "EPOCHS")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.start_frames == "every" and self.warps:
-            raise InputError("--warps", "0 with --start-frames every", str(self.warps))
+    @property
+    def small(self) -> bool:
+        return self.hidden_size <= 256
+
+    def unused(self) -> Mapping[str, str]:
+        unused = dict(super().unused())
+        if self.network == "thesis":
+            unused["components"] = "--network coefficients"
+        if self.start_frames == "every":
+            unused["warps"] = "--start-frames first"
+        return unused
 
 
 PRESETS: dict[str, GeneratorConfig] = {
@@ -48,14 +59,12 @@ PRESETS: dict[str, GeneratorConfig] = {
     "thesis": GeneratorConfig(
         network="thesis",
         hidden_size=512,
-        components=0,
         loss="l1",
         lr=1e-4,
         lr_schedule="constant",
         epochs=1200,
         batch_size=25,
         start_frames="every",
-        warps=0,
         grad_clip=0.0,
         normalise_loss=False,
         select="test",

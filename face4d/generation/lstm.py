@@ -1,6 +1,8 @@
 """LSTMCell generators: one displacement frame and a label in, the frames that follow out.
 
-Displacements are landmarks minus the subject's neutral landmarks, in metres.
+Displacements are landmarks minus the subject's neutral landmarks, in metres. Each network is written as it is defined,
+one ``torch.nn.LSTMCell`` step per frame, and has a fast engine (:mod:`face4d.generation.unroll`) that computes the
+same.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from face4d.generation.config import GeneratorConfig
-from face4d.generation.unroll import unroll
+from face4d.generation.unroll import unroll_coefficients, unroll_thesis
 
 
 class ThesisGenerator(nn.Module):
@@ -24,12 +26,13 @@ class ThesisGenerator(nn.Module):
         num_labels: number of classes C.
         hidden_size: H.
         num_landmarks: L.
+        engine: ``fast`` or ``plain``, see the top of this module.
     """
 
-    def __init__(self, num_labels: int, hidden_size: int, num_landmarks: int = 68) -> None:
+    def __init__(self, num_labels: int, hidden_size: int, num_landmarks: int = 68, engine: str = "fast") -> None:
         super().__init__()
         size = 3 * num_landmarks
-        self.num_labels = num_labels
+        self.num_labels, self.engine = num_labels, engine
         self.lstm = nn.LSTMCell(2 * size, hidden_size)
         self.fc_1 = nn.Linear(hidden_size, hidden_size)
         self.fc_2 = nn.Linear(hidden_size, size)
@@ -48,28 +51,22 @@ class ThesisGenerator(nn.Module):
         Returns:
             (B, T, L, 3) displacements, metres; the start frame is not among them.
         """
-        # (B, 3L), fc_enc of a one-hot vector
-        label_code = functional.embedding(labels, self.fc_enc.weight.t()) + self.fc_enc.bias
+        if self.engine == "fast":
+            return unroll_thesis(self, start, labels, frames)
+        label_code = self.fc_enc(functional.one_hot(labels, self.num_labels).to(start.dtype))  # (B, 3L)
         frame = start.flatten(1)  # (B, 3L)
-        frame_weight, label_weight = self.lstm.weight_ih.chunk(2, dim=1)  # (4H, 3L) each
-        generated = unroll(
-            frames,
-            frame,
-            self.fc_inh(frame),
-            self.fc_inc(frame),
-            functional.linear(label_code, label_weight, self.lstm.bias_ih + self.lstm.bias_hh)[None],  # (1, B, 4H)
-            self.fc_1.bias.expand(1, len(frame), -1),  # (1, B, H)
-            frame_weight,
-            self.lstm.weight_hh,
-            self.fc_1.weight,
-            self.fc_2.weight,
-            self.fc_2.bias,
-        )
-        return generated.unflatten(2, start.shape[1:])  # (B, T, L, 3)
+        hidden, cell = self.fc_inh(frame), self.fc_inc(frame)  # (B, H) each
+        generated = []
+        for _ in range(frames):
+            hidden, cell = self.lstm(torch.cat([frame, label_code], dim=1), (hidden, cell))
+            frame = self.fc_2(torch.relu(self.fc_1(hidden)))
+            generated.append(frame)
+        return torch.stack(generated, dim=1).unflatten(2, start.shape[1:])  # (B, T, L, 3)
 
 
 class CoefficientGenerator(nn.Module):
-    """LSTMCell generator in whitened principal coefficients, told its class and how much of the time has passed.
+    """LSTMCell generator in whitened principal coefficients, conditioned on its class and on how much of the time has
+    passed.
 
     The displacement x is represented by K coefficients z = (x @ basis) / scale of an orthonormal basis without mean
     (the zero displacement, the neutral face, stays zero). Label code e and position code p_t = (sin(2^k pi t / T),
@@ -82,6 +79,7 @@ class CoefficientGenerator(nn.Module):
         hidden_size: H.
         components: K.
         num_landmarks: L.
+        engine: ``fast`` or ``plain``, see the top of this module.
     """
 
     LABEL_SIZE = 32
@@ -90,8 +88,11 @@ class CoefficientGenerator(nn.Module):
     basis: Tensor
     scale: Tensor
 
-    def __init__(self, num_labels: int, hidden_size: int, components: int, num_landmarks: int = 68) -> None:
+    def __init__(
+        self, num_labels: int, hidden_size: int, components: int, num_landmarks: int = 68, engine: str = "fast"
+    ) -> None:
         super().__init__()
+        self.engine = engine
         code_size = self.LABEL_SIZE + 2 * self.OCTAVES
         self.register_buffer("basis", torch.zeros(3 * num_landmarks, components))
         self.register_buffer("scale", torch.ones(components))
@@ -123,38 +124,25 @@ class CoefficientGenerator(nn.Module):
 
     def forward(self, start: Tensor, labels: Tensor, frames: int) -> Tensor:
         """Generate the frames after ``start``; arguments and result as :meth:`ThesisGenerator.forward`."""
+        if self.engine == "fast":
+            return unroll_coefficients(self, start, labels, frames)
         label_code = self.fc_enc(labels)  # (B, E)
         frame = (start.flatten(1) @ self.basis) / self.scale  # (B, K)
         hidden, cell = self.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
-        position_code = self.position_code(frames)  # (T, 2 OCTAVES)
-        components, label_size, position_size = frame.shape[1], label_code.shape[1], position_code.shape[1]
-
-        def code(label_weight: Tensor, position_weight: Tensor, bias: Tensor) -> Tensor:
-            """(T, B, N): what label and position give to a layer."""
-            return functional.linear(position_code, position_weight)[:, None] + functional.linear(
-                label_code, label_weight, bias
-            )
-
-        frame_weight, *gate_weights = self.lstm.weight_ih.split([components, label_size, position_size], dim=1)
-        inner_weight, *inner_weights = self.fc_1.weight.split([hidden.shape[1], label_size, position_size], dim=1)
-        coefficients = unroll(
-            frames,
-            frame,
-            hidden,
-            cell,
-            code(*gate_weights, self.lstm.bias_ih + self.lstm.bias_hh),  # (T, B, 4H)
-            code(*inner_weights, self.fc_1.bias),  # (T, B, H)
-            frame_weight,
-            self.lstm.weight_hh,
-            inner_weight,
-            self.fc_2.weight,
-            self.fc_2.bias,
-        )  # (B, T, K)
+        generated = []
+        for position in self.position_code(frames):
+            code = torch.cat([label_code, position.expand(len(label_code), -1)], dim=1)  # (B, E + 2 OCTAVES)
+            hidden, cell = self.lstm(torch.cat([frame, code], dim=1), (hidden, cell))
+            frame = self.fc_2(torch.relu(self.fc_1(torch.cat([hidden, code], dim=1))))
+            generated.append(frame)
+        coefficients = torch.stack(generated, dim=1)  # (B, T, K)
         return ((coefficients * self.scale) @ self.basis.T).unflatten(2, start.shape[1:])  # (B, T, L, 3)
 
 
-def build_network(config: GeneratorConfig, num_labels: int, num_landmarks: int = 68) -> nn.Module:
+def build_network(
+    config: GeneratorConfig, num_labels: int, num_landmarks: int = 68
+) -> ThesisGenerator | CoefficientGenerator:
     """The network of a configuration, with fresh weights from torch's global generator."""
     if config.network == "thesis":
-        return ThesisGenerator(num_labels, config.hidden_size, num_landmarks)
-    return CoefficientGenerator(num_labels, config.hidden_size, config.components, num_landmarks)
+        return ThesisGenerator(num_labels, config.hidden_size, num_landmarks, config.engine)
+    return CoefficientGenerator(num_labels, config.hidden_size, config.components, num_landmarks, config.engine)

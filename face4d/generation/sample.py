@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from face4d.constants import NUM_LANDMARKS, THESIS_SEED
+from face4d.constants import MM_PER_METRE, NUM_LANDMARKS, THESIS_SEED
 from face4d.datasets.layout import canonical_label, sequence_name
 from face4d.datasets.source import SOURCE
 from face4d.errors import InputError, nearest
@@ -19,12 +19,13 @@ from face4d.generation.config import GeneratorConfig
 from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN
-from face4d.generation.train import CHECKPOINT_KIND
 from face4d.resample import resample_linear
 from face4d.runtime.atomic import save_npy
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, configuration, integer
 
+CHECKPOINT_KIND = "generator"  # of all networks
+SCORED_AT_ONCE = 512  # sequences generated at a time, which bounds the memory of a large test set
 CHECKPOINT_FIELDS = {
     "config": configuration(
         lambda settings: MotionGANConfig if settings.get("model") == MotionGANConfig.model else GeneratorConfig
@@ -116,6 +117,47 @@ class Generator:
         if frames is None or frames == self.frames - 1:
             return sequences
         return np.stack([resample_linear(sequence, frames + 1) for sequence in sequences])
+
+
+@dataclass(frozen=True)
+class SequenceErrors:
+    """Distances of generated to real sequences, over all of them.
+
+    Attributes:
+        mse: mean square of coordinates, square metres.
+        l1: mean absolute coordinate, metres.
+        mm: mean Euclidean distance of landmarks, millimetres.
+        mm_std: standard deviation over all single distances, millimetres.
+    """
+
+    mse: float
+    l1: float
+    mm: float
+    mm_std: float
+
+
+@torch.no_grad()
+def sequence_errors(network: nn.Module, displacements: Tensor, labels: Tensor) -> SequenceErrors:
+    """Errors of frames 1..T generated from frame 0; draws no random number and changes nothing.
+
+    All sequences have one length, so the mean over all elements is the thesis' mean over sequences of the loss at batch
+    size one.
+
+    Args:
+        displacements: (N, T+1, L, 3), metres.
+        labels: (N,) class indices.
+    """
+    last = displacements.shape[1] - 1
+    starts = zip(displacements[:, 0].split(SCORED_AT_ONCE), labels.split(SCORED_AT_ONCE))
+    generated = torch.cat([network(start, own, last) for start, own in starts])  # (N, T, L, 3)
+    difference = (generated - displacements[:, 1:]).double()
+    distance = difference.norm(dim=3) * MM_PER_METRE
+    return SequenceErrors(
+        mse=difference.square().mean().item(),
+        l1=difference.abs().mean().item(),
+        mm=distance.mean().item(),
+        mm_std=distance.std(correction=0).item(),
+    )
 
 
 def write_sequence(

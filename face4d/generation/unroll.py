@@ -18,14 +18,75 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+if TYPE_CHECKING:  # which import this module
+    from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
 
 # From this many weights on oneDNN overtakes the default product (measured on AMD cores, benchmarks/unroll.py). A
 # constant and no timing at run time, so that equal runs give equal bits.
 ONEDNN_WEIGHTS = 2**17
+
+
+def unroll_thesis(network: ThesisGenerator, start: Tensor, labels: Tensor, frames: int) -> Tensor:
+    """What :meth:`face4d.generation.lstm.ThesisGenerator.forward` says, arguments and result as there."""
+    # (B, 3L), fc_enc of a one-hot vector
+    label_code = functional.embedding(labels, network.fc_enc.weight.t()) + network.fc_enc.bias
+    frame = start.flatten(1)  # (B, 3L)
+    lstm = network.lstm
+    frame_weight, label_weight = lstm.weight_ih.chunk(2, dim=1)  # (4H, 3L) each
+    generated = unroll(
+        frames,
+        frame,
+        network.fc_inh(frame),
+        network.fc_inc(frame),
+        functional.linear(label_code, label_weight, lstm.bias_ih + lstm.bias_hh)[None],  # (1, B, 4H)
+        network.fc_1.bias.expand(1, len(frame), -1),  # (1, B, H)
+        frame_weight,
+        lstm.weight_hh,
+        network.fc_1.weight,
+        network.fc_2.weight,
+        network.fc_2.bias,
+    )
+    return generated.unflatten(2, start.shape[1:])  # (B, T, L, 3)
+
+
+def unroll_coefficients(network: CoefficientGenerator, start: Tensor, labels: Tensor, frames: int) -> Tensor:
+    """What :meth:`face4d.generation.lstm.CoefficientGenerator.forward` says, arguments and result as there."""
+    label_code = network.fc_enc(labels)  # (B, E)
+    frame = (start.flatten(1) @ network.basis) / network.scale  # (B, K)
+    hidden, cell = network.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
+    position_code = network.position_code(frames)  # (T, 2 OCTAVES)
+    components, label_size, position_size = frame.shape[1], label_code.shape[1], position_code.shape[1]
+
+    def code(label_weight: Tensor, position_weight: Tensor, bias: Tensor) -> Tensor:
+        """(T, B, N): what label and position give to a layer."""
+        return functional.linear(position_code, position_weight)[:, None] + functional.linear(
+            label_code, label_weight, bias
+        )
+
+    lstm, fc_1, fc_2 = network.lstm, network.fc_1, network.fc_2
+    frame_weight, *gate_weights = lstm.weight_ih.split([components, label_size, position_size], dim=1)
+    inner_weight, *inner_weights = fc_1.weight.split([hidden.shape[1], label_size, position_size], dim=1)
+    coefficients = unroll(
+        frames,
+        frame,
+        hidden,
+        cell,
+        code(*gate_weights, lstm.bias_ih + lstm.bias_hh),  # (T, B, 4H)
+        code(*inner_weights, fc_1.bias),  # (T, B, H)
+        frame_weight,
+        lstm.weight_hh,
+        inner_weight,
+        fc_2.weight,
+        fc_2.bias,
+    )  # (B, T, K)
+    return ((coefficients * network.scale) @ network.basis.T).unflatten(2, start.shape[1:])  # (B, T, L, 3)
 
 
 class Product:

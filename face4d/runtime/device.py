@@ -15,9 +15,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
 
 from face4d.errors import InputError
+from face4d.runtime import distributed
 from face4d.runtime.config import TrainingConfig
 
 Network = TypeVar("Network", bound=torch.nn.Module)
@@ -180,3 +181,22 @@ class GraphedFunction:
         replay = self.replays[kind] or self.graphs.capture(call)
         self.replays[kind] = replay
         return replay()
+
+
+def graphed(device: torch.device) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Decorator of an optimiser step ``step(*tensors, key=key)``: on a GPU it becomes a :class:`GraphedFunction`,
+    elsewhere it stays.
+
+    Where several processes share a step it stays too: their all-reduce is no part of a graph. The optimiser has to be
+    :func:`adam`'s.
+    """
+    if device.type != "cuda" or distributed.world_size() > 1:
+        return lambda step: step
+    return lambda step: GraphedFunction(step, CudaGraphs())
+
+
+def adam(network: nn.Module, lr: float, device: torch.device) -> torch.optim.Adam:
+    """Adam; on a GPU its learning rate and its count of steps are kept there, as a graph of its step needs them."""
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(lr, device=device) if on_gpu else lr
+    return torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=on_gpu)

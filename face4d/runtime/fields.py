@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -76,37 +76,58 @@ def told(value: Any) -> str:
     return type(value).__name__
 
 
-def integer(low: int, high: int) -> Check:
+@dataclass(frozen=True)
+class Integer:
     """A whole number in ``low..high``."""
 
-    def verify(value: Any, place: str) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise FieldError(place, f"{low}" if low == high else f"an integer from {low} to {high}", told(value))
+    low: int
+    high: int
+
+    def __call__(self, value: Any, place: str) -> int:
+        if type(value) is not int or not self.low <= value <= self.high:
+            expected = f"{self.low}" if self.low == self.high else f"an integer from {self.low} to {self.high}"
+            raise FieldError(place, expected, told(value))
         return value
 
-    return verify
+
+def integer(low: int, high: int) -> Integer:
+    """A whole number in ``low..high``."""
+    return Integer(low, high)
 
 
-def number(low: float = -math.inf, high: float = math.inf, *, above: bool = False, finite: bool = True) -> Check:
+@dataclass(frozen=True)
+class Number:
+    """A number in ``low..high``, an integer too; see :func:`number`."""
+
+    low: float
+    high: float
+    above: bool
+    finite: bool
+
+    @property
+    def expected(self) -> str:
+        """What belongs there, in words."""
+        bounds = [f"{'above' if self.above else 'at least'} {self.low:g}"] * (self.low > -math.inf)
+        bounds += [f"at most {self.high:g}"] * (self.high < math.inf)
+        return ("a finite number" if self.finite else "a number") + (f", {' and '.join(bounds)}" if bounds else "")
+
+    def __call__(self, value: Any, place: str) -> float:
+        if type(value) not in (int, float) or (type(value) is int and abs(value) >= _LARGEST):
+            raise FieldError(place, self.expected, told(value))
+        inside = self.low <= value <= self.high and not (self.above and value == self.low)
+        if self.finite and not (math.isfinite(value) and inside):
+            raise FieldError(place, self.expected, told(value))
+        return value
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, above: bool = False, finite: bool = True) -> Number:
     """A number in ``low..high``, an integer too.
 
     Args:
         above: ``low`` itself is not among them.
         finite: no infinity, no NaN.
     """
-    bounds = [f"{'above' if above else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (
-        high < math.inf
-    )
-    expected = ("a finite number" if finite else "a number") + (f", {' and '.join(bounds)}" if bounds else "")
-
-    def verify(value: Any, place: str) -> float:
-        if type(value) not in (int, float) or (type(value) is int and abs(value) >= _LARGEST):
-            raise FieldError(place, expected, told(value))
-        if finite and not (math.isfinite(value) and low <= value <= high and not (above and value == low)):
-            raise FieldError(place, expected, told(value))
-        return value
-
-    return verify
+    return Number(low, high, above, finite)
 
 
 def flag(value: Any, place: str) -> bool:
@@ -147,15 +168,21 @@ def stem(value: Any, place: str) -> str:
     return value
 
 
-def one_of(*values: Any) -> Check:
-    """One of a few values."""
+@dataclass(frozen=True)
+class OneOf:
+    """One of a few values, of their own types."""
 
-    def verify(value: Any, place: str) -> Any:
-        if not any(type(value) is type(known) and value == known for known in values):
-            raise FieldError(place, " or ".join(str(known) for known in values), told(value))
+    values: tuple[Any, ...]
+
+    def __call__(self, value: Any, place: str) -> Any:
+        if not any(type(value) is type(known) and value == known for known in self.values):
+            raise FieldError(place, " or ".join(str(known) for known in self.values), told(value))
         return value
 
-    return verify
+
+def one_of(*values: Any) -> OneOf:
+    """One of a few values."""
+    return OneOf(values)
 
 
 def optional(description: Check) -> Check:
@@ -324,7 +351,43 @@ def score(value: Any, place: str) -> Any:
 LABELS = list_of(name, 1, 1000, unique=True)
 FRAMES = integer(2, 10_000)  # of a sequence, the neutral one included
 NAMES = list_of(name, 0, 10**6)
-METRICS = mapping(score)
+
+
+_SETS = ("train", "validation", "test")
+_OF_A_RUN = ("epoch", "epochs_trained", "seconds", "selected_by", "strength")  # metrics of no set
+
+
+def current_tag(tag: str) -> str:
+    """A curve's name as ``<set>/<key>``; that of an earlier version (``loss/train``, ``loss/critic``) as it is now.
+
+    >>> current_tag("accuracy/test"), current_tag("loss/critic"), current_tag("test/mm")
+    ('test/accuracy', 'train/critic_loss', 'test/mm')
+    """
+    first, slash, second = tag.partition("/")
+    if not slash or first in _SETS:
+        return tag
+    return f"{second}/{first}" if second in _SETS else f"train/{second}_{first}"
+
+
+def metrics(value: Any, place: str) -> dict[str, Any]:
+    """What metrics.json holds: scores by ``<set>/<key>``, and what belongs to no set; names of earlier versions become
+    these.
+    """
+    found = mapping(score)(value, place)
+    usual = "train" if found.pop("scored_on", None) == "training" else "test"
+    named = {}
+    for key, entry in found.items():
+        first, underscore, rest = key.partition("_")
+        if "/" in key or key in _OF_A_RUN:
+            named[key] = entry
+        elif underscore and first in _SETS:
+            named[f"{first}/{rest}"] = entry
+        else:
+            named[f"{usual}/{key}"] = entry
+    return named
+
+
+METRICS = metrics
 
 
 MOST_BYTES = 4 << 20  # of the records of this program the largest lists the names of some ten thousand samples

@@ -1,4 +1,6 @@
-"""The record of one training run: configuration, curves, metrics."""
+"""Where a training run is written: its checkpoints, and the record of it, which is configuration, curves and
+metrics.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,22 @@ import os
 import platform
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from face4d import __version__
 from face4d.errors import InputError
-from face4d.runtime.atomic import write_json, write_text
-from face4d.runtime.fields import read_json
-from face4d.runtime.files import read_bytes
+from face4d.runtime.atomic import remove_leftovers, write_json, write_text
+from face4d.runtime.fields import current_tag, read_json
+from face4d.runtime.files import read_bytes, require_name
+from face4d.runtime.lock import sole_writer
+
+if TYPE_CHECKING:  # figures read runs without torch
+    import torch
 
 CURVES_HEADER = "epoch,tag,value\n"
 _MOST_CURVES = 128 << 20  # bytes
@@ -130,6 +139,95 @@ class RunFolder:
         self._events = self._rows = None
 
 
+def _cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training run is written and how it is carried out; what is trained, its :class:`Task` says.
+
+    Attributes:
+        name: of its files.
+        models: folder of its checkpoints.
+        runs: folder of its record.
+        device: that it trains on.
+        resume: continue from the last checkpoint if there is one.
+        overwrite: begin anew where there is an earlier run of the name.
+        checkpoint_seconds: time between last checkpoints; 0 = after every epoch.
+        quiet: no progress bar and no line per validation.
+
+    Raises:
+        InputError: a name that cannot be that of a file.
+    """
+
+    name: str
+    models: Path
+    runs: Path
+    device: torch.device = field(default_factory=_cpu)
+    resume: bool = False
+    overwrite: bool = False
+    checkpoint_seconds: float = 30.0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        require_name("--run", "the name of a run", self.name)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The weights kept."""
+        return self.models / f"{self.name}.pt"
+
+    @property
+    def last(self) -> Path:
+        """The state to continue from."""
+        return self.models / f"{self.name}.last.pt"
+
+    @property
+    def folder(self) -> RunFolder:
+        """Its record."""
+        return RunFolder(self.runs / self.name)
+
+    @property
+    def finished_at(self) -> int | None:
+        """When the weights kept were written, nanoseconds; None = not yet. A run that is finished and resumed keeps
+        them.
+        """
+        return self.checkpoint.stat().st_mtime_ns if self.checkpoint.is_file() else None
+
+
+@contextmanager
+def claimed(*runs: Run) -> Iterator[None]:
+    """Hold training runs for this program alone; of several processes the first does.
+
+    Raises:
+        InputError: another program trains one of them, or one exists and is neither to be resumed nor overwritten.
+    """
+    from face4d.runtime import distributed
+
+    if not distributed.is_main():
+        yield
+        return
+    with ExitStack() as held:
+        for run in runs:
+            goes_on = f"with --resume it goes on from {run.last}"
+            for path in (run.checkpoint, run.folder.path):
+                held.enter_context(sole_writer(path.parent, path.name.removesuffix(".pt"), goes_on=goes_on))
+            remove_leftovers(run.folder.path)
+        for run in runs:
+            for path in (run.checkpoint, run.last, run.folder.path):
+                if path.exists() and not (run.resume or run.overwrite):
+                    choice = "--resume goes on where it was stopped, --run NAME trains another, --overwrite begins anew"
+                    raise InputError(path, "no run of that name", f"one ({choice})")
+        for run in runs:
+            if not run.resume:
+                run.folder.clear()
+                run.last.unlink(missing_ok=True)  # else --resume would go on with the earlier run
+        yield
+
+
 class _EventFile:
     """Curves as TensorBoard reads them, each point on disk at once; torch's writer has a thread of its own, which a
     full disk ends unheard.
@@ -177,7 +275,7 @@ def _rows_of(path: Path) -> list[tuple[int, str, float]]:
             epoch, tag, value = line.split(",")
             if not 0 <= (step := int(epoch)) < _MOST_EPOCHS or not tag.isprintable():
                 raise ValueError
-            rows.append((step, tag, float(value)))
+            rows.append((step, current_tag(tag), float(value)))
         except ValueError:
             raise InputError(path, f"epoch,tag,value in line {number}", repr(line.strip()[:60])) from None
     return rows

@@ -23,13 +23,13 @@ _WIDE = 4.0
 _SIZES = (128, 256, 512, 1024, 2048)
 
 TAG_TITLES = {
-    "loss/train": "training loss",
+    "train/loss": "training loss",
     "test/l1": "test L1 (m)",
     "test/mse": "test MSE (m²)",
     "test/mm": "test error (mm)",
-    "accuracy/test": "test accuracy",
-    "accuracy/train": "training accuracy",
-    "accuracy/validation": "validation accuracy",
+    "test/accuracy": "test accuracy",
+    "train/accuracy": "training accuracy",
+    "validation/accuracy": "validation accuracy",
     "validation/mm": "validation error (mm)",
 }
 
@@ -64,7 +64,7 @@ def curve_panels(
         return None
     rows, columns = rows_and_columns(records)
     sizes = sorted({record.hidden_size for record in records} | set(_SIZES))
-    sharing = tag != "loss/train"
+    sharing = tag != "train/loss"
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 3.0 * len(columns), 1.0 + 2.3 * len(rows)), layout="constrained")
         panels = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row" if sharing else False)
@@ -86,7 +86,7 @@ def curve_panels(
                 shown = tag or next((r.score_tag for r in beside), "")
                 _scale(
                     axes,
-                    shown.startswith("accuracy"),
+                    shown.endswith("/accuracy"),
                     [value for r in beside for value in r.curves[tag or r.score_tag][1]],
                 )
                 _count_epochs(axes, chosen, tag)

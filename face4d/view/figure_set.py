@@ -272,13 +272,13 @@ class FigureSet:
             figure = curves.curve_panels(records, title=f"{title}: scores on the test set")
             self._add(section, f"curves/{name}_test", figure, "Score on the test set over epochs.")
             figure = curves.curve_panels(
-                records, "loss/train", title=f"{title}: training loss", smoothing=curves.SMOOTHING
+                records, "train/loss", title=f"{title}: training loss", smoothing=curves.SMOOTHING
             )
             caption = (
                 f"Training loss as each preset counts it, exponential smoothing {curves.SMOOTHING} over the raw curve."
             )
             self._add(section, f"curves/{name}_training", figure, caption)
-            for tag in ("test/mm", "accuracy/train"):
+            for tag in ("test/mm", "train/accuracy"):
                 figure = curves.curve_panels(records, tag, title=title)
                 self._add(
                     section, f"curves/{name}_{tag.replace('/', '_')}", figure, curves.TAG_TITLES[tag] + " over epochs."

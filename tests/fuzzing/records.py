@@ -346,7 +346,7 @@ def _read_own_curves(path: Path) -> None:
 
 
 _OWN_CURVES = mutated(
-    st.just(b"epoch,tag,value\n1,loss/train,0.5\n2,loss/train,0.25\n2,test/mm,1e-05\n"),
+    st.just(b"epoch,tag,value\n1,train/loss,0.5\n2,train/loss,0.25\n2,test/mm,1e-05\n"),
     (b"epoch,tag,value", b"nan", b"\0"),
     most=3,
 )

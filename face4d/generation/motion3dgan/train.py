@@ -7,7 +7,8 @@ Generation, CVPR 2022.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -19,12 +20,13 @@ from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, tensor
 from face4d.errors import InputError
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN, along, condition_code
-from face4d.generation.train import CHECKPOINT_KIND
 from face4d.runtime import distributed
 from face4d.runtime.device import seed_everything
-from face4d.runtime.training import Run, run_epochs, set_learning_rate
+from face4d.runtime.run_folder import Run
+from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
 from face4d.srvf import curve_to_srvf, geodesic_distance
 
+CHECKPOINT_KIND = "generator"  # as of the LSTM generators: a checkpoint's configuration says which model it is
 BETAS = (0.5, 0.9)
 VALIDATION_SAMPLES = 10
 
@@ -108,17 +110,34 @@ def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor, code: Tensor
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
+@dataclass(frozen=True)
+class DrawErrors:
+    """Distances of drawn to real motions, over all sequences.
+
+    Attributes:
+        mse: mean square of coordinates of one draw, square metres.
+        l1: mean absolute coordinate of one draw, metres.
+        mm, mm_std: mean Euclidean distance of landmarks of one draw, and standard deviation over all single distances,
+            millimetres.
+        mm_best: mean distance of the nearest of ten draws, millimetres.
+        multimodality_mm: mean distance between two draws, millimetres.
+    """
+
+    mse: float
+    l1: float
+    mm: float
+    mm_std: float
+    mm_best: float
+    multimodality_mm: float
+
+
 @torch.no_grad()
-def validate(network: Motion3DGAN, displacements: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
+def draw_errors(network: Motion3DGAN, displacements: Tensor, labels: Tensor, seed: int) -> DrawErrors:
     """Errors of drawn motions; draws from its own random numbers.
 
     Args:
         displacements: (N, T+1, L, 3), metres.
         labels: (N,) class indices.
-
-    Returns:
-        ``mse`` (metres squared), ``l1`` (metres), ``mm``, ``mm_std`` of one draw per sequence; ``mm_best`` of the
-        nearest of ten draws; ``multimodality_mm``, the mean distance between two draws.
     """
     network.eval()
     random = torch.Generator().manual_seed(seed)
@@ -129,14 +148,14 @@ def validate(network: Motion3DGAN, displacements: Tensor, labels: Tensor, seed: 
     difference = (drawn - displacements[:, 1:]).double()
     distance = difference.norm(dim=4) * MM_PER_METRE  # (10, N, T, L)
     other = (drawn - drawn.roll(1, 0)).norm(dim=4) * MM_PER_METRE
-    return {
-        "mse": difference[0].square().mean().item(),
-        "l1": difference[0].abs().mean().item(),
-        "mm": distance[0].mean().item(),
-        "mm_std": distance[0].std(correction=0).item(),
-        "mm_best": distance.mean((2, 3)).amin(0).mean().item(),
-        "multimodality_mm": other.mean().item(),
-    }
+    return DrawErrors(
+        mse=difference[0].square().mean().item(),
+        l1=difference[0].abs().mean().item(),
+        mm=distance[0].mean().item(),
+        mm_std=distance[0].std(correction=0).item(),
+        mm_best=distance.mean((2, 3)).amin(0).mean().item(),
+        multimodality_mm=other.mean().item(),
+    )
 
 
 def require_motion(sequences: Sequence[LandmarkSequence]) -> None:
@@ -147,71 +166,73 @@ def require_motion(sequences: Sequence[LandmarkSequence]) -> None:
 
 
 def train(split: LandmarkSplit, config: MotionGANConfig, run: Run) -> dict[str, Any]:
-    """Train a Motion3DGAN; arguments, files and result as :func:`face4d.generation.train.train`.
+    """Train a Motion3DGAN, by one process; arguments, files and result as of the LSTM generators.
 
-    By one process. The test set may be empty: then the scores are those against the training set, and ``scored_on``
-    says so.
+    The test set may be empty: then the scores are those against the training set, ``train/mm`` in place of ``test/mm``.
     """
     with distributed.agreement():
         if distributed.world_size() > 1:
             raise InputError("torchrun", "one process with --model motion3dgan", str(distributed.world_size()))
         require_motion(split.train)
     device = run.device
-    data, data_labels = tensors(split.train, split.labels, torch.device("cpu"))  # (N, T+1, L, 3) metres, (N,)
-    scored_on = split.test or split.train
-    test, test_labels = tensors(scored_on, split.labels, device)
-    chooser, chooser_labels = (
-        tensors(split.held_out, split.labels, device) if config.select == "validation" else (test, test_labels)
-    )
+    # displacements (N, T + 1, L, 3) in metres, class indices (N,)
+    data, labels = tensors(split.train, split.labels, torch.device("cpu"))
+    name, sequences = ("test", split.test) if split.test else ("train", split.train)
+    scored = {name: tensors(sequences, split.labels, device)}
+    if config.select == "validation":
+        scored["validation"] = tensors(split.held_out, split.labels, device)
+    session = Session(run, Task(CHECKPOINT_KIND, config, split.identity(num_landmarks=data.shape[2]), split.record()))
+    if session.metrics is not None:
+        return session.metrics  # trained already
 
-    generator = seed_everything(config.seed)
+    random = seed_everything(config.seed)
     model = Motion3DGAN(config, len(split.labels), data.shape[2])
-    motions = training_motions(data, data_labels, config, generator)
+    motions = training_motions(data, labels, config, random)
     model.fit(*motions)
     model.to(device)
-    trainer = Trainer(model, motions, config, generator, device)
+    trainer = Trainer(model, motions, config, random, device)
+    session.start(model, trainer.optimizers, random)
 
-    def train_epoch(epoch: int) -> dict[str, float]:
-        sums: dict[str, Tensor] = {}
-        for number in range(config.steps_per_epoch):
-            done = (epoch - 1) * config.steps_per_epoch + number + 1
-            for name, value in trainer.step(done / (config.epochs * config.steps_per_epoch)):
-                sums[name] = sums.get(name, 0) + value
-        critic = config.steps_per_epoch * config.critic_steps
-        curves = {
-            name: (value / (critic if "critic" in name else config.steps_per_epoch)).item()
-            for name, value in sums.items()
-        }
-        return {"loss/train": curves["loss/critic"], **curves}
-
-    def scores() -> tuple[dict[str, float], tuple[float, ...]]:
-        on_test = validate(model, test, test_labels, config.seed)
-        deciding = on_test if chooser is test else validate(model, chooser, chooser_labels, config.seed)
-        return {f"test/{name}": value for name, value in on_test.items()}, (deciding["mm_best"],)
-
-    return run_epochs(
-        model,
-        trainer.optimizers,
-        generator,
-        config,
-        run,
-        kind=CHECKPOINT_KIND,
-        identity=split.identity(num_landmarks=data.shape[2]),
-        record=split.record(),
-        train_epoch=train_epoch,
-        validate=scores,
-        final_scores=lambda kept: {
-            **validate(kept, test, test_labels, config.seed),
-            "scored_on": "test" if split.test else "training",
-        },
+    steps = config.epochs * config.steps_per_epoch
+    for epoch in session.epochs():
+        critic = torch.zeros(2, device=device)  # loss, estimate of the distance
+        generator = torch.zeros((), device=device)
+        for step in range((epoch - 1) * config.steps_per_epoch + 1, epoch * config.steps_per_epoch + 1):
+            set_learning_rate(trainer.optimizers, learning_rate(config, step / steps))
+            for _ in range(config.critic_steps):
+                loss, distance = trainer.critic_loss()
+                trainer.optimizers.critic.zero_grad()
+                critic += torch.stack([session.backward(loss, model.critic), distance])
+                trainer.optimizers.critic.step()
+            loss = trainer.generator_loss()
+            trainer.optimizers.generator.zero_grad()
+            generator += session.backward(loss, model.generator)
+            trainer.optimizers.generator.step()
+            trainer.average()
+        loss, distance = (critic / (config.steps_per_epoch * config.critic_steps)).tolist()
+        session.log(
+            {
+                "train/loss": loss,
+                "train/critic_distance": distance,
+                "train/generator_loss": generator.item() / config.steps_per_epoch,
+            }
+        )
+        if session.validates:
+            errors = {name: draw_errors(model, *sequences, config.seed) for name, sequences in scored.items()}
+            session.validated(
+                tagged(errors), rank=(errors["validation" if config.select == "validation" else name].mm_best,)
+            )
+    kept = session.kept()
+    return session.finish(
+        tagged({name: draw_errors(kept, *sequences, config.seed) for name, sequences in scored.items()})
     )
 
 
 class Trainer:
-    """Generator steps, each after ``config.critic_steps`` critic steps.
+    """The losses of both networks, each of a batch that it draws, and their optimisers.
 
     Args:
-        generator: of the random numbers, on the CPU.
+        random: of the random numbers, on the CPU.
     """
 
     def __init__(
@@ -219,17 +240,17 @@ class Trainer:
         model: Motion3DGAN,
         motions: Motions,
         config: MotionGANConfig,
-        generator: torch.Generator,
+        random: torch.Generator,
         device: torch.device,
     ) -> None:
-        self.model, self.config, self.random, self.device = model, config, generator, device
+        self.model, self.config, self.random, self.device = model, config, random, device
         self.q = motions.q.to(device)
         self.labels = motions.labels.to(device)
         with torch.no_grad():  # what the critic sees of all real motions
             self.seen = torch.cat([model.encode(part.to(device)) for part in motions.q.split(256)])
         self.optimizers = Optimizers(
             *(
-                torch.optim.Adam(network.parameters(), lr=config.lr, betas=BETAS, fused=True)
+                torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=BETAS, fused=True)
                 for network in (model.generator, model.critic)
             )
         )
@@ -243,21 +264,8 @@ class Trainer:
         mix = torch.rand(size, generator=self.random).to(self.device)
         return Draw(chosen, noise, code, mix)
 
-    def step(self, progress: float) -> Iterator[tuple[str, Tensor]]:
-        """Critic steps and one generator step; yields the losses by name."""
-        set_learning_rate(self.optimizers, self.config, progress)
-        for _ in range(self.config.critic_steps):
-            yield from self.critic_step().items()
-        yield "loss/generator", self.generator_step()
-
-    def update(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """One optimiser step with the gradients there are."""
-        if self.config.grad_clip:
-            nn.utils.clip_grad_norm_(network.parameters(), self.config.grad_clip)
-        optimizer.step()
-
-    def critic_step(self) -> dict[str, Tensor]:
-        """One step of the critic: E[made] - E[real] + penalty; the loss, and E[real] - E[made], its estimate of the
+    def critic_loss(self) -> tuple[Tensor, Tensor]:
+        """The critic's loss () E[made] - E[real] + penalty; and E[real] - E[made] (), detached, its estimate of the
         distance.
         """
         draw = self.draw()
@@ -267,13 +275,10 @@ class Trainer:
         real = self.seen[draw.chosen]
         difference = critic(made, draw.code).mean() - critic(real, draw.code).mean()
         loss = difference + self.config.penalty * gradient_penalty(critic, real, made, draw.code, draw.mix)
-        self.optimizers.critic.zero_grad()
-        loss.backward()
-        self.update(critic, self.optimizers.critic)
-        return {"loss/critic": loss.detach(), "distance/critic": -difference.detach()}
+        return loss, -difference.detach()
 
-    def generator_step(self) -> Tensor:
-        """One step of the generator: -E[critic] + distances to real motions of the same labels."""
+    def generator_loss(self) -> Tensor:
+        """The generator's loss (): -E[critic] + distances to real motions of the same labels."""
         draw = self.draw()
         model, config = self.model, self.config
         made = model.generator(draw.noise, draw.code)
@@ -286,12 +291,14 @@ class Trainer:
                 loss
                 + config.geodesic_weight * geodesic_distance(model.point(made), self.q[draw.chosen], model.clip).mean()
             )
-        self.optimizers.generator.zero_grad()
-        loss.backward()
-        self.update(model.generator, self.optimizers.generator)
-        if config.averaging:
-            with torch.no_grad():
-                torch._foreach_lerp_(
-                    list(model.averaged.parameters()), list(model.generator.parameters()), 1 - config.averaging
-                )
-        return loss.detach()
+        return loss
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Move the averaged weights of the generator towards its own, where they are averaged."""
+        if self.config.averaging:
+            torch._foreach_lerp_(
+                list(self.model.averaged.parameters()),
+                list(self.model.generator.parameters()),
+                1 - self.config.averaging,
+            )
