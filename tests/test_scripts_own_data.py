@@ -183,7 +183,9 @@ def test_landmarks_that_a_flag_names_take_nothing_of_florence(step):
     write_landmarks(Path("marks"), ("Happy", "Odd"), ("CH01", "CH02", "CH03"), 9)
     Path("models").mkdir()
     Path("models/dense_florence_regional.pt").write_bytes(b"a decoder of Florence's heads")
-    with pytest.raises(AssertionError, match="marks: expected .*--test-subjects names them.*found subjects CH01, CH02, CH03"):
+    with pytest.raises(
+        AssertionError, match="marks: expected .*--test-subjects names them.*found subjects CH01, CH02, CH03"
+    ):
         step("main.py --landmarks marks --run x")
     told = step("main.py --landmarks marks --run x --test-subjects CH03 --loss l1")
     config = json.loads(Path("runs/x/config.json").read_text())
