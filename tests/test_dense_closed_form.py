@@ -120,3 +120,48 @@ def test_splines_bear_landmarks_at_one_place():
     moved = np.ones((9, 3))
     moved[[0, 8]] = 3.0
     np.testing.assert_allclose(interpolation_matrix(landmarks, landmarks, 0.0).T @ moved, moved, atol=1e-8)
+
+
+def test_the_penalty_grows_with_the_square_of_the_distance():
+    vertices, landmarks = np.array([[0, 0, 0], [3, 4, 0], [0, 0, 10.0]]), np.array([[0, 0, 0], [0, 0, 5.0]])
+    expected = 1 + np.array([[0, 25], [25, 50], [100, 25]]) / 10.0**2
+    np.testing.assert_allclose(distance_penalty(vertices, landmarks, 10.0), expected)
+
+
+@pytest.mark.parametrize("frames", [9, 60])  # fewer and more than coordinates
+@pytest.mark.parametrize("strength", [0.0, 0.3, 20.0])
+def test_principal_coefficients_minimise_what_they_are_said_to(frames, strength):
+    """|L c - x|^2 + s c^T D^-1 c with Y ~ U S V^T, L = X^T U S^-1 and D = S^2 / N; the shape is V c."""
+    draw = np.random.default_rng(0)
+    targets = draw.normal(size=(frames, 30)) * np.geomspace(5, 0.5, 30)
+    inputs = targets @ draw.normal(size=(30, 12)) + 0.1 * draw.normal(size=(frames, 12))
+    left, singular, components = np.linalg.svd(targets, full_matrices=False)
+    left, singular, components = left[:, :6], singular[:6], components[:6]
+    seen, variance = inputs.T @ left / singular, singular**2 / frames  # (P, K), (K,)
+    x = draw.normal(size=12)
+    stacked = np.concatenate([seen, np.sqrt(strength) * np.diag(variance**-0.5)])  # the same as plain least squares
+    coefficients = np.linalg.lstsq(stacked, np.concatenate([x, np.zeros(6)]), rcond=None)[0]
+    np.testing.assert_allclose(x @ principal_map(inputs, targets, 6)(strength), coefficients @ components, atol=1e-8)
+
+
+@pytest.mark.parametrize(("optimum", "chosen"), [(1.3, 1.5), (0.7, 0.5), (1.1, 1.0), (9.0, 3.5), (-9.0, -1.5)])
+def test_strengths_are_powers_of_ten_then_half_a_power_around_the_best(optimum, chosen):
+    groups, fitted = np.array([0, 1, 1, 2]), []
+    inputs, targets = np.arange(4.0)[:, None], np.zeros((4, 6))
+
+    def fit(known, wanted):
+        fitted.append(sorted(known[:, 0].tolist()))
+        assert len(known) == len(wanted)
+        off = np.array([0.6, 0, 0.8, 0, 1, 0])  # two points, each 1 from its place
+        return lambda strength: lambda seen: abs(np.log10(strength) - optimum) * np.tile(off, (len(seen), 1))
+
+    choice = choose_strength(fit, inputs, targets, groups, range(-1, 4))
+    assert choice.strength == pytest.approx(10**chosen) and choice.error == pytest.approx(abs(chosen - optimum))
+    assert fitted == [[1, 2, 3], [0, 3], [0, 1, 2]]  # without the group that is held out
+
+
+def test_errors_of_held_out_frames_count_each_frame_once():
+    groups = np.array([0, 1, 1, 1])
+    fit = lambda known, wanted: lambda strength: lambda seen: np.repeat(seen, 3, axis=1)  # noqa: E731
+    inputs = np.array([[8.0], [0.0], [0.0], [0.0]])
+    assert choose_strength(fit, inputs, np.zeros((4, 3)), groups, [0]).error == pytest.approx(8 * 3**0.5 / 4)

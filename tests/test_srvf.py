@@ -1,5 +1,7 @@
 """Square-root velocities: the published vectors, exact round trips, and the sphere."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -151,3 +153,21 @@ def test_gradients_stay_finite_where_points_meet():
     arguments = (base, apart.clone().requires_grad_())
     assert torch.autograd.gradcheck(lambda b, q: srvf.geodesic_distance(b, srvf.to_sphere(q)), arguments)
     assert torch.autograd.gradcheck(lambda b, q: srvf.log_map(b, srvf.to_sphere(q)), arguments)
+
+
+def test_clipped_distances_are_the_published_ones():
+    """acos of the product cut to -0.98..0.98: no distance below 0.2003, none above pi less that."""
+    a, b = srvf.to_sphere(torch.randn(2, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    least = math.acos(0.98)
+    for other, expected in ((a, least), (-a, math.pi - least), (b, math.acos(srvf.inner(a, b).item()))):
+        assert srvf.geodesic_distance(a, other, 0.98).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_published_curves_of_several_at_once():
+    curves = torch.randn(3, 7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).cumsum(1)
+    together, lengths = srvf.published_curve_to_srvf(curves)
+    alone = [srvf.published_curve_to_srvf(curve) for curve in curves]
+    torch.testing.assert_close(together, torch.stack([q for q, _ in alone]))
+    torch.testing.assert_close(lengths, torch.stack([length for _, length in alone]))
+    back = torch.stack([srvf.published_srvf_to_curve(q) for q in together])
+    torch.testing.assert_close(srvf.published_srvf_to_curve(together), back)
