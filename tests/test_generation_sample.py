@@ -8,11 +8,12 @@ import torch
 
 from face4d.errors import InputError
 from face4d.generation.config import GeneratorConfig
-from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
+from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN
-from face4d.generation.sample import Generator, network_of, write_sequence
+from face4d.generation.sample import Generator, load_generator, network_of, write_sequence
 from face4d.resample import resample_linear
+from face4d.runtime.checkpoint import save_checkpoint
 
 
 class Parabola(torch.nn.Module):
@@ -23,8 +24,9 @@ class Parabola(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.ones(1))
 
     def forward(self, start, labels, frames):
+        assert labels.dtype == torch.int64  # as an embedding takes them
         time = torch.arange(1.0, frames + 1)[None, :, None, None]
-        return start[:, None] + labels[:, None, None, None] * time**2
+        return start[:, None] + self.weight * labels[:, None, None, None] * time**2
 
 
 class Noise(Parabola):
@@ -48,6 +50,9 @@ def test_frame_zero_is_the_start_and_another_length_the_same_motion():
     np.testing.assert_array_equal(found[:, 0], START)
     np.testing.assert_allclose(found[1] - START[1], np.arange(5.0)[:, None, None] ** 2 * np.ones((68, 3)), atol=1e-5)
     np.testing.assert_array_equal(ours.generate(START, [0, 1], 4), found)  # frames after the start
+    in_other_types = ours.generate(START.astype(np.float64), np.array([0, 1], np.uint8))
+    assert in_other_types.dtype == np.float32
+    np.testing.assert_array_equal(in_other_types, found)
     for frames in (1, 3, 9):
         other = ours.generate(START, [0, 1], frames)
         assert other.shape == (2, frames + 1, 68, 3)
@@ -62,8 +67,8 @@ def test_answers_follow_from_seed_and_number_alone():
     np.testing.assert_array_equal(draw(), draw(seed=27, sample=0))
     torch.manual_seed(5)  # torch's own generator does not matter
     np.testing.assert_array_equal(draw(seed=3, sample=2), draw(seed=3, sample=2))
-    drawn = [draw(seed=seed, sample=sample) for seed in (-1, 0, 1, 2**32 - 2) for sample in range(3)]
-    assert len({array.tobytes() for array in drawn}) == 12
+    drawn = [draw(seed=seed, sample=sample) for seed in (-1, 0, 1, 65, 2**32 - 2) for sample in range(3)]
+    assert len({array.tobytes() for array in drawn}) == 15
     np.testing.assert_array_equal(draw(seed=1), draw(seed=1 + 2**32))  # seeds have 32 bits
     np.testing.assert_array_equal(draw(seed=-1), draw(seed=2**32 - 1))
 
@@ -88,7 +93,7 @@ def test_a_sequence_is_written_with_the_picture_beside_it(tmp_path):
     assert [place.name for place in (tmp_path / "b").iterdir()] == ["Happy_S.npy"]
 
 
-@pytest.mark.parametrize(
+NETWORKS = pytest.mark.parametrize(
     ("config", "kind"),
     [
         (GeneratorConfig(network="thesis", hidden_size=8), ThesisGenerator),
@@ -96,7 +101,32 @@ def test_a_sequence_is_written_with_the_picture_beside_it(tmp_path):
         (MotionGANConfig(hidden_size=8, components=4, points=6), Motion3DGAN),
     ],
 )
+
+
+@NETWORKS
 def test_the_network_of_a_checkpoint_takes_no_memory(config, kind):
     network = network_of({"config": config.as_dict(), "labels": ["a", "b", "c"], "num_landmarks": 68})
     assert isinstance(network, kind)
     assert all(parameter.is_meta for parameter in network.parameters())
+
+
+@NETWORKS
+def test_a_saved_generator_answers_as_before(tmp_path, config, kind):
+    torch.manual_seed(3)
+    is_gan = kind is Motion3DGAN
+    network = Motion3DGAN(config, 3) if is_gan else build_network(config, 3)
+    record = {"config": config.as_dict(), "labels": ["a", "b", "c-d"], "num_landmarks": 68, "frames": 7}
+    record |= {"source": {"dataset": "demo"}, "metrics": {"test/mm": 0.5}, "model": network.state_dict()}
+    save_checkpoint(tmp_path / "a.pt", "generator", record)
+    loaded = load_generator(tmp_path / "a.pt")
+    assert type(loaded.network) is kind and not loaded.network.training and loaded.stochastic == is_gan
+    assert (loaded.path, loaded.labels, loaded.frames, loaded.num_landmarks) == (
+        tmp_path / "a.pt",
+        ("a", "b", "c-d"),
+        7,
+        68,
+    )
+    assert loaded.source["dataset"] == "demo" and loaded.metrics == {"test/mm": 0.5}
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], value)
+    assert loaded.generate(START, [0, 2]).shape == (2, 7, 68, 3)
