@@ -155,16 +155,6 @@ def test_grid_trains_holds_out_chooses_and_skips_what_is_finished(folder, capsys
     assert all(after[path] == before[path] for path in before if "l1" in path.name)
 
 
-def test_weights_chosen_on_the_test_set_hold_nothing_out(folder, capsys):
-    main("main.py", "--grid", "one.json", "--preset", "thesis", "--select", "test", "--validate-every", "1")
-    runs = folder / "runs" / "generators_one_thesis_test"
-    record = json.loads((runs / "grid.json").read_text())
-    assert len(record["chosen"]) == 1 and record["held_out"] == {"florence": []}
-    config = json.loads((runs / "florence_thesis_l1_0.0001_8" / "config.json").read_text())
-    assert config["config"]["select"] == "test" and len(config["sets"]["train"]) == 6
-    assert "chosen on the test set, as in the thesis" in capsys.readouterr().out
-
-
 def test_classifier_grid_of_the_thesis_keeps_validation_weights(folder):
     (folder / "g.json").write_text('{"layers": [2], "hidden_size": [4]}')
     main("Classification/main.py", "--grid", "g.json", "--preset", "thesis", "--validate-every", "1")
@@ -219,6 +209,13 @@ def test_a_cells_command_has_every_flag_that_was_given_and_no_other(folder, comm
         and "--validation-subjects" not in words
         and {"--resume", "--quiet"} <= set(words)
     )
+
+
+def test_a_run_is_chosen_on_the_test_set_with_nothing_held_out(folder, commands):
+    same = ("--grid", "one.json", "--select", "test")
+    (thesis,), (default,) = commands(*same, "--preset", "thesis").values(), commands(*same).values()
+    assert thesis[thesis.index("--select") + 1] == "test" and default[default.index("--select") + 1] == "last"
+    assert "--validation-subjects" not in thesis + default and f"{Path('runs', 'generators_one_thesis_test')}" in thesis
 
 
 def test_overwrite_begins_anew_and_other_settings_are_refused(folder, commands):
@@ -343,36 +340,32 @@ def typed(script):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_a_grid_that_is_stopped_leaves_checkpoints_and_goes_on(folder, end):
-    command = [
-        *typed("main.py"),
+def test_a_grid_that_is_killed_or_stopped_leaves_checkpoints_and_goes_on(folder):
+    flags = (
         "--grid",
         "g.json",
         "--select",
         "last",
         "--checkpoint-seconds",
         "1000",
-        "--epochs",
-        "600",
         "--workers",
         "2",
-    ]
+        "--epochs",
+        "100000",
+    )
     models, runs = (folder / place / "generators_g_default_last" for place in ("models", "runs"))
-    curves = [runs / f"florence_default_{loss}_0.004_8" / "curves.csv" for loss in ("l1", "l2")]
-    with open(folder / "said", "w") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-    until(lambda: all(path.is_file() and len(path.read_bytes()) > 100 for path in curves))
-    process.send_signal(end)
-    assert process.wait(60) == (130 if end == signal.SIGINT else -signal.SIGKILL)
-    assert end == signal.SIGKILL or "the same command goes on" in (folder / "said").read_text()
-    until(lambda: not processes_of(folder))
-    assert (
-        len(list(models.glob("*.last.pt"))) == len(list(models.glob("*.pt"))) == 2
-    )  # of the epochs where they were stopped
-    assert all(0 < RunFolder(path.parent).last_epoch() < 600 for path in curves)
-    if end == signal.SIGINT:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=240)
-        for path in curves:
-            epochs = list(dict.fromkeys(int(line.split(",")[0]) for line in path.read_text().splitlines()[1:]))
-            assert epochs == list(range(1, 601)) and (models / f"{path.parent.name}.pt").is_file()
+    cells = [RunFolder(runs / f"florence_default_{loss}_0.004_8") for loss in ("l1", "l2")]
+    epochs = [0, 0]
+    for end, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        with open(folder / "said", "w") as said:
+            process = subprocess.Popen([*typed("main.py"), *flags], stdout=said, stderr=said)
+        until(lambda: all(cell.last_epoch() > before + 3 for cell, before in zip(cells, epochs)))
+        process.send_signal(end)
+        assert process.wait(60) == code
+        until(lambda: not processes_of(folder))  # each saved the epoch it was in
+        assert len(list(models.glob("*.pt"))) == len(list(models.glob("*.last.pt"))) == 2
+        epochs = [cell.last_epoch() for cell in cells]
+    assert "the same command goes on" in (folder / "said").read_text()
+    for cell, last in zip(cells, epochs):
+        rows = cell.curves_path.read_text().splitlines()[1:]
+        assert list(dict.fromkeys(int(row.split(",")[0]) for row in rows)) == list(range(1, last + 1))
