@@ -355,11 +355,11 @@ def test_a_grid_that_is_killed_or_stopped_leaves_checkpoints_and_goes_on(folder)
     )
     models, runs = (folder / place / "generators_g_default_last" for place in ("models", "runs"))
     cells = [RunFolder(runs / f"florence_default_{loss}_0.004_8") for loss in ("l1", "l2")]
-    epochs = [0, 0]
+    epochs = [0, 0]  # of each cell so far
     for end, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         with open(folder / "said", "w") as said:
             process = subprocess.Popen([*typed("main.py"), *flags], stdout=said, stderr=said)
-        until(lambda: all(cell.last_epoch() > before + 3 for cell, before in zip(cells, epochs)))
+        until(lambda before=epochs: all(cell.last_epoch() > last + 3 for cell, last in zip(cells, before)))
         process.send_signal(end)
         assert process.wait(60) == code
         until(lambda: not processes_of(folder))  # each saved the epoch it was in
