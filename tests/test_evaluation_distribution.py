@@ -54,6 +54,7 @@ def test_fid_refuses_what_has_no_covariance():
         (cloud, cloud[:, :2]),
         (cloud[0], cloud[0]),
         (cloud, np.zeros((4, 3, 3))),
+        (np.zeros((4, 3, 3)), cloud),
     ):
         with pytest.raises(ValueError, match="at least 2"):
             fid(a, b)
@@ -110,6 +111,8 @@ def test_halves_are_of_subjects():
     half = subjects <= "b"
     # "a" is always in one of them
     assert mean == pytest.approx(fid(apart[half], apart[~half])) and std == pytest.approx(0.0, abs=1e-8)
+    random = fid_of_halves(features(24, 3, 10), subjects, np.random.default_rng(0))
+    assert random == fid_of_halves(features(24, 3, 10), subjects, np.random.default_rng(0), draws=20)
     two = np.repeat(["a", "b"], 12)
     assert fid_of_halves(apart, two, np.random.default_rng(0))[0] == pytest.approx(fid(apart[:12], apart[12:]))
     with pytest.raises(ValueError, match="two subjects"):

@@ -89,6 +89,8 @@ def test_best_of_takes_the_nearest_answer_of_each_sequence():
     np.testing.assert_array_equal(best_of(samples, real), [1, 2])
     with pytest.raises(ValueError, match="K, N, T, L, 3"):
         best_of(samples[0], real)
+    with pytest.raises(ValueError, match=r"K, N, T, L, 3.* found \(0, 2, 2, 1, 3\)"):
+        best_of(samples[:0], real)
 
 
 @pytest.mark.parametrize("function", [mm_error, mse, l1, mm_percentiles])
@@ -106,6 +108,7 @@ def test_accuracy_and_confusion_matrix_by_hand():
     assert accuracy(predicted, true) == pytest.approx(3 / 5)
     np.testing.assert_array_equal(confusion_matrix(predicted, true, 3), [[1, 0, 0], [1, 1, 0], [0, 1, 1]])
     assert confusion_matrix(predicted, true, 4).sum() == 5
+    assert not confusion_matrix(predicted[:0], true[:0], 3).any()
 
 
 def test_bad_class_indices_are_refused():

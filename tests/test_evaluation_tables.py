@@ -1,11 +1,16 @@
+import pytest
+
 from face4d.evaluation.tables import (
     Column,
+    average,
     csv_table,
     filled,
     html_table,
     latex_table,
     markdown_table,
+    table_row,
     text_table,
+    write_decoder_tables,
     write_table,
 )
 
@@ -154,3 +159,39 @@ def test_text_has_a_rule_under_the_headings_as_wide_as_the_columns():
         "a|b          1.3",
         "c            1.3",
     ]
+
+
+def test_html_has_cells_of_numbers_and_escapes():
+    columns = [*COLUMNS[:2], Column("note", "note <x>")]
+    rows = [{"name": "a & b", "error": 1.0, "note": "<i>"}, {"name": "c", "error": 2.0}]
+    assert html_table(columns, rows).splitlines() == [
+        "<table>",
+        '<thead><tr><th>name</th><th class="number">error (mm)</th><th>note &lt;x&gt;</th></tr></thead>',
+        "<tbody>",
+        '<tr><td>a &amp; b</td><td class="number"><strong>1.0</strong></td><td>&lt;i&gt;</td></tr>',
+        '<tr><td>c</td><td class="number">2.0</td><td></td></tr>',
+        "</tbody>",
+        "</table>",
+    ]
+
+
+def test_decoders_are_averaged_over_their_folds():
+    rows = [
+        {"decoder": "ridge", "fold": "1", "mm": 1.0, "mm_std": 0.5, "frames": 10, "seconds": 2.0, "strength": 0.1},
+        {"decoder": "rbf", "fold": "1", "mm": 3.0, "mm_std": 0.1, "frames": 10},
+        {"decoder": "ridge", "fold": "2", "mm": 2.0, "mm_std": 0.7, "frames": 30, "strength": 0.1},
+    ]
+    (mean,) = average(rows)  # of one fold there is no mean
+    assert (mean["decoder"], mean["fold"], mean["mm"], mean["frames"]) == ("ridge", "mean of 2", 1.5, 40)
+    assert mean["mm_std"] == pytest.approx(0.6) and "seconds" not in mean and "strength" not in mean
+
+
+def test_tables_of_decoders_compare_within_a_fold(tmp_path):
+    metrics = {"a": (1.0, 4.0), "b": (2.0, 3.0)}
+    rows = [
+        table_row(decoder, str(fold), {"mm": mm}) for decoder, own in metrics.items() for fold, mm in enumerate(own)
+    ]
+    paths = write_decoder_tables(tmp_path, rows)
+    assert sorted(path.name for path in paths) == ["decoders.csv", "decoders.md", "decoders.tex"]
+    bold = [line.split(" | ")[:2] for line in (tmp_path / "decoders.md").read_text().splitlines() if "**" in line]
+    assert bold == [["| a", "0"], ["| b", "1"]]
