@@ -62,7 +62,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_old_one(tmp_p
     """A limit on file sizes stands in for a full disk."""
     code = """
 import resource, signal, sys, torch
-from face4d.runtime import cli
+from face4d.commands import cli
 from face4d.runtime.checkpoint import save_checkpoint
 save_checkpoint("c.pt", "generator", {"model": {"w": torch.zeros(4)}})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -208,7 +208,8 @@ def test_names_that_are_no_text_are_printed_and_recorded(tmp_path):
     """A file name of Latin-1 bytes in a UTF-8 terminal."""
     code = """
 import os, sys
-from face4d.runtime import atomic, cli
+from face4d.commands import cli
+from face4d.runtime import atomic
 name = os.fsdecode(b"caf\\xe9")
 def main(argv):
     atomic.write_json("record.json", {"path": name})
