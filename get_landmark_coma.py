@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import cli, data_flags
+from face4d.commands.extraction import extract_landmarks
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
@@ -59,41 +60,14 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    from face4d.datasets.extraction import plan_landmarks, write_landmarks
     from face4d.datasets.sampling import Resampling
-    from face4d.runtime.parallel import cluster
 
     dataset = data_flags.chosen_dataset(arguments, "coma")
     meshes = dataset.to_resample()
-    labels = arguments.labels or data_flags.usual_labels(arguments, dataset)
+    source = arguments.input or (meshes.folder if arguments.frames else meshes.resampled)
     output = arguments.output or meshes.landmarks
-    train, test = plan_landmarks(
-        arguments.input or (meshes.folder if arguments.frames else meshes.resampled),
-        output,
-        labels=labels,
-        strict_labels=arguments.labels is not None,
-        test_subjects=arguments.test_subjects or data_flags.usual_test_subjects(dataset),
-        strict_subjects=arguments.test_subjects is not None,
-    )
-    embedding = dataset.landmark_embedding(arguments.flame, arguments.landmark_embedding, arguments.contour_angle)
-    with cluster(arguments.backend, arguments.scheduler, arguments.workers) as workers:
-        options = data_flags.write_options(arguments, workers)
-        resampling = Resampling(arguments.frames, arguments.method, arguments.skip_gaps)
-        summary = write_landmarks(train + test, embedding, resampling, options)
-        previews = 0
-        if arguments.plot and not arguments.dry_run:
-            from face4d.datasets.extraction import write_previews
-
-            previews = write_previews(train + test, options, fps=20).written
-    if arguments.dry_run or not arguments.quiet:
-        print(
-            f"{len(train)} training and {len(test)} test sequences: "
-            f"{summary.sentence('landmark files', arguments.dry_run)} in {output}"
-        )
-    if arguments.dry_run:
-        return 0
-    cli.report_written(([output] if summary.written else []) + ([output / "previews"] if previews else []))
-    cli.suggest_next(arguments, "main.py", *data_flags.words_of_landmarks(arguments, dataset, output))
+    resampling = Resampling(arguments.frames, arguments.method, arguments.skip_gaps)
+    extract_landmarks(arguments, dataset, source, output, resampling, fps=20)
     return 0
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli
+from face4d.commands.photos import photo_digest, report_photos
 
 if TYPE_CHECKING:
     from face4d.deca.reconstruction import Reconstructor
@@ -114,15 +115,10 @@ def planned(args: Namespace) -> list[tuple[Path, str]]:
 
 def made_of(args: Namespace, reconstructor: Reconstructor, path: Path) -> dict[str, Any]:
     """What the results of a photo or video follow from: files by digest, and the flags that change them."""
-    from face4d.errors import InputError
     from face4d.runtime.incremental import file_digest
 
-    try:
-        photo = file_digest(path)
-    except InputError:
-        photo = None  # its reader will tell
     settings = {
-        "input": photo,
+        "input": photo_digest(path),
         "checkpoint": file_digest(reconstructor.encoder.path),
         "face model": reconstructor.face.source,
         "box": args.box,
@@ -148,7 +144,7 @@ def reconstruct_photos(
     from face4d.photos.crops import read_photo
     from face4d.photos.faces import FaceFinder, landmark_nme
     from face4d.runtime.incremental import making
-    from face4d.runtime.progress import counted, share, track
+    from face4d.runtime.progress import share, track
 
     finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
     bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
@@ -173,16 +169,7 @@ def reconstruct_photos(
         if truth is not None:
             errors.append(landmark_nme(found.landmarks, truth))
             bar.write(f"{path}: NME {share(errors[-1])} of the outer eye distance")
-    for line in skipped:
-        print(f"left out: {line}")
-    if errors:
-        mean, median = sum(errors) / len(errors), sorted(errors)[len(errors) // 2]
-        print(
-            f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, "
-            f"median {share(median)} of the outer eye distance"
-        )
-    if not folders:
-        raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
+    report_photos(args.output, skipped, errors, folders)
     return folders
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import cli
+from face4d.commands.photos import photo_digest, report_photos
 
 
 def build_parser() -> ArgumentParser:
@@ -91,29 +92,20 @@ def main(argv: Sequence[str] | None = None) -> None:
                 errors.append(found.nme(landmarks_away(finder.file(path), truth)))
                 if not args.quiet:
                     bar.write(f"{path}: NME {share(errors[-1])} of the outer eye distance")
-    for line in skipped:
-        print(f"left out {line}")
-    if errors:
-        mean, median = sum(errors) / len(errors), sorted(errors)[len(errors) // 2]
-        print(
-            f"NME of {counted(len(errors), 'photo')}: mean {share(mean)}, "
-            f"median {share(median)} of the outer eye distance"
-        )
-    if not folders:
-        raise InputError(args.output, "at least one photo with a face", f"none of {len(jobs)}")
+    report_photos(args.output, skipped, errors, folders)
     cli.report_written(folders, kept=not missing)
 
 
 def made_of(args: Namespace, path: Path) -> dict:
     """What the results of a photo follow from: files by digest, and the flags that change them."""
-    from face4d.errors import InputError
     from face4d.runtime.incremental import file_digest
 
-    try:
-        photo = file_digest(path)
-    except InputError:
-        photo = None  # its reader will tell
-    settings = {"input": photo, "checkpoint": file_digest(args.checkpoint), "box": args.box, "volume": args.volume}
+    settings = {
+        "input": photo_digest(path),
+        "checkpoint": file_digest(args.checkpoint),
+        "box": args.box,
+        "volume": args.volume,
+    }
     return settings | {"landmarks": args.landmarks and str(args.landmarks)}
 
 

@@ -64,8 +64,8 @@ def test_from_rendered_heads_to_a_head_in_a_photo(tmp_path, monkeypatch, capsys)
     told = capsys.readouterr().out
     assert (
         "NME of 1 photo:" in told
-        and "left out photos/two.png" in told
-        and "left out photos/three.jpg" in told.replace("\\", "/")
+        and "left out: photos/two.png" in told
+        and "left out: photos/three.jpg" in told.replace("\\", "/")
     )
     assert len(read_ply("Reconstruction_VRN/one/one_mesh.ply")[0]) == 4
     # there already

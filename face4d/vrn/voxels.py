@@ -7,6 +7,7 @@ pixels, 0 at the mean depth of the 68 landmarks (a picture does not tell how far
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from face4d.render.zbuffer import all_fragments
 from face4d.runtime.fields import integer, number
 
 # pixels: rays are shifted so much, lest they meet corners that lie at whole pixels
-_OFFSET = (np.pi * 1e-6, np.e * 1e-6)
+_OFFSET = (math.pi * 1e-6, math.e * 1e-6)
 
 
 @dataclass(frozen=True)
