@@ -53,7 +53,7 @@ def add_setting_flags(group: argparse._ArgumentGroup, presets: Mapping[str, Trai
 
     Args:
         presets: by name, the first one the default: the help of a flag ends with its value, and those of others that
-            differ.
+            use the setting and differ.
         names: only these settings.
     """
     first = next(iter(presets.values()))
@@ -66,10 +66,10 @@ def add_setting_flags(group: argparse._ArgumentGroup, presets: Mapping[str, Trai
             if isinstance(check, OneOf):
                 there[key.name].choices = list(dict.fromkeys((*there[key.name].choices, *check.values)))
             continue
-        values = {
-            name: _shown(getattr(preset, key.name)) for name, preset in presets.items() if hasattr(preset, key.name)
-        }
-        default, *others = values.items()
+        users = {name: preset for name, preset in presets.items() if hasattr(preset, key.name)}
+        if key.name not in first.unused():  # else its value is of no use, unless another flag is given too
+            users = {name: preset for name, preset in users.items() if key.name not in preset.unused()}
+        default, *others = ((name, _shown(getattr(preset, key.name))) for name, preset in users.items())
         differing = [f"{name}: {value}" for name, value in others if value != default[1]]
         help = f"{key.metadata['help']} ({'; '.join([f'default: {default[1]}', *differing])})".replace("%", "%%")
         flag = f"--{key.name.replace('_', '-')}"
