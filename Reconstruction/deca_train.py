@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
 
 PREVIEWED, PREVIEW_SIZE = 8, 160  # faces; pixels a side of each picture
 # of all steps; the last ones learn details from pictures as they are (as Ge et al., "YOLOX", 2021, end without mosaics)
-DISGUISED_UNTIL = 0.6
+AUGMENTED_UNTIL = 0.6
 
 
 def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
     from face4d.deca.rendered_faces import render_faces
     from face4d.runtime.device import seed_everything
     from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
-    from face4d.synthetic.augmentation import disguise
+    from face4d.synthetic.augmentation import augment
     from face4d.synthetic.faces import SyntheticFaces
 
     layout, device = part.code_layout(face), run.device
@@ -80,8 +80,8 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
             set_learning_rate(optimizer, learning_rate(config, step / num_steps))
             batch = part.moved(faces.rows(chosen), config.image_size * part.SHIFT // 112, random)
             true = None if points is None else part.true_points(face, batch, network.vertices)
-            disguised = config.disguised if step <= DISGUISED_UNTIL * num_steps else 0.0
-            pictures = disguise(batch.pictures(), disguised, random)  # (B, 3, S, S)
+            augmented = config.augmented if step <= AUGMENTED_UNTIL * num_steps else 0.0
+            pictures = augment(batch.pictures(), augmented, random)  # (B, 3, S, S)
             noise = torch.randn(pictures.shape, generator=random) * config.noise * torch.rand((), generator=random)
             pictures = (pictures + noise.to(device)).contiguous(memory_format=torch.channels_last)
             with session.precision():
@@ -123,7 +123,7 @@ def build_parser() -> ArgumentParser:
         training, presets, "lr", "lr_schedule", "epochs", "batch_size", "grad_clip", "precision", "validate_every"
     )
     weights = [f"weight_{loss}" for loss in ("code", "vertices", "landmarks", "points", "light", "photometric")]
-    training_flags.add_setting_flags(training, presets, *weights, "disguised", "photometric_faces")
+    training_flags.add_setting_flags(training, presets, *weights, "augmented", "photometric_faces")
     training_flags.add_output_flags(parser, run="deca_<face model>", checkpoint_seconds=60.0, grid=False)
     return parser
 

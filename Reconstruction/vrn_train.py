@@ -107,7 +107,7 @@ def build_parser() -> ArgumentParser:
         "batch_size",
         "phases",
         "mirror",
-        "disguised",
+        "augmented",
         "grad_clip",
         "validate_every",
         "precision",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from os import PathLike
 
-_LONGEST = 300  # characters told of what was found: a file may hold a line of any length
+_LONGEST = 300  # characters shown of what was found: a file may hold a line of any length
 
 
 class InputError(ValueError):

@@ -79,7 +79,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(data, trained, tmp_path, m
 
 def test_a_step_lowers_the_loss_and_pictures_are_mirrored_with_their_volumes(data):
     samples = [data.read("training", name) for name in data.training[:2]]
-    config = VolumeConfig(disguised=0.0)
+    config = VolumeConfig(augmented=0.0)
     seen = set()
     for seed in range(6):
         pictures, bits = vrn_train.vary(samples, config, torch.Generator().manual_seed(seed))

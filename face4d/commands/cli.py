@@ -31,7 +31,7 @@ _NO_MEMORY = re.compile(r"can't allocate memory|out of memory|bad_alloc|excessiv
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Examples keep their line breaks; every flag tells its default unless it is None or already told."""
+    """Examples keep their line breaks; every flag tells its default unless it is None or already named."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, [], ()) or "default" in (action.help or ""):

@@ -40,8 +40,8 @@ from face4d.runtime.fields import (
     plain,
     read_json,
     record,
+    shown,
     text,
-    told,
 )
 from face4d.runtime.files import require_name
 from face4d.runtime.lock import sole_writer
@@ -173,7 +173,7 @@ class Cell:
                 raise InputError(
                     path,
                     f"a run with {key} = {value} (another --run NAME, or --overwrite)",
-                    f"{key} = {told(there.get(key))}",
+                    f"{key} = {shown(there.get(key))}",
                 )
 
 
@@ -298,13 +298,13 @@ def read_grid(path: str | Path, allowed: Mapping[str, Check]) -> list[Grid]:
     for grid in content if isinstance(content, list) else [content]:
         if not isinstance(grid, dict) or not grid:
             raise InputError(
-                path, 'a JSON object of lists by flag name, {"loss": ["l1", "l2"]}, or a list of such', told(grid)
+                path, 'a JSON object of lists by flag name, {"loss": ["l1", "l2"]}, or a list of such', shown(grid)
             )
         for name, values in grid.items():
             if name.replace("-", "_") not in allowed:
                 raise InputError(path, f"flags among {', '.join(allowed)}", name[:60])
             if not isinstance(values, list) or not values:
-                raise InputError(path, f"a list of values of {name}", told(values))
+                raise InputError(path, f"a list of values of {name}", shown(values))
         settings = {name.replace("-", "_"): values for name, values in grid.items()}
         if len(settings) < len(grid):
             raise InputError(path, "every flag once", f"two spellings of one: {', '.join(grid)}")

@@ -72,20 +72,22 @@ def add_setting_flags(group: argparse._ArgumentGroup, presets: Mapping[str, Trai
         default, *others = ((name, _shown(getattr(preset, key.name))) for name, preset in users.items())
         differing = [f"{name}: {value}" for name, value in others if value != default[1]]
         help = f"{key.metadata['help']} ({'; '.join([f'default: {default[1]}', *differing])})".replace("%", "%%")
-        flag = f"--{key.name.replace('_', '-')}"
+        flag, *former = (
+            f"--{name.replace('_', '-')}" for name in (key.name, key.metadata["former"]) if name is not None
+        )
         if isinstance(check, OneOf):
-            group.add_argument(flag, choices=list(check.values), help=help)
+            group.add_argument(flag, *former, choices=list(check.values), help=help)
         elif isinstance(check, Integer):
             group.add_argument(
-                flag, type=cli.integer(check.low, check.high), metavar=key.metadata["metavar"], help=help
+                flag, *former, type=cli.integer(check.low, check.high), metavar=key.metadata["metavar"], help=help
             )
         elif isinstance(check, Number):
             kind = cli.number(check.low, check.high, above=check.above)
-            group.add_argument(flag, type=kind, metavar=key.metadata["metavar"], help=help)
+            group.add_argument(flag, *former, type=kind, metavar=key.metadata["metavar"], help=help)
         elif check is field.flag:
             cli.add_switch(group, flag.removeprefix("--"), None, help)
         else:
-            group.add_argument(flag, metavar=key.metadata["metavar"], help=help)
+            group.add_argument(flag, *former, metavar=key.metadata["metavar"], help=help)
 
 
 def _shown(value: object) -> str:

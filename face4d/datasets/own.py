@@ -21,8 +21,8 @@ from face4d.runtime.fields import (
     one_of,
     optional,
     record,
+    shown,
     text,
-    told,
 )
 from face4d.runtime.files import is_name, read_bytes
 
@@ -32,7 +32,7 @@ MOST_BYTES = 1 << 20  # of a file
 def path(value: Any, place: str) -> str:
     """A path: text that is not empty."""
     if not text(value, place).strip():
-        raise FieldError(place, "a path", told(value))
+        raise FieldError(place, "a path", shown(value))
     return value
 
 

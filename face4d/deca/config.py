@@ -38,10 +38,11 @@ class EncoderConfig(TrainingConfig):
     weight_points: Weight = setting(1.0, "weight of the loss on points", "X")
     weight_light: Weight = setting(0.2, "weight of the loss on light", "X")
     weight_photometric: Weight = setting(0.2, "weight of the loss on photometric", "X")
-    disguised: Share = setting(
+    augmented: Share = setting(
         0.5,
         "share of the pictures with other colours, shadows, things in front, in the first 60 % of the steps",
         "SHARE",
+        former="disguised",
     )
     noise: Weight = 0.02
 

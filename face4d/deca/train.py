@@ -178,7 +178,7 @@ def undrawn_loss(
     source: SyntheticFaces,
     config: EncoderConfig,
 ) -> dict[str, Tensor]:
-    """Losses of codes told from the points of faces that are never drawn, as noisy as points that are found in
+    """Losses of codes found from the points of faces that are never drawn, as noisy as points that are found in
     pictures.
     """
     codes, posed, camera = source.geometry(config.undrawn_faces)

@@ -31,14 +31,14 @@ class Contest:
         columns: of a table of runs; those of ``validation/...`` are empty where nothing was held out.
         compared: names of the scores below, which have to be there.
         rank: smaller for better runs, from metrics.json and the set that chooses, ``validation`` or ``test``.
-        told: a run's scores on a set as a sentence.
+        summary: a run's scores on a set as a sentence.
         titles: of columns of settings, by name; others are titled by their name.
     """
 
     columns: tuple[Column, ...]
     compared: tuple[str, ...]
     rank: Callable[[Mapping[str, Any], str], tuple[float, ...]]
-    told: Callable[[Mapping[str, Any], str], str]
+    summary: Callable[[Mapping[str, Any], str], str]
     titles: Mapping[str, str]
 
 
@@ -53,7 +53,7 @@ GENERATORS = Contest(
     ),
     compared=("mm", "mm_std"),
     rank=lambda metrics, name: (metrics[f"{name}/mm"] + metrics[f"{name}/mm_std"],),  # as the thesis does
-    told=lambda metrics, name: f"{metrics[f'{name}/mm']:.3f} mm (std {metrics[f'{name}/mm_std']:.3f})",
+    summary=lambda metrics, name: f"{metrics[f'{name}/mm']:.3f} mm (std {metrics[f'{name}/mm_std']:.3f})",
     titles={"hidden_size": "H"},
 )
 
@@ -67,7 +67,7 @@ CLASSIFIERS = Contest(
     ),
     compared=("accuracy", "loss"),
     rank=lambda metrics, name: (-metrics[f"{name}/accuracy"], metrics[f"{name}/loss"]),
-    told=lambda metrics, name: f"{metrics[f'{name}/accuracy']:.1%} (loss {metrics[f'{name}/loss']:.4f})",
+    summary=lambda metrics, name: f"{metrics[f'{name}/accuracy']:.1%} (loss {metrics[f'{name}/loss']:.4f})",
     titles={"hidden_size": "H"},
 )
 
@@ -114,9 +114,10 @@ def sentences(
         by = ""
         metrics = scores_of(contest, run, "test", *["validation"] * (select == "validation"))
         if metrics is not None and select == "validation":
-            by = f"on {', '.join(held_out[run.dataset])}, which did not train: {contest.told(metrics, 'validation')}; "
+            subjects = ", ".join(held_out[run.dataset])
+            by = f"on {subjects}, which did not train: {contest.summary(metrics, 'validation')}; "
         if metrics is not None:
-            lines.append(f"{run.dataset}: chosen {run.name}; {by}test set: {contest.told(metrics, 'test')}")
+            lines.append(f"{run.dataset}: chosen {run.name}; {by}test set: {contest.summary(metrics, 'test')}")
     if chosen and select == "test":
         lines.append("chosen on the test set, as in the thesis: its scores are not those of unseen data")
     return lines

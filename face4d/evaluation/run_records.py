@@ -168,7 +168,7 @@ _CLASSIFIER = re.compile(rf"classifier_(.+)_(default|thesis)_({_COUNT})_({_NUMBE
 
 
 def parse_run_name(name: str) -> dict[str, Any] | None:
-    """Fields of a :class:`RunRecord` told by a run's name, None where it tells nothing.
+    """Fields of a :class:`RunRecord` given by a run's name, None where it tells nothing.
 
     >>> parse_run_name("L1_1200_0.0001_128_COMA_Florence_08-18-2023_19:49")["dataset"]
     'florence'
@@ -269,14 +269,14 @@ def read_imported(path: str | Path, origin: str | None = None) -> list[RunRecord
                 path, "names of runs like L1_1200_0.0001_128_COMA or florence_thesis_l1_0.0001_128", run[:80]
             )
         check(path, fields, _IMPORTED, f"the run {run[:60]}")
-        told = RunRecord(name=_DATE.sub("", run), origin=origin, **fields)
-        told.curves.update(
+        imported = RunRecord(name=_DATE.sub("", run), origin=origin, **fields)
+        imported.curves.update(
             {
-                _own_tag(tag, told): (sorted(points), [points[epoch] for epoch in sorted(points)])
+                _own_tag(tag, imported): (sorted(points), [points[epoch] for epoch in sorted(points)])
                 for tag, points in by_tag.items()
             }
         )
-        records.append(told)
+        records.append(imported)
     return longest_of_each_cell(records)
 
 

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from face4d.errors import InputError
 from face4d.runtime.atomic import replacing
-from face4d.runtime.fields import Check, FieldError, Fields, check, integer, record, told
+from face4d.runtime.fields import Check, FieldError, Fields, check, integer, record, shown
 from face4d.runtime.torch_file import read_torch_file
 
 FORMAT_VERSION = 1
@@ -71,7 +71,7 @@ def checked_record(path: str | Path, content: Any, kind: str, fields: Fields | N
         raise InputError(
             path,
             f"checkpoint format {FORMAT_VERSION} or older",
-            f"format {told(version)}, of a later version of face4d",
+            f"format {shown(version)}, of a later version of face4d",
         )
     return check(path, content, record({"format_version": integer(1, FORMAT_VERSION), **(fields or {})}))
 
@@ -92,7 +92,7 @@ def weights(value: Any, place: str) -> Weights:
     if isinstance(value, Weights):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise FieldError(place, "weights by name", told(value))
+        raise FieldError(place, "weights by name", shown(value))
     prefixed = bool(value) and all(key.startswith(PARALLEL) for key in value)
     return Weights(
         (key.removeprefix(PARALLEL) if prefixed else key, _float32(entry, f"{place}.{key}"))
@@ -107,7 +107,7 @@ def _float32(value: Any, place: str) -> Tensor:
 def tensor(value: Any, place: str) -> Tensor:
     """A field that is a tensor."""
     if not isinstance(value, Tensor):
-        raise FieldError(place, "an array of numbers", told(value))
+        raise FieldError(place, "an array of numbers", shown(value))
     return value
 
 
@@ -135,9 +135,9 @@ def array(
     def verify(value: Any, place: str) -> Tensor:
         fits = isinstance(value, Tensor) and value.dim() == len(shape) and 0 not in value.shape
         if not fits or not all(length in (None, own) for length, own in zip(shape, value.shape)):
-            raise FieldError(place, expected, told(value))
+            raise FieldError(place, expected, shown(value))
         if kind.is_floating_point != value.is_floating_point() or value.dtype == torch.bool:
-            raise FieldError(place, expected, told(value))
+            raise FieldError(place, expected, shown(value))
         if kind.is_floating_point:
             return finite(value.to(kind), place)
         if (low is not None and value.min() < low) or (high is not None and value.max() > high):
@@ -203,7 +203,7 @@ def load_weights(
     ]
     if wrong:
         raise InputError(f"{path}, {group}", "entries of this network's shapes", _first(wrong))
-    wrong = [f"{name} {told(found)}" for name, (found, wanted) in pairs.items() if found.dtype != wanted.dtype]
+    wrong = [f"{name} {shown(found)}" for name, (found, wanted) in pairs.items() if found.dtype != wanted.dtype]
     if wrong:
         raise InputError(f"{path}, {group}", "floating weights, and counters of whole numbers", _first(wrong))
     counters = {name: torch.zeros((), dtype=torch.int64) for name in own if name not in values}

@@ -31,9 +31,11 @@ Weight = Annotated[float, number(0, 1e6)]
 Share = Annotated[float, number(0, 1)]
 
 
-def setting(default: Any, help: str, metavar: str | None = None) -> Any:
-    """A field of a configuration that has a flag of its name: its default, and the flag's help."""
-    return field(default=default, metadata={"help": help, "metavar": metavar})
+def setting(default: Any, help: str, metavar: str | None = None, *, former: str | None = None) -> Any:
+    """A field of a configuration that has a flag of its name: its default, and the flag's help; ``former`` is the name
+    it had in earlier versions, which files and command lines may still use.
+    """
+    return field(default=default, metadata={"help": help, "metavar": metavar, "former": former})
 
 
 @dataclass(frozen=True, kw_only=True)

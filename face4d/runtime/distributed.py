@@ -210,11 +210,11 @@ def agreement() -> Iterator[None]:
     error: Exception | None = None
     try:
         yield
-    except Exception as caught:  # told to the others, then raised again
+    except Exception as caught:  # sent to the others, then raised again
         error = caught
-    told: list[Exception | str | None] = [None] * world_size()
-    dist.all_gather_object(told, error if isinstance(error, InputError) else error and type(error).__name__)
-    known = [found for found in told if found is not None]
+    sent: list[Exception | str | None] = [None] * world_size()
+    dist.all_gather_object(sent, error if isinstance(error, InputError) else error and type(error).__name__)
+    known = [found for found in sent if found is not None]
     if not known:
         return
     atexit.register(leave)  # not now: rank 0 must first have said what is wrong, and leaving lets the others go
@@ -224,7 +224,7 @@ def agreement() -> Iterator[None]:
     if bad_input and is_main():
         raise bad_input[0]
     _leave_after(
-        0 if bad_input else next(number for number, found in enumerate(told) if found is not None),
+        0 if bad_input else next(number for number, found in enumerate(sent) if found is not None),
         2 if bad_input else 1,
     )
 

@@ -59,7 +59,7 @@ def check(path: str | Path, value: Any, description: Check, place: str = "") -> 
         ) from None
 
 
-def told(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in a few words, for errors."""
     if value is None or isinstance(value, (bool, float)):
         return str(value).lower() if isinstance(value, bool) else "none" if value is None else f"{value:g}"
@@ -86,7 +86,7 @@ class Integer:
     def __call__(self, value: Any, place: str) -> int:
         if type(value) is not int or not self.low <= value <= self.high:
             expected = f"{self.low}" if self.low == self.high else f"an integer from {self.low} to {self.high}"
-            raise FieldError(place, expected, told(value))
+            raise FieldError(place, expected, shown(value))
         return value
 
 
@@ -113,10 +113,10 @@ class Number:
 
     def __call__(self, value: Any, place: str) -> float:
         if type(value) not in (int, float) or (type(value) is int and abs(value) >= _LARGEST):
-            raise FieldError(place, self.expected, told(value))
+            raise FieldError(place, self.expected, shown(value))
         inside = self.low <= value <= self.high and not (self.above and value == self.low)
         if self.finite and not (math.isfinite(value) and inside):
-            raise FieldError(place, self.expected, told(value))
+            raise FieldError(place, self.expected, shown(value))
         return value
 
 
@@ -133,7 +133,7 @@ def number(low: float = -math.inf, high: float = math.inf, *, above: bool = Fals
 def flag(value: Any, place: str) -> bool:
     """True or false."""
     if type(value) is not bool:
-        raise FieldError(place, "true or false", told(value))
+        raise FieldError(place, "true or false", shown(value))
     return value
 
 
@@ -144,14 +144,14 @@ def text(value: Any, place: str) -> str:
         or len(value) > MOST_TEXT
         or not all(c.isprintable() or "\udc80" <= c <= "\udcff" for c in value)
     ):
-        raise FieldError(place, f"text of at most {MOST_TEXT} printable characters", told(value))
+        raise FieldError(place, f"text of at most {MOST_TEXT} printable characters", shown(value))
     return value
 
 
 def name(value: Any, place: str) -> str:
     """A name that may become part of a path (:mod:`face4d.runtime.files`)."""
     if not is_name(value):
-        raise FieldError(place, "a name of letters, digits, - _ . and spaces", told(value))
+        raise FieldError(place, "a name of letters, digits, - _ . and spaces", shown(value))
     return value
 
 
@@ -164,7 +164,7 @@ def stem(value: Any, place: str) -> str:
         or value[0] == "."
         or set(value) & set('/\\:*?"<>|')
     ):
-        raise FieldError(place, "a file's name before its suffix", told(value))
+        raise FieldError(place, "a file's name before its suffix", shown(value))
     return value
 
 
@@ -176,7 +176,7 @@ class OneOf:
 
     def __call__(self, value: Any, place: str) -> Any:
         if not any(type(value) is type(known) and value == known for known in self.values):
-            raise FieldError(place, " or ".join(str(known) for known in self.values), told(value))
+            raise FieldError(place, " or ".join(str(known) for known in self.values), shown(value))
         return value
 
 
@@ -200,11 +200,11 @@ def list_of(description: Check, low: int = 0, high: int = 10**6, *, unique: bool
 
     def verify(value: Any, place: str) -> list[Any]:
         if not isinstance(value, (list, tuple)) or not low <= len(value) <= high:
-            raise FieldError(place, f"a list of {low}" if low == high else f"a list of {low} to {high}", told(value))
+            raise FieldError(place, f"a list of {low}" if low == high else f"a list of {low} to {high}", shown(value))
         entries = [description(entry, f"{place}[{number}]") for number, entry in enumerate(value)]
         if unique and len(set(entries)) < len(entries):
             raise FieldError(
-                place, "a list without repetitions", f"{told(next(e for e in entries if entries.count(e) > 1))} twice"
+                place, "a list without repetitions", f"{shown(next(e for e in entries if entries.count(e) > 1))} twice"
             )
         return entries
 
@@ -216,7 +216,7 @@ def mapping(description: Check, most: int = 10**6) -> Check:
 
     def verify(value: Any, place: str) -> dict[str, Any]:
         if not isinstance(value, Mapping) or len(value) > most:
-            raise FieldError(place, "a dictionary", told(value))
+            raise FieldError(place, "a dictionary", shown(value))
         for key in value:
             text(key, f"a key of {place}")
         return {key: description(entry, f"{place}.{key}" if place else key) for key, entry in value.items()}
@@ -234,7 +234,7 @@ def record(known: Fields, what: str = "a dictionary", others: Check | None = Non
 
     def verify(value: Any, place: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
-            raise FieldError(place, what, told(value))
+            raise FieldError(place, what, shown(value))
         prefix = f"{place}." if place else ""
         found = {}
         for key, description in known.items():
@@ -258,7 +258,7 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         for key, entry in value.items():
             if type(key) not in (str, int):
-                raise FieldError(place, "a dictionary with keys of text", told(key))
+                raise FieldError(place, "a dictionary with keys of text", shown(key))
             plain(entry, place or str(key), depth + 1)
         return value
     if isinstance(value, (list, tuple)):
@@ -269,7 +269,7 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:
         return value
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return value
-    raise FieldError(place, "numbers, text, lists and dictionaries", told(value))
+    raise FieldError(place, "numbers, text, lists and dictionaries", shown(value))
 
 
 def unknown(value: Any, place: str) -> Any:
@@ -297,8 +297,8 @@ def described(config: type) -> dict[str, Check]:
 def configuration(kind: type | Callable[[Mapping[str, Any]], type]) -> Check:
     """A dictionary of the fields of a dataclass, which is built of it and so checks how they fit each other.
 
-    Fields that are absent have their defaults: earlier versions did not know them. Fields that the dataclass does not
-    know are refused.
+    Fields that are absent have their defaults: earlier versions did not know them. Fields whose metadata names a
+    ``former`` name are read under that, too. Fields that the dataclass does not know are refused.
 
     Args:
         kind: the dataclass, or a function that says by the dictionary which of several it is.
@@ -306,9 +306,11 @@ def configuration(kind: type | Callable[[Mapping[str, Any]], type]) -> Check:
 
     def verify(value: Any, place: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
-            raise FieldError(place, "a dictionary of settings", told(value))
+            raise FieldError(place, "a dictionary of settings", shown(value))
         config = kind if isinstance(kind, type) else kind(value)
         checks = described(config)
+        former = {key.metadata["former"]: key.name for key in fields(config) if key.metadata.get("former")}
+        value = {former.get(key, key): entry for key, entry in value.items()}
         for key in value:
             if key not in checks:
                 text(key, f"a key of {place}")

@@ -64,7 +64,7 @@ def track(
 
 
 class Lines(Iterable[Item]):
-    """What a batch job's log is told in place of a bar: a line on stderr for every tenth, with the methods of tqdm that
+    """What a batch job's log gets in place of a bar: a line on stderr for every tenth, with the methods of tqdm that
     are used here.
 
     Without a total there is one line, at the end.

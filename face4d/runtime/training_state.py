@@ -22,7 +22,7 @@ from face4d.runtime.fields import (
     optional,
     plain,
     record,
-    told,
+    shown,
 )
 
 STATE_FIELDS = {
@@ -101,7 +101,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> Check:
                 raise FieldError(at, f"of one of {len(shapes)} parameters", "of another")
             for name, moment in moments(entries, at).items():
                 if isinstance(moment, Tensor) and moment.shape not in ((), shapes[number_of]):
-                    raise FieldError(f"{at}.{name}", f"of the shape {tuple(shapes[number_of])}", told(moment))
+                    raise FieldError(f"{at}.{name}", f"of the shape {tuple(shapes[number_of])}", shown(moment))
         return value
 
     return verify

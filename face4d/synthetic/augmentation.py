@@ -1,4 +1,4 @@
-"""Pictures made harder to read, as photos are: other colours, cast shadows, things in front of the face.
+"""Augmentation of pictures: other colours, cast shadows, things in front of the face, as in photos.
 
 Domain randomisation (Tobin et al., "Domain randomization for transferring deep neural networks from simulation to the
 real world", IROS 2017): what varies more in training than in photos cannot mislead.
@@ -14,7 +14,7 @@ from torch import Tensor
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
 
-def disguise(pictures: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def augment(pictures: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Change a share of the pictures, the last ones, each in its own way.
 
     Saturation (a fifth of them grey), colour cast, brightness, contrast; in two of five a shadow with a straight edge,

@@ -261,7 +261,7 @@ def _scores_by_name(
                 else {"color": "#555555", "markersize": 7, "markerfacecolor": "white"}
             )
             axes.plot(value, line, "o" if origin else "|", **looks)
-            told = f"{value:.1%}" if is_share else f"{value:.3g}"
+            text = f"{value:.1%}" if is_share else f"{value:.3g}"
             side = 1 if value < 0.8 * limit else -1  # of the dot, so that the number stays inside
             place: dict[str, Any] = {
                 "xytext": (8 * side, 0),
@@ -269,7 +269,7 @@ def _scores_by_name(
                 "ha": "left" if side == 1 else "right",
                 "va": "center",
             }
-            axes.annotate(told, (value, line), fontsize=7, **place)
+            axes.annotate(text, (value, line), fontsize=7, **place)
         axes.set_xlim(-0.03 * limit, 1.03 * limit)
         if is_share:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

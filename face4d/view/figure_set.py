@@ -125,11 +125,11 @@ class FigureSet:
         section = Section("Scores")
         rows = all_score_rows([scored for scored, _ in self.scored])
         contest = [row["test_set"] if competes(row["method"]) else None for row in rows]
-        told = (
+        sentence = (
             "Errors over frames 1 to T of the test sequences. Bold is the best of the answers to one test set, "
             "judged by one classifier"
         )
-        section.text(f"{told}: not the real sequences, nor what was chosen with them.")
+        section.text(f"{sentence}: not the real sequences, nor what was chosen with them.")
         for name, all_columns in (("scores", SCORE_COLUMNS), ("realism", REALISM_COLUMNS)):
             columns = filled(all_columns, rows)
             if len(columns) > 1:

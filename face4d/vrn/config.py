@@ -27,4 +27,6 @@ class VolumeConfig(TrainingConfig):
         1, "of the volume's 16 interleaved parts that a step looks at, drawn anew each step", "N"
     )
     mirror: bool = setting(True, "mirror every other picture and its volume")
-    disguised: Share = setting(0.5, "share of the pictures with other colours, shadows, things in front", "SHARE")
+    augmented: Share = setting(
+        0.5, "share of the pictures with other colours, shadows, things in front", "SHARE", former="disguised"
+    )

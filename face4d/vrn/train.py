@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from face4d.synthetic.augmentation import disguise
+from face4d.synthetic.augmentation import augment
 from face4d.vrn.config import VolumeConfig
 from face4d.vrn.network import UPSAMPLING, VolumeNetwork
 from face4d.vrn.volume_set import VolumeSample, VolumeSet
@@ -30,11 +30,11 @@ def occupancy(data: VolumeSet) -> np.ndarray:
 
 def vary(samples: list[VolumeSample], config: VolumeConfig, generator: torch.Generator) -> tuple[Tensor, np.ndarray]:
     """A batch for training: pictures (B, 3, S, S) and volume bits (B, ceil(D / 8), S, S), half of them mirrored, some
-    disguised.
+    augmented.
     """
     images = torch.stack([torch.from_numpy(sample.image) for sample in samples]).permute(0, 3, 1, 2) / 255.0
     bits = np.stack([sample.bits for sample in samples])
-    images = disguise(images, config.disguised, generator)
+    images = augment(images, config.augmented, generator)
     if config.mirror:
         turned = torch.rand(len(samples), generator=generator) < 0.5
         images = torch.where(turned[:, None, None, None], images.flip(-1), images)
