@@ -13,7 +13,7 @@ import pytest
 
 from face4d.__main__ import COMMANDS
 from face4d.commands import cli
-from face4d.datasets.entry import DATASETS
+from face4d.datasets.entry import DATASETS, ResampledMeshes
 from face4d.errors import InputError
 from tests.conftest import REPOSITORY
 
@@ -186,7 +186,7 @@ def _written_by_default(parsers) -> set[str]:
             *([entry.landmarks] if entry.landmarks else []),
         }
         for meshes in entry.meshes:
-            found |= {meshes.folder, meshes.landmarks, *([meshes.resampled] if meshes.resampled else [])}
+            found |= {meshes.folder, meshes.landmarks, *([meshes.resampled] if isinstance(meshes, ResampledMeshes) else [])}
     return {path.as_posix() for path in found if not path.is_absolute()}
 
 
