@@ -23,7 +23,6 @@ of its runs. docs/training.md lists and compares the presets, docs/figures.md ex
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +120,7 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     return session.finish(tagged({name: sequence_errors(kept, *sequences) for name, sequences in scored.items()}))
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     data_flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")

@@ -17,7 +17,6 @@ of its runs. docs/evaluation.md lists and compares the presets, docs/figures.md 
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +100,7 @@ def train(split: LandmarkSplit, config: ClassifierConfig, run: Run) -> dict[str,
     return session.finish(tagged({name: recognition(kept, *sequences) for name, sequences in scored.items()}))
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     data_flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")

@@ -177,6 +177,38 @@ class Cell:
                 )
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a grid was asked for.
+
+    Attributes:
+        name: folder of its runs below ``models`` and ``runs``.
+        preset: of all cells.
+        select: ``last``, ``validation`` or ``test``: what chooses the run, and the weights of runs whose preset chooses
+            any.
+    """
+
+    name: str
+    preset: str
+    select: str
+
+    @classmethod
+    def of(cls, args: Namespace, kind: str) -> Request:
+        """What the flags ask for; ``generators_thesis_validation`` is the name of the thesis' grid.
+
+        Raises:
+            InputError: flags that do not go together.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError("--grid", "one process (--workers N trains runs side by side)", "torchrun")
+        preset = args.preset or (THESIS if args.grid == THESIS else "default")
+        select = args.select or "validation"
+        if args.validation_subjects and select != "validation":
+            raise InputError("--validation-subjects", "--select validation", f"--select {select}")
+        name = args.run or "_".join(dict.fromkeys((kind, Path(args.grid).stem, preset, select)))
+        return cls(require_name("--run", "a name of a grid's folder,", name), preset, select)
+
+
 def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
     """What ``--grid`` does: train the cells that are not finished, write and print the table, tell which run is chosen.
 
@@ -184,23 +216,13 @@ def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
         InputError: bad flags, data or settings; at the end, the first cell that could not be trained.
         KeyboardInterrupt: after Ctrl-C; the same command goes on.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("--grid", "one process (--workers N trains runs side by side)", "torchrun")
-    preset = args.preset or (THESIS if args.grid == THESIS else "default")
-    select = args.select or "validation"
-    if args.validation_subjects and select != "validation":
-        raise InputError("--validation-subjects", "--select validation", f"--select {select}")
-    name = require_name(
-        "--run",
-        "a name of a grid's folder,",
-        args.run or "_".join(dict.fromkeys((script.kind, Path(args.grid).stem, preset, select))),
-    )
+    asked = Request.of(args, script.kind)
     datasets, missing = present_datasets(args)
-    cells = [cell for dataset in datasets for cell in cells_of(parser, args, script, dataset, name, preset, select)]
+    cells = [cell for dataset in datasets for cell in cells_of(parser, args, script, asked, dataset)]
     done = {cell.name for cell in cells if cell.metrics() is not None and not args.overwrite}
     held_out = {cell.dataset: list(cell.held_out) for cell in cells}
     if not args.quiet:
-        print(f"{len(cells)} {script.kind} of {' and '.join(datasets)}, preset {preset}, {len(done)} finished")
+        print(f"{len(cells)} {script.kind} of {' and '.join(datasets)}, preset {asked.preset}, {len(done)} finished")
         for left_out in missing:
             print(f"left out, no landmark folder: {left_out}")
         if any(held_out.values()):
@@ -221,7 +243,7 @@ def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
         problems = train(args, script.kind, missing_cells, len(done))
 
         rows = [row_of(cell, problems.get(cell.name)) for cell in cells]
-        chosen = choose_runs(script.contest, cells, select)
+        chosen = choose_runs(script.contest, cells, asked.select)
         for row in rows:
             row["chosen"] = "yes" if row["run"] in chosen.values() else None
         columns = table_columns(script.contest, cells, rows)
@@ -230,11 +252,17 @@ def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
             written += write_table(
                 runs / f"grid_{dataset}", columns, [row for row in rows if row["dataset"] == dataset]
             )
-        what = {"kind": script.kind, "grid": args.grid, "preset": preset, "select": select, "chosen": chosen}
+        what = {
+            "kind": script.kind,
+            "grid": args.grid,
+            "preset": asked.preset,
+            "select": asked.select,
+            "chosen": chosen,
+        }
         write_json(runs / "grid.json", {**what, "held_out": held_out, "runs": rows})
         print(text_table(columns, rows))
         for sentence in sentences(
-            script.contest, [cell for cell in cells if cell.name in chosen.values()], held_out, select
+            script.contest, [cell for cell in cells if cell.name in chosen.values()], held_out, asked.select
         ):
             print(sentence)
         cli.report_written([models], kept=len(done) == len(cells))
@@ -377,50 +405,35 @@ def settings_of(args: Namespace, script: Script, dataset: str, preset: str) -> l
     return expand(grids)
 
 
-def cells_of(
-    parser: cli.Parser, args: Namespace, script: Script, dataset: str, name: str, preset: str, select: str
-) -> list[Cell]:
+def cells_of(parser: cli.Parser, args: Namespace, script: Script, asked: Request, dataset: str) -> list[Cell]:
     """The cells of a data set, checked: what is on disk under their names belongs to them.
-
-    Args:
-        name: of the grid's folder below ``models`` and ``runs``.
-        select: ``last``, ``validation`` or ``test``: what chooses the run, and the weights of runs whose preset chooses
-            any.
 
     Raises:
         InputError: bad data or settings, or another run under the name of a cell (without ``--overwrite``).
     """
-    models, runs = (getattr(args, where) or getattr(find_dataset(dataset), where) for where in ("models", "runs"))
-    one_thread = None if args.workers == 1 else 1
+    preset, entry = script.presets[asked.preset], find_dataset(dataset)
+    models, runs = (args.models or entry.models) / asked.name, (args.runs or entry.runs) / asked.name
     given = {key: value for key, value in vars(args).items() if key not in _OF_GRIDS}
-    given |= {
-        "dataset": dataset,
-        "preset": preset,
-        "threads": args.threads or one_thread,
-        "resume": True,
-        "quiet": True,
-    }
-    given["select"] = (
-        "last" if script.presets[preset].select == "last" else select
-    )  # a preset that chooses no weights chooses none here
+    given |= {"dataset": dataset, "preset": asked.preset, "resume": True, "quiet": True}
+    given["threads"] = args.threads or (None if args.workers == 1 else 1)
+    # A preset that chooses no weights chooses none in a grid.
+    given["select"] = "last" if preset.select == "last" else asked.select
     source = data_source(parser.parse_args(parser.words(given)))
-    given["validation_subjects"] = held_out_subjects(args.validation_subjects, source) if select == "validation" else ()
-    data_digest = training_split(source, given["validation_subjects"]).digest()
+    held_out = held_out_subjects(args.validation_subjects, source) if asked.select == "validation" else ()
+    given["validation_subjects"] = held_out
+    data_digest = training_split(source, held_out).digest()
     cells: dict[str, Cell] = {}
-    for wanted in settings_of(args, script, dataset, preset):
-        config = configure(parsed(parser, {**given, **wanted}, args.grid), script.presets[preset])
+    for wanted in settings_of(args, script, dataset, asked.preset):
+        config = configure(parsed(parser, {**given, **wanted}, args.grid), preset)
         settings = {key: getattr(config, key) for key in wanted}
-        run_name = config.run_name(dataset, preset)
-        run_name += "".join(
-            f"_{key}_{value}" for key, value in settings.items() if f"{{{key}" not in config.name_format
-        )
-        places = {"run": run_name, "models": models / name, "runs": runs / name}
+        unnamed = [key for key in settings if f"{{{key}" not in config.name_format]
+        name = "_".join([config.run_name(dataset, asked.preset), *(f"{key}_{settings[key]}" for key in unnamed)])
+        places = {"run": name, "models": models, "runs": runs}
         words = tuple(parser.words({**given, **settings, **places}))
-        held_out = tuple(given["validation_subjects"])
-        cell = Cell(run_name, dataset, settings, script.path, words, config, held_out, models / name, runs / name)
+        cell = Cell(name, dataset, settings, script.path, words, config, held_out, models, runs)
         if not args.overwrite:
             cell.require_own(data_digest)
-        cells.setdefault(run_name, cell)
+        cells.setdefault(name, cell)
     return list(cells.values())
 
 
