@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -156,7 +157,7 @@ def _record(job: _Job, paths: list[str]) -> dict[str, object]:
     }
 
 
-def _read_record(folder: Path) -> dict[str, object] | None:
+def _read_record(folder: Path) -> dict[str, Any] | None:
     try:
         record = read_json(folder / RECORD)
     except (OSError, ValueError):
@@ -267,7 +268,7 @@ def _write(job: _Job) -> tuple[int, tuple[Remark, ...]]:
 def _made(folder: Path) -> set[str]:
     """Names of the files that a sampling wrote into ``folder``, by its record."""
     try:
-        frames = int((_read_record(folder) or {})["frames"])  # type: ignore[call-overload]
+        frames = int((_read_record(folder) or {})["frames"])
     except (KeyError, TypeError, ValueError):
         return set()
     return {f"{folder.name}.{index:06d}.ply" for index in range(frames)} | {RECORD}

@@ -185,14 +185,19 @@ def one_of(*values: Any) -> OneOf:
     return OneOf(values)
 
 
+@dataclass(frozen=True)
+class Optional:
+    """What a description says, or none; a field that may be absent."""
+
+    description: Check
+
+    def __call__(self, value: Any, place: str) -> Any:
+        return None if value is None else self.description(value, place)
+
+
 def optional(description: Check) -> Check:
     """What the description says, or none; a field that may be absent."""
-
-    def verify(value: Any, place: str) -> Any:
-        return None if value is None else description(value, place)
-
-    verify.optional = True  # type: ignore[attr-defined]
-    return verify
+    return Optional(description)
 
 
 def list_of(description: Check, low: int = 0, high: int = 10**6, *, unique: bool = False) -> Check:
@@ -240,7 +245,7 @@ def record(known: Fields, what: str = "a dictionary", others: Check | None = Non
         for key, description in known.items():
             if key in value:
                 found[key] = description(value[key], f"{prefix}{key}")
-            elif not hasattr(description, "optional"):
+            elif not isinstance(description, Optional):
                 raise FieldError(f"{prefix}{key}", "there", "nothing of that name")
         for key, entry in value.items():
             if key not in known:
