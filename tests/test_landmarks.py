@@ -184,6 +184,8 @@ def test_own_embedding_round_trip_and_errors(tmp_path):
         ({"face_idx": embedding.face_idx + F}, "face numbers"),
         ({"face_idx": np.where(np.arange(68) == 20, -1, embedding.face_idx)}, "face numbers .* found -1 to"),
         ({"bary": np.tile([-0.2, 0.6, 0.6], (68, 1))}, "weights from 0 to 1 that sum to 1, found -0.2 to 0.6"),
+        ({"face_idx": np.where(np.arange(68) == 20, F, embedding.face_idx)}, f"found 0 to {F}|found 1 to {F}"),
+        ({"bary": np.tile([1, 0, 0], (68, 1))}, "floating weights"),
         ({"num_vertices": np.array(3)}, "num_vertices above"),
         ({"num_vertices": np.array(V - 1)}, f"num_vertices above {V - 1}"),  # the largest index itself is one too few
         ({"face_idx": np.array([_Malicious(tmp_path / "executed")], dtype=object)}, "npz"),
@@ -222,6 +224,9 @@ def test_a_mesh_that_enters_is_checked():
         check_mesh("a.ply", 1000 * vertices, faces, embedding)
     with pytest.raises(InputError, match="mirrored"):
         check_mesh("a.ply", vertices * [-1, 1, 1], faces, embedding)
+    around = np.tile([[1, 0, 0], [0, 1, 0], [-1, -1, 0.0]], (68, 1))  # triangles whose middles are in one place
+    with pytest.raises(InputError, match="all points in one place"):
+        check_mesh("a.ply", around, faces, embedding)
     mixed = np.random.default_rng(0).permutation(vertices)
     corners = mixed[faces]
     sides = np.linalg.norm(corners[:, 1:] - corners[:, :1], axis=2).max(axis=1)  # the longer one from the first corner

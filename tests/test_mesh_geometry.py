@@ -56,10 +56,12 @@ def test_normals_keep_two_sheets_apart_and_reach_ends_the_search():
 def test_a_triangle_counts_from_the_least_cosine_on():
     triangle, faces = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.0]]), np.array([[0, 1, 2]])
     point = np.array([[0.2, 0.3, 0.5]])
-    for cosine, found in ((0.19, -1), (0.21, 0)):  # the default is 0.2
-        normal = np.array([[0, np.sqrt(1 - cosine**2), cosine]])
-        assert closest_points(point, triangle, faces, normals=normal).face[0] == found
-        assert closest_points(point, triangle, faces, normals=normal, min_cosine=cosine - 0.01).face[0] == 0
+    for size in (0.01, 1.0, 100.0):
+        for cosine, found in ((0.19, -1), (0.21, 0)):  # the default is 0.2
+            normals = np.array([[0, np.sqrt(1 - cosine**2), cosine]])
+            assert closest_points(size * point, size * triangle, faces, normals=normals).face[0] == found
+            least = cosine - 0.01
+            assert closest_points(size * point, size * triangle, faces, normals=normals, min_cosine=least).face[0] == 0
     assert closest_points(point, triangle, faces, reach=0.5).face[0] == 0  # the farthest that counts
 
 

@@ -44,7 +44,8 @@ def test_rigid_keeps_the_size():
 
 
 def test_three_points_are_enough_and_single_precision_is_not_the_limit():
-    assert fit_similarity(POINTS[:3], 2 * POINTS[:3]).scale == pytest.approx(2)
+    for size in (1e-3, 1, 1e3):
+        assert fit_similarity(size * POINTS[:3], 2 * size * POINTS[:3]).scale == pytest.approx(2)
     points = np.random.default_rng(0).normal(size=(101, 3))
     moved = (2 * points + 1234.567).astype(np.float32)
     found = fit_similarity(points.astype(np.float32), moved)

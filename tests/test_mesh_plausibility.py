@@ -101,6 +101,12 @@ def test_real_faces_and_the_demo_at_three_times_their_intensity(shared_data):
 def test_a_shape_does_not_depend_on_place_and_size():
     face = FACE + np.random.default_rng(0).normal(0, 0.01, (68, 3))
     assert shape_of(3 * face + [1, 2, -4]) == pytest.approx(shape_of(face), abs=1e-9)
+    assert face_size(3 * face + [1, 2, -4]) == pytest.approx(3 * face_size(face))
+    assert face_size(FACE) == pytest.approx(FACE_SIZE) and FACE_SIZE == 0.058
+    with pytest.raises(InputError, match="found frame 0 58: millimetres"):
+        check_face("a.npy", np.stack([1000 * FACE, FACE]))
+    with pytest.raises(InputError, match="found 58: millimetres"):
+        check_face("a.npy", 1000 * FACE)
 
 
 def test_disorder_that_is_nearer_to_the_mirrored_face_is_not_called_mirrored():
@@ -122,7 +128,8 @@ def test_shape_of_a_mirrored_face():
 def test_motion():
     time = np.linspace(0, 1, 20)[:, None, None]
     moving = FACE + 0.02 * np.sin(np.pi * time) * np.random.default_rng(0).normal(size=FACE.shape)
-    assert not motion_remarks("a", moving)
+    assert motion_remarks("a", moving) == []
+    assert motion_remarks("a", FACE - 0.01 * time) == [] != motion_remarks("a", FACE - 1e-6 * time)
     assert motion_remarks("a", np.repeat(FACE[None], 3, axis=0)) == [Remark("nothing moves", "a (3 frames)")]
     assert motion_remarks("a", FACE[None]) == [Remark("nothing moves", "a (1 frame)")]
     moving[7] += [0, 0.06, 0]
@@ -207,3 +214,25 @@ def test_one_line_for_all_that_is_odd_in_one_way(caplog):
         "note: root: jumps: d",
         "note: root: lies",
     ]
+
+
+@pytest.mark.parametrize(
+    ("size", "body", "fits"),
+    [
+        (0.07, False, False),
+        (0.09, False, True),
+        (0.75, False, True),
+        (0.85, False, False),
+        (0.85, True, True),
+        (2.9, True, True),
+        (3.1, True, False),
+    ],
+)
+def test_heads_and_bodies_by_their_longest_side(size, body, fits):
+    vertices = size * (np.random.default_rng(0).permutation(np.linspace(0, 1, 60)).reshape(20, 3) ** [1, 2, 3])
+    vertices[0], vertices[1] = 0, [size / 3, size, size / 2]
+    if fits:
+        check_head("a.ply", vertices, body=body)
+    else:
+        with pytest.raises(InputError, match=r"a.ply: expected a face in metres \(a head's longest side about 0.3\)"):
+            check_head("a.ply", vertices, body=body)

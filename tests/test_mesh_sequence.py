@@ -29,7 +29,15 @@ def _write(folder, names, vertices=3):
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("mouth_open.000012.ply", 12), ("Sad2_07.obj", 7), ("Sad2.ply", 2), ("frame12x.ply", 12), ("neutral.ply", None)],
+    [
+        ("mouth_open.000012.ply", 12),
+        ("Sad2_07.obj", 7),
+        ("Sad2.ply", 2),
+        ("frame12x.ply", 12),
+        ("a_12.h5", 12),
+        ("frame12", 12),
+        ("neutral.ply", None),
+    ],
 )
 def test_frame_number_is_the_last_group_of_digits(name, number):
     assert frame_number(name) == number
@@ -134,6 +142,9 @@ def test_as_many_holes_as_frames_and_not_more(tmp_path):
     _write(tmp_path / "b", ["b.1.ply", "b.5.ply"])
     with pytest.raises(InputError, match="more frames than gaps .*, found 2 frames and 3 numbers without one"):
         numbered_frames(tmp_path / "b", skip_gaps=True)
+    _write(tmp_path / "c", ["c.1.ply", "c.2.ply", "c.9.ply"])
+    with pytest.raises(InputError, match="found 3 frames and 6 numbers without one"):
+        numbered_frames(tmp_path / "c", skip_gaps=True)
 
 
 def test_suffixes_are_read_in_either_case(tmp_path):

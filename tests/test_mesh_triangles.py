@@ -25,6 +25,11 @@ def test_polygons_become_fans_in_their_order():
     ]
 
 
+def test_short_strips():
+    assert unroll_strips("a", lists([0, 1, 2]), 3).tolist() == [[0, 1, 2]]
+    assert unroll_strips("a", lists([0, 1]), 3).shape == (0, 3)
+
+
 def test_strips_turn_every_second_triangle_and_begin_again_at_minus_one():
     found = unroll_strips("a", lists([0, 1, 2, 3, 4], [4, 5, 6, -1, 0, 1, 2, 2, 3]), 7)
     assert found.tolist() == [[0, 1, 2], [2, 1, 3], [2, 3, 4], [4, 5, 6], [0, 1, 2]]

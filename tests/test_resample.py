@@ -84,6 +84,7 @@ def test_plans_name_only_frames_that_are_there():
             assert plan.indices.min() == 0 and plan.indices.max() <= length - 1
             sequence = np.random.default_rng(length).normal(size=(length, 2))
             np.testing.assert_allclose(apply_plan(sequence, plan), resample_linear(sequence, frames), atol=1e-12)
+    assert thesis_plan(1, 1).indices.max() == 0
 
 
 def test_errors():
