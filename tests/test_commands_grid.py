@@ -260,7 +260,8 @@ def test_a_cell_that_fails_does_not_stop_the_others(folder, capsys):
             ["--validation-subjects", "--select test"],
         ),
         (["--grid", "g.json", "--validation-subjects", "CH77"], ["CH77", "CH03, CH04, CH05"]),
-        (["--grid", "g.json", "--landmarks", "elsewhere"], ["--landmarks", "--dataset"]),
+        (["--grid", "g.json", "--actors", "elsewhere"], ["--actors", "--dataset"]),
+        (["--grid", "g.json", "--landmarks", "elsewhere"], ["elsewhere", "no such folder"]),
         (["--grid", "thesis", "--dataset", "coma"], ["Landmark_dataset_flame_aligned_coma"]),
         ([], ["--workers", "--grid"]),  # one run knows no workers
     ],

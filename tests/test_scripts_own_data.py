@@ -193,6 +193,9 @@ def test_landmarks_that_a_flag_names_take_nothing_of_florence(step):
     told = step(following(told))
     assert following(told) == "Classification/main.py --landmarks marks --test-subjects CH03 --run own_classifier"
     step(following(told))
+    Path("grid.json").write_text('{"loss": ["l1", "l2"]}')
+    told = step("main.py --grid grid.json --landmarks marks --test-subjects CH03 --select last --dry-run")
+    assert "2 generators of own" in told and "own_default_l1_" in told
     np.save("face.npy", np.load("marks/Odd_CH03.npy")[0])
     with pytest.raises(AssertionError, match=r"models/dense_own_regional.pt: expected"):
         step("test.py --checkpoint models/x.pt --actor face.npy --label Odd --dense")

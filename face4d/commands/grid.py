@@ -21,7 +21,7 @@ from typing import Any
 from face4d.commands import cli
 from face4d.commands.data_flags import data_source
 from face4d.commands.training_flags import configure, training_split
-from face4d.datasets.entry import DATASETS
+from face4d.datasets.entry import DATASETS, OWN
 from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource
 from face4d.errors import InputError
@@ -352,13 +352,9 @@ def present_datasets(args: Namespace) -> tuple[list[str], list[str]]:
     Raises:
         InputError: none exists, or flags that fit one data set only.
     """
-    if args.dataset:
-        return [args.dataset], []
-    for flag, given in (
-        ("--landmarks", args.landmarks),
-        ("--actors", args.actors),
-        ("--test-subjects", args.test_subjects),
-    ):
+    if args.dataset or args.landmarks:
+        return [args.dataset or OWN], []
+    for flag, given in (("--actors", args.actors), ("--test-subjects", args.test_subjects)):
         if given:
             raise InputError(flag, "--dataset with it", "a grid over all data sets")
     places = {name: DATASETS[name].landmarks for name in _OF_THE_THESIS}

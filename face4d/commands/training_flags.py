@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from face4d.commands import cli
 from face4d.commands.data_flags import data_source
+from face4d.datasets.entry import OWN
 from face4d.datasets.layout import choose
 from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource
@@ -168,7 +169,7 @@ def refuse_ignored(args: Namespace, chosen: Sequence[TrainingConfig], others: Se
             raise InputError(f"--{name.replace('_', '-')}", f"{use} with it", str(value))
 
 
-def training_run(args: Namespace, name: str, device: torch.device, dataset: str = "florence") -> Run:
+def training_run(args: Namespace, name: str, device: torch.device, dataset: str = OWN) -> Run:
     """The run of a name that the flags of :func:`add_output_flags` describe; folders that they leave open are those of
     the data set.
     """
