@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
     if args.gif or (args.dense and "gif" in args.export):
-        from face4d.render.gif import MAX_FPS
+        from face4d.render.media import MAX_FPS
 
         if args.fps > MAX_FPS:
             parser.error(

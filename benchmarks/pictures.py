@@ -18,8 +18,8 @@ from measure import Case, Size
 from PIL import Image
 
 from face4d.render.clay import render_sequence
-from face4d.render.gif import write_gif
 from face4d.render.landmarks import landmark_gif
+from face4d.render.media import write_gif
 
 FRAMES = 40
 _LIMIT = 0.12  # metres

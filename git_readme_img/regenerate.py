@@ -60,8 +60,8 @@ def moving_faces(head: DemoHead, demo: Path, path: Path) -> Path:
     from face4d.demo.head import vertex_colors
     from face4d.demo.write import coma_length, demo_sequence, demo_subjects
     from face4d.render.clay import Framing, render_sequence
-    from face4d.render.gif import write_gif
     from face4d.render.landmarks import PALETTE, Tile, contact_sheet
+    from face4d.render.media import write_gif
     from face4d.resample import resample_linear
 
     close_up = Framing((0.0, 0.0), 0.115)  # metres

@@ -313,7 +313,7 @@ def test_aflw_photos_go_through(shared_data, checkpoint, tmp_path):
 
 def test_video_gives_one_person_and_every_frame(true_face, reconstructor, tmp_path):
     from face4d.deca.tracking import reconstruct_frames
-    from face4d.render.video import read_video, write_mp4
+    from face4d.render.media import read_video, write_mp4
 
     frames = [np.roll((true_face.photo * 255).astype(np.uint8), shift, axis=1) for shift in (0, 2, 4)]
     write_mp4(tmp_path / "talk.mp4", frames, fps=10)

@@ -212,7 +212,7 @@ def decoded_actor(place, heads, damage):
 
 
 def flame_fit(place, heads, damage):
-    from face4d.flame.solver import fit_flame
+    from face4d.flame.fit import fit_flame
 
     fit = SimpleNamespace(joint_template=None, num_vertices=heads.motion.shape[1])
     with contextlib.suppress(AttributeError):  # it went on to fit

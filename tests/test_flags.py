@@ -186,7 +186,11 @@ def _written_by_default(parsers) -> set[str]:
             *([entry.landmarks] if entry.landmarks else []),
         }
         for meshes in entry.meshes:
-            found |= {meshes.folder, meshes.landmarks, *([meshes.resampled] if isinstance(meshes, ResampledMeshes) else [])}
+            found |= {
+                meshes.folder,
+                meshes.landmarks,
+                *([meshes.resampled] if isinstance(meshes, ResampledMeshes) else []),
+            }
     return {path.as_posix() for path in found if not path.is_absolute()}
 
 

@@ -11,9 +11,8 @@ from face4d.demo.flame import demo_flame_model, dynamic_embedding, static_embedd
 from face4d.demo.head import demo_head, identity_weights
 from face4d.demo.write import write_demo
 from face4d.errors import InputError
-from face4d.flame.fit import load_parameters
+from face4d.flame.fit import fit_flame, load_parameters
 from face4d.flame.layer import FlameLayer
-from face4d.flame.solver import fit_flame
 from face4d.landmarks import LandmarkEmbedding, save_embedding
 from face4d.mesh.ply import read_ply, write_ply
 

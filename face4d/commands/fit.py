@@ -82,10 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import numpy as np
 
-    from face4d.flame.fit import points_of_landmarks, points_of_meshes, write_fit
+    from face4d.flame.fit import fit_flame, points_of_landmarks, points_of_meshes, write_fit
     from face4d.flame.layer import FlameLayer
     from face4d.flame.model import find_model, load_flame_model
-    from face4d.flame.solver import fit_flame
     from face4d.landmarks import load_flame_embedding
     from face4d.runtime.device import limit_threads, resolve_device
     from face4d.runtime.lock import sole_writer

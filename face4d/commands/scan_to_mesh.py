@@ -88,15 +88,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         for suffix in ("csv", "md", "tex", "json"):
             cli.refuse_overwrite(args.output / f"scan_to_mesh.{suffix}", args.overwrite)
 
-    from face4d.evaluation.scan_distance import pooled, scan_to_mesh, seven_landmarks
     from face4d.evaluation.scans import (
         check_eyes,
         landmarks_beside,
         mesh_files,
         mesh_landmarks,
+        pooled,
         read_points,
         scan_of,
+        scan_to_mesh,
         scan_unit,
+        seven_landmarks,
     )
     from face4d.evaluation.tables import Column, text_table, write_table
     from face4d.mesh.plausibility import check_head

@@ -15,8 +15,8 @@ from face4d.deca.results import ResultWriter
 from face4d.errors import InputError
 from face4d.photos.crops import Crop, FaceBox, crop_face
 from face4d.photos.faces import FaceFinder
+from face4d.render.media import read_video, write_mp4
 from face4d.render.pictures import as_bytes, clay, dots, draw
-from face4d.render.video import read_video, write_mp4
 from face4d.runtime.atomic import save_npy, save_npz
 from face4d.runtime.progress import track
 

@@ -1,14 +1,21 @@
-"""FLAME parameters fitted to meshes or landmarks, as files: the points to fit, and what a fit leaves on disk."""
+"""FLAME parameters fitted to meshes or landmarks by L-BFGS on a regularised least-squares energy, and their files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
+from face4d.flame.layer import FlameLayer
 from face4d.flame.model import FlameModel
 from face4d.landmarks import (
     DYNAMIC_FILE,
@@ -20,15 +27,226 @@ from face4d.landmarks import (
     load_flame_embedding,
     mesh_remarks,
 )
-from face4d.mesh.plausibility import as_float32, check_face, check_jumps, face_remarks, report
+from face4d.mesh.plausibility import as_float32, check_face, check_head, check_jumps, face_remarks, report
 from face4d.mesh.ply import write_ply
 from face4d.mesh.sequence import frame_paths, read_sequence
 from face4d.mesh.triangles import check_topology
 from face4d.runtime.arrays import load_npz, load_numbers
 from face4d.runtime.atomic import replacing
 
-if TYPE_CHECKING:  # it loads torch
-    from face4d.flame.solver import FlameFit
+# Standard deviations of the priors, radians; coefficients have standard deviation 1 by their meaning.
+_POSE_DEVIATION = {"neck_pose": 0.3, "jaw_pose": 0.2, "eye_pose": 0.2}
+# A step of one in each variable moves the face by some millimetres, so that one step length suits them all.
+_UNITS = {
+    "shape": 1.0,
+    "expression": 1.0,
+    "global_pose": 0.05,
+    "neck_pose": 0.05,
+    "jaw_pose": 0.05,
+    "eye_pose": 0.2,
+    "translation": 0.003,
+}
+_STEPS_PER_ROUND = 10
+_CONVERGED = 1e-4  # relative gain of a round below which a fit ends
+_FIRST_NOISE = 3.0  # millimetres, where the estimate of the noise starts
+_LEAST_NOISE = {"vertices": 0.1, "landmarks": 0.5}  # millimetres
+
+
+@dataclass(frozen=True)
+class FlameFit:
+    """Parameters under the names of :meth:`FlameLayer.forward <face4d.flame.layer.FlameLayer.forward>`, and how well
+    they fit.
+
+    Attributes:
+        parameters: shape (1, S), expression (T, E), global_pose, neck_pose, jaw_pose (T, 3), eye_pose (T, 6),
+            translation (T, 3).
+        vertices: (T, V, 3) float32 metres, the fitted faces.
+        residuals: (T, N) distances from the N given points, millimetres.
+        noise: millimetres per coordinate, given or estimated.
+        iterations: of L-BFGS.
+    """
+
+    parameters: dict[str, np.ndarray]
+    vertices: np.ndarray
+    residuals: np.ndarray
+    noise: float
+    iterations: int
+
+
+def fit_flame(
+    layer: FlameLayer,
+    target: np.ndarray,
+    *,
+    name: str | Path = "target",
+    noise: float | None = None,
+    smoothness: float = 0.0,
+    free: tuple[str, ...] | None = None,
+    iterations: int = 300,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> FlameFit:
+    """Fit the layer to one face or to a sequence of one person, whose frames share the shape coefficients.
+
+    Minimised, in units of the noise: the squared distances, plus the squared coefficients and poses over their expected
+    spread, plus ``smoothness`` times the squared changes of expression and jaw from frame to frame. It starts from the
+    rigid motion that takes the template to each frame (Kabsch 1976). Where the noise is not given, it is the root mean
+    square residual, estimated again after each fit: a model that cannot be the face in question then stays near its
+    mean instead of being bent to every point.
+
+    Args:
+        layer: one with the contour that the landmarks were made with (``fixed`` for the files of step 3).
+        target: metres, (T, V, 3) vertices in the layer's topology or (T, 68, 3) landmarks, contour first.
+        name: of the target, for errors.
+        noise: millimetres per coordinate that a point may be expected to miss the model by; larger trusts the priors
+            more. Default: estimated, at least 0.1 for vertices and 0.5 for landmarks.
+        smoothness: 0 fits every frame by itself but for the shape.
+        free: which of neck_pose, jaw_pose, eye_pose to fit. Default all for vertices; the jaw for landmarks, which
+            neither tell a turn of the neck from one of the head nor see where the eyes look.
+        iterations: of L-BFGS at most.
+        progress: called with (iterations done, iterations at most, root mean square distance in mm).
+
+    Raises:
+        InputError: a target of another shape, not finite, or no face in metres (:mod:`face4d.mesh.plausibility`).
+
+    Example:
+        >>> fit = fit_flame(load_flame_layer("models/flame", contour="fixed"), np.load("Happy_CH01.npy"))
+        >>> fit.parameters["expression"].shape
+        (61, 50)
+    """
+    target = np.asarray(target)
+    on_landmarks = target.ndim == 3 and target.shape[1] == NUM_LANDMARKS != layer.num_vertices
+    wanted = (layer.num_vertices, 3)
+    if target.ndim != 3 or not len(target) or (target.shape[1:] != wanted and not on_landmarks) or target.shape[2] != 3:
+        raise InputError(
+            name, f"(T, {wanted[0]}, 3) vertices of the model or (T, {NUM_LANDMARKS}, 3) landmarks", f"{target.shape}"
+        )
+    if not np.isfinite(target).all():
+        raise InputError(name, "finite coordinates", "NaN or infinity")
+    for points in target:
+        check_face(name, points) if on_landmarks else check_head(name, points)
+    evaluate = layer.landmarks if on_landmarks else lambda **parameters: layer(**parameters).vertices
+    free = free if free is not None else (("jaw_pose",) if on_landmarks else tuple(_POSE_DEVIATION))
+
+    like = layer.joint_template
+    points = torch.as_tensor(target, dtype=like.dtype, device=like.device)  # (T, N, 3)
+    variables = _start(layer, evaluate, target, free)
+    held = {name: like.new_zeros(1, _columns(name)) for name in _POSE_DEVIATION if name not in free}
+
+    def parameters() -> dict[str, Tensor]:
+        return held | {name: value * _UNITS[name] for name, value in variables.items()}
+
+    def energy(noise: float) -> tuple[Tensor, Tensor]:
+        """Mean energy per point in mm^2, and the mean square distance."""
+        values = parameters()
+        error = ((evaluate(**values) - points) * 1e3).square().sum(-1)  # (T, N) mm^2
+        prior = values["shape"].square().sum() + values["expression"].square().sum()
+        for name in free:
+            prior = prior + (values[name] / _POSE_DEVIATION[name]).square().sum()
+        if smoothness:
+            prior = prior + smoothness * (
+                values["expression"].diff(dim=0).square().sum() + (values["jaw_pose"] / 0.2).diff(dim=0).square().sum()
+            )
+        return (error.sum() + noise**2 * prior) / error.numel(), error.detach().mean()
+
+    least = _LEAST_NOISE["landmarks" if on_landmarks else "vertices"]
+    assumed, done = noise or _FIRST_NOISE, 0
+    while True:
+        done, square = _minimise(partial(energy, assumed), list(variables.values()), done, iterations, progress)
+        found = max(least, (square / 3) ** 0.5)
+        if noise is not None or done >= iterations or 0.8 < found / assumed < 1.25:
+            break
+        assumed = found
+    return _result(layer, evaluate, parameters(), points, assumed, done)
+
+
+def _minimise(
+    energy: Callable[[], tuple[Tensor, Tensor]],
+    variables: list[Tensor],
+    done: int,
+    most: int,
+    progress: Callable[[int, int, float], None] | None,
+) -> tuple[int, float]:
+    """Minimise by L-BFGS until it converges or iteration ``most``; returns iterations done and the mean square
+    distance.
+    """
+    optimiser = torch.optim.LBFGS(
+        variables,
+        max_iter=_STEPS_PER_ROUND,
+        history_size=30,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-9,
+        tolerance_change=1e-12,
+    )
+    start, before = done, float("inf")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss, _ = energy()
+        loss.backward()
+        return loss
+
+    while True:
+        with torch.no_grad():
+            value, square = (float(part) for part in energy())
+        if progress is not None:
+            progress(done, most, square**0.5)
+        if done >= most or before - value <= _CONVERGED * value:
+            return done, square
+        before = value
+        optimiser.param_groups[0]["max_iter"] = min(_STEPS_PER_ROUND, most - done)
+        optimiser.step(closure)
+        steps = start + optimiser.state[variables[0]]["n_iter"]
+        if steps == done:
+            return done, square
+        done = steps
+
+
+def _columns(pose: str) -> int:
+    return 6 if pose == "eye_pose" else 3
+
+
+def _start(
+    layer: FlameLayer, evaluate: Callable[..., Tensor], target: np.ndarray, free: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """The variables, at the mean face moved rigidly onto each frame."""
+    like = layer.joint_template
+    with torch.no_grad():
+        rest = evaluate()[0].double().cpu().numpy()  # (N, 3)
+    root = like[0].double().cpu().numpy()
+    turns, shifts = np.zeros((len(target), 3)), np.zeros((len(target), 3))
+    for frame, points in enumerate(target.astype(np.float64)):
+        from_points, to_points = rest - rest.mean(axis=0), points - points.mean(axis=0)
+        rotation, _ = Rotation.align_vectors(to_points, from_points)
+        turns[frame] = rotation.as_rotvec()
+        shifts[frame] = points.mean(axis=0) - rotation.apply(rest.mean(axis=0) - root) - root
+    frames = len(target)
+    start = {
+        "shape": np.zeros((1, layer.num_shape)), "expression": np.zeros((frames, layer.num_expression)),
+        "global_pose": turns, "translation": shifts,
+    }  # fmt: skip
+    for name in free:
+        start[name] = np.zeros((frames, _columns(name)))
+    return {
+        name: torch.as_tensor(value / _UNITS[name], dtype=like.dtype, device=like.device).requires_grad_()
+        for name, value in start.items()
+    }
+
+
+def _result(
+    layer: FlameLayer,
+    evaluate: Callable[..., Tensor],
+    values: dict[str, Tensor],
+    points: Tensor,
+    noise: float,
+    iterations: int,
+) -> FlameFit:
+    frames = len(points)
+    with torch.no_grad():
+        whole = {name: value if name == "shape" else value.expand(frames, -1) for name, value in values.items()}
+        residuals = 1e3 * torch.linalg.vector_norm(evaluate(**whole) - points, dim=-1)  # (T, N)
+        vertices = layer(**whole).vertices
+    arrays = {name: value.detach().cpu().numpy().astype(np.float32) for name, value in whole.items()}
+    return FlameFit(arrays, vertices.cpu().numpy().astype(np.float32), residuals.cpu().numpy(), noise, iterations)
+
 
 PARAMETER_FILE = "flame_parameters.npz"
 

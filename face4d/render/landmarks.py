@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from face4d.constants import LANDMARK_GROUPS, LANDMARK_LINES, MM_PER_METRE, NUM_LANDMARKS
-from face4d.render.gif import write_gif
+from face4d.render.media import write_gif
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 THREE_QUARTER_DEGREES = 40.0

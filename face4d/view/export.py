@@ -192,12 +192,12 @@ def export_mesh(
         framing = None if landmarks is None else frame_view(face_framing_points(landmarks), margin=0.25)
         pictures = render_sequence(vertices, faces, size=size, framing=framing)
         if "mp4" in formats:
-            from face4d.render.video import write_mp4
+            from face4d.render.media import write_mp4
 
             written.append(base.with_name(f"{base.name}.mp4"))
             write_mp4(written[-1], pictures, fps=fps)
         if "gif" in formats:
-            from face4d.render.gif import write_gif
+            from face4d.render.media import write_gif
 
             written.append(base.with_name(f"{base.name}_mesh.gif"))
             write_gif(written[-1], pictures, fps=fps)

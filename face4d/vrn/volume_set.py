@@ -24,8 +24,8 @@ import numpy as np
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
+from face4d.flame.fit import fit_flame
 from face4d.flame.layer import FlameLayer
-from face4d.flame.solver import fit_flame
 from face4d.mesh.sequence import read_mesh
 from face4d.photos.crops import FaceBox, check_inside, read_photo, vrn_crop
 from face4d.photos.faces import FaceFinder, read_landmarks

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from face4d.errors import InputError
-from face4d.render.gif import quantise, write_gif
 from face4d.render.landmarks import PALETTE, landmark_frames, landmark_gif
+from face4d.render.media import quantise, write_gif
 from tests.conftest import toy_sequence
 
 

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from face4d.commands.scan_to_mesh import main
 from face4d.errors import InputError
-from face4d.evaluation.scan_distance import SEVEN, face_region, pooled, scan_to_mesh, seven_landmarks
+from face4d.evaluation.scans import SEVEN, face_region, pooled, scan_to_mesh, seven_landmarks
 from face4d.mesh.geometry import closest_points, fit_similarity
 from face4d.mesh.plausibility import MEAN_FACE
 from face4d.mesh.ply import write_ply

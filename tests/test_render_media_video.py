@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from face4d.errors import InputError
-from face4d.render import video
-from face4d.render.video import executable, read_video, write_mp4
+from face4d.render import media as video
+from face4d.render.media import executable, read_video, write_mp4
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
