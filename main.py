@@ -53,7 +53,7 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
 
     from face4d.datasets.augmentation import apex_frames, warped_targets
     from face4d.datasets.landmark_set import tensors
-    from face4d.generation.lstm import build_network
+    from face4d.generation.lstm import CoefficientGenerator, build_network
     from face4d.generation.sample import CHECKPOINT_KIND, sequence_errors
     from face4d.runtime.device import adam, graphed, seed_everything
     from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
@@ -70,7 +70,7 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
 
     random = seed_everything(config.seed)
     network = build_network(config, len(split.labels), data.shape[2])
-    if config.network == "coefficients":
+    if isinstance(network, CoefficientGenerator):
         network.fit_basis(data.cpu().flatten(0, 1))
     network.to(device)
     optimizer = adam(network, config.lr, device)

@@ -57,7 +57,7 @@ def train(split: LandmarkSplit, config: ClassifierConfig, run: Run) -> dict[str,
         scored["validation"] = tensors(split.held_out, split.labels, device)
     rms = data.square().mean().sqrt().item()
     input_scale = 1 / rms if config.scale_input and rms > 0 else 1.0
-    size = {
+    size: dict[str, Any] = {
         "hidden_size": config.hidden_size,
         "layers": config.layers,
         "input_scale": input_scale,

@@ -44,7 +44,7 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
     from face4d.deca.checkpoints import CHECKPOINT_KIND
     from face4d.deca.networks import PointEncoder
     from face4d.deca.rendered_faces import render_faces
-    from face4d.runtime.device import seed_everything
+    from face4d.runtime.device import channels_last, seed_everything
     from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
     from face4d.synthetic.augmentation import augment
     from face4d.synthetic.faces import SyntheticFaces
@@ -59,12 +59,13 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
         return session.metrics  # trained already
 
     random = seed_everything(config.seed)
-    network = part.build_network(layout, config).to(device, memory_format=torch.channels_last)
-    points = None
+    network = channels_last(part.build_network(layout, config)).to(device)
     if isinstance(network, PointEncoder):
         network.vertices.copy_(torch.as_tensor(part.face_vertices(face)))
         points = part.true_points(face, faces, network.vertices)
-    network.fit_scale(faces.codes, points)
+        network.fit_scale(faces.codes, points)
+    else:
+        network.fit_scale(faces.codes)
     undrawn = SyntheticFaces(face.layer, config.seed + part.UNDRAWN_SEED, size=8)
     losses = part.EncoderLoss(face, config, layout, network.code_scale)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=1e-2)
@@ -74,12 +75,13 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
     num_steps = config.epochs * num_batches
     for epoch in session.epochs():
         network.train()
-        step, sums = (epoch - 1) * num_batches, {}
+        step = (epoch - 1) * num_batches
+        sums: dict[str, Any] = {}
         for chosen in session.batches(len(faces), whole=True):
             step += 1
             set_learning_rate(optimizer, learning_rate(config, step / num_steps))
             batch = part.moved(faces.rows(chosen), config.image_size * part.SHIFT // 112, random)
-            true = None if points is None else part.true_points(face, batch, network.vertices)
+            true = part.true_points(face, batch, network.vertices) if isinstance(network, PointEncoder) else None
             augmented = config.augmented if step <= AUGMENTED_UNTIL * num_steps else 0.0
             pictures = augment(batch.pictures(), augmented, random)  # (B, 3, S, S)
             noise = torch.randn(pictures.shape, generator=random) * config.noise * torch.rand((), generator=random)
@@ -87,7 +89,7 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
             with session.precision():
                 codes, found = network.codes_and_points(pictures)
             loss, parts = losses(codes, batch, found, true)
-            if points is not None:
+            if isinstance(network, PointEncoder):
                 # of every step's own seed, so that a resumed run draws the same
                 undrawn.generator.manual_seed(config.seed + part.UNDRAWN_SEED + step)
                 apart = losses.weighted(part.undrawn_loss(face, layout, network, losses, undrawn, config))
@@ -166,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.suggest_next(args, "Reconstruction/deca.py", "photo.jpg", "--checkpoint", run.checkpoint)
 
 
-def write_preview(run, config, flame: str) -> None:
+def write_preview(run: Run, config: EncoderConfig, flame: str) -> None:
     """Draw the first held-out faces beside what the weights kept make of them, into the run's folder."""
     from PIL import Image
 

@@ -42,7 +42,7 @@ def train(data: VolumeSet, config: VolumeConfig, run: Run) -> dict[str, Any]:
     """
     import torch
 
-    from face4d.runtime.device import seed_everything
+    from face4d.runtime.device import channels_last, seed_everything
     from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
     from face4d.vrn import train as part
     from face4d.vrn.network import UPSAMPLING, VolumeNetwork, volume_loss
@@ -59,7 +59,7 @@ def train(data: VolumeSet, config: VolumeConfig, run: Run) -> dict[str, Any]:
     random = seed_everything(config.seed)
     network = VolumeNetwork(config.width)
     network.set_prior(torch.from_numpy(part.occupancy(data)))
-    network.to(device, memory_format=torch.channels_last)
+    channels_last(network).to(device)
     optimizer = torch.optim.RMSprop(network.parameters(), lr=config.lr)
     session.start(network, optimizer, random)
 

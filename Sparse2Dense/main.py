@@ -56,6 +56,7 @@ def train_s2d(fold: Fold, run: Run, task: Task, hierarchy: Hierarchy, vertex_wei
     from face4d.runtime.session import Session, set_learning_rate
 
     session, config = Session(run, task), task.config
+    assert isinstance(config, DenseConfig)
     if session.metrics is not None:
         return session.metrics  # trained already
     device, data = run.device, fold.train
@@ -165,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 }
                 folds = {config.fold: make_fold(frames, config.split, config.fold or None, **options)}
             fold = folds[config.fold]
-            if config.decoder == "s2d":
+            if config.decoder == "s2d" and hierarchy is not None:
                 weights = vertex_weights(mean_face(fold.train)[0], embedding, config.vertex_weights)
                 metrics = train_s2d(fold, run, task_of(fold, config, source, hierarchy), hierarchy, weights)
             else:

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from face4d.classification.model import ExpressionClassifier
 from face4d.generation.config import PRESETS
-from face4d.generation.lstm import ThesisGenerator, build_network
+from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_network
 from face4d.generation.sample import Generator
 
 BATCH = 25
@@ -96,6 +96,7 @@ def generation_default(size: Size) -> Case:
     start, own = displacements[:, 1].numpy(), labels.numpy()
     torch.manual_seed(27)
     network = build_network(PRESETS["default"], 12)
+    assert isinstance(network, CoefficientGenerator)
     network.fit_basis(torch.from_numpy(data.landmarks_in_motion(24, 5)).flatten(0, 1))
     generator = Generator(
         Path("none"), network.eval(), tuple(f"label{number}" for number in range(12)), frames + 1, 68, {}, {}

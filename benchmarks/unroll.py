@@ -20,6 +20,7 @@ import itertools
 import os
 import statistics
 import time
+from typing import Any
 
 from face4d.commands import cli
 
@@ -53,18 +54,18 @@ def main(args: argparse.Namespace) -> None:
     import torch
     from torch import nn
 
-    from face4d.generation.config import PRESETS
-    from face4d.generation.lstm import build_network
+    from face4d.generation.config import PRESETS, GeneratorConfig
+    from face4d.generation.lstm import CoefficientGenerator, build_network
     from face4d.runtime.device import adam, autocast, describe, graphed, keep_freed_memory
 
-    def step_of(network, config, device):
+    def step_of(network: Any, config: GeneratorConfig, device: torch.device) -> Any:
         """The optimiser step of main.py on a network, step(targets (M, B, T + 1, L, 3), labels (B,), key=start
         frame).
         """
         optimizer = adam(network, config.lr, device)
 
         @graphed(device)
-        def step(targets, labels, *, key):
+        def step(targets: Any, labels: Any, *, key: int) -> Any:
             optimizer.zero_grad()
             with autocast(config, device):
                 loss = (
@@ -105,17 +106,17 @@ def main(args: argparse.Namespace) -> None:
         steps *= (last + 1) / 2 / horizon if horizons == "every" else 1
         data = 0.01 * torch.randn(1, sequences, last + 1, 68, 3, device=device)  # (M, N, T+1, L, 3)
         labels = torch.arange(sequences, device=device) % classes
-        if not thesis:
+        if isinstance(network, CoefficientGenerator):
             network.fit_basis(data.flatten(0, 2).cpu())
         plain_network = copy.deepcopy(network)
         plain_network.engine = "plain"
         begin, one = last - horizon, data[:, :batch]
         plain_step, fast_step = step_of(plain_network, settings, device), step_of(network, settings, device)
 
-        def plain(targets=one, labels=labels[:batch], begin=begin, step=plain_step):
+        def plain(targets: Any = one, labels: Any = labels[:batch], begin: int = begin, step: Any = plain_step) -> Any:
             return step(targets, labels, key=begin)
 
-        def ours(targets=one, labels=labels[:batch], begin=begin, step=fast_step):
+        def ours(targets: Any = one, labels: Any = labels[:batch], begin: int = begin, step: Any = fast_step) -> Any:
             return step(targets, labels, key=begin)
 
         seconds: dict[str, list[float]] = {"plain": [], "engine": []}
@@ -138,7 +139,9 @@ def main(args: argparse.Namespace) -> None:
         if args.epoch:
             starts = range(last - 1, -1, -1) if thesis else (0,)
 
-            def epoch(step=fast_step, data=data, labels=labels, batch=batch, starts=starts):
+            def epoch(
+                step: Any = fast_step, data: Any = data, labels: Any = labels, batch: int = batch, starts: Any = starts
+            ) -> float:
                 total = torch.zeros((), device=device)
                 for targets, own in zip(data.split(batch, dim=1), labels.split(batch)):
                     for start in starts:

@@ -15,10 +15,10 @@ from face4d.classification.model import ExpressionClassifier, logits_of
 from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.source import SOURCE
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
-from face4d.runtime.fields import FRAMES, LABELS, METRICS, configuration, integer, number, record, unknown
+from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer, number, record, unknown
 
 CHECKPOINT_KIND = "classifier"
-CHECKPOINT_FIELDS = {
+CHECKPOINT_FIELDS: dict[str, Check] = {
     "config": configuration(ClassifierConfig),
     "labels": LABELS,
     "network": record(

@@ -181,7 +181,7 @@ def add_box_flag(target: argparse._ActionsContainer, help: str) -> None:
     target.add_argument("--box", nargs=4, type=number(-1e6, 1e6), metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help=help)
 
 
-def add_switch(target: argparse._ActionsContainer, name: str, default: bool, help: str) -> None:
+def add_switch(target: argparse._ActionsContainer, name: str, default: bool | None, help: str) -> None:
     """Add ``--name`` and ``--no-name``."""
     target.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=help)
 

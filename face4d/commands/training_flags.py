@@ -58,14 +58,15 @@ def add_setting_flags(group: argparse._ArgumentGroup, presets: Mapping[str, Trai
         names: only these settings.
     """
     first = next(iter(presets.values()))
-    checks, there = described(type(first)), {action.dest: action for action in group._actions}
+    kind: type = type(first)
+    checks, there = described(kind), {action.dest: action for action in group._actions}
     for key in fields(first):
         if "help" not in key.metadata or (names and key.name not in names):
             continue
         check = checks[key.name]
         if key.name in there:  # of another configuration: the flag takes what either takes
             if isinstance(check, OneOf):
-                there[key.name].choices = list(dict.fromkeys((*there[key.name].choices, *check.values)))
+                there[key.name].choices = list(dict.fromkeys((*(there[key.name].choices or ()), *check.values)))
             continue
         users = {name: preset for name, preset in presets.items() if hasattr(preset, key.name)}
         if key.name not in first.unused():  # else its value is of no use, unless another flag is given too
@@ -83,8 +84,8 @@ def add_setting_flags(group: argparse._ArgumentGroup, presets: Mapping[str, Trai
                 flag, *former, type=cli.integer(check.low, check.high), metavar=key.metadata["metavar"], help=help
             )
         elif isinstance(check, Number):
-            kind = cli.number(check.low, check.high, above=check.above)
-            group.add_argument(flag, *former, type=kind, metavar=key.metadata["metavar"], help=help)
+            number = cli.number(check.low, check.high, above=check.above)
+            group.add_argument(flag, *former, type=number, metavar=key.metadata["metavar"], help=help)
         elif check is field.flag:
             cli.add_switch(group, flag.removeprefix("--"), None, help)
         else:

@@ -15,13 +15,13 @@ from face4d.deca.config import EncoderConfig
 from face4d.deca.networks import IMAGE_SIZE, NUM_DETAIL, CodeLayout, DetailGenerator, Encoder, PointEncoder
 from face4d.errors import InputError
 from face4d.runtime.checkpoint import checked_record, is_checkpoint, load_weights, weights, without_weights
-from face4d.runtime.fields import METRICS, configuration, list_of, number, record, text
+from face4d.runtime.fields import METRICS, Check, configuration, list_of, number, record, text
 from face4d.runtime.torch_file import read_torch_file
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_KIND = "face encoder"
-CHECKPOINT_FIELDS = {
+CHECKPOINT_FIELDS: dict[str, Check] = {
     "config": configuration(EncoderConfig),
     "layout": configuration(CodeLayout),
     "face_fingerprint": list_of(number(), 1, 10_000),

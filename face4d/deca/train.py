@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from face4d.deca.config import EncoderConfig
@@ -30,6 +30,9 @@ class ScaledEncoder(Encoder):
     """An :class:`Encoder` whose output is brought from unit spread to that of the codes, so that all of them are
     learned at one pace.
     """
+
+    code_mean: Tensor
+    code_scale: Tensor
 
     def __init__(self, outputs: int, backbone: str, hidden: int) -> None:
         super().__init__(outputs, backbone, hidden)
@@ -59,7 +62,7 @@ def build_network(layout: CodeLayout, config: EncoderConfig) -> PointEncoder | S
 def code_layout(face: FaceModel) -> CodeLayout:
     """As DECA's, without texture and without coefficients that move nothing (the demo head has fewer than FLAME)."""
 
-    def moving(directions, most: int) -> int:
+    def moving(directions: np.ndarray, most: int) -> int:
         return max(1, min(most, int((abs(directions).max(axis=(0, 1)) > 0).sum())))
 
     default = CodeLayout()
@@ -104,7 +107,7 @@ class EncoderLoss:
             shape=found.shape, expression=found.expression, global_pose=found.pose[:, :3], jaw_pose=found.pose[:, 3:]
         )
         parts["landmarks"] = 10 * (to_screen(landmarks, found.camera) - batch.landmarks)[..., :2].abs().mean()
-        if points is not None:
+        if points is not None and true_points is not None:
             parts["points"] = 10 * (points - true_points).abs().mean()
         if config.photometric_faces:
             rows = slice(0, config.photometric_faces)
@@ -182,6 +185,7 @@ def undrawn_loss(
     pictures.
     """
     codes, posed, camera = source.geometry(config.undrawn_faces)
+    assert posed.landmarks is not None  # the layer has an embedding
     shapes, expressions, rest = codes.split([source.layer.num_shape, source.layer.num_expression, 9], dim=1)
     codes = torch.cat([shapes[:, : layout.shape], expressions[:, : layout.expression], rest], dim=1)
     points = screen_points(face, posed.vertices, posed.landmarks, camera, network.vertices)
@@ -234,7 +238,11 @@ class EncoderErrors:
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, face: FaceModel, layout: CodeLayout, faces: RenderedFaces, batch_size: int = 64
+    network: PointEncoder | ScaledEncoder,
+    face: FaceModel,
+    layout: CodeLayout,
+    faces: RenderedFaces,
+    batch_size: int = 64,
 ) -> EncoderErrors:
     """Scores of an encoder on rendered faces, in evaluation mode."""
     was_training = network.training

@@ -265,7 +265,7 @@ def _close_openings(chart: np.ndarray, faces: np.ndarray, lip_count: int, lid_co
     u = chart[:lip_count, 0] / surface.MOUTH_CORNER
     side = np.concatenate([np.ones(half), [0], -np.ones(half)])
     kind = [np.zeros(len(chart), int)]
-    inner = [np.zeros((len(chart), 3))]
+    inner: list[np.ndarray] = [np.zeros((len(chart), 3))]
     inner[0][:lip_count, 0], inner[0][:lip_count, 1] = u, side
     charts, new_faces, count = [chart], [faces], len(chart)
     previous = lip

@@ -24,7 +24,7 @@ from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_embedding, extract
 from face4d.mesh.triangles import check_topology
 from face4d.runtime.checkpoint import array, load_checkpoint, load_weights, tensor, weights, without_weights
-from face4d.runtime.fields import METRICS, FieldError, configuration, integer, mapping, optional, record, text
+from face4d.runtime.fields import METRICS, Check, FieldError, configuration, integer, mapping, optional, record, text
 
 
 @dataclass
@@ -113,7 +113,7 @@ def hierarchy_arrays(value: Any, place: str) -> dict[str, Tensor]:
     return found
 
 
-CHECKPOINT_FIELDS = {
+CHECKPOINT_FIELDS: dict[str, Check] = {
     "config": configuration(DenseConfig),
     "topology": record({"vertices": integer(4, 10**7), "faces_digest": text}),
     "template": array(None, 3),

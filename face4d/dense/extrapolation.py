@@ -28,7 +28,7 @@ from face4d.dense.frames import DenseFrames
 from face4d.errors import InputError
 from face4d.landmarks import extract
 from face4d.runtime.checkpoint import array
-from face4d.runtime.fields import list_of, number, text
+from face4d.runtime.fields import Check, list_of, number, text
 
 __all__ = ["LEARNT_FIELDS", "LearntMotion", "learn_motion", "note_extrapolation"]
 
@@ -39,7 +39,7 @@ MOST_COMPONENTS = 64
 GROUPS = 4  # of subjects that are left out in turn
 ONE_SUBJECT = 0.3  # the share that unseen people reach, where only one was seen: as found on several data sets
 _MOST_NAMED = 12
-LEARNT_FIELDS = {
+LEARNT_FIELDS: dict[str, Check] = {
     "directions": array(WIDTH, None),
     "low": array(None),
     "high": array(None),

@@ -254,11 +254,11 @@ def table_row(decoder: str, fold: str, metrics: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def average(rows: Sequence[Row]) -> list[Row]:
+def average(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row per decoder: means over its folds (of the standard deviations too [S]), for decoders with several
     folds.
     """
-    found: list[Row] = []
+    found: list[dict[str, Any]] = []
     for decoder in dict.fromkeys(row["decoder"] for row in rows):
         own = [row for row in rows if row["decoder"] == decoder]
         if len(own) > 1:

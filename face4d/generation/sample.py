@@ -22,11 +22,11 @@ from face4d.generation.motion3dgan.networks import Motion3DGAN
 from face4d.resample import resample_linear
 from face4d.runtime.atomic import save_npy
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
-from face4d.runtime.fields import FRAMES, LABELS, METRICS, configuration, integer
+from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer
 
 CHECKPOINT_KIND = "generator"  # of all networks
 SCORED_AT_ONCE = 512  # sequences generated at a time, which bounds the memory of a large test set
-CHECKPOINT_FIELDS = {
+CHECKPOINT_FIELDS: dict[str, Check] = {
     "config": configuration(
         lambda settings: MotionGANConfig if settings.get("model") == MotionGANConfig.model else GeneratorConfig
     ),

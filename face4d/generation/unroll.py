@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 if TYPE_CHECKING:  # which import this module
@@ -71,15 +71,17 @@ def unroll_coefficients(network: CoefficientGenerator, start: Tensor, labels: Te
         )
 
     lstm, fc_1, fc_2 = network.lstm, network.fc_1, network.fc_2
-    frame_weight, *gate_weights = lstm.weight_ih.split([components, label_size, position_size], dim=1)
-    inner_weight, *inner_weights = fc_1.weight.split([hidden.shape[1], label_size, position_size], dim=1)
+    frame_weight, gate_of_label, gate_of_position = lstm.weight_ih.split([components, label_size, position_size], dim=1)
+    inner_weight, inner_of_label, inner_of_position = fc_1.weight.split(
+        [hidden.shape[1], label_size, position_size], dim=1
+    )
     coefficients = unroll(
         frames,
         frame,
         hidden,
         cell,
-        code(*gate_weights, lstm.bias_ih + lstm.bias_hh),  # (T, B, 4H)
-        code(*inner_weights, fc_1.bias),  # (T, B, H)
+        code(gate_of_label, gate_of_position, lstm.bias_ih + lstm.bias_hh),  # (T, B, 4H)
+        code(inner_of_label, inner_of_position, fc_1.bias),  # (T, B, H)
         frame_weight,
         lstm.weight_hh,
         inner_weight,
@@ -195,7 +197,7 @@ def unroll(
     Returns:
         (B, T, S).
     """
-    tensors = (
+    tensors: tuple[Tensor, ...] = (
         frame,
         hidden,
         cell,
@@ -278,7 +280,7 @@ class Unroll(torch.autograd.Function):
     """:func:`unroll` with its gradient."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, frames: int, dtype: torch.dtype | None, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, frames: int, dtype: torch.dtype | None, *tensors: Tensor) -> Tensor:
         generated, *stacks = run_steps(frames, dtype, True, *tensors)
         ctx.dtype = dtype
         inner_weight, output_weight = tensors[7:9]
@@ -288,7 +290,7 @@ class Unroll(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_generated: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_generated: Tensor) -> tuple[Tensor | None, ...]:
         """Backward through time; ``d_x`` is the gradient of the loss with respect to x."""
         inputs, gates, cells, cell_tanhs, inners, input_weight, inner_weight, output_weight = ctx.saved_tensors
         frames, batch, width = cell_tanhs.shape

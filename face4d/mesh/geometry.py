@@ -119,7 +119,8 @@ def closest_points(
     found = ClosestPoints(np.full(len(points), -1), np.zeros((len(points), 3)), np.full(len(points), np.inf))
     for members in _by_size(radius):
         tree, largest = cKDTree(centers[members]), radius[members].max()
-        waiting, tried_before, count = np.arange(len(points)), 0, min(4, len(members))
+        waiting: np.ndarray = np.arange(len(points))
+        tried_before, count = 0, min(4, len(members))
         while waiting.size:
             undecided = []
             for part in np.array_split(waiting, -(-waiting.size * count // _CHUNK)):

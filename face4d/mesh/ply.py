@@ -112,7 +112,8 @@ def _read_any(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndar
     """Any encoding and any properties; vertices float32 and triangles int32."""
     rows: _Rows = _AsciiRows(path, data, header) if header.encoding == "ascii" else _BinaryRows(path, data, header)
     num_vertices = next(element.count for element in header.elements if element.name == "vertex")
-    vertices, faces = np.empty((0, 3), np.float32), [np.empty((0, 3), np.int32)]
+    vertices: np.ndarray = np.empty((0, 3), np.float32)
+    faces: list[np.ndarray] = [np.empty((0, 3), np.int32)]
     for element in header.elements:
         columns = rows.read(element)
         if element.name == "vertex":
@@ -246,7 +247,7 @@ class _BinaryRows(_Rows):
         columns: dict[str, np.ndarray | Lists] = {}
         for name, kind in kinds.items():
             # All numbers of this type in the file, one at every byte.
-            everywhere = np.ndarray((max(0, size - kind.itemsize + 1),), kind, self.data, strides=(1,))
+            everywhere: np.ndarray = np.ndarray((max(0, size - kind.itemsize + 1),), kind, self.data, strides=(1,))
             place = np.array(places[name])
             if counters[name] is None:
                 columns[name] = everywhere[place]

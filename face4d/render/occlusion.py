@@ -12,6 +12,7 @@ belongs to the mesh and can go into a file.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,8 @@ def cavity_shading(
 def _average_blocks(image: np.ndarray, block: int) -> np.ndarray:
     if block == 1:
         return image
-    return sum(image[i::block, j::block] for i in range(block) for j in range(block)) / np.float32(block * block)
+    summed: Any = sum(image[i::block, j::block] for i in range(block) for j in range(block))
+    return summed / np.float32(block * block)
 
 
 def _blurred(image: np.ndarray, width: int) -> np.ndarray:

@@ -43,7 +43,7 @@ from face4d.runtime.fields import METRICS
 from face4d.runtime.interrupt import deferred_interrupt
 from face4d.runtime.progress import track
 from face4d.runtime.run_folder import Run
-from face4d.runtime.training_state import STATE_FIELDS, check_state
+from face4d.runtime.training_state import STATE_FIELDS, Stepping, check_state
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def learning_rate(config: TrainingConfig, progress: float) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (progress - RISE) / (1 - RISE)))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: Stepping, rate: float) -> None:
     """Give all parameter groups a learning rate; one that is a tensor stays where it is in memory."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
@@ -166,7 +166,7 @@ class Session:
             return None, load_checkpoint(run.checkpoint, kind, {"metrics": METRICS})["metrics"]
         return saved, None
 
-    def start(self, network: nn.Module, optimizer: torch.optim.Optimizer, random: torch.Generator) -> None:
+    def start(self, network: nn.Module, optimizer: Stepping, random: torch.Generator) -> None:
         """Take what is trained, what trains it and the random numbers it draws; give them the state to continue from,
         if there is one.
 
@@ -320,8 +320,8 @@ class Session:
                 f"epoch {self.epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in self._curves.items())
             )
 
-    def kept(self) -> nn.Module:
-        """The network with the weights kept: the last, or the best."""
+    def kept(self) -> Any:
+        """The network that was started with, or a copy of it, with the weights kept: the last, or the best."""
         return self.network if self._best is None else with_weights(self.network, self._best)
 
     def finish(self, scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,19 @@ _ADAM = ("step", "exp_avg", "exp_avg_sq")
 _MOMENTS = {torch.optim.Adam: _ADAM, torch.optim.AdamW: _ADAM, torch.optim.RMSprop: ("step", "square_avg")}
 
 
+class Stepping(Protocol):
+    """An optimiser, or what stands for several."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None: ...
+
+
 def check_state(
-    path: Path, saved: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    path: Path, saved: dict[str, Any], model: nn.Module, optimizer: Stepping, generator: torch.Generator
 ) -> None:
     """Refuse a state that does not fit the model and the optimiser that are to continue from it.
 
@@ -66,7 +77,8 @@ def check_state(
     for name, now in (("data", generator.get_state()), ("torch", torch.get_rng_state())):
         if saved["rng"][name].shape != now.shape:
             raise InputError(path, f"{len(now)} bytes of random numbers as rng.{name}", str(len(saved["rng"][name])))
-    kept = {"optimizer": optimizer} if isinstance(optimizer, torch.optim.Optimizer) else optimizer._asdict()
+    several: Any = optimizer
+    kept = {"optimizer": optimizer} if isinstance(optimizer, torch.optim.Optimizer) else several._asdict()
     for name, part in kept.items():
         values = saved["optimizer"] if part is optimizer else saved["optimizer"].get(name)
         check(path, values, _optimizer_state(part), "optimizer" if part is optimizer else f"optimizer.{name}")

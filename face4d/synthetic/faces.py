@@ -10,7 +10,7 @@ as the crops of photos are. Landmarks, parameters, camera and light come with ev
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -161,7 +161,7 @@ def random_colors(regions: FaceRegions, count: int, generator: torch.Generator) 
     return color.clamp_(0, 1)
 
 
-def _fade(distance: np.ndarray, width: float) -> np.ndarray:
+def _fade(distance: np.ndarray, width: Any) -> np.ndarray:
     """1 where a distance is far below zero, 0 far above, a smooth step of about ``width`` between."""
     share = np.clip(0.5 - distance / (2 * width), 0, 1)
     return share * share * (3 - 2 * share)

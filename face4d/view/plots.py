@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -66,7 +66,8 @@ def confusion_matrix_figure(matrix: np.ndarray, labels: Sequence[str], *, title:
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=ink)
         bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03)
         bar.set_label("share of the true label")
-        bar.outline.set_visible(False)
+        outline: Any = bar.outline
+        outline.set_visible(False)
     return figure
 
 

@@ -187,7 +187,8 @@ def landmark_errors(face: np.ndarray, errors: Mapping[str, Sequence[float]], *, 
             axes.set_xlabel(f"{method}, mean {np.mean(values):.2f} mm")
         bar = figure.colorbar(picture, ax=panels.tolist(), fraction=0.04, pad=0.02)
         bar.set_label("mean error (mm)")
-        bar.outline.set_visible(False)
+        outline: Any = bar.outline
+        outline.set_visible(False)
         figure.suptitle(title, fontsize=10)
     return figure
 

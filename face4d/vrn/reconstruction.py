@@ -20,14 +20,14 @@ from face4d.render.pictures import clay, draw, save_picture, textured
 from face4d.render.texture import sample
 from face4d.runtime.atomic import save_npz
 from face4d.runtime.checkpoint import PARALLEL, checked_record, is_checkpoint, load_weights, weights, without_weights
-from face4d.runtime.fields import METRICS, configuration, record
+from face4d.runtime.fields import METRICS, Check, configuration, record
 from face4d.runtime.torch_file import read_torch_file
 from face4d.vrn.config import CHECKPOINT_KIND, VolumeConfig
 from face4d.vrn.network import IMAGE_SIZE, VolumeNetwork, for_inference
 from face4d.vrn.voxels import VRN_GRID, VolumeGrid, first_layers, largest_part, nme, pack, surface, visible
 
 OWN_FILE = "models/vrn_demo.pt"
-CHECKPOINT_FIELDS = {
+CHECKPOINT_FIELDS: dict[str, Check] = {
     "config": configuration(VolumeConfig),
     "grid": configuration(VolumeGrid),
     "source": record({}),

@@ -21,11 +21,8 @@ _LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6)  # at which the mean volume is cut; its best
 
 def occupancy(data: VolumeSet) -> np.ndarray:
     """(depth,) float32: how much of each layer is filled, over the first training samples."""
-    return np.mean(
-        [sample.volume(data.grid).mean((1, 2)) for sample in data.samples("training", _PRIOR_SAMPLES)],
-        axis=0,
-        dtype=np.float32,
-    )
+    shares = [sample.volume(data.grid).mean((1, 2)) for sample in data.samples("training", _PRIOR_SAMPLES)]
+    return np.asarray(np.mean(shares, axis=0, dtype=np.float32))
 
 
 def vary(samples: list[VolumeSample], config: VolumeConfig, generator: torch.Generator) -> tuple[Tensor, np.ndarray]:
@@ -56,7 +53,7 @@ def predict(network: VolumeNetwork, sample: VolumeSample, level: float = 0.5) ->
     """The volume (D, S, S) bool that a network in evaluation mode finds in a sample's picture."""
     device = next(network.parameters()).device
     picture = torch.from_numpy(sample.image).to(device).permute(2, 0, 1)[None] / 255.0
-    return (network(picture)[0] > level).cpu().numpy()
+    return np.asarray((network(picture)[0] > level).cpu().numpy())
 
 
 def mean_iou(network: VolumeNetwork, data: VolumeSet, count: int = VALIDATED) -> float:
@@ -100,7 +97,7 @@ def evaluate(network: VolumeNetwork, data: VolumeSet) -> VolumeScores:
     mean = sum(
         (sample.volume(data.grid).astype(np.float32) for sample in data.samples("training")), start=np.float32(0)
     ) / len(data.training)
-    flats = [mean > level for level in _LEVELS]
+    flats = [np.asarray(mean > level) for level in _LEVELS]
     ious, flat_ious, nmes = [], [], []
     for sample in data.samples("testing"):
         true, found = sample.volume(data.grid), predict(network, sample)
