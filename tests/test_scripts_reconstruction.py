@@ -51,7 +51,7 @@ def workplace(tmp_path_factory):
 
 def test_from_training_to_meshes_and_the_inversion_set(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
-    assert json.loads((workplace / "runs" / "deca_demo" / "metrics.json").read_text())["faces"] == 2
+    assert json.loads((workplace / "runs" / "deca_demo" / "metrics.json").read_text())["test/faces"] == 2
     with Image.open(workplace / "runs" / "deca_demo" / "held_out.png") as preview:
         assert preview.size == (2 * 160, 4 * 160)  # two faces; picture, face over it, neutral face, true one
         rows = np.asarray(preview).reshape(4, 160, 2, 160, 3).transpose(0, 2, 1, 3, 4)  # (row, face, 160, 160, 3)

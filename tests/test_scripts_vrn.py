@@ -34,7 +34,7 @@ def test_from_rendered_heads_to_a_head_in_a_photo(tmp_path, monkeypatch, capsys)
     assert run("vrn_train.py", *tiny) == 2  # there already
     assert run("vrn_train.py", *tiny, "--resume") == 0
     assert capsys.readouterr().out.splitlines()[-2:] == ["kept models/vrn_demo.pt", "kept runs/vrn_demo"]
-    assert json.loads((tmp_path / "runs/vrn_demo/metrics.json").read_text())["test_samples"] == 1
+    assert json.loads((tmp_path / "runs/vrn_demo/metrics.json").read_text())["test/samples"] == 1
 
     sample = next(open_volume_set("set").samples("testing"))
     (tmp_path / "photos").mkdir()
