@@ -9,7 +9,7 @@ import torch
 
 from face4d.dense.config import DenseConfig
 from face4d.dense.decode import load_decoder
-from face4d.dense.extrapolation import learn_motion, note_extrapolation
+from face4d.dense.extrapolation import _box, _rows, _share, learn_motion, note_extrapolation
 from face4d.dense.frames import DenseFrames, make_fold
 from face4d.dense.train import fit_closed_form, task_of
 from face4d.errors import InputError
@@ -151,3 +151,57 @@ def test_what_a_checkpoint_says_is_checked(people):
 def test_one_person_is_enough_to_learn_from(people):
     learnt = learn_motion(people.frames((0,), KNOWN))
     assert 0 < learnt.limit < 1 and people.share(learnt, 0, "high-smile") < 0.5
+
+
+@pytest.mark.parametrize(("count", "more"), [(2, 1.5), (5, 1.4)])
+def test_the_limit_is_what_groups_of_people_reach_beside_the_others_and_more_where_they_are_few(people, count, more):
+    frames = people.frames(range(count), KNOWN)
+    learnt = learn_motion(frames)
+    sizes = np.ptp(frames.neutral_landmarks(), axis=1) / learnt.extent
+    rows, subjects = _rows(frames.landmarks, sizes[frames.sequence]), frames.frame_subjects()
+    groups = [["P0"], ["P1"]] if count == 2 else [["P0", "P1"], ["P2"], ["P3"], ["P4"]]  # four where there are more
+    shares = [_share(rows[own], *_box(rows[~own])).max() for own in (np.isin(subjects, group) for group in groups)]
+    assert learnt.limit == pytest.approx(max(shares) * more)
+
+
+def test_the_mean_face_is_that_of_the_people_and_the_limit_grows_where_they_are_few(people):
+    one, two = (learn_motion(people.frames(range(count), KNOWN)) for count in (1, 2))
+    sizes = [np.ptp(extract(people.embedding, people.sequences[person, KNOWN[0]][0]), axis=0) for person in range(2)]
+    np.testing.assert_allclose(one.extent, sizes[0])
+    np.testing.assert_allclose(two.extent, np.mean(sizes, axis=0))  # each person once
+    assert one.limit == pytest.approx(0.3 * 1.5)  # of a single person nothing is known about others
+    assert two.labels == one.labels == tuple(sorted(KNOWN))
+
+
+def test_coefficients_include_the_face_at_rest(people):
+    learnt = learn_motion(people.frames(range(3), KNOWN))
+    assert (learnt.low <= 0).all() and (learnt.high >= 0).all() and (learnt.high < 1).any()
+    np.testing.assert_allclose(learnt.directions.T @ learnt.directions, np.eye(len(learnt.low)), atol=1e-9)
+
+
+class Decoder:
+    """What a note needs of a decoder: sequences k times their limit outside."""
+
+    path = "d.pt"
+
+    def __init__(self, embedding, labels):
+        self.embedding = embedding
+        self.learnt = self
+        self.limit, self.labels = 0.5, labels
+
+    def share_outside(self, displacements, neutral):
+        return displacements[:, 0, 0]
+
+
+def test_a_note_names_the_worst_first_and_counts_what_it_does_not_name(people, caplog):
+    neutral = people.sequences[0, KNOWN[0]][0]
+    moving = lambda share: np.full((3, 68, 3), share)  # noqa: E731
+    note_extrapolation(Decoder(people.embedding, ["a", "b"]), [("x", moving(0.5), neutral)])
+    assert not caplog.messages  # the limit itself is not beyond it
+    shares = {"a": 0.6, "c": 1.5, "b": 1.0}
+    asked = [(name, moving(share), neutral) for name, share in shares.items()] + [("c", moving(0.75), neutral)]
+    note_extrapolation(Decoder(people.embedding, [f"l{k}" for k in range(12)]), asked)
+    assert "c (3.0 times), b (2.0 times), a (1.2 times); there" in caplog.text and "l11 only" in caplog.text
+    caplog.clear()
+    note_extrapolation(Decoder(people.embedding, [f"l{k}" for k in range(14)]), asked)
+    assert "l10, l11 and 2 more only" in caplog.text

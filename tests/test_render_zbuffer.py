@@ -172,3 +172,19 @@ def test_all_fragments_are_those_of_each_triangle_alone(monkeypatch):
         found = [(p, k) for pixel, triangle in parts for p, k in zip(pixel, triangle)]
         assert found == expected and len(found) > 500
     assert [len(pixel) for pixel, _ in all_fragments(vertices, faces[:0], 20, 24)] in ([], [0])
+
+
+def test_single_precision_is_worked_out_in_double():
+    draw = np.random.default_rng(8)
+    vertices, faces = draw.uniform(0, 64, (90, 3)).astype(np.float32), draw.integers(0, 90, (120, 3))
+    for single, double in zip(
+        rasterize(vertices, faces, 64, 64), rasterize(vertices.astype(np.float64), faces, 64, 64)
+    ):
+        np.testing.assert_array_equal(single, double)
+
+
+def test_small_depths_are_told_apart():
+    corners = np.array([[0, 0], [0, 9], [9, 0.0]])
+    vertices = np.concatenate([np.c_[corners, np.full(3, depth)] for depth in (2e-9, 1e-9, 3e-9)])
+    face_index, _, _ = rasterize(vertices, np.arange(9).reshape(3, 3), 8, 8)
+    assert set(np.unique(face_index)) == {-1, 1}
