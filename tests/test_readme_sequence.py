@@ -30,7 +30,7 @@ from tests.test_docs import command_lines
 BOX = "--box 5 5 60 60"
 # More words for a command that begins so: sizes, and where the face is in pictures of noise.
 SMALLER = {
-    "main.py --dataset coma --preset thesis": "--epochs 1 --hidden-size 8 --warps 0",
+    "main.py --dataset coma --preset thesis": "--epochs 1 --hidden-size 8",
     "main.py --model motion3dgan": "--epochs 1 --steps-per-epoch 2",
     "main.py --grid": "--grid grid.json --workers 1 --epochs 1 --dataset florence --run grid",
     "main.py": "--epochs 2 --warps 2",
