@@ -73,7 +73,8 @@ def add_setting_flags(group: argparse._ArgumentGroup, presets: Mapping[str, Trai
             users = {name: preset for name, preset in users.items() if key.name not in preset.unused()}
         default, *others = ((name, _shown(getattr(preset, key.name))) for name, preset in users.items())
         differing = [f"{name}: {value}" for name, value in others if value != default[1]]
-        help = f"{key.metadata['help']} ({'; '.join([f'default: {default[1]}', *differing])})".replace("%", "%%")
+        defaults = "; ".join([f"default: {default[1]}", *differing]) if default[1] != "None" else ""
+        help = (key.metadata["help"] + (f" ({defaults})" if defaults else "")).replace("%", "%%")
         flag, *former = (
             f"--{name.replace('_', '-')}" for name in (key.name, key.metadata["former"]) if name is not None
         )
