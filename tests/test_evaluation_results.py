@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 
 from face4d.datasets.landmark_set import load_split, stack
-from face4d.evaluation.results import write_beside, write_results
+from face4d.errors import InputError
+from face4d.evaluation.results import (
+    Scored,
+    find_scored,
+    read_features,
+    read_scored,
+    require_truth,
+    truth_files,
+    write_beside,
+    write_results,
+)
+from face4d.evaluation.results import test_set as comparable
 from face4d.evaluation.scores import score
 
 
@@ -115,3 +126,73 @@ def test_without_features_there_is_no_file_of_them(split, tmp_path):
     write_results(tmp_path, score(split, split.labels, real, predict), split.labels, {})
     assert not (tmp_path / "features.npz").exists()
     assert (tmp_path / "realism.csv").read_text().splitlines()[0] == "method,acceleration,acceleration_ratio"
+
+
+def test_a_scoring_is_read_back_with_its_features_and_generated_sequences(split, scores, tmp_path):
+    generated = tmp_path / "generated"
+    for sample in ("sample_00", "sample_01"):
+        for sequence in split.test:
+            folder = generated / sample / sequence.subject
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"{sequence.label}_{sequence.subject}.npy", sequence.landmarks)
+    write_results(tmp_path / "out", scores, split.labels, {"generated": str(generated), "sequences": 6})
+    scored = read_scored(tmp_path / "out" / "evaluate.json")
+    assert (scored.name, scored.folder, scored.labels) == ("out", tmp_path / "out", ["Happy", "Rage", "Scream"])
+    assert scored.rows("scores") == scores.rows and scored.rows("nothing") == [] and scored.by_method("nothing") == {}
+    np.testing.assert_array_equal(scored.by_method("confusion")["real"], scores.confusion["real"])
+    keys = {(sequence.label, sequence.subject) for sequence in split.test}
+    assert set(scored.generated) == keys
+    assert all(path.relative_to(generated).parts[0] == "sample_00" for path in scored.generated.values())  # the first
+    np.testing.assert_array_equal(scored.features["labels"], [0, 0, 1, 1, 2, 2])
+    assert [one.name for one in find_scored(tmp_path, tmp_path / "none")] == ["out"]
+    # the truth: of the first folder that has a sequence
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "Sad_CH09.npy", split.test[0].landmarks)
+    truth = truth_files(scored, [tmp_path / "missing", tmp_path / "other", generated / "sample_01"])
+    assert set(truth) == keys and "sample_01" in truth[next(iter(keys))].parts
+    assert truth_files(scored, [tmp_path / "other"]) == {}
+    require_truth([scored], [generated])
+    with pytest.raises(InputError, match="other: expected landmarks of sequences that were scored, found none of them"):
+        require_truth([scored], [generated, tmp_path / "other"])
+
+
+def test_scorings_of_one_test_set_are_told_by_the_error_of_the_static_neutral(tmp_path):
+    def scored(**content):
+        return Scored("a", tmp_path, {"labels": ["a"], **content})
+
+    neutral = [{"method": "real", "mm_mean": 1.0}, {"method": "static neutral", "mm_mean": 2.00001, "mse": 3e-6}]
+    first = scored(classifier="c", sequences=6, frames=40, scores=neutral, landmarks="x")
+    assert comparable(first) == ("c", 6, 40, "2", "3e-06")
+    assert comparable(scored(landmarks="x")) == (None, None, None, "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"confusion": {"real": [[1, 0, 0], [0, 1, 0]]}}, "confusion.real to be 3 rows of 3 numbers"),
+        ({"confusion": {"real": [[1, 0, 0], [0, 1, 0], [0, 1]]}}, "confusion.real to be 3 rows of 3 numbers"),
+    ],
+)
+def test_a_confusion_that_does_not_fit_its_labels_is_refused(split, scores, tmp_path, change, words):
+    write_results(tmp_path, scores, split.labels, {})
+    content = json.loads((tmp_path / "evaluate.json").read_text())
+    (tmp_path / "evaluate.json").write_text(json.dumps({**content, **change}))
+    with pytest.raises(InputError, match=words):
+        read_scored(tmp_path / "evaluate.json")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"real": np.zeros((3, 2)), "labels": np.zeros((2, 1))},
+        {"real": np.zeros((3, 2)), "generated": np.zeros((2, 2)), "labels": np.zeros(2)},
+        {"real": np.zeros(2), "labels": np.zeros(2)},
+        {"real": np.array([["a"], ["b"]]), "labels": np.zeros(2)},
+        {"real": np.full((2, 2), np.nan), "labels": np.zeros(2)},
+    ],
+)
+def test_features_are_vectors_of_the_labels(tmp_path, arrays):
+    np.savez(tmp_path / "features.npz", **arrays)
+    with pytest.raises(InputError, match=r"features.npz: expected finite arrays \(N, D\) and labels \(N,\), found"):
+        read_features(tmp_path / "features.npz")
+    assert read_features(tmp_path / "none.npz") == {}

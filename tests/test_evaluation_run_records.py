@@ -273,7 +273,7 @@ def test_others_without_scores_are_met_by_nobody_and_nothing_is_divided_by_zero(
         generator("author", 1e-4, 128, []),
         generator("author", 1e-5, 128, [3.0]),
         generator("author", 1e-4, 256, [0.0]),
-        generator("ours", 1e-3, 128, [1.5], preset="default", metrics={"mm": 0.5, "mm_std": 0.25}),
+        generator("ours", 1e-3, 128, [1.5], preset="default", metrics={"test/mm": 0.5, "test/mm_std": 0.25}),
         generator("ours", 1e-3, 256, [1.5], preset="default"),
     ]
     columns, rows = comparison_table(records, groups(records)[0])
@@ -333,3 +333,14 @@ def test_notes_on_odd_curves(tmp_path, caplog, rows, note):
         )  # epochs count from 0
     else:
         assert re.search(note, caplog.text)
+
+
+def test_runs_that_are_compared_share_a_test_set():
+    records = [generator("author", 1e-4, 128, [2.0]), generator("ours", 1e-4, 128, [3.0], test_set="a")]
+    _, rows = runs_table(records, groups(records)[0])
+    assert [row["test_set"] for row in rows] == ["a", "a"]  # others' may be where one's own have a single one
+    records.append(generator("ours", 1e-4, 256, [4.0], test_set="b"))
+    _, rows = runs_table(records, groups(records)[0])
+    assert [row["test_set"] for row in rows] == [None, "a", "b"]
+    unknown = [generator("ours", 1e-4, 128, [2.0])]
+    assert runs_table(unknown, groups(unknown)[0])[1][0]["test_set"] == "one"

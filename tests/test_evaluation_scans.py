@@ -52,6 +52,8 @@ def test_only_the_face_is_measured_by_a_ball():
     # 1.4 times the mean of 90 mm between the outer eye corners and 30 mm from the nose to between the eyes; centre 9 mm
     # above the nose
     np.testing.assert_array_equal(region, np.linalg.norm(GRID - [0, 0.009, 0], axis=1) <= 0.084)
+    place = np.array([0.3, -0.2, 0.1])
+    np.testing.assert_array_equal(face_region(GRID + place, MARKS + place), region)
     far = np.concatenate([GRID, [[0, 0, 5.0]]])
     assert scan_to_mesh(far, MARKS, GRID, FACES, MARKS).distances.max() < 1e-9
     assert scan_to_mesh(far, MARKS, GRID, FACES, MARKS, radius=np.inf).distances.max() == pytest.approx(5000)

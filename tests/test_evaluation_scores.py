@@ -116,6 +116,25 @@ def peaks(batch: np.ndarray) -> np.ndarray:
     return 1000 * np.abs(batch).max(axis=1).reshape(len(batch), -1)
 
 
+def test_real_sequences_are_classified_from_the_start_frame_on_and_answers_without_it(split, generated):
+    real, _ = stack(split.test, split.labels)
+    answer, seen, described = match_generated(generated, split.test), [], []
+
+    def predict(batch):
+        seen.append(batch)
+        return np.zeros(len(batch), int)
+
+    def features(batch):
+        described.append(batch)
+        return peaks(batch)
+
+    score(split, split.labels, answer, predict, features)
+    np.testing.assert_array_equal(seen[0], real)
+    np.testing.assert_array_equal(seen[1], answer[:, 1:])
+    assert all(len(batch[0]) == len(real[0]) - 1 for batch in [*seen[1:], *described])
+    np.testing.assert_array_equal(described[0], real[:, 1:])
+
+
 def test_realism_is_of_frames_after_the_start(split, generated):
     answer = match_generated(generated, split.test)
     scores = score(split, split.labels, answer, oracle(split), peaks)
