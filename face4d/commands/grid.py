@@ -56,21 +56,9 @@ THESIS = "thesis"
 MOST_CELLS = 1000  # of a grid of one's own
 PROCESSES_PER_GPU = 4
 _OF_THE_THESIS = [name for name, entry in DATASETS.items() if entry.thesis_name]
-_OF_GRIDS = (
-    "grid",
-    "run",
-    "models",
-    "runs",
-    "resume",
-    "workers",
-    "backend",
-    "scheduler",
-    "overwrite",
-    "dry_run",
-    "quiet",
-    "threads",
-    "select",
-)
+# Flags that a cell has otherwise, or not at all.
+_PLACES = {"grid", "run", "models", "runs", "resume", "overwrite", "select"}
+_OF_GRIDS = _PLACES | {"workers", "backend", "scheduler", "threads", "dry_run", "quiet"}
 
 
 @dataclass(frozen=True)
@@ -148,10 +136,8 @@ class Cell:
     def discard(self) -> None:
         """Remove what an earlier run of this name has written."""
         self.folder.clear()
-        for path in (
-            *(self.models / f"{self.name}{end}" for end in (".pt", ".last.pt")),
-            self.folder.path / "config.json",
-        ):
+        checkpoints = (self.models / f"{self.name}{end}" for end in (".pt", ".last.pt"))
+        for path in (*checkpoints, self.folder.path / "config.json"):
             path.unlink(missing_ok=True)
 
     def require_own(self, data_digest: str) -> None:
@@ -170,11 +156,8 @@ class Cell:
         there = {**defaults, **found["config"], "data": found["data_digest"][:12]}
         for key, value in {**self.config.as_dict(), "data": data_digest[:12]}.items():
             if there.get(key) != value:
-                raise InputError(
-                    path,
-                    f"a run with {key} = {value} (another --run NAME, or --overwrite)",
-                    f"{key} = {shown(there.get(key))}",
-                )
+                expected = f"a run with {key} = {value} (another --run NAME, or --overwrite)"
+                raise InputError(path, expected, f"{key} = {shown(there.get(key))}")
 
 
 @dataclass(frozen=True)
@@ -237,10 +220,11 @@ def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
         if args.overwrite:
             for cell in cells:
                 cell.discard()
-        missing_cells = sorted(
-            (cell for cell in cells if cell.name not in done), key=lambda cell: -getattr(cell.config, script.cost)
-        )
-        problems = train(args, script.kind, missing_cells, len(done))
+        left = [cell for cell in cells if cell.name not in done]
+        left.sort(
+            key=lambda cell: -getattr(cell.config, script.cost)
+        )  # the longest first: none is left alone at the end
+        problems = train(args, script.kind, left, len(done))
 
         rows = [row_of(cell, problems.get(cell.name)) for cell in cells]
         chosen = choose_runs(script.contest, cells, asked.select)
@@ -249,21 +233,13 @@ def run(parser: cli.Parser, args: Namespace, script: Script) -> None:
         columns = table_columns(script.contest, cells, rows)
         written = []
         for dataset in datasets:  # best values are bold: only what saw the same data competes
-            written += write_table(
-                runs / f"grid_{dataset}", columns, [row for row in rows if row["dataset"] == dataset]
-            )
-        what = {
-            "kind": script.kind,
-            "grid": args.grid,
-            "preset": asked.preset,
-            "select": asked.select,
-            "chosen": chosen,
-        }
-        write_json(runs / "grid.json", {**what, "held_out": held_out, "runs": rows})
+            own = [row for row in rows if row["dataset"] == dataset]
+            written += write_table(runs / f"grid_{dataset}", columns, own)
+        what = {"kind": script.kind, "grid": args.grid, "preset": asked.preset, "select": asked.select}
+        write_json(runs / "grid.json", {**what, "chosen": chosen, "held_out": held_out, "runs": rows})
         print(text_table(columns, rows))
-        for sentence in sentences(
-            script.contest, [cell for cell in cells if cell.name in chosen.values()], held_out, asked.select
-        ):
+        winners = [cell for cell in cells if cell.name in chosen.values()]
+        for sentence in sentences(script.contest, winners, held_out, asked.select):
             print(sentence)
         cli.report_written([models], kept=len(done) == len(cells))
         cli.report_written([runs, *written])
@@ -378,26 +354,17 @@ def settings_of(args: Namespace, script: Script, dataset: str, preset: str) -> l
         InputError: a bad grid file, or a flag that the grid varies.
     """
     if args.grid == THESIS:
-        grids: Sequence[Grid] = [
-            {
-                key: values
-                for key, values in script.thesis[find_dataset(dataset).grid].items()
-                if key != "lr" or preset == THESIS
-            }
-        ]
+        varied = script.thesis[find_dataset(dataset).grid]
+        grids: Sequence[Grid] = [{key: varied[key] for key in varied if key != "lr" or preset == THESIS}]
     else:
         kind: type = type(script.presets[preset])
         allowed = described(kind)
-        grids = read_grid(
-            args.grid, {name: allowed[name] for name in sorted(allowed.keys() & vars(args).keys() - {"select"})}
-        )
+        names = sorted(allowed.keys() & vars(args).keys() - {"select"})
+        grids = read_grid(args.grid, {name: allowed[name] for name in names})
     for name in (name for grid in grids for name in grid):
         if name != "seed" and getattr(args, name) is not None:
-            raise InputError(
-                f"--{name.replace('_', '-')}",
-                f"no such flag with --grid {args.grid}, which varies it",
-                str(getattr(args, name)),
-            )
+            expected = f"no such flag with --grid {args.grid}, which varies it"
+            raise InputError(f"--{name.replace('_', '-')}", expected, str(getattr(args, name)))
     return expand(grids)
 
 
