@@ -182,8 +182,8 @@ def _read_by_trimesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     as_float32(path, vertices)
     check_indices(path, faces, len(vertices))
     if kind == "stl":
-        mesh.merge_vertices()
-        vertices, faces = np.array(mesh.vertices), np.array(mesh.faces)
+        vertices, number = np.unique(vertices, axis=0, return_inverse=True)
+        faces = number.reshape(-1)[faces]
     return vertices, faces.astype(np.int32)
 
 

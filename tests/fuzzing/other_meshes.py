@@ -61,7 +61,9 @@ def _read(path: Path) -> None:
     assert len(faces)
 
 
+_CORPUS = (b"solidvertex0 0 1 0 92354775808 0\nvertex0 1 0\nendsolid",)
+
 READERS = (
     Reader("off", ".off", mutated(off_files(), WORDS), _read),
-    Reader("stl", ".stl", mutated(stl_files(), WORDS), _read),
+    Reader("stl", ".stl", mutated(stl_files(), WORDS), _read, _CORPUS),
 )
