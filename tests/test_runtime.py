@@ -1,4 +1,4 @@
-"""The ground floor: whole-or-nothing files, checkpoints, pickles, exit codes."""
+"""Whole-or-nothing files, checkpoints, pickles, exit codes."""
 
 import errno
 import logging

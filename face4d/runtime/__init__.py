@@ -1,1 +1,1 @@
-"""Ground floor: command line, files, devices. Knows nothing of faces."""
+"""Files, devices, checkpoints, training runs, processes. Knows nothing of faces."""
