@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from face4d.dense.edge_collapse import collapse_edges
-from face4d.dense.spirals import build_spirals, connected_components, default_references
+from face4d.dense.spirals import build_spirals, default_references
 from face4d.errors import InputError
-from face4d.mesh.geometry import closest_points, vertex_normals
+from face4d.mesh.geometry import closest_points, connected_components, vertex_normals
 from face4d.mesh.triangles import check_surface, check_topology
 from face4d.runtime.arrays import load_npz, numbers
 from face4d.runtime.atomic import replacing

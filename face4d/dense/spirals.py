@@ -19,6 +19,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from face4d.mesh.geometry import connected_components
+
 DUMMY = -1
 
 Triangle = tuple[int, int, int]
@@ -77,15 +79,6 @@ def _shortest_paths(mesh: _Connectivity, references: Sequence[int]) -> tuple[np.
                     heapq.heappush(queue, (length + edge, neighbour))
         distance[list(reached)] = list(reached.values())
     return predecessor, distance
-
-
-def connected_components(count: int, faces: np.ndarray) -> np.ndarray:
-    """(V,) component number of each of ``count`` vertices."""
-    from scipy import sparse
-
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]]).T
-    graph = sparse.coo_matrix((np.ones(edges.shape[1], dtype=np.int8), tuple(edges)), shape=(count, count))
-    return sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
 def default_references(vertices: np.ndarray, faces: np.ndarray) -> list[int]:

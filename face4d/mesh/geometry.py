@@ -54,6 +54,13 @@ def fit_similarity(source: np.ndarray, target: np.ndarray, *, scaled: bool = Tru
 _CHUNK = 400_000  # pairs of a point and a triangle looked at together
 
 
+def connected_components(num_vertices: int, faces: np.ndarray) -> np.ndarray:
+    """(V,) number of the connected part that each vertex belongs to, by triangles (F, 3)."""
+    edges = np.concatenate([faces[:, :2], faces[:, 1:]]).T
+    graph = sparse.coo_matrix((np.ones(edges.shape[1]), tuple(edges)), shape=(num_vertices, num_vertices))
+    return sparse.csgraph.connected_components(graph, directed=False)[1]
+
+
 def corner_sum(faces: np.ndarray, num_vertices: int) -> sparse.csr_matrix:
     """Matrix (V, F) that adds up a value per face at its corners."""
     face_numbers = np.repeat(np.arange(len(faces)), 3)

@@ -17,12 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import binary_erosion
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from face4d.errors import InputError
-from face4d.mesh.geometry import vertex_normals
+from face4d.mesh.geometry import connected_components, vertex_normals
 from face4d.mesh.obj import coordinates, corner_indices, read_obj, read_text, statements
 from face4d.render.zbuffer import rasterize
 
@@ -159,9 +157,7 @@ def _hidden(points: np.ndarray, faces: np.ndarray, radius: np.ndarray) -> np.nda
 
 def connected_parts(num_vertices: int, faces: np.ndarray) -> np.ndarray:
     """(V,) the connected part of each vertex, the largest first; vertices without a face belong to the largest."""
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
-    graph = coo_array((np.ones(len(edges)), edges.T), shape=(num_vertices, num_vertices))
-    _, part = connected_components(graph, directed=False)
+    part = connected_components(num_vertices, faces)
     used = np.unique(part[faces[:, 0]])
     ranks = used[np.argsort(-np.bincount(part)[used], kind="stable")]
     order = np.zeros(part.max() + 1, np.int64)

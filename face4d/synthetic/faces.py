@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.nn import functional
 
 from face4d.errors import InputError
 from face4d.flame.layer import FlameLayer, FlameOutput
 from face4d.flame.skinning import euler_to_axis_angle
+from face4d.mesh.geometry import connected_components
 from face4d.photos.crops import DECA_MARGIN, DECA_SIZE, LANDMARK_MARGIN, VRN_FACE, VRN_SIZE
 from face4d.render.lit import LIGHT_FACTORS, render, shade, to_screen
 
@@ -52,11 +51,8 @@ class FaceRegions:
         # a millimetre on a head of common size
         unit = np.linalg.norm(marks[_EYES[1]].mean(0) - marks[_EYES[0]].mean(0)) / 64
         front = points[:, 2] > marks[:17, 2].mean() - 10 * unit
-        edges = np.concatenate([faces.numpy()[:, :2], faces.numpy()[:, 1:]])
         count = len(points)
-        _, piece = connected_components(
-            coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (count, count)), directed=False
-        )
+        piece = connected_components(count, faces.numpy())
         skin = piece == np.bincount(piece).argmax()
 
         weights = {name: np.zeros(count) for name in _NAMES}
