@@ -92,7 +92,8 @@ def test_errors_of_the_table_are_those_of_decoded_meshes(workplace, capsys):
     np.save("landmarks/mouth-side_Demo04.npy", landmarks_of(workplace, "Demo04", "mouth_side"))
     script("test")([*DECODE, "--real", MESHES, "--output", "out", "--quiet"])
     metrics = json.loads((workplace / "demo/runs/d_regional/metrics.json").read_text())
-    line = f"error per vertex: {metrics['mm']:.4f} mm (std {metrics['mm_std']:.4f}) over {metrics['frames']} frames"
+    error, spread, frames = (metrics[f"test/{key}"] for key in ("mm", "mm_std", "frames"))
+    line = f"error per vertex: {error:.4f} mm (std {spread:.4f}) over {frames} frames"
     assert line in capsys.readouterr().out
     first, faces = read_ply(workplace / "out/Demo04/mouth-side/mouth-side.000001.ply")
     neutral, wanted = read_ply(workplace / "demo/actors/Demo04.ply")
