@@ -138,18 +138,18 @@ def test_written_tables_have_the_contest_and_the_columns_that_compete_within_a_r
     rows = [
         {"name": "x", "a": 1.0, "b": 2.0, "share": 0.9},
         {"name": "y", "a": 4.0, "b": 3.0, "share": 0.5},
-        {"name": "z", "a": 5.0, "b": 6.0, "share": 0.7},
+        {"name": "z", "a": 3.5, "share": 0.7},
     ]
     _, markdown, latex = write_table(tmp_path / "scores", columns, rows, contest=[False, 1, 1], across=("a", "b"))
     lines = markdown.read_text().splitlines()[2:]
     # a and b compete within each row, and not with the other rows; the shares of the second and third row with each
     # other
-    assert lines == ["| x | **1.0** | 2.0 | 90% |", "| y | 4.0 | **3.0** | 50% |", "| z | **5.0** | 6.0 | **70%** |"]
+    assert lines == ["| x | **1.0** | 2.0 | 90% |", "| y | 4.0 | **3.0** | 50% |", "| z | 3.5 |  | **70%** |"]
     bold = [
         [cell.strip().startswith(r"\textbf") for cell in line.split("&")]
         for line in latex.read_text().splitlines()[5:8]
     ]
-    assert bold == [[False, True, False, False], [False, False, True, False], [False, True, False, True]]
+    assert bold == [[False, True, False, False], [False, False, True, False], [False, False, False, True]]
 
 
 def test_text_has_a_rule_under_the_headings_as_wide_as_the_columns():
