@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.dense.fit import mean_face
     from face4d.dense.frames import load_frames, make_fold
     from face4d.dense.s2d import vertex_weights
-    from face4d.dense.train import fit_closed_form, task_of
+    from face4d.dense.train import fit_closed_form, load_hierarchy, task_of
     from face4d.evaluation.tables import DECODER_COLUMNS, average, table_row, text_table, write_decoder_tables
     from face4d.runtime.device import limit_threads
     from face4d.runtime.run_folder import claimed
@@ -185,16 +185,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     training_flags.report_runs(before)
     cli.report_written(tables)
     if args.fold == "none":
-        words = (
-            "--checkpoint",
-            dataset.models / f"{dataset.name}.pt",
-            "--actor",
-            dataset.neutral[0],
-            "--label",
-            "all",
-            "--dense",
-            jobs[0][1].checkpoint,
-        )
+        generator, face = dataset.models / f"{dataset.name}.pt", dataset.neutral[0]
+        words = ["--checkpoint", generator, "--actor", face, "--label", "all", "--dense", jobs[0][1].checkpoint]
         cli.suggest_next(args, "test.py", *words, "--export", "glb,mp4")
 
 
@@ -214,19 +206,6 @@ def plan(args: Namespace, name: str, dataset: Dataset) -> list[tuple[DenseConfig
             jobs.append((config, training_flags.training_run(args, "_".join(parts), device, dataset.name)))
     training_flags.refuse_ignored(args, [config for config, _ in jobs])
     return jobs
-
-
-def load_hierarchy(frames: DenseFrames, matrices: str | None, models: Path, source: Path) -> Hierarchy:
-    """Of the authors' file, or of the mean of all faces."""
-    from face4d.dense.fit import mean_face
-    from face4d.dense.hierarchy import template_hierarchy
-    from face4d.runtime.atomic import remove_leftovers
-
-    cache = models / "template_cache"
-    remove_leftovers(cache)
-    return template_hierarchy(
-        mean_face(frames)[0], frames.embedding.faces, matrices=matrices, cache=cache, source=source
-    )
 
 
 if __name__ == "__main__":

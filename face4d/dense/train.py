@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from torch import nn
 from face4d.dense.config import DenseConfig
 from face4d.dense.decode import CHECKPOINT_FIELDS, CHECKPOINT_KIND, faces_digest, score, template_record
 from face4d.dense.extrapolation import learn_motion
-from face4d.dense.fit import fit
+from face4d.dense.fit import fit, mean_face
 from face4d.dense.frames import DenseFrames, Fold
-from face4d.dense.hierarchy import Hierarchy
+from face4d.dense.hierarchy import Hierarchy, template_hierarchy
+from face4d.runtime.atomic import remove_leftovers
 from face4d.runtime.checkpoint import load_checkpoint, save_checkpoint
 from face4d.runtime.device import describe, seed_everything
 from face4d.runtime.run_folder import Run
@@ -46,6 +48,20 @@ def task_of(fold: Fold, config: DenseConfig, source: dict[str, Any], hierarchy: 
             name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in hierarchy.arrays().items()
         }
     return Task(CHECKPOINT_KIND, config, identity, {"source": source, "sets": fold_sequences(fold)}, attachments)
+
+
+def load_hierarchy(frames: DenseFrames, matrices: str | None, models: Path, source: Path) -> Hierarchy:
+    """The coarser meshes of a template, for ``s2d``: of the authors' file, or of the mean of all faces.
+
+    Args:
+        matrices: the authors' ``downsampling_matrices.pkl``, if any.
+        models: folder of checkpoints.
+        source: of the frames, for errors.
+    """
+    cache = models / "template_cache"
+    remove_leftovers(cache)
+    template = mean_face(frames)[0]
+    return template_hierarchy(template, frames.embedding.faces, matrices=matrices, cache=cache, source=source)
 
 
 def fold_sequences(fold: Fold) -> dict[str, list[str]]:

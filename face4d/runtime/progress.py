@@ -126,10 +126,6 @@ class Lines(Iterable[Item]):
         """What the next line ends with."""
         self._state = text
 
-    def write(self, text: str) -> None:
-        """A line of the script's own, on stdout."""
-        print(text, flush=True)
-
     def _tenth(self) -> int:
         return int(10 * self.n / self.total) if self.total else 0
 

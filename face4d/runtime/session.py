@@ -316,9 +316,7 @@ class Session:
         else:
             progress.waited += 1
         if not self.quiet:
-            self._bar.write(
-                f"epoch {self.epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in self._curves.items())
-            )
+            log.info("epoch %d: %s", self.epoch, ", ".join(f"{tag} {value:.4g}" for tag, value in self._curves.items()))
 
     def kept(self) -> Any:
         """The network that was started with, or a copy of it, with the weights kept: the last, or the best."""
