@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
     import numpy as np
 
     from face4d.datasets.entry import Dataset
-    from face4d.dense.frames import DenseFrames, Fold
+    from face4d.dense.frames import Fold
     from face4d.dense.hierarchy import Hierarchy
     from face4d.runtime.run_folder import Run
     from face4d.runtime.session import Task
