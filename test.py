@@ -22,7 +22,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -396,15 +395,20 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
 
 def sample_folders(args: Namespace) -> list[tuple[int, Path]]:
     """Numbers and folders of the samples asked for; a single one has no folder of its own."""
+    from face4d.datasets.layout import sample_name
+
     if args.samples == 1:
         return [(0, args.output)]
-    return [(sample, args.output / f"sample_{sample:02d}") for sample in range(args.samples)]
+    return [(sample, args.output / sample_name(sample)) for sample in range(args.samples)]
 
 
 def write_all(args: Namespace, items: Sequence[Item], writing: Writing) -> int:
     """Write the sequences that are not there yet; refuse before anything is written. Returns their number."""
+    import numpy as np
+
+    from face4d.datasets.layout import sequence_name
     from face4d.dense.extrapolation import note_extrapolation
-    from face4d.generation.sample import write_sequence
+    from face4d.runtime.atomic import save_npy
     from face4d.runtime.incremental import choose_missing, making
     from face4d.runtime.progress import counted, track
 
@@ -427,10 +431,10 @@ def write_all(args: Namespace, items: Sequence[Item], writing: Writing) -> int:
         if item.face is not None:
             vertices = item.face.move(item.moved)
             landmarks = item.face.moved_landmarks(item.moved, vertices)
-
-        pictures = partial(write_pictures, args, item, landmarks, vertices) if args.gif or item.face else None
         with making(place_of(item), item.made_of) as folder:
-            write_sequence(folder, item.label, item.subject, landmarks, picture=pictures)
+            path = folder / f"{sequence_name(item.label, item.subject)}.npy"
+            save_npy(path, landmarks.astype(np.float32))
+            write_pictures(args, item, landmarks, vertices, path.with_suffix(".gif"))
     return len(missing)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from face4d.dense.spirals import build_spirals, default_references, shortest_paths
+from face4d.dense.spirals import Connectivity, build_spirals, default_references, shortest_paths
 from face4d.runtime.safe_pickle import load_pickle
 
 # A closed fan: vertex 0 in the middle of a hexagon 1..6, counter-clockwise seen from +z.
@@ -63,7 +63,7 @@ def test_length_is_mean_plus_two_deviations():
 
 def test_paths_are_shortest_and_the_last_reference_counts():
     vertices, faces = grid(4, 3)
-    before, distance = shortest_paths(vertices, faces, [11, 0])
+    before, distance = shortest_paths(Connectivity(vertices, faces), [11, 0])
     np.testing.assert_allclose(distance[[0, 3, 5, 11]], [0, 3, 2**0.5, 1 + 2 * 2**0.5])
     assert before[0] == -1 and before[5] == 0 and before[2] == 1
 

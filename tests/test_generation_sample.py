@@ -11,7 +11,7 @@ from face4d.generation.config import GeneratorConfig
 from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN
-from face4d.generation.sample import Generator, load_generator, network_of, write_sequence
+from face4d.generation.sample import Generator, load_generator, network_of
 from face4d.resample import resample_linear
 from face4d.runtime.checkpoint import save_checkpoint
 
@@ -80,17 +80,6 @@ def test_labels_in_either_spelling_and_no_others():
         ours.label_index("Hapy")
     known = "expected a label it was trained on (Happy, mouth-open), found Hapy; the nearest is Happy"
     assert str(error.value) == f"{ours.path}: {known}"
-
-
-def test_a_sequence_is_written_with_the_picture_beside_it(tmp_path):
-    drawn = []
-    landmarks = np.random.default_rng(1).normal(size=(4, 68, 3))
-    path = write_sequence(tmp_path / "a", "mouth_open", "S_1", landmarks, picture=drawn.append)
-    assert path == tmp_path / "a" / "mouth-open_S_1.npy" and drawn == [tmp_path / "a" / "mouth-open_S_1.gif"]
-    assert np.load(path).dtype == np.float32
-    np.testing.assert_array_equal(np.load(path), landmarks.astype(np.float32))
-    write_sequence(tmp_path / "b", "Happy", "S", landmarks, picture=None)
-    assert [place.name for place in (tmp_path / "b").iterdir()] == ["Happy_S.npy"]
 
 
 NETWORKS = pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Camera, light, normals and rotations against the published ones."""
 
-import math
-
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -27,7 +25,6 @@ def test_screen_is_upside_down_and_pixels_count_from_the_corner():
     torch.testing.assert_close(screen, torch.tensor([[[0.1, -0.3, -0.3]]]))
     pixels = camera.to_pixels(screen, 200)
     torch.testing.assert_close(pixels, torch.tensor([[[110.0, 70.0, -30.0]]]))
-    torch.testing.assert_close(camera.from_pixels(pixels, 200), screen)
     torch.testing.assert_close(camera.to_pixels(screen[..., :2], 200), pixels[..., :2])
 
 
@@ -47,13 +44,6 @@ def test_light(vectors):
     [
         (rotations.euler_to_quaternion, "euler", "euler_quat"),
         (rotations.euler_to_axis_angle, "euler", "euler_axis"),
-        (rotations.axis_angle_to_matrix, "euler_axis", "euler_matrix"),
-        (rotations.axis_angle_to_quaternion, "axis", "axis_quat"),
-        (rotations.axis_angle_to_matrix, "axis", "axis_matrix"),
-        (rotations.axis_angle_to_matrix, "axis", "axis_rodrigues"),
-        (rotations.matrix_to_quaternion, "axis_matrix", "matrix_quat"),
-        (rotations.matrix_to_axis_angle, "axis_matrix", "matrix_axis_roundtrip"),
-        (rotations.yaw_angle, "axis_matrix", "matrix_yangle"),
     ],
 )
 def test_rotations(vectors, function, given, expected):
@@ -62,23 +52,12 @@ def test_rotations(vectors, function, given, expected):
 
 def test_rotations_agree_with_scipy():
     generator = torch.Generator().manual_seed(0)
-    axis_angle = torch.randn(500, 3, generator=generator, dtype=torch.float64) * 2
-    matrices = torch.as_tensor(Rotation.from_rotvec(axis_angle.numpy()).as_matrix())
-    torch.testing.assert_close(rotations.axis_angle_to_matrix(axis_angle), matrices, atol=1e-6, rtol=0)
-    torch.testing.assert_close(
-        rotations.matrix_to_axis_angle(matrices), torch.as_tensor(Rotation.from_matrix(matrices.numpy()).as_rotvec())
-    )
+    angles = 2 * torch.rand(500, 3, generator=generator, dtype=torch.float64) - 1
+    expected = Rotation.from_euler("XYZ", angles.numpy()).as_rotvec()
+    torch.testing.assert_close(rotations.euler_to_axis_angle(angles), torch.as_tensor(expected))
 
 
 def test_gradients_at_zero_are_finite():
     zero = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
-    gradient = torch.autograd.functional.jacobian(
-        lambda r: rotations.matrix_to_axis_angle(rotations.axis_angle_to_matrix(r)), zero
-    )
+    gradient = torch.autograd.functional.jacobian(rotations.euler_to_axis_angle, zero)
     torch.testing.assert_close(gradient[0, :, 0], torch.eye(3, dtype=torch.float64), atol=1e-6, rtol=0)
-
-
-def test_matrix_to_quaternion_near_half_turns():
-    for axis in torch.eye(3, dtype=torch.float64):
-        turn = rotations.matrix_to_axis_angle(rotations.axis_angle_to_matrix(axis * (math.pi - 1e-4)))
-        torch.testing.assert_close(turn, axis * (math.pi - 1e-4), atol=1e-6, rtol=0)

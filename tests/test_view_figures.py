@@ -20,7 +20,7 @@ from face4d.evaluation.results import Scored
 from face4d.evaluation.run_records import RunRecord
 from face4d.render.landmarks import PALETTE, Tile, contact_sheet, write_contact_sheet
 from face4d.view import figure_set
-from face4d.view.curves import curve_panels, score_by_size, spans_decades
+from face4d.view.curves import curve_panels, exponential_average, score_by_size, spans_decades
 from face4d.view.figure_set import all_score_rows
 from face4d.view.report import Section, embedded, page
 from face4d.view.score_plots import error_over_time, feature_plane, landmark_errors, principal_plane, strip
@@ -423,3 +423,9 @@ def test_help_loads_no_torch_and_no_matplotlib():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "set()"
     )
+
+
+def test_exponential_average_by_hand():
+    np.testing.assert_allclose(exponential_average([4, 2, 2], 0.5), [4, 3, 2.5])
+    np.testing.assert_allclose(exponential_average([4, 2, 2], 0.0), [4, 2, 2])
+    assert len(exponential_average([], 0.2)) == 0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from face4d.view.plots import confusion_matrix_figure, exponential_average, loss_curves, save_figure
+from face4d.view.plots import confusion_matrix_figure, save_figure
 
 MATRIX = np.array([[3, 0, 1], [0, 4, 0], [0, 0, 0]])
 
@@ -33,29 +33,11 @@ def test_figures_are_written_as_png_and_pdf_and_always_the_same(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4  # nothing half-written beside them
 
 
-def test_loss_curves_draw_raw_and_smoothed_values():
-    figure = loss_curves(
-        {"a": ([1, 2, 3], [1.0, 0.5, 0.1]), "b": ([1, 2], [2.0, 1.0])}, smoothing=0.2, quantity="loss (m²)"
-    )
-    axes = figure.axes[0]
-    assert len(axes.lines) == 4 and axes.get_yscale() == "log" and axes.get_ylabel() == "loss (m²)"
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), [1.0, 0.5, 0.1])
-    np.testing.assert_allclose(axes.lines[1].get_ydata(), [1.0, 0.6, 0.2])
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
-    assert axes.lines[1].get_color() != axes.lines[3].get_color()
-
-
-def test_exponential_average_by_hand():
-    np.testing.assert_allclose(exponential_average([4, 2, 2], 0.5), [4, 3, 2.5])
-    np.testing.assert_allclose(exponential_average([4, 2, 2], 0.0), [4, 2, 2])
-    assert len(exponential_average([], 0.2)) == 0
-
-
 def test_no_pyplot_and_no_global_style():
     code = (
         "import matplotlib, sys; style = lambda: [matplotlib.rcParams[key] for key in STYLE]; import numpy as np;"
         "from face4d.view.plots import *; before = style();"
-        "confusion_matrix_figure(np.eye(2), ['a', 'b']); loss_curves({'a': ([1], [1])});"
+        "confusion_matrix_figure(np.eye(2), ['a', 'b']);"
         "assert 'matplotlib.pyplot' not in sys.modules; assert style() == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

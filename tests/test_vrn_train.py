@@ -13,6 +13,7 @@ from face4d.deca.face_model import load_face_model
 from face4d.errors import InputError
 from face4d.mesh.ply import read_ply
 from face4d.photos.crops import Crop, FaceBox, vrn_crop
+from face4d.runtime.fields import read_json
 from face4d.runtime.run_folder import Run
 from face4d.vrn import train as vrn_train
 from face4d.vrn.config import VolumeConfig
@@ -47,7 +48,7 @@ def trained(data, tmp_path_factory):
 
 def test_training_writes_scores_beside_the_mean_volume(trained):
     run, scores = trained
-    assert run.folder.read_config()["config"]["width"] == 1 / 32
+    assert read_json(run.folder.path / "config.json")["config"]["width"] == 1 / 32
     assert scores["epoch"] == 2 and scores["test/samples"] == 1
     assert 0.3 < scores["test/mean_volume_iou"] < 1 and 0 <= scores["test/iou"] < 1
     assert scores["test/mean_volume_nme"] > 0

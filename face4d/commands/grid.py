@@ -22,6 +22,7 @@ from face4d.commands import cli
 from face4d.commands.data_flags import data_source
 from face4d.commands.training_flags import configure, training_split
 from face4d.datasets.entry import DATASETS, OWN
+from face4d.datasets.layout import last_fifth
 from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource
 from face4d.errors import InputError
@@ -418,8 +419,7 @@ def held_out_subjects(wanted: Sequence[str], source: DataSource) -> tuple[str, .
     """Training subjects that choose: the wanted ones, else the last fifth of the sorted ones, at least one."""
     if wanted:
         return tuple(wanted)
-    subjects = sorted({sequence.subject for sequence in source.load().train})
-    return tuple(subjects[-max(1, len(subjects) // 5) :])
+    return last_fifth(sequence.subject for sequence in source.load().train)
 
 
 def train(args: Namespace, kind: str, cells: Sequence[Cell], finished: int) -> dict[str, str]:

@@ -191,7 +191,7 @@ class Plan(Generic[Config]):
         source: where the data is.
         split: training, held-out and test sequences.
         run: where it is written.
-        finished_at: when an earlier run of the name was finished (:attr:`face4d.runtime.session.Run.finished_at`).
+        finished_at: when an earlier run of the name was finished (:attr:`face4d.runtime.run_folder.Run.finished_at`).
     """
 
     config: Config

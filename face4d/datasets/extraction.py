@@ -152,8 +152,8 @@ def plan_landmarks(
 
     Args:
         target: gets ``dataset_training`` and ``dataset_testing`` with ``<label>_<subject>.npy``.
-        labels, strict_labels: see :func:`find_mesh_sequences`.
-        test_subjects, strict_subjects: see :func:`split_by_subject`.
+        labels, strict_labels: see :func:`face4d.datasets.mesh_set.find_mesh_sequences`.
+        test_subjects, strict_subjects: see :func:`face4d.datasets.mesh_set.split_by_subject`.
 
     Raises:
         InputError: see those two; also OBJ sequences without PLY ones, or a target inside ``source``.
@@ -240,8 +240,8 @@ def write_landmarks(
 
 
 def resampled_landmarks(embedding: LandmarkEmbedding, folder: str | Path, resampling: Resampling) -> np.ndarray:
-    """Landmarks of a PLY sequence at another number of frames, the same to the bit as those of :func:`sample_tree`'s
-    meshes.
+    """Landmarks of a PLY sequence at another number of frames, the same to the bit as those of the meshes
+    that :func:`face4d.datasets.sampling.sample_tree` writes.
 
     Only the landmarks' corners are resampled, and read only of the frames that the result is made of; of the others
     header and size are checked.
@@ -253,8 +253,8 @@ def resampled_landmarks(embedding: LandmarkEmbedding, folder: str | Path, resamp
         (frames, 68, 3) float32, metres as in the files.
 
     Raises:
-        InputError: see :func:`frame_paths` and :class:`PointReader`; a sequence too short for the method, or that
-            jumps.
+        InputError: see :func:`face4d.mesh.sequence.numbered_frames` and :class:`PointReader`; a sequence too short for
+            the method, or that jumps.
     """
     numbers, names = zip(*numbered_frames(folder, skip_gaps=resampling.skip_gaps))
     plan = resampling.plan(folder, numbers)

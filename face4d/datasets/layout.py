@@ -80,6 +80,12 @@ def sample_folders(folder: str | Path) -> list[Path]:
     return sorted((path for path in number if number[path].isdecimal()), key=lambda path: int(number[path]))
 
 
+def last_fifth(subjects: Iterable[str]) -> tuple[str, ...]:
+    """The last of the sorted subjects, at least one: those held out where nobody says which."""
+    ordered = sorted(set(subjects))
+    return tuple(ordered[-max(1, len(ordered) // 5) :])
+
+
 def choose(wanted: Sequence[str], available: Iterable[str], what: str, where: str | Path) -> tuple[str, ...]:
     """Those of ``available`` that are wanted, sorted; ``("all",)`` means every one.
 

@@ -12,7 +12,7 @@ from typing import Any
 from face4d.constants import COMA_FRAMES
 from face4d.datasets.entry import DATASETS, FORMATS
 from face4d.datasets.landmark_set import load_folder
-from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, landmark_paths
+from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, landmark_paths, last_fifth
 from face4d.datasets.mesh_set import MeshSequence, find_all
 from face4d.errors import InputError
 from face4d.landmarks import TEMPLATE_FILE, load_embedding
@@ -151,7 +151,7 @@ def _survey_meshes(folder: Path, suffix: str, sequences: Sequence[MeshSequence])
     subjects = _names(sequences, "subject")
     frames = {one: numbered_frames(one.folder, f".{suffix}", skip_gaps=True) for one in sequences}
     counts = [numbers[-1][0] - numbers[0][0] + 1 for numbers in frames.values()]  # holes are filled by --skip-gaps
-    tested = _last_fifth(folder, subjects)
+    tested = _test_subjects(folder, subjects)
     example = next(one for one in sequences if one.subject == tested[0])
     neutral = folder / example.folder.relative_to(os.path.abspath(folder)) / frames[example][0][1]
     vertices = len(read_mesh(neutral)[0])
@@ -177,7 +177,7 @@ def _survey_meshes(folder: Path, suffix: str, sequences: Sequence[MeshSequence])
 def _survey_landmarks(folder: Path) -> Survey:
     sequences = load_folder(folder)
     subjects = _names(sequences, "subject")
-    tested = _last_fifth(folder, subjects)
+    tested = _test_subjects(folder, subjects)
     if (folder / TRAIN_FOLDER).is_dir() and (folder / TEST_FOLDER).is_dir():
         tested = _names(load_folder(folder / TEST_FOLDER), "subject")
     counts = [len(one.landmarks) for one in sequences]
@@ -190,10 +190,10 @@ def _names(sequences: Sequence[Any], what: str) -> tuple[str, ...]:
     return tuple(sorted({getattr(one, what) for one in sequences}))
 
 
-def _last_fifth(folder: Path, subjects: Sequence[str]) -> tuple[str, ...]:
+def _test_subjects(folder: Path, subjects: Sequence[str]) -> tuple[str, ...]:
     if len(subjects) < 2:
         raise InputError(folder, "two subjects or more, of which one is tested on", f"one, {subjects[0]}")
-    return tuple(subjects[-max(1, len(subjects) // 5) :])
+    return last_fifth(subjects)
 
 
 def _embedding_of(folder: Path, vertices: int) -> Path | None:

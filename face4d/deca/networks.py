@@ -174,7 +174,6 @@ def for_inference(network: Network) -> Network:
 
 IMAGE_SIZE = 224  # pixels a side of what the encoders see
 NUM_DETAIL = 128  # length of the detail code
-DETAIL_SIZE = 256  # pixels a side of the displacement map
 MAX_DISPLACEMENT = 0.01  # metres
 Coefficients = Annotated[int, integer(0, 1000)]
 

@@ -39,8 +39,8 @@ class ScaledEncoder(Encoder):
         self.register_buffer("code_mean", torch.zeros(outputs))
         self.register_buffer("code_scale", torch.ones(outputs))
 
-    def fit_scale(self, codes: Tensor, points: Tensor | None = None) -> None:
-        """Take mean and spread from the training codes (N, outputs); points are not used."""
+    def fit_scale(self, codes: Tensor) -> None:
+        """Take mean and spread from the training codes (N, outputs)."""
         self.code_mean.copy_(codes.mean(0))
         self.code_scale.copy_(codes.std(0).clamp_min(1e-6))
 
@@ -138,7 +138,7 @@ def face_vertices(face: FaceModel) -> np.ndarray:
     return spread_vertices(face.model.template, face.model.faces, landmarks)
 
 
-def screen_points(face: FaceModel, vertices: Tensor, landmarks: Tensor, camera: Tensor, chosen: Tensor) -> Tensor:
+def screen_points(vertices: Tensor, landmarks: Tensor, camera: Tensor, chosen: Tensor) -> Tensor:
     """(B, P, 2) where the 68 landmarks and the chosen vertices of posed faces are in their pictures; those beyond the
     edge lie on it.
 
@@ -169,7 +169,7 @@ def true_points(face: FaceModel, faces: RenderedFaces, chosen: Tensor, batch_siz
     parts = []
     for start in range(0, len(faces), batch_size):
         code = faces.rows(slice(start, start + batch_size)).code
-        parts.append(screen_points(face, *face.pose(code), code.camera, chosen))
+        parts.append(screen_points(*face.pose(code), code.camera, chosen))
     return torch.cat(parts)
 
 
@@ -188,7 +188,7 @@ def undrawn_loss(
     assert posed.landmarks is not None  # the layer has an embedding
     shapes, expressions, rest = codes.split([source.layer.num_shape, source.layer.num_expression, 9], dim=1)
     codes = torch.cat([shapes[:, : layout.shape], expressions[:, : layout.expression], rest], dim=1)
-    points = screen_points(face, posed.vertices, posed.landmarks, camera, network.vertices)
+    points = screen_points(posed.vertices, posed.landmarks, camera, network.vertices)
     amount = _POINT_NOISE * torch.rand(len(points), 1, 1, generator=source.generator)
     noise = amount * torch.randn(points.shape, generator=source.generator)
     return loss.geometry(network.face_of_points(points + noise.to(points)), codes)

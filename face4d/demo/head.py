@@ -43,13 +43,12 @@ class DemoHead:
 
     level: int
     mean: np.ndarray  # (V, 3) float64, metres
-    faces: np.ndarray  # (F, 3) int32
+    faces: np.ndarray  # (F, 3) int32; those of the half x >= 0, without eyeball, come first
     kind: np.ndarray  # (V,) SKIN, POCKET, RIM, EYE or TEETH
     side: np.ndarray  # (V,) -1 subject's right (x < 0), 0 middle, +1 left
     p: np.ndarray  # (V,) chart, >= 0 on both sides; eyeballs: middle of the eye opening
     q: np.ndarray  # (V,)
     inner: np.ndarray  # (V, 3) pocket and rim coordinates, see topology.HalfHead; teeth: (0, +1 upper / -1 lower, 0)
-    half_faces: np.ndarray  # faces of the half x >= 0, without eyeball; they come first in `faces`
     mirror: np.ndarray  # (V,) index of the mirrored vertex
     modes: np.ndarray = field(repr=False)  # (K, V, 3) identity modes, metres per unit weight
 
@@ -114,7 +113,6 @@ def demo_head(level: int = 0) -> DemoHead:
         p,
         q,
         inner,
-        half.faces.astype(np.int32),
         mirror,
         modes * _MM,
     )

@@ -228,7 +228,6 @@ def _find(root: str | Path, labels: Sequence[str] | None) -> tuple[list[MeshSequ
 
 
 NUM_FOLDS = 4
-SPLITS = ("identity", "expression")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ DUMMY = -1
 Triangle = tuple[int, int, int]
 
 
-class _Connectivity:
+class Connectivity:
     """Who touches whom."""
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
@@ -44,24 +44,18 @@ class _Connectivity:
         self.lengths = [[next(lengths) for _ in near] for near in self.neighbours]
 
 
-def shortest_paths(vertices: np.ndarray, faces: np.ndarray, references: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def shortest_paths(mesh: Connectivity, references: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Paths along edges to the reference vertices (Dijkstra 1959).
 
     Where several references lie in one connected component, the last of them counts.
 
     Args:
-        vertices: (V, 3).
-        faces: (F, 3) indices.
         references: vertex indices.
 
     Returns:
         (V,) int64 predecessor, the next vertex towards the reference, -1 at references and in components without one;
         (V,) distance.
     """
-    return _shortest_paths(_Connectivity(vertices, faces), references)
-
-
-def _shortest_paths(mesh: _Connectivity, references: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     predecessor = np.full(len(mesh.neighbours), -1, dtype=np.int64)
     distance = np.full(len(mesh.neighbours), np.inf)
     for reference in references:
@@ -129,8 +123,8 @@ def _spirals(
 ) -> list[list[int]]:
     if rings not in (1, 2):
         raise ValueError(f"spirals have 1 or 2 rings, not {rings}")
-    mesh = _Connectivity(vertices, faces)
-    predecessor, _ = _shortest_paths(mesh, references)
+    mesh = Connectivity(vertices, faces)
+    predecessor, _ = shortest_paths(mesh, references)
     spirals = []
     for centre, (neighbours, lengths) in enumerate(zip(mesh.neighbours, mesh.lengths)):
         if not neighbours:
@@ -210,13 +204,13 @@ def _runs(triangle: Triangle, start: int, end: int) -> bool:
     return triangle[(triangle.index(start) + 1) % 3] == end
 
 
-def _first_ring(mesh: _Connectivity, centre: int, first: int) -> list[int]:
+def _first_ring(mesh: Connectivity, centre: int, first: int) -> list[int]:
     fan = _Fan(mesh.triangles[centre], {centre})
     start = fan.at(first)
     return _walk(fan, first, bool(start) and _runs(start[0], centre, first), closing=True)
 
 
-def _second_ring(mesh: _Connectivity, centre: int, ring: list[int], set_order: bool) -> list[int]:
+def _second_ring(mesh: Connectivity, centre: int, ring: list[int], set_order: bool) -> list[int]:
     """Second ring around a first, or nothing where none begins."""
     seen = {centre, *ring} - {DUMMY}
     outside: dict[int, None] | set[int] = set() if set_order else {}
@@ -248,7 +242,7 @@ def _second_ring(mesh: _Connectivity, centre: int, ring: list[int], set_order: b
 
 
 def _second_start(
-    mesh: _Connectivity, ring: list[int], seen: set[int], touched: set[int], base: Triangle | None
+    mesh: Connectivity, ring: list[int], seen: set[int], touched: set[int], base: Triangle | None
 ) -> int | None:
     """Where the second ring begins: across the edge from the last to the first vertex of the first ring, else across
     the first that allows it.
@@ -270,7 +264,7 @@ def _second_start(
 class _SetFan(_Fan):
     """The same over Python sets: triangles at a vertex in the order of a set intersection, as the original has it."""
 
-    def __init__(self, triangles: set[Triangle], mesh: _Connectivity, seen: set[int]) -> None:
+    def __init__(self, triangles: set[Triangle], mesh: Connectivity, seen: set[int]) -> None:
         super().__init__((), seen)
         self.remaining = self.triangles = triangles
         self.mesh = mesh

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE, NUM_LANDMARKS, THESIS_SEED
-from face4d.datasets.layout import canonical_label, sequence_name
+from face4d.datasets.layout import canonical_label
 from face4d.datasets.source import SOURCE
 from face4d.errors import InputError, nearest
 from face4d.generation.config import GeneratorConfig
@@ -20,7 +19,6 @@ from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN
 from face4d.resample import resample_linear
-from face4d.runtime.atomic import save_npy
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer
 
@@ -158,26 +156,6 @@ def sequence_errors(network: nn.Module, displacements: Tensor, labels: Tensor) -
         mm=distance.mean().item(),
         mm_std=distance.std(correction=0).item(),
     )
-
-
-def write_sequence(
-    folder: Path, label: str, subject: str, landmarks: np.ndarray, *, picture: Callable[[Path], None] | None
-) -> Path:
-    """Write one generated sequence: the landmarks ``<label>_<subject>.npy`` and, if asked for, a picture beside them.
-
-    Args:
-        folder: of this sequence.
-        landmarks: (T + 1, 68, 3), metres, frame 0 the start frame.
-        picture: writes a GIF to the path it is given.
-
-    Returns:
-        The path of the landmarks.
-    """
-    path = folder / f"{sequence_name(label, subject)}.npy"
-    if picture is not None:
-        picture(path.with_suffix(".gif"))
-    save_npy(path, landmarks.astype(np.float32))
-    return path
 
 
 def network_of(record: dict[str, Any]) -> nn.Module:

@@ -59,11 +59,6 @@ def to_pixels(screen: Tensor, size: int) -> Tensor:
     return (screen + shift) * (size / 2)
 
 
-def from_pixels(pixels: Tensor, size: int) -> Tensor:
-    """The inverse of :func:`to_pixels`."""
-    return pixels * (2 / size) - pixels.new_tensor([1.0, 1.0, 0.0])[: pixels.shape[-1]]
-
-
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """Unit normals (B, V, 3): the sum of the area-weighted normals of a vertex's faces, over its length or 1e-6.
 

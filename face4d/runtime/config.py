@@ -23,7 +23,6 @@ Count = Annotated[int, integer(1, 1_000_000)]
 AtLeastTwo = Annotated[int, integer(2, 1_000_000)]
 CountOrNone = Annotated[int, integer(0, 1_000_000)]
 Size = Annotated[int, integer(1, 2**16)]  # of a layer
-SizeOrNone = Annotated[int, integer(0, 2**16)]
 Seed = Annotated[int, integer(-(2**63), 2**63 - 1)]
 Rate = Annotated[float, number(0, 10, above=True)]
 Positive = Annotated[float, number(0, 1e6, above=True)]

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from face4d import __version__
 from face4d.errors import InputError
 from face4d.runtime.atomic import remove_leftovers, write_json, write_text
-from face4d.runtime.fields import current_tag, read_json
+from face4d.runtime.fields import current_tag
 from face4d.runtime.files import read_bytes, require_name
 from face4d.runtime.lock import sole_writer
 
@@ -54,14 +54,6 @@ class RunFolder:
         write_json(
             self.path / "config.json", {**config, "versions": package_versions(), "platform": platform.platform()}
         )
-
-    def read_config(self) -> dict[str, Any]:
-        """Read config.json back.
-
-        Raises:
-            InputError: it is missing or damaged.
-        """
-        return read_json(self.path / "config.json")
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
@@ -147,7 +139,8 @@ def _cpu() -> torch.device:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a training run is written and how it is carried out; what is trained, its :class:`Task` says.
+    """Where a training run is written and how it is carried out; what is trained is a
+    :class:`face4d.runtime.session.Task`.
 
     Attributes:
         name: of its files.

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from face4d.evaluation.run_records import OURS, RunRecord
-from face4d.view.plots import COLOURS, DASHES, MARKERS, STYLE, Dash, exponential_average
+from face4d.view.plots import COLOURS, DASHES, MARKERS, STYLE, Dash
 
 SMOOTHING = 0.2
 _FEW = 60  # points up to which single ones are marked
@@ -143,6 +143,14 @@ def _draw(axes: Axes, record: RunRecord, tag: str, number: int, smoothing: float
         markerfacecolor=colour if own else "white",
         markersize=4.5 if own else 3,
     )
+
+
+def exponential_average(values: Sequence[float], weight: float) -> np.ndarray:
+    """s_0 = v_0, s_i = weight * s_{i-1} + (1 - weight) * v_i."""
+    smooth = np.array(values, np.float64)
+    for i in range(1, len(smooth)):
+        smooth[i] = weight * smooth[i - 1] + (1 - weight) * smooth[i]
+    return smooth
 
 
 def _look(number: int) -> tuple[str, Dash]:

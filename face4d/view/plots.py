@@ -5,7 +5,7 @@ Uses matplotlib's objects, never pyplot: no global figure, backend or random sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -69,45 +69,3 @@ def confusion_matrix_figure(matrix: np.ndarray, labels: Sequence[str], *, title:
         outline: Any = bar.outline
         outline.set_visible(False)
     return figure
-
-
-def loss_curves(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    *,
-    title: str = "",
-    quantity: str = "loss",
-    logarithmic: bool = True,
-    smoothing: float = 0.0,
-) -> Figure:
-    """Curves over epochs, one colour and dash each.
-
-    Args:
-        curves: (epochs, values) by name.
-        quantity: label of the vertical axis, with the unit.
-        smoothing: weight 0..1 of the exponential moving average's past; above 0 the raw curve stays behind it, pale.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 3.4))
-        axes = figure.add_subplot()
-        for number, (name, (epochs, values)) in enumerate(curves.items()):
-            colour = COLOURS[number % len(COLOURS)]
-            dash = DASHES[number // len(COLOURS) % len(DASHES)]
-            if smoothing:
-                axes.plot(epochs, values, color=colour, alpha=0.25, linewidth=0.8)
-            axes.plot(epochs, exponential_average(values, smoothing), color=colour, linestyle=dash, label=name)
-        if logarithmic:
-            axes.set_yscale("log")
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(quantity)
-        axes.set_title(title)
-        if curves:
-            axes.legend()
-    return figure
-
-
-def exponential_average(values: Sequence[float], weight: float) -> np.ndarray:
-    """s_0 = v_0, s_i = weight * s_{i-1} + (1 - weight) * v_i."""
-    smooth = np.array(values, np.float64)
-    for i in range(1, len(smooth)):
-        smooth[i] = weight * smooth[i - 1] + (1 - weight) * smooth[i]
-    return smooth
