@@ -398,14 +398,15 @@ def test_overwriting_replaces_the_demo_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["demo"]
 
 
-def test_a_half_written_demo_is_not_taken_for_a_complete_one(tmp_path):
+def test_a_half_written_demo_is_not_taken_for_a_complete_one(tmp_path, monkeypatch):
     root = tmp_path / "demo"
 
-    def stop(done, total):
+    def stop(*_):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        write_demo(root, subjects=1, coma_labels=["eyebrow"], florence_labels=[], progress=stop)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("face4d.demo.write.ply_bytes", stop)  # while the first sequence is written
+        write_demo(root, subjects=1, coma_labels=["eyebrow"], florence_labels=[])
     assert not root.exists() and not list(tmp_path.iterdir())
     write_demo(root, subjects=1, coma_labels=["eyebrow"], florence_labels=[])
     (root / "demo.json").unlink()

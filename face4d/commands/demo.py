@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from face4d.commands import cli
 from face4d.datasets.entry import DATASETS
@@ -51,23 +50,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and write the demo."""
     args = build_parser().parse_args(argv)
     from face4d.demo.write import write_demo
-    from face4d.runtime.progress import track
-
-    bar: Any = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = track("demo", total=total, unit="sequence", quiet=args.quiet)
-        bar.update(done - bar.n)
 
     summary = write_demo(
         args.output, seed=args.seed, subjects=args.subjects, coma_labels=args.labels,
         florence_labels=args.florence_labels, florence_subjects=args.florence_subjects, level=args.level,
-        overwrite=args.overwrite, progress=show,
+        overwrite=args.overwrite, quiet=args.quiet,
     )  # fmt: skip
-    if bar is not None:
-        bar.close()
     if summary.already_there:
         print(f"already there: {summary.root} ({summary.meshes} meshes)")
     else:

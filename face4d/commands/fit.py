@@ -88,7 +88,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.landmarks import load_flame_embedding
     from face4d.runtime.device import limit_threads, resolve_device
     from face4d.runtime.lock import sole_writer
-    from face4d.runtime.progress import track
 
     limit_threads(args.threads, small=True)
     file = find_model(args.model)
@@ -102,16 +101,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     layer = FlameLayer(
         model, embedding, num_shape=args.num_shape, num_expression=args.num_expression, contour=args.contour
     ).to(resolve_device(args.device))
-    with track("fit", total=args.iterations, unit="step", quiet=args.quiet) as bar:
-
-        def show(done: int, total: int, distance: float) -> None:
-            bar.set_postfix_str(f"{distance:.3f} mm", refresh=False)
-            bar.update(done - bar.n)
-
-        how = {"noise": args.noise, "smoothness": args.smoothness, "iterations": args.iterations, "progress": show}
-        fit = fit_flame(layer, target, name=args.mesh or args.landmarks, **how)
-        bar.total = fit.iterations  # converged, or at the limit
-        bar.update(fit.iterations - bar.n)
+    how = {"noise": args.noise, "smoothness": args.smoothness, "iterations": args.iterations, "quiet": args.quiet}
+    fit = fit_flame(layer, target, name=args.mesh or args.landmarks, **how)
     per_frame = fit.residuals.mean(axis=1)
     print(
         f"residual at the {points}: mean {per_frame.mean():.3f} mm, worst frame {per_frame.max():.3f} mm "

@@ -1,7 +1,5 @@
 """The demo data set: how its expressions unfold in time, and the folders of CoMA, Florence 4D and FLAME filled with it.
 
-Write the demo data set: the folders of CoMA, Florence 4D and FLAME, filled with the procedural head.
-
 The layout below the root:
 
     Dataset_FLAME_Aligned_COMA/<subject>/<label>/<label>.000001.ply ...   neutral, apex, neutral; 24..60 frames
@@ -17,7 +15,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +34,7 @@ from face4d.runtime.atomic import forget, temporary_name, write_json
 from face4d.runtime.fields import integer, list_of, read_json, record, text, unknown
 from face4d.runtime.fields import name as safe_name
 from face4d.runtime.lock import sole_writer
+from face4d.runtime.progress import track
 
 __all__ = [
     "DEFAULT_FLORENCE_LABELS",
@@ -185,27 +184,24 @@ def write_demo(
     florence_subjects: Sequence[str] = DEFAULT_FLORENCE_SUBJECTS,
     level: int = 0,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    quiet: bool = True,
 ) -> DemoSummary:
-    """Write the demo data set below root; see the module for the layout.
+    """Write the demo data set below ``root``; see the module for the layout.
 
-    Parameters
-    ----------
-    subjects : number of people, Demo01, Demo02, ...
-    coma_labels : labels of the CoMA-shaped part in either spelling; all twelve by default
-    florence_labels, florence_subjects : what the Florence-shaped part holds; subjects beyond `subjects` are left out
-    level : detail of the head, see `demo_head`
-    overwrite : replace a demo made with other options; other files below root are never touched
-    progress : called with (sequences done, sequences in total)
+    Everything is made in a hidden folder of ``root`` and moved to its place at the end, the marker file last. A
+    complete demo with the same options is left as it is; one that was stopped is made anew.
 
-    Everything is made in a hidden folder of root and moved to its place at the end, the marker file last. A complete
-    demo with the same options is left as it is; one that was stopped is made anew.
+    Args:
+        subjects: number of people, Demo01, Demo02, ...
+        coma_labels: labels of the CoMA-shaped part in either spelling; all twelve by default.
+        florence_labels, florence_subjects: what the Florence-shaped part holds; subjects beyond ``subjects`` are left
+            out.
+        level: detail of the head, see :func:`face4d.demo.head.demo_head`.
+        overwrite: replace a demo made with other options; other files below ``root`` are never touched.
+        quiet: no progress bar.
 
     Raises:
-    ------
-    InputError
-        For unknown labels, when files of another demo are there and `overwrite` is False, or when another command
-        writes there.
+        InputError: unknown labels; files of another demo, and no ``overwrite``; another command that writes there.
     """
     root = Path(root)
     names = demo_subjects(subjects)
@@ -231,7 +227,7 @@ def write_demo(
         staging = temporary_name(root / "making", is_folder=True)
         staging.mkdir()
         try:
-            _write_all(staging, plan, progress)
+            _write_all(staging, plan, quiet)
             writing.begin()
             _move_in(staging, root, plan, old)
         finally:
@@ -259,7 +255,7 @@ def _known(label: str, labels: Sequence[str]) -> str:
     raise InputError(label, f"one of the labels {', '.join(labels)}", "another")
 
 
-def _write_all(folder: Path, plan: _Plan, progress: Callable[[int, int], None] | None) -> None:
+def _write_all(folder: Path, plan: _Plan, quiet: bool) -> None:
     head = demo_head(plan.level)
     flame = folder / "models" / "flame"
     flame.mkdir(parents=True)
@@ -273,7 +269,7 @@ def _write_all(folder: Path, plan: _Plan, progress: Callable[[int, int], None] |
     jobs = [("coma", name, label) for name in names for label in plan.coma_labels]
     jobs += [("florence", name, label) for name in plan.florence_subjects for label in plan.florence_labels]
     face_lines = "f %d %d %d\n" * len(head.faces) % tuple((head.faces + 1).ravel())
-    for done, (shape, name, label) in enumerate(jobs):
+    for shape, name, label in track("demo", jobs, unit="sequence", quiet=quiet):
         who = names.index(name)
         if shape == "coma":
             target = folder / "Dataset_FLAME_Aligned_COMA" / name / label
@@ -288,8 +284,6 @@ def _write_all(folder: Path, plan: _Plan, progress: Callable[[int, int], None] |
             for number, vertices in enumerate(demo_sequence(head, plan.seed, who, label, FLORENCE_FRAMES)):
                 text = "v %.6f %.6f %.6f\n" * len(vertices) % tuple((vertices.ravel() + 0.0).tolist())
                 (target / f"{label}_{number:02d}.obj").write_bytes((text + face_lines).encode("ascii"))
-        if progress is not None:
-            progress(done + 1, len(jobs))
 
 
 def _move_in(staging: Path, root: Path, plan: _Plan, old: _Plan | None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
+from tqdm import tqdm
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.errors import InputError
@@ -33,6 +34,7 @@ from face4d.mesh.sequence import frame_paths, read_sequence
 from face4d.mesh.triangles import check_topology
 from face4d.runtime.arrays import load_npz, load_numbers
 from face4d.runtime.atomic import replacing
+from face4d.runtime.progress import Lines, track
 
 # Standard deviations of the priors, radians; coefficients have standard deviation 1 by their meaning.
 _POSE_DEVIATION = {"neck_pose": 0.3, "jaw_pose": 0.2, "eye_pose": 0.2}
@@ -82,7 +84,7 @@ def fit_flame(
     smoothness: float = 0.0,
     free: tuple[str, ...] | None = None,
     iterations: int = 300,
-    progress: Callable[[int, int, float], None] | None = None,
+    quiet: bool = True,
 ) -> FlameFit:
     """Fit the layer to one face or to a sequence of one person, whose frames share the shape coefficients.
 
@@ -102,7 +104,7 @@ def fit_flame(
         free: which of neck_pose, jaw_pose, eye_pose to fit. Default all for vertices; the jaw for landmarks, which
             neither tell a turn of the neck from one of the head nor see where the eyes look.
         iterations: of L-BFGS at most.
-        progress: called with (iterations done, iterations at most, root mean square distance in mm).
+        quiet: no progress bar.
 
     Raises:
         InputError: a target of another shape, not finite, or no face in metres (:mod:`face4d.mesh.plausibility`).
@@ -149,12 +151,15 @@ def fit_flame(
 
     least = _LEAST_NOISE["landmarks" if on_landmarks else "vertices"]
     assumed, done = noise or _FIRST_NOISE, 0
-    while True:
-        done, square = _minimise(partial(energy, assumed), list(variables.values()), done, iterations, progress)
-        found = max(least, (square / 3) ** 0.5)
-        if noise is not None or done >= iterations or 0.8 < found / assumed < 1.25:
-            break
-        assumed = found
+    with track("fit", total=iterations, unit="step", quiet=quiet) as bar:
+        while True:
+            done, square = _minimise(partial(energy, assumed), list(variables.values()), done, iterations, bar)
+            found = max(least, (square / 3) ** 0.5)
+            if noise is not None or done >= iterations or 0.8 < found / assumed < 1.25:
+                break
+            assumed = found
+        bar.total = done  # converged, or at the limit
+        bar.update(done - bar.n)
     return _result(layer, evaluate, parameters(), points, assumed, done)
 
 
@@ -163,7 +168,7 @@ def _minimise(
     variables: list[Tensor],
     done: int,
     most: int,
-    progress: Callable[[int, int, float], None] | None,
+    bar: tqdm[Any] | Lines[Any],
 ) -> tuple[int, float]:
     """Minimise by L-BFGS until it converges or iteration ``most``; returns iterations done and the mean square
     distance.
@@ -187,8 +192,8 @@ def _minimise(
     while True:
         with torch.no_grad():
             value, square = (float(part) for part in energy())
-        if progress is not None:
-            progress(done, most, square**0.5)
+        bar.set_postfix_str(f"{square**0.5:.3f} mm", refresh=False)
+        bar.update(done - bar.n)
         if done >= most or before - value <= _CONVERGED * value:
             return done, square
         before = value

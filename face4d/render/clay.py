@@ -21,10 +21,9 @@ from face4d.mesh.geometry import corner_sum, vertex_normals
 from face4d.render.occlusion import cavity_shading, shading_reach
 from face4d.render.zbuffer import Fragments, visible_fragments
 
-__all__ = ["CLAY", "SKIN", "Framing", "contact_sheet", "frame_view", "render_mesh", "render_sequence"]
+__all__ = ["CLAY", "Framing", "contact_sheet", "frame_view", "render_mesh", "render_sequence"]
 
-CLAY = (0.60, 0.475, 0.40)  # materials: linear RGB reflectance, 0..1
-SKIN = (0.86, 0.60, 0.48)
+CLAY = (0.60, 0.475, 0.40)  # linear RGB reflectance, 0..1
 _BACK_FACE = np.array([0.050, 0.022, 0.020], dtype=np.float32)
 
 # direction to the light in camera space (x right, y up, z to the viewer), colour x strength
@@ -70,23 +69,22 @@ def render_mesh(
     framing: Framing | None = None,
     colors: np.ndarray | None = None,
     landmarks: np.ndarray | None = None,
-    material: tuple[float, float, float] = CLAY,
     background: tuple[int, int, int] = (255, 255, 255),
     supersample: int = 2,
 ) -> np.ndarray:
     """One picture, (size, size, 3) uint8, of one mesh.
 
-    Parameters
-    ----------
-    vertices : (V, 3) float, metres, y up, face toward +z
-    faces : (F, 3) int, counter-clockwise seen from outside
-    yaw, pitch : degrees; positive yaw turns the face to the right of the picture, positive pitch lowers it
-    framing : what the picture shows; by default everything, see `frame_view`
-    colors : (V, 3) float linear RGB in 0..1, replaces `material`
-    landmarks : (L, 3) points to draw as dots on top, metres
-    supersample : samples per pixel and direction along outlines
+    Args:
+        vertices: (V, 3) float, metres, y up, face toward +z.
+        faces: (F, 3) int, counter-clockwise seen from outside.
+        yaw, pitch: degrees; positive yaw turns the face to the right of the picture, positive pitch lowers it.
+        framing: what the picture shows; by default everything, see :func:`frame_view`.
+        colors: (V, 3) float linear RGB in 0..1; default: :data:`CLAY`.
+        landmarks: (L, 3) points to draw as dots on top, metres.
+        supersample: samples per pixel and direction along outlines.
 
-    Example: ``render_mesh(vertices, faces, yaw=30)``
+    Example:
+        ``render_mesh(vertices, faces, yaw=30)``
     """
     vertices = np.asarray(vertices)
     return render_sequence(
@@ -98,7 +96,6 @@ def render_mesh(
         framing=framing,
         colors=colors,
         landmarks=None if landmarks is None else np.asarray(landmarks)[None],
-        material=material,
         background=background,
         supersample=supersample,
     )[0]
@@ -114,18 +111,15 @@ def render_sequence(
     framing: Framing | None = None,
     colors: np.ndarray | None = None,
     landmarks: np.ndarray | None = None,
-    material: tuple[float, float, float] = CLAY,
     background: tuple[int, int, int] = (255, 255, 255),
     supersample: int = 2,
 ) -> np.ndarray:
     """Pictures (T, size, size, 3) uint8 of a moving mesh (T, V, 3), all under one framing.
 
-    Arguments as in `render_mesh`; `landmarks` is (T, L, 3), `colors` is (V, 3) or (T, V, 3).
+    Arguments as those of :func:`render_mesh`; ``landmarks`` is (T, L, 3), ``colors`` is (V, 3) or (T, V, 3).
 
     Raises:
-    ------
-    ValueError
-        For vertices that are not (T, V, 3) and finite, or colours of another count.
+        ValueError: vertices that are not (T, V, 3) and finite, or colours of another count.
     """
     vertices = np.asarray(vertices, dtype=np.float64)
     faces = np.asarray(faces)
@@ -155,7 +149,6 @@ def render_sequence(
             size,
             framing,
             None if colors is None else colors[frame],
-            material,
             np.array(background, np.float32) / 255,
             supersample,
         )
@@ -213,7 +206,6 @@ def _picture(
     size: int,
     framing: Framing,
     colors: np.ndarray | None,
-    material: tuple[float, float, float],
     background: np.ndarray,
     supersample: int,
 ) -> np.ndarray:
@@ -230,7 +222,7 @@ def _picture(
     hit = visible_fragments(screen, faces, size, size, dtype=np.float32)
     if hit.pixel.size == 0:
         return _rgb(image)
-    light, facing = _shade(hit, corners, is_front, material)
+    light, facing = _shade(hit, corners, is_front)
     window = _Window.around(hit.pixel, size, 2 * framing.half_side / size)
     at = window.places(hit.pixel)
     depth, cover = window.empty(), window.empty()
@@ -242,7 +234,7 @@ def _picture(
         shadows = np.ones_like(depth)
         shadows.flat[at] = shadow
         _refine_outlines(
-            image, window, cover, depth, shadows, screen, faces, corners, is_front, material, background, supersample
+            image, window, cover, depth, shadows, screen, faces, corners, is_front, background, supersample
         )
     return _rgb(image)
 
@@ -305,7 +297,6 @@ def _refine_outlines(
     faces: np.ndarray,
     corners: np.ndarray,
     is_front: np.ndarray,
-    material: tuple[float, float, float],
     background: np.ndarray,
     fine: int,
 ) -> None:
@@ -327,7 +318,7 @@ def _refine_outlines(
     samples = visible_fragments(seen * fine + [half, half, 0], faces[chosen], *mask.shape, mask=mask, dtype=np.float32)
     row, column = np.divmod(samples.pixel, mask.shape[1])
     samples = samples._replace(face=chosen[samples.face])
-    light, _ = _shade(samples, corners, is_front, material)
+    light, _ = _shade(samples, corners, is_front)
 
     outline = np.flatnonzero(jump)
     number = np.zeros(jump.size, dtype=np.int64)
@@ -362,9 +353,7 @@ def _touching(mask: np.ndarray, screen: np.ndarray, faces: np.ndarray) -> np.nda
     return table[y1, x1] - table[y0, x1] - table[y1, x0] + table[y0, x0] > 0
 
 
-def _shade(
-    hit: Fragments, corners: np.ndarray, is_front: np.ndarray, material: tuple[float, float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+def _shade(hit: Fragments, corners: np.ndarray, is_front: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Linear light (3, P) that fragments send to the viewer, and how much they face the viewer (P,).
 
     `corners` is (3 corners, attributes, F). One row of numbers per quantity, for the sake of speed; products of small
@@ -393,7 +382,7 @@ def _shade(
             gloss *= gloss
         gloss *= np.float32(_GLOSS * color.mean())
         shine += gloss
-    for channel, own in zip(light, colors or np.array(material, np.float32)):
+    for channel, own in zip(light, colors or np.array(CLAY, np.float32)):
         channel *= own if not colors else np.clip(own, 0, 1)
         channel += shine
     back = np.flatnonzero(~is_front[hit.face])

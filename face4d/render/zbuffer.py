@@ -45,30 +45,20 @@ def rasterize(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Render triangles into a z-buffer.
 
-    Parameters
-    ----------
-    screen_vertices : (V, 3) float
-        x right and y down in pixels, z away from the viewer in any unit.
-    faces : (F, 3) int
-        Corner indices, counter-clockwise as seen from outside the object.
-    height, width : int
-        Size of the image in pixels.
-    backfaces : bool
-        False drops triangles that turn their back to the viewer.
+    Args:
+        screen_vertices: (V, 3) float, x right and y down in pixels, z away from the viewer in any unit.
+        faces: (F, 3) int, counter-clockwise as seen from outside the object.
+        height, width: size of the image in pixels.
+        backfaces: False drops triangles that turn their back to the viewer.
 
     Returns:
-    -------
-    face_index : (H, W) int32
-        The visible triangle, -1 where there is none.
-    barycentric : (H, W, 3) float64
-        Weights of that triangle's corners at the sample; they sum to 1, and are 0 where there is none.
-    depth : (H, W) float64
-        Interpolated z, infinity where there is none.
+        face_index (H, W) int32, the visible triangle, -1 where there is none;
+        barycentric (H, W, 3) float64, weights of that triangle's corners at the sample, which sum to 1, 0 where there
+        is none;
+        depth (H, W) float64, interpolated z, infinity where there is none.
 
     Raises:
-    ------
-    ValueError
-        For wrong shapes, indices out of range, coordinates that are not finite, or an empty image.
+        ValueError: wrong shapes, indices out of range, coordinates that are not finite, or an empty image.
     """
     found = visible_fragments(screen_vertices, faces, height, width, backfaces=backfaces)
     face_index = np.full(height * width, -1, dtype=np.int32)

@@ -16,7 +16,6 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.mesh.geometry import vertex_normals
-from face4d.render.clay import SKIN
 from face4d.render.occlusion import occlusion_tint
 from face4d.runtime.atomic import write_bytes
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["GlbSummary", "MorphTargets", "morph_targets", "write_glb"]
 
 TOLERANCE_MM = 0.05
+SKIN = (0.86, 0.60, 0.48)  # linear RGB reflectance of a mesh without colours
 MAX_BYTES = 8_000_000  # beyond it the targets go without normals of their own, which saves half
 
 # The surface again, dark, a little further in and seen from inside only: without it an open mouth would show the lit
