@@ -155,16 +155,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if first.noise_landmarks_mm or first.noise_vertices_mm:
             frames = frames.with_noise(first.noise_landmarks_mm, first.noise_vertices_mm, args.seed)
         rows, folds, before = [], {}, {run: run.finished_at for _, run in jobs}
-        with_s2d = any(config.decoder == "s2d" for config, _ in jobs)
-        hierarchy = (
-            load_hierarchy(frames, args.downsampling, args.models or dataset.models, meshes) if with_s2d else None
-        )
+        hierarchy = None
+        if any(config.decoder == "s2d" for config, _ in jobs):
+            hierarchy = load_hierarchy(frames, args.downsampling, args.models or dataset.models, meshes)
         for config, run in jobs:
             if config.fold not in folds:
-                options = {
-                    key: getattr(config, key) for key in ("frame_step", "test_frame_step", "subjects_fraction", "seed")
-                }
-                folds = {config.fold: make_fold(frames, config.split, config.fold or None, **options)}
+                folds = {config.fold: make_fold(frames, config)}
             fold = folds[config.fold]
             if config.decoder == "s2d" and hierarchy is not None:
                 weights = vertex_weights(mean_face(fold.train)[0], embedding, config.vertex_weights)

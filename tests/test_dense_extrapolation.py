@@ -99,7 +99,8 @@ def test_a_checkpoint_says_it_in_one_line(people, decoder, tmp_path, monkeypatch
     )
     monkeypatch.setattr(DenseFrames, "vertices", lambda self, rows: moved[np.asarray(rows)].astype(np.float32))
     run = Run("d", tmp_path / "models", tmp_path / "runs", torch.device("cpu"), quiet=True)
-    fold, config = make_fold(frames, "identity", None), DenseConfig(decoder=decoder, strength=1e-6)
+    config = DenseConfig(decoder=decoder, strength=1e-6)
+    fold = make_fold(frames, config)
     fit_closed_form(fold, config, run, task_of(fold, config, {}))
     loaded = load_decoder(run.checkpoint)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from face4d.constants import COMA_LABELS
+from face4d.dense.config import DenseConfig
 from face4d.dense.frames import fold_names, inner_groups, load_frames, make_fold
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, extract
@@ -110,7 +111,7 @@ def test_folds_are_those_of_the_paper():
 def test_test_frames_are_of_unseen_names_and_complete(frames, split):
     seen = []
     for k in (1, 2, 3, 4):
-        fold = make_fold(frames, split, k, frame_step=2)
+        fold = make_fold(frames, DenseConfig(split=split, fold=k, frame_step=2))
         names = fold.test.frame_subjects() if split == "identity" else fold.test.frame_labels()
         others = fold.train.frame_subjects() if split == "identity" else fold.train.frame_labels()
         assert not set(names) & set(others) and fold.name == f"{split}{k}"
@@ -124,17 +125,17 @@ def test_test_frames_are_of_unseen_names_and_complete(frames, split):
 
 
 def test_everything_is_learnt_from_without_a_fold(frames):
-    fold = make_fold(frames, "identity", None)
+    fold = make_fold(frames, DenseConfig())
     assert fold.test is None and len(fold.train) == len(frames) and fold.name == "all"
 
 
 def test_part_of_the_training_subjects(frames):
-    fold = make_fold(frames, "identity", 1, subjects_fraction=0.5, seed=3)
-    whole = make_fold(frames, "identity", 1)
+    fold = make_fold(frames, DenseConfig(fold=1, subjects_fraction=0.5, seed=3))
+    whole = make_fold(frames, DenseConfig(fold=1))
     assert len(set(fold.train.subjects)) == 2 and set(fold.train.subjects) < set(whole.train.subjects)  # of four
     assert fold.test.paths == whole.test.paths
-    assert make_fold(frames, "identity", 1, subjects_fraction=0.5, seed=3).train.subjects == fold.train.subjects
-    single = make_fold(frames, "identity", 1, subjects_fraction=0.01).train
+    assert make_fold(frames, DenseConfig(fold=1, subjects_fraction=0.5, seed=3)).train.subjects == fold.train.subjects
+    single = make_fold(frames, DenseConfig(fold=1, subjects_fraction=0.01)).train
     assert len(set(single.subjects)) == 1 and len(np.unique(inner_groups(single, "identity"))) == 4  # by label then
     alone = single.select(np.arange(5))
     assert np.unique(inner_groups(alone, "identity")).tolist() == [0, 1, 2, 3]

@@ -16,6 +16,7 @@ import numpy as np
 
 from face4d.constants import MM_PER_METRE
 from face4d.datasets.mesh_set import MeshSequence, actor_path, find_mesh_sequences
+from face4d.dense.config import DenseConfig
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_mesh, extract, mesh_remarks, read_head
 from face4d.mesh.obj import read_obj
@@ -266,35 +267,19 @@ def fold_names(names: Sequence[str], fold: int) -> tuple[str, ...]:
     return tuple(np.array_split(ordered, NUM_FOLDS)[NUM_FOLDS - fold].tolist())
 
 
-def make_fold(
-    frames: DenseFrames,
-    split: str,
-    fold: int | None,
-    *,
-    frame_step: int = 1,
-    test_frame_step: int = 1,
-    subjects_fraction: float = 1.0,
-    seed: int = 0,
-) -> Fold:
-    """Training and test frames of a fold.
-
-    Args:
-        split: ``identity`` (test subjects are not in the training set) or ``expression`` (test labels are not).
-        fold: 1..4; None = all frames for training, no test.
-        frame_step: every n-th frame of each training sequence.
-        test_frame_step: every n-th frame of each test sequence; 1 = the protocol.
-        subjects_fraction: part of the training subjects to learn from, rounded, one at least; drawn with ``seed``.
-    """
+def make_fold(frames: DenseFrames, config: DenseConfig) -> Fold:
+    """Training and test frames of the configuration's fold."""
+    split, fold, share = config.split, config.fold, config.subjects_fraction
     keys = frames.frame_subjects() if split == "identity" else frames.frame_labels()
-    held_out = () if fold is None else fold_names(np.unique(keys).tolist(), fold)
+    held_out = fold_names(np.unique(keys).tolist(), fold) if fold else ()
     is_test = np.isin(keys, held_out)
-    train = frames.select(~is_test).every(frame_step)
+    train = frames.select(~is_test).every(config.frame_step)
     subjects = np.unique(train.frame_subjects())
-    if subjects_fraction < 1:
-        chosen = np.random.default_rng(seed).permutation(subjects)[: max(1, round(subjects_fraction * len(subjects)))]
+    if share < 1:
+        chosen = np.random.default_rng(config.seed).permutation(subjects)[: max(1, round(share * len(subjects)))]
         train = train.select(np.isin(train.frame_subjects(), chosen))
-    name = "all" if fold is None else f"{split}{fold}"
-    test = None if fold is None else frames.select(is_test).every(test_frame_step)
+    name = f"{split}{fold}" if fold else "all"
+    test = frames.select(is_test).every(config.test_frame_step) if fold else None
     return Fold(name, train, test, inner_groups(train, split))
 
 

@@ -90,8 +90,7 @@ def fit_closed_form(fold: Fold, config: DenseConfig, run: Run, task: Task) -> di
 
     Returns:
         What metrics.json holds: of the test frames ``test/mm``, ``test/mm_std``, ``test/frames``, ``test/ms_per_frame``
-            (none where there are
-        no such frames), ``train/frames``, ``strength``, ``seconds``.
+            (none where there are no such frames), ``train/frames``, ``strength``, ``seconds``.
 
     Raises:
         InputError: a finished run of another configuration or other data.
