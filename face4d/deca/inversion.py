@@ -46,9 +46,9 @@ class InversionOptions:
     keep_eyes: bool = False
 
 
-def smoothed(values: Tensor, frames: int = SMOOTHED_FRAMES) -> Tensor:
-    """Means (T, C) of the values (T, C) over ``frames`` around each, fewer at both ends."""
-    reach = frames // 2
+def smoothed(values: Tensor) -> Tensor:
+    """Means (T, C) of the values (T, C) over :data:`SMOOTHED_FRAMES` around each, fewer at both ends."""
+    reach = SMOOTHED_FRAMES // 2
     return torch.stack([values[max(t - reach, 0) : t + reach + 1].mean(0) for t in range(len(values))])
 
 

@@ -96,7 +96,6 @@ class ResNet(nn.Module):
     Args:
         block: :class:`BasicBlock` or :class:`Bottleneck`.
         blocks: number of blocks in each of the four stages; all stages but the first halve the map.
-        width: channels of the stem and of the first stage; doubled in each stage after it.
     """
 
     layer1: nn.Sequential
@@ -104,10 +103,9 @@ class ResNet(nn.Module):
     layer3: nn.Sequential
     layer4: nn.Sequential
 
-    def __init__(
-        self, block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, int, int, int], width: int = 64
-    ) -> None:
+    def __init__(self, block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, int, int, int]) -> None:
         super().__init__()
+        width = 64  # channels of the stem and of the first stage; doubled in each stage after it
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         inputs = width
@@ -257,9 +255,9 @@ class DetailGenerator(nn.Module):
     most 0.01.
     """
 
-    def __init__(self, inputs: int = 3 + 50 + NUM_DETAIL) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.l1 = nn.Sequential(nn.Linear(inputs, 128 * 8 * 8))
+        self.l1 = nn.Sequential(nn.Linear(3 + 50 + NUM_DETAIL, 128 * 8 * 8))
         layers: list[nn.Module] = [nn.BatchNorm2d(128)]
         before = 128
         for channels in (128, 64, 64, 32, 16):
@@ -290,7 +288,6 @@ class PointEncoder(nn.Module):
     Args:
         layout: of the codes.
         hidden: numbers in the layers between points and codes.
-        widths: channels of the maps, finest first.
     """
 
     vertices: Tensor
@@ -299,10 +296,10 @@ class PointEncoder(nn.Module):
     code_mean: Tensor
     code_scale: Tensor
 
-    def __init__(self, layout: CodeLayout, hidden: int = 512, widths: tuple[int, int, int] = (32, 64, 96)) -> None:
+    def __init__(self, layout: CodeLayout, hidden: int = 512) -> None:
         super().__init__()
         self.num_geometry = layout.total - layout.light
-        fine, middle, coarse = widths
+        fine, middle, coarse = 32, 64, 96  # channels of the maps
         self.conv1 = nn.Conv2d(3, fine, 7, 4, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(fine)
         self.fine = BasicBlock(fine, fine, 1)
@@ -377,10 +374,8 @@ class ResidualLayers(nn.Module):
         return self.linear(x) + self.last(y)
 
 
-def spread_vertices(
-    template: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, count: int = NUM_POINTS - NUM_LANDMARKS
-) -> np.ndarray:
-    """(count,) vertices all over the face of a head (V, 3) with 68 landmarks, each as far as can be from those before
+def spread_vertices(template: np.ndarray, faces: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(60,) vertices all over the face of a head (V, 3) with 68 landmarks, each as far as can be from those before
     it.
 
     They look ahead and lie where a crop of the landmarks shows them: a point beyond the edge of nearly all pictures
@@ -392,7 +387,7 @@ def spread_vertices(
     front = np.flatnonzero((vertex_normals(template, faces)[:, 2] > 0.1) & (beside < 0.62))
     chosen = [int(front[np.argmax(template[front, 2])])]
     distance = np.full(len(front), np.inf)
-    while len(chosen) < count:
+    while len(chosen) < NUM_POINTS - NUM_LANDMARKS:
         distance = np.minimum(distance, np.linalg.norm(template[front] - template[chosen[-1]], axis=1))
         chosen.append(int(front[np.argmax(distance)]))
     return np.array(chosen)

@@ -249,15 +249,13 @@ def _identity_modes(
     return np.stack([np.stack(modes[name], axis=1) for name in IDENTITY_MODES])
 
 
-_SKIN = (0.62, 0.40, 0.30)
+_SKIN, _IRIS = (0.62, 0.40, 0.30), (0.10, 0.17, 0.20)  # linear RGB
 
 
-def vertex_colors(
-    head: DemoHead, *, skin: tuple[float, float, float] = _SKIN, iris: tuple[float, float, float] = (0.10, 0.17, 0.20)
-) -> np.ndarray:
+def vertex_colors(head: DemoHead) -> np.ndarray:
     """Linear RGB (V, 3) in 0..1 for `face4d.render.clay.render_mesh(colors=...)`."""
     p, q = head.p, head.q
-    flesh = np.asarray(skin, dtype=float)
+    flesh = np.asarray(_SKIN, dtype=float)
     color = np.tile(flesh, (len(p), 1))
     flush = (
         bump(p, q, (44, -8), (16, 12))
@@ -286,7 +284,7 @@ def vertex_colors(
     )
     polar = np.rad2deg(np.arctan2(np.hypot(ball[:, 0], ball[:, 1]), ball[:, 2]))
     white = np.tile([0.74, 0.72, 0.70], (eye.sum(), 1))
-    white = np.where((polar < 27)[:, None], np.asarray(iris, dtype=float), white)
+    white = np.where((polar < 27)[:, None], np.asarray(_IRIS, dtype=float), white)
     color[eye] = np.where((polar < (10.5 if head.level else 5))[:, None], 0.008, white)
     return color
 

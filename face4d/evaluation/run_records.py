@@ -214,20 +214,19 @@ def _known(dataset: str) -> str:
     return _DATASETS.get(dataset, dataset.lower().replace("_", " "))
 
 
-def read_imported(path: str | Path, origin: str | None = None) -> list[RunRecord]:
+def read_imported(path: str | Path) -> list[RunRecord]:
     """Other people's curves: a CSV, gzipped or not, with the columns ``run, tag, step, value``.
 
     Names of runs are those of the thesis or of this program. Tags of the thesis become those of this program; its
     ``Validation_loss_train`` is the classifier's training loss. Of runs of one cell the one with the most points stays.
 
-    Args:
-        origin: whose runs they are; default: the file's name, ``author_curves.csv.gz`` -> ``author``.
+    Whose runs they are is the file's name: ``author_curves.csv.gz`` are those of ``author``.
 
     Raises:
         InputError: an unreadable file, other columns, a value that is no number, or a name that tells no cell.
     """
     path = Path(path)
-    origin = origin or path.name.split(".")[0].removesuffix("_curves")
+    origin = path.name.split(".")[0].removesuffix("_curves")
     curves: dict[str, dict[str, dict[int, float]]] = {}
     repeated = unknown = 0
     expected = "a CSV file of curves, gzipped or not"

@@ -73,7 +73,7 @@ def limits_of(*sequences: np.ndarray, margin: float = 0.05) -> tuple[float, floa
     return low[0] - rim, high[0] + rim, low[1] - rim, high[1] + rim
 
 
-def strip(real: np.ndarray, generated: np.ndarray, *, title: str = "", frames: int = FRAMES) -> Figure:
+def strip(real: np.ndarray, generated: np.ndarray, *, title: str = "") -> Figure:
     """Frames at equal distances from first to last, ground truth above, generated below, the first frame in grey
     behind.
 
@@ -85,7 +85,7 @@ def strip(real: np.ndarray, generated: np.ndarray, *, title: str = "", frames: i
     """
     if real.shape != generated.shape:
         raise ValueError(f"expected two sequences of one shape, found {real.shape} and {generated.shape}")
-    chosen = np.linspace(0, len(real) - 1, min(frames, len(real))).round().astype(int)
+    chosen = np.linspace(0, len(real) - 1, min(FRAMES, len(real))).round().astype(int)
     limits = limits_of(real, generated)
     panel = 1.15
     height = panel * (limits[3] - limits[2]) / (limits[1] - limits[0])

@@ -82,7 +82,6 @@ def make_sample(
     vertices: np.ndarray,
     faces: np.ndarray,
     landmarks: np.ndarray,
-    grid: VolumeGrid = VRN_GRID,
 ) -> VolumeSample:
     """A sample of a crop and the mesh in it.
 
@@ -96,7 +95,7 @@ def make_sample(
         InputError: a mesh that leaves the crop's volume empty.
     """
     middle = np.array([0.0, 0.0, np.mean(landmarks[:, 2], dtype=np.float64)])
-    volume = voxelise(vertices - middle, faces, grid)
+    volume = voxelise(vertices - middle, faces, VRN_GRID)
     if not volume.any():
         raise InputError(name, "a face mesh that lies in its crop", "one elsewhere, its volume is empty")
     pixels = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
@@ -185,7 +184,6 @@ def write_volume_set(
     source: dict[str, Any],
     parts: dict[str, Iterable[VolumeSample]],
     *,
-    grid: VolumeGrid = VRN_GRID,
     dropped: dict[str, str] | None = None,
     total: int | None = None,
     overwrite: bool = False,
@@ -233,7 +231,7 @@ def write_volume_set(
             )
         content = {
             "source": source,
-            "grid": asdict(grid),
+            "grid": asdict(VRN_GRID),
             **names,
             "dropped": dropped or {},
             "digest": digest.hexdigest()[:16],
@@ -242,7 +240,7 @@ def write_volume_set(
         return open_volume_set(path)
 
 
-def rendered_samples(face_model: Any, count: int, seed: int, grid: VolumeGrid = VRN_GRID) -> Iterator[VolumeSample]:
+def rendered_samples(face_model: Any, count: int, seed: int) -> Iterator[VolumeSample]:
     """Rendered heads with their volumes.
 
     Args:
@@ -257,12 +255,12 @@ def rendered_samples(face_model: Any, count: int, seed: int, grid: VolumeGrid = 
     triangles = face_model.layer.faces.cpu().numpy()
     for start in range(0, count, _RENDERED_TOGETHER):
         batch = faces.batch(_RENDERED_TOGETHER)  # always as many, so that head 5 is the same one in every set of a seed
-        vertices = to_pixels(to_screen(batch.vertices, batch.camera), grid.width).double().cpu().numpy()
-        landmarks = to_pixels(batch.screen_landmarks, grid.width).double().cpu().numpy()
+        vertices = to_pixels(to_screen(batch.vertices, batch.camera), VRN_GRID.width).double().cpu().numpy()
+        landmarks = to_pixels(batch.screen_landmarks, VRN_GRID.width).double().cpu().numpy()
         images = batch.images.permute(0, 2, 3, 1).cpu().numpy()
         for number in range(min(_RENDERED_TOGETHER, count - start)):
             yield make_sample(
-                f"head_{start + number:06d}", images[number], vertices[number], triangles, landmarks[number], grid
+                f"head_{start + number:06d}", images[number], vertices[number], triangles, landmarks[number]
             )
 
 
@@ -331,7 +329,6 @@ class PhotoSamples:
         meshes: folder with ``<photo>.ply`` or ``.obj`` in pixels of the photo, z away from the viewer; or None to fit
             ``layer``.
         layer: the face model to fit, ``contour="fixed"``.
-        grid: of the volumes.
     """
 
     def __init__(
@@ -341,19 +338,13 @@ class PhotoSamples:
         *,
         meshes: Path | None = None,
         layer: FlameLayer | None = None,
-        grid: VolumeGrid = VRN_GRID,
     ) -> None:
         if not Path(landmarks).is_dir():
             raise InputError(landmarks, "a folder with landmarks named as the photos", "no such folder")
         if meshes is not None and not Path(meshes).is_dir():
             raise InputError(meshes, "a folder with meshes named as the photos", "no such folder")
-        self.photos, self.finder, self.meshes, self.layer, self.grid = (
-            photos,
-            FaceFinder(landmarks=landmarks),
-            meshes,
-            layer,
-            grid,
-        )
+        self.photos, self.meshes, self.layer = photos, meshes, layer
+        self.finder = FaceFinder(landmarks=landmarks)
         self.dropped: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[VolumeSample]:
@@ -379,7 +370,7 @@ class PhotoSamples:
         crop = vrn_crop(box)
         check_inside(box, photo)
         vertices, faces = self._mesh(path, landmarks)
-        return make_sample(name, crop.warp(photo), crop.to_crop(vertices), faces, crop.to_crop(landmarks), self.grid)
+        return make_sample(name, crop.warp(photo), crop.to_crop(vertices), faces, crop.to_crop(landmarks))
 
     def _mesh(self, photo: Path, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.meshes is None:
