@@ -92,7 +92,7 @@ def train(face: FaceModel, config: EncoderConfig, run: Run) -> dict[str, Any]:
             if isinstance(network, PointEncoder):
                 # of every step's own seed, so that a resumed run draws the same
                 undrawn.generator.manual_seed(config.seed + part.UNDRAWN_SEED + step)
-                apart = losses.weighted(part.undrawn_loss(face, layout, network, losses, undrawn, config))
+                apart = losses.weighted(part.undrawn_loss(layout, network, losses, undrawn, config))
                 # Codes are learned from the mean over all faces of the step: the few that are drawn would drown the
                 # many with their noise.
                 share = len(chosen) / (len(chosen) + config.undrawn_faces)

@@ -134,7 +134,7 @@ def test_faces_that_are_not_drawn_teach_the_second_half(face):
     optimizer = torch.optim.Adam(network.geometry.parameters(), lr=3e-3)
     values = []
     for _ in range(60):
-        value = loss.weighted(undrawn_loss(face, layout, network, loss, source, config))
+        value = loss.weighted(undrawn_loss(layout, network, loss, source, config))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

@@ -174,7 +174,6 @@ def true_points(face: FaceModel, faces: RenderedFaces, chosen: Tensor, batch_siz
 
 
 def undrawn_loss(
-    face: FaceModel,
     layout: CodeLayout,
     network: PointEncoder,
     loss: EncoderLoss,

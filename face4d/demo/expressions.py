@@ -262,7 +262,7 @@ def _fields(level: int) -> dict:
             field[teeth & (head.inner[:, 1] < 0), 0] = 7.0
     lips_reach = np.exp(-((vv / 11) ** 2)) * np.exp(-((np.maximum(u - 1, 0) / 0.25) ** 2)) * (1 - depth)
     lip_share = np.where(corner_like > 0, 1, np.where(corner_like < 0, -1, 0)) * lips_reach * ~teeth
-    close, squint, widen = _lid_angles(p, q, lid_distance, lid_height)
+    close, squint, widen = _lid_angles(p, lid_distance, lid_height)
     lid = near_eye & (lid_distance < 11)
     return {
         "units": units, "jaw": _jaw(p, q, u, vv, roof, pocket, depth, head), "corner": corner,
@@ -301,9 +301,7 @@ def _jaw(
     return np.where(head.kind == EYE, 0, weight)
 
 
-def _lid_angles(
-    p: np.ndarray, q: np.ndarray, distance: np.ndarray, height: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _lid_angles(p: np.ndarray, distance: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Radians about the eye's axis, positive downwards, for closing, squinting and widening."""
     du = np.clip(p - surface.EYE_CHART[0], -surface.EYE_HALF_WIDTH, surface.EYE_HALF_WIDTH)
     opening = 1 - (du / surface.EYE_HALF_WIDTH) ** 2

@@ -38,6 +38,7 @@ _PUBLISHED_GRID = VolumeGrid(step=0.5, center=100.0)
 _PUBLISHED_LEVEL = 10 / 255
 _RIM = 3  # pixels along the outline whose colours may be the background's
 _TURN = np.deg2rad(40.0)  # of the second view of the overview
+_ENLARGE = 2  # of the crop in the overview
 
 
 @dataclass(frozen=True)
@@ -206,27 +207,27 @@ def write_volume_face(folder: Path, name: str, found: VolumeFace, *, volume: boo
     return written
 
 
-def overview(found: VolumeFace, enlarge: int = 2) -> np.ndarray:
+def overview(found: VolumeFace) -> np.ndarray:
     """A row of pictures: the crop, the depth of the volume, its middle slices from the side and from above, the mesh in
     place and turned.
     """
     filled = np.asarray(found.volume > found.level)  # (depth, height, width)
     beside, above = np.logical_or.reduce(filled, axis=(0, 1)), np.logical_or.reduce(filled, axis=(0, 2))
-    size = IMAGE_SIZE * enlarge
+    size = IMAGE_SIZE * _ENLARGE
     first = first_layers(filled)
     depth = np.where(first < len(filled), 1 - first / len(filled), 0.0)
     from_side = _fitted(found.volume[:, :, int(_middle(beside))].T)
     from_above = _fitted(found.volume[:, int(_middle(above)), :])
     pictures = [found.picture] + [np.repeat(grey[:, :, None], 3, axis=2) for grey in (depth, from_side, from_above)]
-    pictures = [np.kron(picture, np.ones((enlarge, enlarge, 1))) for picture in pictures]
+    pictures = [np.kron(picture, np.ones((_ENLARGE, _ENLARGE, 1))) for picture in pictures]
     middle = (found.vertices.max(axis=0) + found.vertices.min(axis=0)) / 2
     centre = np.array([IMAGE_SIZE / 2, IMAGE_SIZE / 2, 0.0])
     turn = np.array([[np.cos(_TURN), 0, np.sin(_TURN)], [0, 1, 0], [-np.sin(_TURN), 0, np.cos(_TURN)]])
     background = np.ones((size, size, 3))
     for vertices in (found.vertices, (found.vertices - middle) @ turn.T + centre * [1, 0, 0] + middle * [0, 1, 0]):
-        drawn = draw(vertices * enlarge, found.faces, size, size)
+        drawn = draw(vertices * _ENLARGE, found.faces, size, size)
         pictures += [
-            clay(background, vertices * enlarge, found.faces, drawn, opacity=1.0),
+            clay(background, vertices * _ENLARGE, found.faces, drawn, opacity=1.0),
             textured(background, found.colours, found.faces, drawn),
         ]
     return np.concatenate(pictures, axis=1)

@@ -23,6 +23,7 @@ from face4d.runtime.fields import integer, number
 
 # pixels: rays are shifted so much, lest they meet corners that lie at whole pixels
 _OFFSET = (math.pi * 1e-6, math.e * 1e-6)
+_MARGIN = 2.0  # layers that a place may lie behind the first one of its pixel and be seen
 
 
 @dataclass(frozen=True)
@@ -189,18 +190,15 @@ def first_layers(volume: np.ndarray) -> np.ndarray:
     return np.where(volume.any(axis=0), volume.argmax(axis=0), len(volume))
 
 
-def visible(
-    vertices: np.ndarray, volume: np.ndarray, grid: VolumeGrid = VRN_GRID, margin: float = 2.0, rim: int = 0
-) -> np.ndarray:
+def visible(vertices: np.ndarray, volume: np.ndarray, grid: VolumeGrid = VRN_GRID, rim: int = 0) -> np.ndarray:
     """Which places (V, 3) the picture of a bool volume shows, (V,) bool.
 
     Args:
-        margin: layers that a place may lie behind the first one of its pixel.
         rim: pixels along the outline that do not count.
     """
     column = np.clip(np.rint(vertices[:, 0]), 0, grid.width - 1).astype(int)
     row = np.clip(np.rint(vertices[:, 1]), 0, grid.height - 1).astype(int)
-    shown = grid.layer(vertices[:, 2]) <= first_layers(volume)[row, column] + margin
+    shown = grid.layer(vertices[:, 2]) <= first_layers(volume)[row, column] + _MARGIN
     return shown & ndimage.binary_erosion(volume.any(axis=0), iterations=rim)[row, column] if rim else shown
 
 
