@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli
-from face4d.commands.photos import photo_digest, report_photos
+from face4d.commands.photos import photo_digest, report_photo, report_photos
 
 if TYPE_CHECKING:
     from face4d.deca.reconstruction import Reconstructor
@@ -144,7 +144,7 @@ def reconstruct_photos(
     from face4d.photos.crops import read_photo
     from face4d.photos.faces import FaceFinder, landmark_nme
     from face4d.runtime.incremental import making
-    from face4d.runtime.progress import share, track
+    from face4d.runtime.progress import track
 
     finder, folders, errors, skipped = FaceFinder(args.box, args.landmarks), [], [], []
     bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
@@ -168,7 +168,7 @@ def reconstruct_photos(
         folders.append(folder)
         if truth is not None:
             errors.append(landmark_nme(found.landmarks, truth))
-            bar.write(f"{path}: NME {share(errors[-1])} of the outer eye distance")
+            report_photo(bar, path, errors[-1])
     report_photos(args.output, skipped, errors, folders)
     return folders
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import cli
-from face4d.commands.photos import photo_digest, report_photos
+from face4d.commands.photos import photo_digest, report_photo, report_photos
 
 
 def build_parser() -> ArgumentParser:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.runtime.device import limit_threads, resolve_device
     from face4d.runtime.incremental import choose_missing, making
     from face4d.runtime.lock import sole_writer
-    from face4d.runtime.progress import counted, share, track
+    from face4d.runtime.progress import counted, track
     from face4d.vrn.reconstruction import load_volume_network, reconstruct, write_volume_face
     from face4d.vrn.volume_set import landmarks_away
 
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if truth is not None and truth.shape[1] == 3:
                 errors.append(found.nme(landmarks_away(finder.file(path), truth)))
                 if not args.quiet:
-                    bar.write(f"{path}: NME {share(errors[-1])} of the outer eye distance")
+                    report_photo(bar, path, errors[-1])
     report_photos(args.output, skipped, errors, folders)
     cli.report_written(folders, kept=not missing)
 

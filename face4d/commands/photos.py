@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from face4d.errors import InputError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from face4d.runtime.progress import Lines
 
 
 def photo_digest(path: Path) -> str | None:
@@ -16,6 +22,17 @@ def photo_digest(path: Path) -> str | None:
         return file_digest(path)
     except InputError:
         return None
+
+
+def report_photo(bar: tqdm[Any] | Lines[Any], path: Path, error: float) -> None:
+    """Print how far the landmarks of a photo lie from the true ones (NME), beside a bar that is shown."""
+    from face4d.runtime.progress import Lines, share
+
+    line = f"{path}: NME {share(error)} of the outer eye distance"
+    if isinstance(bar, Lines):
+        print(line, flush=True)
+    else:
+        bar.write(line)
 
 
 def report_photos(output: Path, skipped: Sequence[str], errors: Sequence[float], folders: Sequence[Path]) -> None:
