@@ -94,7 +94,8 @@ def expressions(head: DemoHead, labels: Sequence[str], path: Path) -> Path:
 
     from face4d.demo.expressions import deform, weights_of
     from face4d.demo.head import vertex_colors
-    from face4d.render.clay import contact_sheet, frame_view, render_mesh
+    from face4d.render.clay import frame_view, render_mesh
+    from face4d.render.contact_sheet import contact_sheet
     from face4d.runtime.atomic import replacing
 
     framing = frame_view(head.mean, yaw=12)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from face4d.mesh.geometry import vertex_normals
-from face4d.render.clay import Framing, contact_sheet, frame_view, render_mesh, render_sequence
+from face4d.render.clay import Framing, frame_view, render_mesh, render_sequence
 
 
 def ball(radius=0.1, rows=16):
@@ -107,13 +107,3 @@ def test_framing_holds_everything():
     framing = frame_view(np.stack([vertices, vertices + [0.1, 0, 0]]), margin=0.0)
     assert framing.center == pytest.approx((0.05, 0.0), abs=1e-3)
     assert framing.half_side == pytest.approx(0.15, abs=1e-3)
-
-
-def test_contact_sheet_places_pictures_in_rows():
-    images = [np.full((20, 30, 3), value, np.uint8) for value in (10, 90, 170)]
-    sheet = contact_sheet(images, 2, gap=4)
-    assert sheet.shape == (44, 64, 3)
-    assert (sheet[10, 10] == 10).all() and (sheet[10, 40] == 90).all() and (sheet[30, 10] == 170).all()
-    assert (sheet[30, 50] == 255).all()
-    with pytest.raises(ValueError, match="captions"):
-        contact_sheet(images, 2, ["one"])

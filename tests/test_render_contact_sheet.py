@@ -1,9 +1,17 @@
 """Contact sheets of moving meshes: which frames, and where."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from face4d.render.contact_sheet import chosen_frames, face_framing_points, head_points, mesh_sheet, write_mesh_sheet
+from face4d.render.contact_sheet import (
+    chosen_frames,
+    contact_sheet,
+    face_framing_points,
+    head_points,
+    mesh_sheet,
+    write_mesh_sheet,
+)
 from tests.test_render_clay import ball
 
 
@@ -63,3 +71,13 @@ def test_a_head_is_whole_in_all_views_under_one_scale():
         rows = np.flatnonzero(row[1].any(axis=(1, 2))[22:])
         spans.append(rows[-1])
     assert abs(spans[0] - spans[1]) <= 1  # one height in all views
+
+
+def test_contact_sheet_places_pictures_in_rows():
+    images = [np.full((20, 30, 3), value, np.uint8) for value in (10, 90, 170)]
+    sheet = contact_sheet(images, 2, gap=4)
+    assert sheet.shape == (44, 64, 3)
+    assert (sheet[10, 10] == 10).all() and (sheet[10, 40] == 90).all() and (sheet[30, 10] == 170).all()
+    assert (sheet[30, 50] == 255).all()
+    with pytest.raises(ValueError, match="captions"):
+        contact_sheet(images, 2, ["one"])

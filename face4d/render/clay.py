@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from face4d.mesh.geometry import corner_sum, vertex_normals
 from face4d.render.occlusion import cavity_shading, shading_reach
 from face4d.render.zbuffer import Fragments, visible_fragments
 
-__all__ = ["CLAY", "Framing", "contact_sheet", "frame_view", "render_mesh", "render_sequence"]
+__all__ = ["CLAY", "Framing", "frame_view", "render_mesh", "render_sequence"]
 
 CLAY = (0.60, 0.475, 0.40)  # linear RGB reflectance, 0..1
 _BACK_FACE = np.array([0.050, 0.022, 0.020], dtype=np.float32)
@@ -159,26 +158,6 @@ def render_sequence(
 
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         return np.stack(list(pool.map(picture, range(frames))))
-
-
-def contact_sheet(
-    images: Sequence[np.ndarray], columns: int, captions: Sequence[str] | None = None, *, gap: int = 4
-) -> np.ndarray:
-    """Pictures of one size, row by row, in one picture (H, W, 3) uint8, each with its caption in the corner."""
-    if not len(images):
-        raise ValueError("images: expected at least one, found none")
-    if captions is not None and len(captions) != len(images):
-        raise ValueError(f"captions: expected {len(images)}, found {len(captions)}")
-    height, width, _ = images[0].shape
-    rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), (255, 255, 255))
-    draw = ImageDraw.Draw(sheet)
-    for number, image in enumerate(images):
-        x, y = number % columns * (width + gap), number // columns * (height + gap)
-        sheet.paste(Image.fromarray(np.asarray(image, dtype=np.uint8)), (x, y))
-        if captions is not None:
-            draw.text((x + 6, y + 4), captions[number], fill=(40, 40, 40), font_size=max(11, height // 22))
-    return np.asarray(sheet)
 
 
 def _turn(yaw: float, pitch: float) -> np.ndarray:

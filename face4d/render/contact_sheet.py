@@ -8,18 +8,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from face4d.render.clay import CLAY, contact_sheet, frame_view, render_sequence
+from face4d.render.clay import CLAY, frame_view, render_sequence
 from face4d.render.occlusion import occlusion_tint
 from face4d.runtime.atomic import replacing
 
-__all__ = ["chosen_frames", "face_framing_points", "head_points", "mesh_sheet", "write_mesh_sheet"]
+__all__ = ["chosen_frames", "contact_sheet", "face_framing_points", "head_points", "mesh_sheet", "write_mesh_sheet"]
 
 # a head with its neck ends within so many times the distance of its farthest landmark from their middle
 _HEAD_REACH = 2.5
 _DARK = (0.12, 0.12, 0.12)  # factors on the clay where it is occluded
 _MARGIN = 0.16  # around all that is shown; the captions stand in it
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray], columns: int, captions: Sequence[str] | None = None, *, gap: int = 4
+) -> np.ndarray:
+    """Pictures of one size, row by row, in one picture (H, W, 3) uint8, each with its caption in the corner."""
+    if not len(images):
+        raise ValueError("images: expected at least one, found none")
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"captions: expected {len(images)}, found {len(captions)}")
+    height, width, _ = images[0].shape
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), (255, 255, 255))
+    draw = ImageDraw.Draw(sheet)
+    for number, image in enumerate(images):
+        x, y = number % columns * (width + gap), number // columns * (height + gap)
+        sheet.paste(Image.fromarray(np.asarray(image, dtype=np.uint8)), (x, y))
+        if captions is not None:
+            draw.text((x + 6, y + 4), captions[number], fill=(40, 40, 40), font_size=max(11, height // 22))
+    return np.asarray(sheet)
 
 
 def chosen_frames(vertices: np.ndarray, columns: int) -> np.ndarray:
