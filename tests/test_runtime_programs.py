@@ -50,7 +50,8 @@ def test_a_program_that_fails_is_one_line(lease, code, problem):
 def test_ctrl_c_is_pressed_for_a_program_when_the_lease_is_gone(lease, tmp_path):
     sign = tmp_path / "sign"
     code = f"""
-import pathlib, time
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have told its background jobs to ignore
 sign = pathlib.Path({str(sign)!r})
 try:
     sign.touch()
