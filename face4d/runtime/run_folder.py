@@ -31,7 +31,7 @@ _MOST_EPOCHS = 10**9
 
 
 def package_versions() -> dict[str, str]:
-    """Versions that can change a number: python, face4d, torch, numpy."""
+    """Versions that can change a number: python, face4d, torch, numpy, scipy."""
     versions = {name: metadata.version(name) for name in ("torch", "numpy", "scipy")}
     return {"python": platform.python_version(), "face4d": __version__, **versions}
 
