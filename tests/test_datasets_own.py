@@ -251,3 +251,24 @@ def test_a_look_at_what_is_no_data(tmp_path):
         found.frames == (3, 4) and found.resampled == 41 and found.vertices == 204 and found.test_subjects == ("Ben",)
     )
     assert found.embedding is None and found.flame is None and any("none found" in line for line in found.describe())
+
+
+def test_test_subjects_that_are_not_those_of_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    split = tmp_path / "split"
+    for half, subjects in (("dataset_training", ["S1", "S3"]), ("dataset_testing", ["S2"])):
+        write_landmarks(split / half, ("Happy",), subjects, 9)
+    assert choose_source(landmarks=split, test_subjects=["S2"]).load().test[0].subject == "S2"
+    plain = write_landmarks(tmp_path / "plain", ("Happy",), ["S1", "S2", "S3"], 9)
+    for folder, asked in ((split, ["S1"]), (split, ["S4"]), (split, ["S2", "S3"]), (plain, ["S2", "S4"])):
+        with pytest.raises(
+            InputError, match=f"--test-subjects: expected test subjects S2, .* found {', '.join(asked)}$"
+        ):
+            choose_source(landmarks=folder, test_subjects=asked).load()
+    write(tmp_path, 'landmarks = "split"\ntest_subjects = ["S2", "S3"]\n')
+    with pytest.raises(InputError, match="mine.toml: expected test subjects S2, .* found S3, in the training set"):
+        choose_source(dataset="mine").load()
+    (tmp_path / "curves").mkdir()
+    (tmp_path / "curves" / "Happy.mat").touch()
+    with pytest.raises(InputError, match="--test-subjects: expected landmark files .*, found SRVF samples in "):
+        choose_source(landmarks=tmp_path / "curves", test_subjects=["S2"]).load()

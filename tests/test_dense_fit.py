@@ -127,3 +127,8 @@ def test_running_sums_are_those_of_the_whole():
         total.add(found[part], wanted[part])
     distance = np.linalg.norm(found - wanted, axis=2) * 1000
     assert (total.count, total.mean, total.std) == (350, pytest.approx(distance.mean()), pytest.approx(distance.std()))
+
+
+def test_a_configuration_without_a_fold_does_not_say_how_tests_are_scored():
+    assert "test_frame_step" not in DenseConfig(fold=0, test_frame_step=2).as_dict()
+    assert DenseConfig(fold=1, test_frame_step=2).as_dict()["test_frame_step"] == 2

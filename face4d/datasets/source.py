@@ -124,12 +124,28 @@ class DataSource:
         if holds_srvf_samples(self.landmarks):
             # a data set's choice of labels is not meant for these
             wanted = self.labels if "labels" in self.given else None
+            for name in ("test_subjects", "actors"):
+                if name in self.given:
+                    flag = f"--{name.replace('_', '-')}"
+                    raise InputError(flag, "landmark files (.npy) with it", f"SRVF samples in {self.landmarks}")
             split = load_srvf_samples(self.landmarks, labels or wanted)
         else:
             split = load_split(
                 self.landmarks, labels=labels or self.labels, test_subjects=self.test_subjects, neutrals=self.neutrals()
             )
+            self._require_named(split)
         return replace(split, source=self.as_dict())
+
+    def _require_named(self, split: LandmarkSplit) -> None:
+        """Refuse test subjects asked for that are not those of the set, and one that one's own entry names and that
+        trains: a folder of two halves is split already, and a name may be wrong.
+        """
+        tested, trained = ({sequence.subject for sequence in half} for half in (split.test, split.train))
+        expected = f"test subjects {', '.join(sorted(tested))}, which are those of {self.landmarks}"
+        if self.owner is None and "test_subjects" in self.given and set(self.test_subjects) != tested:
+            raise InputError("--test-subjects", expected, ", ".join(self.test_subjects))
+        if self.entry.name not in DATASETS and (wrong := sorted(trained & set(self.entry.test_subjects))):
+            raise InputError(f"{self.dataset}.toml", expected, f"{', '.join(wrong)}, in the training set")
 
     def words(self) -> list[str]:
         """Words of a command that name these data again."""
@@ -209,7 +225,9 @@ def choose_source(
         flame=path("flame", entry.flame) or entry.flame,
         landmark_embedding=path("landmark_embedding", entry.embedding),
         owner=owner,
-        given=frozenset(name for name, value in {**asked, "labels": labels}.items() if value),
+        given=frozenset(
+            name for name, value in {**asked, "labels": labels, "test_subjects": test_subjects}.items() if value
+        ),
     )
 
 

@@ -81,4 +81,5 @@ class DenseConfig(TrainingConfig):
 
     def unused(self) -> Mapping[str, str]:
         others = {name: " or ".join(users) for name, users in _USED_BY.items() if self.decoder not in users}
-        return {**super().unused(), **{name: f"--decoder {users}" for name, users in others.items()}}
+        unused = {**super().unused(), **{name: f"--decoder {users}" for name, users in others.items()}}
+        return unused if self.fold else {**unused, "test_frame_step": "--fold 1 to 4 or all"}
