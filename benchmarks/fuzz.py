@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz.py --reader ply --executions 200000
     python benchmarks/fuzz.py --reader ply obj --executions 5000 --output findings      # each finding as a file
-    python benchmarks/fuzz.py --reader ply --library ../before      # another checkout's face4d, to compare
+    python benchmarks/fuzz.py --reader ply --checkout ../before     # another checkout's face4d, to compare
 
 Readers, strategies and the property are in tests/fuzzing, which says how a reader is added. Peak memory is what the
 processes took on top of what they had before the first file.
@@ -42,7 +42,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
         "--output", type=Path, metavar="DIR", help="write each finding there, <reader>_<number>, and findings.json"
     )
     parser.add_argument(
-        "--library", type=Path, default=REPOSITORY, metavar="DIR", help="checkout whose face4d is tried"
+        "--checkout", type=Path, default=REPOSITORY, metavar="DIR", help="checkout whose face4d is tried"
     )
     return parser.parse_args(argv)
 
@@ -52,7 +52,7 @@ def campaign(name: str, args: Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.fuzzing.campaign", name, str(args.executions), str(args.seed)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:  # python -m imports from the current folder first
-        Path(folder, "face4d").symlink_to(args.library.resolve() / "face4d")
+        Path(folder, "face4d").symlink_to(args.checkout.resolve() / "face4d")
         answer = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     if answer.returncode:
         raise SystemExit(answer.returncode)

@@ -233,3 +233,9 @@ def test_light_is_learned_from_features_like_those_of_pictures():
         optimizer.step()
         values.append(loss.item())
     assert np.mean(values[-10:]) < 0.5 * np.mean(values[:10])
+
+
+def test_a_loss_and_the_faces_it_looks_at_are_refused_where_the_other_is_none():
+    assert "weight_photometric" in EncoderConfig(photometric_faces=0).unused()
+    assert "photometric_faces" in EncoderConfig(weight_photometric=0.0).unused()
+    assert not {"weight_photometric", "photometric_faces"} & set(EncoderConfig().unused())

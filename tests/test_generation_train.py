@@ -275,6 +275,13 @@ def test_bf16_products_train_about_as_well_and_fp32_stays_the_default(split, tmp
     assert all(value.dtype == torch.float32 for value in generator.network.state_dict().values())
 
 
+def test_tf32_on_a_processor_is_fp32_and_says_so(split, tmp_path, caplog):
+    exact, _ = run_training(split, tmp_path / "fp32")
+    rounded, _ = run_training(split, tmp_path / "tf32", config=config(precision="tf32"))
+    assert rounded["test/mse"] == exact["test/mse"]
+    assert any("tf32" in note and note.endswith("in fp32 all the same") for note in caplog.messages)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("preset", ["default", "thesis"])
 def test_cuda_graphs_train_as_the_cpu_does(split, tmp_path, preset):

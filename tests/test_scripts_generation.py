@@ -56,6 +56,13 @@ def test_training_script_writes_checkpoints_and_records(landmark_folder, tmp_pat
     )
 
 
+def test_a_run_cannot_go_on_and_begin_anew(workplace, run_here):
+    before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*") if path.is_file()}
+    result = run_here("main.py", *TRAIN, "landmarks", "--resume", "--overwrite", cwd=workplace)
+    assert result.returncode == 2 and result.stderr.startswith("error: --overwrite: expected it or --resume")
+    assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("folder", ["models", "runs"])
 def test_a_run_that_another_command_trains_is_left_alone(workplace, run_here, folder):
     code = (

@@ -206,3 +206,8 @@ def test_landmarks_that_a_flag_names_take_nothing_of_florence(step):
     tables = {path.stem for path in Path("figures/tables").glob("*.csv")}
     assert {"generator_own_l1_runs", "generator_florence_l1_runs", "classifier_own_runs"} <= tables
     assert not any("comparison" in name for name in tables)
+
+
+def test_data_that_a_flag_names_have_no_description(run_here, tmp_path):
+    result = run_here("face4d/__main__.py", "dataset", "--show", "own", cwd=tmp_path)
+    assert result.returncode == 2 and result.stderr.startswith("error: --show: expected a data set that is described")

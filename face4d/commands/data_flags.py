@@ -106,6 +106,11 @@ def add_face_flags(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="<subject>.ply neutral meshes (default: frame 0 of each sequence is its neutral)",
     )
+    add_embedding_flags(group)
+
+
+def add_embedding_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that say where landmarks lie on a mesh."""
     group.add_argument(
         "--flame", type=Path, metavar="DIR", help="landmark embedding files, used with meshes (default: models/flame)"
     )
@@ -113,19 +118,14 @@ def add_face_flags(group: argparse._ArgumentGroup) -> None:
         "--landmark-embedding",
         type=Path,
         metavar="FILE",
-        help="one's own topology, npz with face_idx, bary, faces; used with meshes",
+        help="one's own topology, npz with face_idx, bary, faces; in place of --flame",
     )
 
 
 def add_extraction_flags(parser: ArgumentParser) -> None:
     """Add the flags of step 3 that say where landmarks lie on a mesh, and whether to draw them."""
     group = parser.add_argument_group("landmarks")
-    group.add_argument(
-        "--flame", type=Path, metavar="DIR", help="folder with the FLAME landmark files (default: models/flame)"
-    )
-    group.add_argument(
-        "--landmark-embedding", type=Path, metavar="FILE", help="npz of one's own topology, in place of --flame"
-    )
+    add_embedding_flags(group)
     group.add_argument(
         "--contour-angle",
         type=cli.number(-180, 180),

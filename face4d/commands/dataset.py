@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from face4d.commands import cli
-from face4d.datasets.entry import Dataset, ResampledMeshes
+from face4d.datasets.entry import OWN, Dataset, ResampledMeshes
 from face4d.datasets.own import dataset_of, find_dataset
 from face4d.errors import InputError
 from face4d.runtime.files import require_name
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if (args.folder is None) == (args.show is None):
         parser.error("give FOLDER or --show NAME")
     if args.show is not None:
+        if args.show == OWN:
+            raise InputError("--show", "a data set that is described", f"{OWN}, which is what a flag names")
         print("\n".join(variables(find_dataset(args.show))))
         return
     from face4d.datasets.survey import survey, toml_text

@@ -174,9 +174,14 @@ def refuse_ignored(args: Namespace, chosen: Sequence[TrainingConfig], others: Se
 def training_run(args: Namespace, name: str, device: torch.device, dataset: str = OWN) -> Run:
     """The run of a name that the flags of :func:`add_output_flags` describe; folders that they leave open are those of
     the data set.
+
+    Raises:
+        InputError: a run that is to go on and to begin anew.
     """
     from face4d.runtime.run_folder import Run
 
+    if args.resume and args.overwrite:
+        raise InputError("--overwrite", "it or --resume: a run begins anew or goes on", "both")
     defaults = find_dataset(dataset)
     how = {flag: getattr(args, flag) for flag in ("resume", "overwrite", "checkpoint_seconds", "quiet")}
     return Run(name, args.models or defaults.models, args.runs or defaults.runs, device, **how)

@@ -52,4 +52,6 @@ class EncoderConfig(TrainingConfig):
             unused |= dict.fromkeys(("undrawn_faces", "weight_points"), "--backbone small")
         if not self.photometric_faces:
             unused["weight_photometric"] = "--photometric-faces above 0"
+        if not self.weight_photometric:
+            unused["photometric_faces"] = "--weight-photometric above 0"
         return unused

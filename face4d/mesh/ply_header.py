@@ -58,10 +58,6 @@ class PlyHeader:
     elements: tuple[PlyElement, ...]
     size: int
 
-    def element(self, name: str) -> PlyElement | None:
-        """The element of that name, or None."""
-        return next((e for e in self.elements if e.name == name), None)
-
     @cached_property
     def plain(self) -> tuple[int, int] | None:
         """Numbers of vertices and faces if this is the layout of face data sets (see :mod:`face4d.mesh.ply`), else

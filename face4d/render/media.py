@@ -1,6 +1,4 @@
-"""Moving pictures as files: animated GIFs by Pillow, MP4 videos written and read by ffmpeg.
-
-Videos through the ffmpeg that imageio-ffmpeg brings along: MP4 files written, frames of any video read.
+"""Moving pictures as files: animated GIFs by Pillow; MP4 written, frames of any video read, by imageio-ffmpeg's ffmpeg.
 
 ffmpeg opens whatever a file tells it to: playlists and lists of files name other files and addresses. So only formats
 that hold their pictures themselves are tried, and nothing but files is opened.
@@ -174,12 +172,9 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 25
         "+faststart", "-f", "mp4",
     ]  # fmt: skip
     with replacing(path) as temporary, _ffmpeg([*options, f"file:{temporary}"]) as ffmpeg:
-        try:
-            with ffmpeg.stdin as pipe:
-                for picture in chain([first], pictures):
-                    pipe.write(picture.tobytes())
-        except BrokenPipeError:
-            pass  # ffmpeg gave up; its own words come below
+        with contextlib.suppress(BrokenPipeError), ffmpeg.stdin as pipe:  # of an ffmpeg that gave up: its words below
+            for picture in chain([first], pictures):
+                pipe.write(picture.tobytes())
         if code := ffmpeg.process.wait():
             lines = _said(ffmpeg.complaints)
             full = [

@@ -185,6 +185,8 @@ class Session:
                 "note: --precision bf16: %s has no instructions for it (AMX, AVX512-BF16), so fp32 will be faster",
                 describe(run.device),
             )
+        if config.precision == "tf32" and distributed.is_main() and run.device.type != "cuda":
+            log.warning("note: --precision tf32: %s multiplies in fp32 all the same", describe(run.device))
         distributed.broadcast_weights(network)
         self.progress = Progress()
         if saved is not None:
