@@ -5,11 +5,12 @@ r"""Step 6: score a folder of generated sequences with a classifier trained on r
         --landmarks Landmark_dataset_flame_aligned --output results/florence
 
 Prints and writes accuracy, errors in millimetres, FID, diversity and smoothness of the generated sequences, of the
-real ones and of four trivial predictors (static neutral, class mean, the same with noise, nearest training sequence);
-docs/evaluation.md defines them. Sets in sample_00, sample_01, ... are scored as several samples of one stochastic
-generator. The output folder holds scores, realism, per_label, per_subject and per_group as .csv, .md and .tex,
-confusion_real and confusion_generated as .csv, .png and .pdf, features.npz, and evaluate.json with everything, which
-is also written into the generated folder. Scores that exist are kept.
+real ones and of trivial predictors (static neutral, class mean, the same with noise, nearest and random training
+sequence), and when the expressions come and how strong they are; docs/evaluation.md defines all of it. Sets in
+sample_00, sample_01, ... are scored as several samples of one stochastic generator. The output folder holds scores,
+realism, timing, per_label, per_subject and per_group as .csv, .md and .tex, confusion_real and confusion_generated as
+.csv, .png and .pdf, features.npz, and evaluate.json with everything, which is also written into the generated folder.
+Scores that exist are kept.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     import numpy as np
 
     from face4d.classification.classifier import load_classifier
-    from face4d.evaluation.results import RECORD, write_beside, write_results
-    from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, match_samples, score
-    from face4d.evaluation.tables import filled, text_table
+    from face4d.evaluation.generated import match_samples
+    from face4d.evaluation.results import RECORD, score_tables, write_beside, write_results
+    from face4d.evaluation.scores import score
+    from face4d.evaluation.tables import text_table
     from face4d.runtime.device import limit_threads, resolve_device
     from face4d.runtime.fields import read_json
     from face4d.runtime.incremental import array_digest, choose_missing, file_digest, making
@@ -109,11 +111,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                         )
                         save_figure(figure, folder / f"confusion_{method}")
         beside = write_beside(args.generated, output, overwrite=args.overwrite)
-    rows = read_json(output / RECORD)["scores"]
+    found = read_json(output / RECORD)
     if not args.quiet:
         print(f"{times}{sequences} test sequences of {len(labels)} labels, errors over frames 1 to {frames - 1}\n")
-        print(text_table(SCORE_COLUMNS, rows))
-        print(text_table(filled(REALISM_COLUMNS, rows), rows))
+        for columns, rows in score_tables(found["scores"], found.get("training")).values():
+            print(text_table(columns, rows))
     cli.report_written(beside)
     cli.report_written([output], kept=not missing)
     words = ["--dataset", source.dataset] if source.entry.output != Path() else []

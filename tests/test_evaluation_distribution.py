@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from face4d.evaluation.distribution import diversity, fid, fid_deviation, fid_of_halves, multimodality
+from face4d.evaluation.distribution import (
+    diversity,
+    fid,
+    fid_deviation,
+    fid_of_halves,
+    motion_vectors,
+    multimodality,
+    precision_recall,
+    precision_recall_by_label,
+)
 
 
 def direct_fid(first: np.ndarray, second: np.ndarray) -> float:
@@ -151,3 +160,49 @@ def test_multimodality_by_hand():
     assert multimodality(found, labels) == pytest.approx((5 + 8 / 3) / 2)
     with pytest.raises(ValueError, match="none"):
         multimodality(found[:2], np.array([0, 1]))
+
+
+def plain_precision_recall(generated: np.ndarray, real: np.ndarray, k: int) -> tuple[float, float]:
+    """As the paper's equations 1 and 2 are printed, one pair after the other."""
+
+    def region(points):
+        radii = [sorted(np.linalg.norm(points - point, axis=1))[k] for point in points]  # the first is the point itself
+        return lambda x: any(np.linalg.norm(x - point) <= radius + 1e-9 for point, radius in zip(points, radii))
+
+    inside, covered = region(real), region(generated)
+    return float(np.mean([inside(x) for x in generated])), float(np.mean([covered(x) for x in real]))
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 3.0, 30.0])
+def test_precision_and_recall_are_the_papers(shift):
+    rng = np.random.default_rng(6)
+    generated, real = rng.normal(size=(30, 3)) * 0.4 + shift * np.eye(3)[0], rng.normal(size=(40, 3))
+    assert precision_recall(generated, real) == pytest.approx(plain_precision_recall(generated, real, 3))
+
+
+def test_precision_and_recall_by_hand():
+    real = np.array([[0.0], [1], [2], [10]])
+    near = np.array([[0.5], [0.6]])  # inside; their own region is 0.4 to 0.7
+    assert precision_recall(near, real, 1) == (1.0, 0.0)
+    wild = np.array([[-100.0], [0.0], [100.0]])  # one inside; their region covers everything
+    assert precision_recall(wild, real, 1) == pytest.approx((1 / 3, 1.0))
+    assert precision_recall(real, real, 3) == (1.0, 1.0) == precision_recall(real, real, 99)
+    with pytest.raises(ValueError, match="at least 2"):
+        precision_recall(real[:1], real)
+
+
+def test_within_labels_one_label_does_not_cover_another():
+    real = np.array([[0.0], [1], [100], [101]])
+    labels = np.array([0, 0, 1, 1])
+    means = np.array([[0.5], [0.5], [100.5], [100.5]])
+    assert precision_recall(means, real).recall == 1.0  # the third neighbour is of the other label
+    assert precision_recall_by_label(means, labels, real, labels) == (1.0, 0.0)
+    swapped = means[::-1]
+    assert precision_recall_by_label(swapped, labels, real, labels) == (0.0, 0.0)
+    assert precision_recall_by_label(means[::2], labels[::2], real, labels) is None
+
+
+def test_distances_of_motion_are_millimetres():
+    still = np.zeros((1, 5, 68, 3), np.float32)
+    a, b = motion_vectors(np.concatenate([still, still + np.float32([0, 0.003, 0.004])]))
+    assert np.linalg.norm(a - b) == pytest.approx(5.0, rel=1e-5)

@@ -7,6 +7,7 @@ from face4d.evaluation.metrics import (
     best_of,
     confusion_matrix,
     distances_mm,
+    jerk,
     l1,
     mm_error,
     mm_percentiles,
@@ -125,3 +126,16 @@ def test_bad_class_indices_are_refused():
         confusion_matrix(np.array([0, 2]), np.array([0, 1]), 2)
     with pytest.raises(ValueError, match="0..1"):
         confusion_matrix(np.array([0, -1]), np.array([0, 1]), 2)
+
+
+def test_jerk_by_hand():
+    time = np.arange(6.0)[:, None, None]
+    cubic = 0.001 * time**3 * np.array([0, 0, 1.0])  # third difference of t^3 is 6
+    assert jerk([cubic]) == pytest.approx(6.0)
+    assert jerk([0.001 * time**2 * np.ones((1, 1, 3))]) == pytest.approx(0, abs=1e-9)
+    jump = np.zeros((4, 1, 3))
+    jump[3, 0, 0] = 0.002
+    assert jerk([jump]) == pytest.approx(2.0)
+    for bad in ([], [np.zeros((3, 1, 3))]):
+        with pytest.raises(ValueError, match="four frames"):
+            jerk(bad)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from face4d.evaluation.predictors import class_mean, nearest_sequence, noisy_class_mean, static_neutral
+from face4d.evaluation.predictors import class_mean, nearest_sequence, noisy_class_mean, random_sequence, static_neutral
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.normal(size=(4, 5, 68, 3)).astype(np.float32)
@@ -33,6 +33,17 @@ def test_noisy_class_mean_has_the_spread_of_the_training_sequences():
     assert noise.dtype == np.float32
     again = noisy_class_mean(train, LABELS, wanted, np.random.default_rng(1)) - class_mean(train, LABELS, wanted)
     np.testing.assert_array_equal(noise, again)
+
+
+def test_random_sequences_are_training_sequences_of_the_label_each_as_often():
+    wanted = np.repeat([1, 0], 500)
+    drawn = random_sequence(TRAIN, LABELS, wanted, np.random.default_rng(3))
+    chosen = np.array([next(k for k in range(4) if np.array_equal(TRAIN[k], sequence)) for sequence in drawn])
+    np.testing.assert_array_equal(LABELS[chosen], wanted)
+    assert min(np.bincount(chosen)) > 200  # of 250 expected
+    np.testing.assert_array_equal(drawn, random_sequence(TRAIN, LABELS, wanted, np.random.default_rng(3)))
+    with pytest.raises(ValueError, match=r"class \[2\]"):
+        random_sequence(TRAIN, LABELS, np.array([2]), np.random.default_rng(0))
 
 
 def test_nearest_sequence_takes_the_same_label_of_the_subject_with_the_nearest_face():

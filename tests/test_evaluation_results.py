@@ -44,7 +44,7 @@ def test_everything_is_written_and_read_back(split, scores, tmp_path):
     paths = write_results(tmp_path / "out", scores, split.labels, record)
     tables = [
         f"{name}.{suffix}"
-        for name in ("scores", "realism", "per_label", "per_subject", "per_group")
+        for name in ("scores", "realism", "timing", "per_label", "per_subject", "per_group")
         for suffix in ("csv", "md", "tex")
     ]
     names = [*tables, "confusion_real.csv", "confusion_generated.csv", "features.npz", "evaluate.json"]
@@ -54,6 +54,7 @@ def test_everything_is_written_and_read_back(split, scores, tmp_path):
     content = json.loads((tmp_path / "out" / "evaluate.json").read_text())
     keys = [
         "scores",
+        "training",
         "fid_real_halves",
         "samples",
         "per_label",
@@ -125,7 +126,8 @@ def test_without_features_there_is_no_file_of_them(split, tmp_path):
     real, _ = stack(split.test, split.labels)
     write_results(tmp_path, score(split, split.labels, real, predict), split.labels, {})
     assert not (tmp_path / "features.npz").exists()
-    assert (tmp_path / "realism.csv").read_text().splitlines()[0] == "method,acceleration,acceleration_ratio"
+    header = "method,motion_precision,motion_recall,acceleration,acceleration_ratio,jerk,jerk_ratio"
+    assert (tmp_path / "realism.csv").read_text().splitlines()[0] == header
 
 
 def test_a_scoring_is_read_back_with_its_features_and_generated_sequences(split, scores, tmp_path):

@@ -8,18 +8,9 @@ from face4d.datasets.landmark_set import load_split, stack
 from face4d.datasets.layout import sample_name
 from face4d.errors import InputError
 from face4d.evaluation import distribution, metrics
-from face4d.evaluation.scores import (
-    REALISM_COLUMNS,
-    SCORE_COLUMNS,
-    competes,
-    error_keys,
-    match_generated,
-    match_samples,
-    per_group_columns,
-    per_label_columns,
-    per_subject_columns,
-    score,
-)
+from face4d.evaluation.breakdowns import error_keys, per_group_columns, per_label_columns, per_subject_columns
+from face4d.evaluation.generated import match_generated, match_samples
+from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, TIMING_COLUMNS, competes, score
 from tests.conftest import toy_sequence
 
 
@@ -51,7 +42,8 @@ def oracle(split):
 def test_scores_of_a_known_answer(split, generated):
     scores = score(split, split.labels, match_generated(generated, split.test), oracle(split))
     rows = {row["method"]: row for row in scores.rows}
-    assert list(rows) == ["real", "generated", "static neutral", "class mean", "noisy class mean", "nearest sequence"]
+    trivial = ["static neutral", "class mean", "noisy class mean", "nearest sequence", "random sequence"]
+    assert list(rows) == ["real", "generated", *trivial]
     assert rows["real"]["accuracy"] == rows["real"]["acceleration_ratio"] == 1.0 and "mm_mean" not in rows["real"]
     assert rows["generated"]["mm_mean"] == pytest.approx(1.0, rel=1e-4) and rows["generated"]["mm_std"] < 1e-3
     assert rows["generated"]["mse"] == pytest.approx(1e-6 / 3, rel=1e-3) and rows["generated"]["l1"] == pytest.approx(
@@ -132,7 +124,8 @@ def test_real_sequences_are_classified_from_the_start_frame_on_and_answers_witho
     np.testing.assert_array_equal(seen[0], real)
     np.testing.assert_array_equal(seen[1], answer[:, 1:])
     assert all(len(batch[0]) == len(real[0]) - 1 for batch in [*seen[1:], *described])
-    np.testing.assert_array_equal(described[0], real[:, 1:])
+    np.testing.assert_array_equal(described[0], stack(split.train, split.labels)[0][:, 1:])
+    np.testing.assert_array_equal(described[1], real[:, 1:])
 
 
 def test_realism_is_of_frames_after_the_start(split, generated):
@@ -191,9 +184,12 @@ def test_what_competes_and_by_which_columns():
         True,
     ]
     assert error_keys(("generated", "class mean")) == ["generated mm_mean", "class mean mm_mean"]
-    best = {column.key: column.best for column in (*SCORE_COLUMNS, *REALISM_COLUMNS) if column.best}
-    errors = ("mm_mean", "mm_std", "mm_median", "mm_p95", "mse", "l1", "fid")  # diversity is best where it is reality's
+    columns = (*SCORE_COLUMNS, *REALISM_COLUMNS, *TIMING_COLUMNS)
+    best = {column.key: column.best for column in columns if column.best}
+    errors = ["mm_mean", "mm_std", "mm_median", "mm_p95", "mse", "l1", "mesh_mm", "mesh_std", "fid"]
+    errors += ["aligned_mm", "apex_error", "strength_error"]  # diversity and the like are best where they are reality's
     assert best == {"accuracy": "max", **dict.fromkeys(errors, "min")}
+    assert not competes("real training") and not competes("best of 3 random sequences")
 
 
 @pytest.mark.parametrize(("frames", "there"), [(2, False), (3, True)])
@@ -277,6 +273,7 @@ def test_several_answers(split, generated, answers):
         "mm_mean"
     ] == pytest.approx(2.5 / 6, rel=1e-3)
     assert "accuracy" not in rows["best of 3"] and "best of 3" not in scores.methods
+    assert rows["best of 3 random sequences"]["mm_mean"] <= rows["random sequence"]["mm_mean"]
     assert scores.samples["count"] == 3 and scores.samples["accuracy"] == [1.0] * 3
     assert scores.samples["mm_mean"] == pytest.approx([1, 10 / 6, 0.5], rel=1e-3)
     assert scores.samples["best_of"] == pytest.approx([1, 5 / 6, 2.5 / 6], rel=1e-3)
@@ -343,3 +340,57 @@ def test_known_label_and_subject_without_a_test_sequence(split, generated):
 def test_an_empty_folder_is_refused(split, tmp_path):
     (tmp_path / "nothing").mkdir()
     assert "found none" in refusal(tmp_path / "nothing", split)
+
+
+def test_timing_of_known_answers(split, generated):
+    """Half as strong, two frames late: what the errors say; the spread is that of the answers."""
+    real, _ = stack(split.test, split.labels)
+    late = np.concatenate([np.repeat(real[:, :1], 2, axis=1), real[:, :-2]], axis=1)
+    scores = score(split, split.labels, np.stack([real / 2, late]), oracle(split))
+    rows = {row["method"]: row for row in scores.rows}
+    assert rows["generated"]["apex_error"] == pytest.approx(0, abs=1e-4)
+    assert rows["generated"]["strength_error"] == pytest.approx(rows["real"]["strength"] / 2, rel=1e-4)
+    assert "apex_error" not in rows["real"] and rows["real"]["strength"] == pytest.approx(1, abs=0.05)
+    single = {row["method"]: row for row in score(split, split.labels, late, oracle(split)).rows}
+    assert single["generated"]["apex_error"] == pytest.approx(2, abs=0.3)
+    assert single["generated"]["apex_q50"] == pytest.approx(single["real"]["apex_q50"] + 2, abs=0.5)
+    assert single["generated"]["strength_error"] < 0.01
+    assert single["generated"]["aligned_mm"] < 0.5 * single["generated"]["mm_mean"]
+    still = rows["static neutral"]
+    assert still["apex_error"] is None and "apex_q50" not in still and still["strength"] == 0
+    assert still["aligned_mm"] < still["mm_mean"]
+    assert rows["real"]["apex_q05"] <= rows["real"]["apex_q50"] <= rows["real"]["apex_q95"] <= real.shape[1] - 1
+
+
+def test_precision_and_recall_of_the_trivial_predictors(split, generated):
+    scores = score(split, split.labels, match_generated(generated, split.test), oracle(split), peaks)
+    rows = {row["method"]: row for row in scores.rows}
+    for kind in ("", "motion_"):
+        assert rows["nearest sequence"][f"{kind}precision"] == rows["random sequence"][f"{kind}precision"] == 1
+        assert rows["class mean"][f"{kind}recall"] == rows["static neutral"][f"{kind}recall"] == 0
+        assert rows["random sequence"][f"{kind}recall"] > 0
+    assert scores.training["method"] == "real training" and scores.training["multimodality"] > 0
+
+
+def test_labels_that_do_not_train_leave_the_static_neutral(split, generated):
+    """Splits by expression: no classifier, no class mean, nothing of timing."""
+    train = tuple(sequence for sequence in split.train if sequence.label != "Rage")
+    test = tuple(sequence for sequence in split.test if sequence.label == "Rage")
+    real, _ = stack(test, split.labels)
+    scores = score(type(split)(train, test, ("Happy", "Scream")), split.labels, real + np.float32(0.001))
+    assert [row["method"] for row in scores.rows] == ["real", "generated", "static neutral"]
+    row = scores.rows[1]
+    assert row["mm_mean"] == pytest.approx(3**0.5, rel=1e-4) and "accuracy" not in row and "apex_error" not in row
+    assert scores.confusion == {} and scores.methods == ("generated", "static neutral")
+
+
+def test_the_surface_is_measured_for_every_method(split, generated):
+    answer = match_generated(generated, split.test)
+    real, _ = stack(split.test, split.labels)
+
+    def surface(moved):
+        return metrics.mm_error(2 * moved[:, 1:], 2 * real[:, 1:])
+
+    rows = {row["method"]: row for row in score(split, split.labels, answer, surface=surface).rows}
+    assert rows["generated"]["mesh_mm"] == pytest.approx(2 * rows["generated"]["mm_mean"], rel=1e-5)
+    assert rows["real"]["mesh_mm"] == 0 and rows["class mean"]["mesh_std"] > 0

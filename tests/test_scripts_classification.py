@@ -87,7 +87,7 @@ def test_training_and_scoring_from_the_shell(workplace, run_script):
 
 def test_scoring_writes_every_table_and_figure(workplace):
     script("test")([*SCORE, "--output", "out"])
-    tables = ("scores", "realism", "per_label", "per_subject", "per_group")
+    tables = ("scores", "realism", "timing", "per_label", "per_subject", "per_group")
     names = {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")} | {
         "evaluate.json",
         "features.npz",
@@ -108,6 +108,7 @@ def test_scoring_writes_every_table_and_figure(workplace):
         "class mean",
         "noisy class mean",
         "nearest sequence",
+        "random sequence",
     ]
     assert float(table[1]["mm_mean"]) == rows["generated"]["mm_mean"]
     confusion = list(csv.reader((workplace / "out" / "confusion_generated.csv").open()))

@@ -1,4 +1,4 @@
-"""Scores of sequences: errors in millimetres, mean squared and absolute errors, acceleration, accuracy."""
+"""Scores of sequences: errors in millimetres, mean squared and absolute errors, smoothness, accuracy."""
 
 from __future__ import annotations
 
@@ -98,10 +98,22 @@ def acceleration(sequences: Sequences) -> float:
     Raises:
         ValueError: no sequence, or one of fewer than three frames.
     """
-    if not len(sequences) or min(len(sequence) for sequence in sequences) < 3:
-        raise ValueError("expected sequences of three frames or more, at least one")
-    second = [np.diff(np.asarray(sequence, np.float64), n=2, axis=0) for sequence in sequences]
-    return float(np.mean([np.linalg.norm(difference, axis=-1).mean() for difference in second])) * MM_PER_METRE
+    return _difference(sequences, 2, "three")
+
+
+def jerk(sequences: Sequences) -> float:
+    """Mean magnitude of the third difference |x_{t+2} - 3 x_{t+1} + 3 x_t - x_{t-1}|, millimetres per cubed frame.
+
+    What Flash and Hogan, The coordination of arm movements, Journal of Neuroscience 1985, find smooth motion to
+    minimise. It sees trembling more sharply than :func:`acceleration`.
+
+    Args:
+        sequences: N sequences (T, L, 3) in metres, T >= 4.
+
+    Raises:
+        ValueError: no sequence, or one of fewer than four frames.
+    """
+    return _difference(sequences, 3, "four")
 
 
 def mse(generated: Sequences, real: Sequences) -> float:
@@ -160,3 +172,13 @@ def _pairs(generated: Sequences, real: Sequences) -> list[tuple[np.ndarray, np.n
         if a.shape != b.shape:
             raise ValueError(f"sequence {number}: expected {b.shape}, found {a.shape}")
     return pairs
+
+
+def _difference(sequences: Sequences, order: int, least: str) -> float:
+    """Mean over sequences of the mean magnitude, over frames and landmarks, of the ``order``-th difference in time,
+    millimetres.
+    """
+    if not len(sequences) or min(len(sequence) for sequence in sequences) <= order:
+        raise ValueError(f"expected sequences of {least} frames or more, at least one")
+    differences = [np.diff(np.asarray(sequence, np.float64), n=order, axis=0) for sequence in sequences]
+    return float(np.mean([np.linalg.norm(difference, axis=-1).mean() for difference in differences])) * MM_PER_METRE

@@ -59,6 +59,28 @@ def noisy_class_mean(
     )
 
 
+def random_sequence(
+    train: np.ndarray, train_labels: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """For each test sequence one of the label's training sequences, drawn at random: the trivial sampler.
+
+    It has the training set's own spread of timing and strength and invents nothing; a generator of many answers that
+    is no better than it has learnt no more than to repeat.
+
+    Args:
+        train, train_labels, labels: as in :func:`class_mean`.
+        generator: source of the draws, which are independent.
+
+    Returns:
+        (M, T, L, 3).
+
+    Raises:
+        ValueError: a label without training sequence.
+    """
+    _require_labels(train_labels, labels)
+    return train[[generator.choice(np.flatnonzero(train_labels == label)) for label in labels]]
+
+
 def nearest_sequence(
     train: np.ndarray, train_labels: np.ndarray, train_neutrals: np.ndarray, labels: np.ndarray, neutrals: np.ndarray
 ) -> np.ndarray:

@@ -14,16 +14,8 @@ from face4d.constants import NUM_LANDMARKS
 from face4d.datasets import companions
 from face4d.datasets.layout import landmark_paths, parse_sequence_name, sample_folders
 from face4d.errors import InputError
-from face4d.evaluation.scores import (
-    REALISM_COLUMNS,
-    SCORE_COLUMNS,
-    Scores,
-    competes,
-    error_keys,
-    per_group_columns,
-    per_label_columns,
-    per_subject_columns,
-)
+from face4d.evaluation.breakdowns import error_keys, per_group_columns, per_label_columns, per_subject_columns
+from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, TIMING_COLUMNS, Scores, competes
 from face4d.evaluation.tables import Column, csv_table, filled, write_table
 from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import replacing, write_bytes, write_json, write_text
@@ -39,10 +31,10 @@ FEATURES = "features.npz"
 def write_results(output: str | Path, scores: Scores, labels: Sequence[str], record: Mapping[str, Any]) -> list[Path]:
     """Write the tables of a scoring, its record and its feature vectors.
 
-    In ``output``: ``scores``, ``realism``, ``per_label``, ``per_subject`` and ``per_group`` as CSV, Markdown and LaTeX,
-    ``confusion_real.csv``, ``confusion_generated.csv``, features.npz with an array (N, D) per method (spaces as
-    underscores) and ``labels`` (N,), and evaluate.json with everything else at full precision, from which tables and
-    figures are made without scoring again.
+    In ``output``: ``scores``, ``realism``, ``timing``, ``per_label``, ``per_subject`` and ``per_group`` as CSV,
+    Markdown and LaTeX, ``confusion_real.csv``, ``confusion_generated.csv``, features.npz with an array (N, D) per
+    method (spaces as underscores) and ``labels`` (N,), and evaluate.json with everything else at full precision, from
+    which tables and figures are made without scoring again.
 
     Args:
         labels: class names in the order of the classifier's indices.
@@ -52,14 +44,15 @@ def write_results(output: str | Path, scores: Scores, labels: Sequence[str], rec
         The paths written.
     """
     output = Path(output)
-    contest = [competes(row["method"]) for row in scores.rows]
+    paths = write_score_tables(output, scores.rows, scores.training)
     across = error_keys(scores.methods)
-    paths = write_table(output / "scores", SCORE_COLUMNS, scores.rows, contest=contest)
-    paths += write_table(output / "realism", filled(REALISM_COLUMNS, scores.rows), scores.rows, contest=contest)
-    paths += write_table(output / "per_label", per_label_columns(scores.methods), scores.per_label, across=across)
-    paths += write_table(output / "per_subject", per_subject_columns(scores.methods), scores.per_subject, across=across)
-    paths += write_table(output / "per_group", per_group_columns(scores.methods), scores.per_group, across=across)
-    for method in ("real", "generated"):
+    for name, columns_of, rows in (
+        ("per_label", per_label_columns, scores.per_label),
+        ("per_subject", per_subject_columns, scores.per_subject),
+        ("per_group", per_group_columns, scores.per_group),
+    ):
+        paths += write_table(output / name, filled(columns_of(scores.methods), rows), rows, across=across)
+    for method in scores.confusion.keys() & {"real", "generated"}:
         columns = [Column("label", "true label"), *[Column(label, label) for label in labels]]
         rows = [
             {"label": label, **dict(zip(labels, counts))}
@@ -75,6 +68,34 @@ def write_results(output: str | Path, scores: Scores, labels: Sequence[str], rec
     content = {**record, "labels": list(labels), **as_record(scores)}
     paths.append(output / RECORD)
     write_json(paths[-1], content)
+    return paths
+
+
+def score_tables(
+    rows: Sequence[dict[str, Any]], training: dict[str, Any] | None
+) -> dict[str, tuple[list[Column], list[dict[str, Any]]]]:
+    """Columns and rows of the tables ``scores``, ``realism`` and ``timing``, those without an entry left out.
+
+    Args:
+        rows: of the methods.
+        training: of the real training sequences, for the tables that say something of them; None = not known.
+    """
+    tables = {}
+    for name, all_columns in (("scores", SCORE_COLUMNS), ("realism", REALISM_COLUMNS), ("timing", TIMING_COLUMNS)):
+        shown = [*rows[:1], *([training] if training else []), *rows[1:]]
+        keys = {column.key for column in all_columns} - {"method"}
+        shown = [row for row in shown if any(row.get(key) is not None for key in keys)]
+        columns = filled(all_columns, shown)
+        if len(columns) > 1:
+            tables[name] = columns, shown
+    return tables
+
+
+def write_score_tables(output: Path, rows: Sequence[dict[str, Any]], training: dict[str, Any] | None) -> list[Path]:
+    """Write the tables of :func:`score_tables` into a folder."""
+    paths: list[Path] = []
+    for name, (columns, shown) in score_tables(rows, training).items():
+        paths += write_table(output / name, columns, shown, contest=[competes(row["method"]) for row in shown])
     return paths
 
 
@@ -103,6 +124,7 @@ def as_record(scores: Scores) -> dict[str, Any]:
 
     return {
         "scores": scores.rows,
+        "training": scores.training,
         "fid_real_halves": scores.fid_real_halves,
         "samples": scores.samples,
         "per_label": scores.per_label,
@@ -124,6 +146,7 @@ RECORD_FIELDS = record(
         "generated": optional(text),
         "classifier": optional(text),
         "landmarks": optional(text),
+        "training": optional(record({"method": text}, others=score)),
         "per_label": optional(list_of(_ROW)),
         "per_subject": optional(list_of(_ROW)),
         "per_group": optional(list_of(_ROW)),

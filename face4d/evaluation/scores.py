@@ -1,23 +1,21 @@
-"""Scoring of a folder of generated sequences against the real test set, beside the trivial predictors."""
+"""Scoring of generated sequences against the real test set, beside the trivial predictors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from face4d.constants import LANDMARK_GROUPS, THESIS_SEED
-from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, load_folder, stack
-from face4d.datasets.layout import landmark_paths, sample_folders
-from face4d.errors import InputError
+from face4d.constants import THESIS_SEED
+from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit
 from face4d.evaluation import distribution, metrics, predictors
+from face4d.evaluation.breakdowns import per_group, per_name
+from face4d.evaluation.measures import Features, Measures, Surface
 from face4d.evaluation.tables import Column
 
 Predict = Callable[[np.ndarray], np.ndarray]  # displacements (N, T, L, 3) in metres -> class indices (N,)
-Features = Callable[[np.ndarray], np.ndarray]  # displacements (N, T, L, 3) in metres -> feature vectors (N, D)
 
 SCORE_COLUMNS = (
     Column("method", "method"),
@@ -28,6 +26,8 @@ SCORE_COLUMNS = (
     Column("mm_p95", "95 % (mm)", ".3f", best="min"),
     Column("mse", "MSE (m²)", ".3e", best="min"),
     Column("l1", "L1 (m)", ".3e", best="min"),
+    Column("mesh_mm", "mesh mean (mm)", ".3f", best="min"),
+    Column("mesh_std", "mesh std (mm)", ".3f", best="min"),
 )
 REALISM_COLUMNS = (
     Column("method", "method"),
@@ -36,9 +36,27 @@ REALISM_COLUMNS = (
     Column("diversity", "diversity", ".2f"),
     Column("multimodality", "multimodality", ".3f"),
     Column("sample_multimodality", "of one face", ".3f"),
+    Column("precision", "precision", ".2f"),
+    Column("recall", "recall", ".2f"),
+    Column("motion_precision", "of motion", ".2f"),
+    Column("motion_recall", "recall of motion", ".2f"),
     Column("acceleration", "acceleration (mm/frame²)", ".4f"),
     Column("acceleration_ratio", "ratio to real", ".2f"),
+    Column("jerk", "jerk (mm/frame³)", ".4f", long=True),
+    Column("jerk_ratio", "jerk to real", ".2f"),
 )
+TIMING_COLUMNS = (
+    Column("method", "method"),
+    Column("aligned_mm", "time-aligned (mm)", ".3f", best="min"),
+    Column("apex_error", "apex error (frames)", ".1f", best="min"),
+    Column("strength_error", "strength error", ".3f", best="min"),
+    Column("apex_q05", "apex 5 %", ".1f"),
+    Column("apex_q50", "50 %", ".1f"),
+    Column("apex_q95", "95 %", ".1f"),
+    Column("strength", "strength", ".2f"),
+    Column("strength_std", "±", ".2f"),
+)
+TRAINING = "real training"
 
 
 @dataclass(frozen=True)
@@ -46,13 +64,15 @@ class Scores:
     """Result of :func:`score`. Lists of rows are for the tables, their keys those of the columns.
 
     Attributes:
-        rows: one per method, ``real`` first, with the keys of ``SCORE_COLUMNS`` and ``REALISM_COLUMNS``. The FID of
-            ``real`` is ``fid_real_halves``, that of the others is to the real test sequences.
+        rows: one per method, ``real`` first, with the keys of ``SCORE_COLUMNS``, ``REALISM_COLUMNS`` and
+            ``TIMING_COLUMNS``. The FID of ``real`` is ``fid_real_halves``, that of the others is to the real test
+            sequences.
+        training: the row of the real training sequences: what is known of reality from more sequences than ``real``.
         per_label, per_subject: one row per label or subject; for each method ``<method> accuracy``,
             ``<method> mm_mean``, ``<method> mm_std``.
         per_group: one row per landmark group; for each method ``<method> mm_mean``, ``<method> mm_std``.
         methods: the methods with an error that compete, generated first.
-        confusion: (C, C) counts by method, ``real`` included.
+        confusion: (C, C) counts by method, ``real`` included; empty without a classifier.
         over_time: by method the mean error of frames 1..T, (T,) millimetres.
         per_landmark: by method the mean error of every landmark, (L,) millimetres.
         features: by method, ``real`` included, (N, D) feature vectors over frames 1..T; ``labels`` holds the (N,) class
@@ -64,6 +84,7 @@ class Scores:
     """
 
     rows: list[dict[str, Any]]
+    training: dict[str, Any]
     per_label: list[dict[str, Any]]
     per_subject: list[dict[str, Any]]
     per_group: list[dict[str, Any]]
@@ -76,146 +97,103 @@ class Scores:
     samples: dict[str, Any] | None
 
 
-def match_generated(folder: str | Path, test: Sequence[LandmarkSequence]) -> np.ndarray:
-    """Generated sequences in the order of the test set.
-
-    Args:
-        folder: ``<label>_<subject>.npy`` files at any depth, (T+1, 68, 3) metres, frame 0 the start frame.
-        test: sequences of equal length; each needs its generated file, and every file its sequence.
-
-    Returns:
-        (N, T+1, 68, 3) displacements in metres, from the neutral landmarks of the real sequence.
-
-    Raises:
-        InputError: a file of an unknown label or subject, a missing file, another number of frames.
+def competes(method: str) -> bool:
+    """Whether a row of the scores is an answer that may be called the best: not the truth, nor what was chosen with
+    it.
     """
-    generated = {(sequence.label, sequence.subject): sequence for sequence in load_folder(folder)}
-    wanted = {(sequence.label, sequence.subject): sequence for sequence in test}
-    labels, subjects = sorted({label for label, _ in wanted}), sorted({subject for _, subject in wanted})
-    for (label, subject), sequence in generated.items():
-        if label not in labels:
-            raise InputError(sequence.path, f"a label of the test set ({', '.join(labels)})", label)
-        if subject not in subjects:
-            raise InputError(sequence.path, f"a subject of the test set ({', '.join(subjects)})", subject)
-        if (label, subject) not in wanted:
-            raise InputError(sequence.path, "a sequence of the test set", f"{label} of {subject}, which is not in it")
-    missing = [f"{label}_{subject}.npy" for label, subject in wanted if (label, subject) not in generated]
-    if missing:
-        raise InputError(folder, f"all {len(wanted)} test sequences", f"{len(missing)} missing, first {missing[0]}")
-    for key, sequence in generated.items():
-        if len(sequence.landmarks) != len(wanted[key].landmarks):
-            expected = f"{len(wanted[key].landmarks)} frames as in {wanted[key].path}"
-            raise InputError(sequence.path, expected, f"{len(sequence.landmarks)}")
-    return np.stack([generated[key].landmarks - sequence.neutral for key, sequence in wanted.items()])
-
-
-def match_samples(folder: str | Path, test: Sequence[LandmarkSequence]) -> np.ndarray:
-    """Generated sequences of a generator that answered once, or several times.
-
-    Args:
-        folder: as in :func:`match_generated`, or with one such folder in each of ``sample_00``, ``sample_01``, ... and
-            nothing beside them.
-        test: as in :func:`match_generated`.
-
-    Returns:
-        (K, N, T+1, 68, 3) displacements in metres; K = 1 without ``sample_*`` folders.
-
-    Raises:
-        InputError: as in :func:`match_generated`; also for a sequence that lies beside the samples.
-    """
-    samples = sample_folders(folder)
-    if not samples:
-        return match_generated(folder, test)[None]
-    for path in landmark_paths(folder):
-        if not any(sample in path.parents for sample in samples):
-            raise InputError(path, f"every sequence inside {samples[0].name} to {samples[-1].name}", "one beside them")
-    return np.stack([match_generated(sample, test) for sample in samples])
+    return method not in ("real", TRAINING) and not method.startswith("best of ")
 
 
 def score(
     split: LandmarkSplit,
     labels: Sequence[str],
     generated: np.ndarray,
-    predict: Predict,
+    predict: Predict | None = None,
     features: Features | None = None,
     *,
+    surface: Surface | None = None,
     generator: np.random.Generator | None = None,
 ) -> Scores:
     """Scores of generated sequences and of the trivial predictors.
 
     Errors, FID, diversity and multimodality are taken over frames 1..T and classification of anything generated too, as
-    in the thesis; real sequences are classified over frames 0..T, as the classifier was trained. Accelerations see the
-    real start frame before frames 1..T.
+    in the thesis; real sequences are classified over frames 0..T, as the classifier was trained. Smoothness and timing
+    see the real start frame before frames 1..T. Precision and recall are to the training sequences of the label, of
+    which there are more than of test sequences.
+
+    Where the training half lacks a label of the test half (splits by expression) there are neither timing nor trivial
+    predictors, but for the static neutral.
 
     Args:
         split: real sequences; the trivial predictors use its training half.
         labels: class names in the order of the classifier's indices.
         generated: (N, T+1, L, 3) displacements in metres, in the order of ``split.test``; (K, N, T+1, L, 3) of a
             stochastic generator, whose first answers are scored like those of any other and all of them as a best-of-K
-            error and by their multimodality.
-        predict: the classifier.
-        features: its feature vectors; without them there is no FID, diversity and multimodality.
-        generator: source of noise, resamples and halves (default: seed 27).
+            error and by their spread. Precision and recall are means over the answers.
+        predict: the classifier; without it there is no accuracy.
+        features: its feature vectors; without them there is no FID, diversity and multimodality, and of precision and
+            recall those of motion alone.
+        surface: error of the dense surface; without it there is none.
+        generator: source of noise, resamples, halves and draws (default: seed 27).
     """
-    real, true = stack(split.test, labels)  # (N, T+1, L, 3), (N,)
-    train, train_labels = stack(split.train, labels)
-    neutrals, train_neutrals = (np.stack([sequence.neutral for sequence in half]) for half in (split.test, split.train))
-    noise, resamples, halves = (generator or np.random.default_rng(THESIS_SEED)).spawn(3)
+    measures = Measures(split, labels, features, surface)
+    real, true, train, train_labels = measures.real, measures.true, measures.train, measures.train_labels
+    noise, resamples, halves, draws = (generator or np.random.default_rng(THESIS_SEED)).spawn(4)
     samples = generated if generated.ndim == 5 else generated[None]  # (K, N, T+1, L, 3)
-    answers = {
-        "generated": samples[0],
-        "static neutral": predictors.static_neutral(len(real), real.shape[1:]),
-        "class mean": predictors.class_mean(train, train_labels, true),
-        "noisy class mean": predictors.noisy_class_mean(train, train_labels, true, noise),
-        "nearest sequence": predictors.nearest_sequence(train, train_labels, train_neutrals, true, neutrals),
-    }
-    predicted = {
-        "real": np.asarray(predict(real)),
-        **{method: np.asarray(predict(answer[:, 1:])) for method, answer in answers.items()},
-    }
-    rows: dict[str, dict[str, Any]] = {
-        method: {"method": method, "accuracy": metrics.accuracy(found, true)} for method, found in predicted.items()
-    }
-    for method, answer in answers.items():
-        rows[method] |= _errors(answer, real)
-    for method, answer in {"real": real, **answers}.items():
-        rows[method] |= _acceleration(answer, real)
-
-    vectors: dict[str, np.ndarray] = {}
-    real_halves = None
-    if features is not None:
-        vectors = {
-            method: np.asarray(features(answer[:, 1:]), np.float64)
-            for method, answer in {"real": real, **answers}.items()
+    several = {"generated": samples, "static neutral": predictors.static_neutral(len(real), real.shape[1:])[None]}
+    if measures.knows_labels:
+        neutrals, known = (np.stack([sequence.neutral for sequence in half]) for half in (split.test, split.train))
+        drawn = [predictors.random_sequence(train, train_labels, true, draws) for _ in samples]
+        several |= {
+            "class mean": predictors.class_mean(train, train_labels, true)[None],
+            "noisy class mean": predictors.noisy_class_mean(train, train_labels, true, noise)[None],
+            "nearest sequence": predictors.nearest_sequence(train, train_labels, known, true, neutrals)[None],
+            "random sequence": np.stack(drawn),
         }
-        for method, found in vectors.items():
-            rows[method] |= _spread(found, true)
+    answers = {method: found[0] for method, found in several.items()}
+    predicted: dict[str, np.ndarray] = {}
+    if predict is not None:
+        predicted = {"real": np.asarray(predict(real))}
+        predicted |= {method: np.asarray(predict(answer[:, 1:])) for method, answer in answers.items()}
+
+    rows: dict[str, dict[str, Any]] = {}
+    vectors: dict[str, np.ndarray] = {}
+    for method, found in {"real": real[None], **several}.items():
+        row: dict[str, Any] = {"method": method}
+        if method in predicted:
+            row["accuracy"] = metrics.accuracy(predicted[method], true)
+        if method != "real":
+            row |= measures.errors(found[0])
+        each = measures.vectors(found)  # (K, N, D)
+        rows[method] = {**row, **measures.surface_error(found[0]), **measures.spread(found, each)}
+        rows[method] |= measures.regions(found, each)
+        if each is not None:
+            vectors[method] = each[0]
+    real_halves = None
+    if measures.known_vectors is not None:
+        for method, own in vectors.items():
             if method != "real" and len(real) > 1:
-                rows[method]["fid"] = distribution.fid(found, vectors["real"])
-                rows[method]["fid_std"] = distribution.fid_deviation(found, vectors["real"], resamples)
-        real_halves = _real_halves(split.train, np.asarray(features(train[:, 1:])), halves)
+                rows[method]["fid"] = distribution.fid(own, vectors["real"])
+                rows[method]["fid_std"] = distribution.fid_deviation(own, vectors["real"], resamples)
+        real_halves = _real_halves(split.train, measures.known_vectors, halves)
         if real_halves:
             rows["real"] |= {"fid": real_halves["mean"], "fid_std": real_halves["std"]}
-
-    in_order = list(rows.values())  # real, generated, ...
-    if len(samples) > 1:
-        best = samples[metrics.best_of(samples[:, :, 1:], real[:, 1:]), np.arange(len(real))]  # (N, T+1, L, 3)
-        in_order.insert(2, {"method": f"best of {len(samples)}", **_errors(best, real)})
-        if features is not None:
-            found = np.concatenate([np.asarray(features(sample[:, 1:]), np.float64) for sample in samples])  # (K N, D)
-            rows["generated"]["sample_multimodality"] = distribution.multimodality(
-                found, np.tile(np.arange(len(real)), len(samples))
-            )
+    in_order: list[dict[str, Any]] = []
+    for method, row in rows.items():
+        in_order.append(row)
+        if method in several and len(several[method]) > 1:
+            best = f"best of {len(samples)}" + ("" if method == "generated" else f" {method}s")
+            in_order.append({"method": best, **measures.best(several[method])})
 
     # (N, T, L)
     distances = {method: metrics.distances_mm(answer[:, 1:], real[:, 1:]) for method, answer in answers.items()}
+    subjects = np.array([sequence.subject for sequence in split.test])
     return Scores(
         rows=in_order,
-        per_label=_breakdown("label", np.array(labels)[true], predicted, true, answers, real),
-        per_subject=_breakdown(
-            "subject", np.array([sequence.subject for sequence in split.test]), predicted, true, answers, real
-        ),
-        per_group=_per_group(distances),
+        training={"method": TRAINING, **measures.training()},
+        per_label=per_name("label", np.array(labels)[true], predicted, true, answers, real),
+        per_subject=per_name("subject", subjects, predicted, true, answers, real),
+        per_group=per_group(distances),
         methods=tuple(answers),
         confusion={method: metrics.confusion_matrix(found, true, len(labels)) for method, found in predicted.items()},
         over_time={method: found.mean(axis=(0, 2)) for method, found in distances.items()},
@@ -224,78 +202,6 @@ def score(
         fid_real_halves=real_halves,
         samples=_samples(samples, real, true, predict) if len(samples) > 1 else None,
     )
-
-
-def per_label_columns(methods: Sequence[str]) -> list[Column]:
-    """Columns of the per-label table: accuracy and error of the generated sequences, mean errors of the other
-    methods.
-    """
-    return _breakdown_columns("label", methods)
-
-
-def per_subject_columns(methods: Sequence[str]) -> list[Column]:
-    """Columns of the per-subject table, as of the per-label table."""
-    return _breakdown_columns("subject", methods)
-
-
-def per_group_columns(methods: Sequence[str]) -> list[Column]:
-    """Columns of the table of landmark groups: errors of the generated sequences, mean errors of the other methods."""
-    return [Column("group", "landmarks"), Column("landmarks", "points"), *_error_columns(methods)]
-
-
-def competes(method: str) -> bool:
-    """Whether a row of the scores is an answer that may be called the best: not the truth, nor what was chosen with
-    it.
-    """
-    return method != "real" and not method.startswith("best of ")
-
-
-def error_keys(methods: Sequence[str]) -> list[str]:
-    """Keys of the mean errors in the tables per label, subject and group: they compete within a row."""
-    return [f"{method} mm_mean" for method in methods]
-
-
-def _breakdown_columns(key: str, methods: Sequence[str]) -> list[Column]:
-    accuracies = [Column(f"{method} accuracy", f"{method} accuracy", ".1%") for method in ("real", methods[0])]
-    return [Column(key, key), Column("sequences", "sequences"), *accuracies, *_error_columns(methods)]
-
-
-def _error_columns(methods: Sequence[str]) -> list[Column]:
-    first, *others = methods
-    columns = [
-        Column(f"{first} mm_mean", f"{first} mean (mm)", ".3f"),
-        Column(f"{first} mm_std", f"{first} std (mm)", ".3f"),
-    ]
-    return columns + [Column(f"{method} mm_mean", f"{method} (mm)", ".3f") for method in others]
-
-
-def _errors(answer: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """Errors over frames 1..T of (N, T+1, L, 3) displacements."""
-    pair = answer[:, 1:], real[:, 1:]
-    error = metrics.mm_error(*pair)
-    median, p95 = metrics.mm_percentiles(*pair, (50, 95))
-    values = {"mm_mean": error.mean, "mm_std": error.std, "mm_median": median, "mm_p95": p95}
-    return {**values, "mse": metrics.mse(*pair), "l1": metrics.l1(*pair)}
-
-
-def _acceleration(answer: np.ndarray, real: np.ndarray) -> dict[str, float | None]:
-    """Acceleration of frames 1..T after the real start frame, so that a jump out of it counts; nothing of fewer than
-    three frames.
-    """
-    if real.shape[1] < 3:
-        return {}
-    found, wanted = (
-        metrics.acceleration(np.concatenate([real[:, :1], moved[:, 1:]], axis=1)) for moved in (answer, real)
-    )
-    return {"acceleration": found, "acceleration_ratio": found / wanted if wanted else None}
-
-
-def _spread(vectors: np.ndarray, conditions: np.ndarray) -> dict[str, float]:
-    """Diversity and multimodality, as far as there are sequences enough."""
-    values = {"diversity": distribution.diversity(vectors)} if len(vectors) > 1 else {}
-    if len(np.unique(conditions)) < len(conditions):
-        values["multimodality"] = distribution.multimodality(vectors, conditions)
-    return values
 
 
 def _real_halves(
@@ -310,52 +216,11 @@ def _real_halves(
     return {"mean": mean, "std": std}
 
 
-def _samples(samples: np.ndarray, real: np.ndarray, true: np.ndarray, predict: Predict) -> dict[str, Any]:
+def _samples(samples: np.ndarray, real: np.ndarray, true: np.ndarray, predict: Predict | None) -> dict[str, Any]:
     """Scores of each of (K, N, T+1, L, 3) answers, and of the best of the first 1..K of them."""
     # (K, N)
     errors = np.stack([metrics.distances_mm(sample[:, 1:], real[:, 1:]).mean(axis=(1, 2)) for sample in samples])
-    accuracies = [metrics.accuracy(np.asarray(predict(sample[:, 1:])), true) for sample in samples]
-    best = np.minimum.accumulate(errors).mean(axis=1)
-    return {
-        "count": len(samples),
-        "mm_mean": errors.mean(axis=1).tolist(),
-        "accuracy": accuracies,
-        "best_of": best.tolist(),
-    }
-
-
-def _breakdown(
-    key: str,
-    names: np.ndarray,
-    predicted: dict[str, np.ndarray],
-    true: np.ndarray,
-    answers: dict[str, np.ndarray],
-    real: np.ndarray,
-) -> list[dict[str, Any]]:
-    """Rows of accuracies and errors, one per value of ``names`` (N,)."""
-    rows = []
-    for name in np.unique(names):
-        chosen = names == name
-        row: dict[str, Any] = {key: str(name), "sequences": int(chosen.sum())}
-        row |= {
-            f"{method} accuracy": metrics.accuracy(found[chosen], true[chosen]) for method, found in predicted.items()
-        }
-        for method, answer in answers.items():
-            error = metrics.mm_error(answer[chosen, 1:], real[chosen, 1:])
-            row |= {f"{method} mm_mean": error.mean, f"{method} mm_std": error.std}
-        rows.append(row)
-    return rows
-
-
-def _per_group(distances: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Rows of errors, one per landmark group, of (N, T, L) distances in millimetres."""
-    rows = []
-    for group, members in LANDMARK_GROUPS.items():
-        row: dict[str, Any] = {"group": group, "landmarks": members.stop - members.start}
-        for method, found in distances.items():
-            row |= {
-                f"{method} mm_mean": float(found[..., members].mean()),
-                f"{method} mm_std": float(found[..., members].std()),
-            }
-        rows.append(row)
-    return rows
+    values: dict[str, Any] = {"count": len(samples), "mm_mean": errors.mean(axis=1).tolist()}
+    if predict is not None:
+        values["accuracy"] = [metrics.accuracy(np.asarray(predict(sample[:, 1:])), true) for sample in samples]
+    return {**values, "best_of": np.minimum.accumulate(errors).mean(axis=1).tolist()}

@@ -15,18 +15,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from face4d.datasets.landmark_set import read_landmarks
+from face4d.evaluation.breakdowns import error_keys, per_group_columns, per_label_columns, per_subject_columns
 from face4d.evaluation.comparison import comparison_table, groups, runs_table, score_title
 from face4d.evaluation.results import RECORD, Key, Scored, test_set
 from face4d.evaluation.run_records import OURS, RunRecord
-from face4d.evaluation.scores import (
-    REALISM_COLUMNS,
-    SCORE_COLUMNS,
-    competes,
-    error_keys,
-    per_group_columns,
-    per_label_columns,
-    per_subject_columns,
-)
+from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, TIMING_COLUMNS, competes
 from face4d.evaluation.tables import Column, Row, filled, html_table, write_table
 from face4d.render.landmarks import Tile, write_contact_sheet
 from face4d.runtime.progress import counted
@@ -130,10 +123,13 @@ class FigureSet:
             "judged by one classifier"
         )
         section.text(f"{sentence}: not the real sequences, nor what was chosen with them.")
-        for name, all_columns in (("scores", SCORE_COLUMNS), ("realism", REALISM_COLUMNS)):
+        for name, title, all_columns in (
+            ("scores", "Errors and accuracy", SCORE_COLUMNS),
+            ("realism", "Realism (docs/evaluation.md defines each)", REALISM_COLUMNS),
+            ("timing", "When and how strong", TIMING_COLUMNS),
+        ):
             columns = filled(all_columns, rows)
             if len(columns) > 1:
-                title = "Errors and accuracy" if name == "scores" else "Realism (docs/evaluation.md defines each)"
                 self._table(section, title, name, [Column("result", "result"), *columns], rows, contest)
         self.sections.append(section)
 

@@ -203,7 +203,7 @@ _SCORED = {
     "generated": "x", "classifier": "x.pt", "landmarks": "x", "sequences": 2, "labels": ["a", "b"], "samples": 1,
     "fid_real_halves": 0.5, "scores": [{"method": "real", "accuracy": 1.0},
     {"method": "generated", "mm_mean": 0.5, "accuracy": 0.5, "fid": None}],
-    "per_label": [{"label": "a", "generated mm_mean": 0.5}], "per_subject": [],
+    "per_label": [{"label": "a", "generated mm_mean": 0.5}], "per_subject": [], "training": {"method": "real training"},
     "per_group": [{"group": "jaw", "generated mm_mean": 1.5}], "over_time": {"generated": [0.1, 0.2]},
     "per_landmark": {"generated": [0.5] * 68}, "confusion": {"real": [[1, 0], [0, 1]], "generated": [[1, 0], [1, 0]]},
 }  # fmt: skip
