@@ -45,6 +45,10 @@ class Controls:
         """(N, 5): onset, apex, release, offset in frames, strength."""
         return np.stack([np.asarray(value, np.float64) for value in astuple(self)], axis=-1)
 
+    def stretched(self, factor: float) -> Controls:
+        """The same with all times multiplied."""
+        return Controls.of(self.array() * np.array([factor] * 4 + [1.0]))
+
     @classmethod
     def of(cls, array: np.ndarray) -> Controls:
         """The controls whose :meth:`array` is (N, 5)."""
@@ -145,15 +149,78 @@ def _flank(activation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(start - FLANK_SEEN * duration, 0), end + FLANK_SEEN * duration
 
 
-def impossible(controls: Controls, last: int) -> str | None:
-    """What is wrong with the controls of one motion of frames 0 to ``last``, in words; None if nothing is."""
-    names = ("onset", "apex", "release", "offset")
-    times = [float(getattr(controls, name)) for name in names]
-    for earlier, later, before, after in zip(names, names[1:], times, times[1:]):
-        if before > after:
-            return f"{earlier} {before:g} after {later} {after:g}"
-    if times[0] < 0:
-        return f"onset {times[0]:g} before frame 0"
-    if times[3] > last:
-        return f"offset {times[3]:g} after the last frame, {last}"
-    return None
+@dataclass(frozen=True)
+class ToldControls:
+    """Controls of one motion as far as somebody says them; None = left open.
+
+    Attributes:
+        onset, apex, offset: frames, as in :class:`Controls`.
+        hold: frames from apex to release.
+        strength: 1 = the label's mean.
+    """
+
+    onset: float | None = None
+    apex: float | None = None
+    hold: float | None = None
+    offset: float | None = None
+    strength: float | None = None
+
+    def impossible(self, last: int) -> str | None:
+        """What cannot be, in words, in a motion of frames 0 to ``last``; None if all can. A flank takes a frame or
+        more.
+        """
+        hold = self.hold or 0
+        if self.onset is not None and self.apex is not None and self.apex < self.onset + 1:
+            return f"apex {self.apex:g} with onset {self.onset:g}"
+        if self.apex is not None and self.apex < 1:
+            return f"apex {self.apex:g} with onset 0"
+        end, of = (last, "the last frame") if self.offset is None else (self.offset, "offset")
+        if end > last:
+            return f"offset {end:g} after the last frame, {last}"
+        first = self.apex if self.apex is not None else 1 + (self.onset or 0)
+        if first + hold > end - (self.offset is not None):
+            parts = [("onset", self.onset), ("apex", self.apex), ("hold", self.hold)]
+            told = " and ".join(f"{name} {value:g}" for name, value in parts if value is not None)
+            return f"{told} with {of} {end:g}"
+        return None
+
+
+RATIOS = ("apex", "onset", "hold", "offset", "strength")
+
+
+def as_ratios(controls: Controls, last: int) -> np.ndarray:
+    """Controls as five independent numbers: where each time lies in the room that the others leave it.
+
+    Returns:
+        (N, 5): apex / last, onset / apex, hold / (last - apex), (offset - release) / (last - release), all in 0..1, and
+        the strength. 0 where there is no room.
+    """
+    onset, apex, release, offset, strength = controls.array().T
+    parts = ((apex, last), (onset, apex), (release - apex, last - apex), (offset - release, last - release))
+    return np.stack([*(a / np.where(b > 0, b, 1) * (b > 0) for a, b in parts), strength], axis=1)
+
+
+def complete(ratios: np.ndarray, told: ToldControls, last: int) -> Controls:
+    """The controls that are told, and those left open where their ratios put them, in the room that is left.
+
+    Args:
+        ratios: (N, 5), see :func:`as_ratios`.
+        told: possible ones (:meth:`ToldControls.impossible`).
+        last: frames are 0 to ``last``.
+
+    Returns:
+        (N,) of each, possible ones.
+    """
+    apex, onset, hold, offset, strength = np.asarray(ratios, np.float64).T
+    first = 0.0 if told.onset is None else told.onset + 1
+    end = float(last) if told.offset is None else told.offset - 1  # of the hold
+    if told.apex is None:
+        apex = np.maximum(first + apex * (end - (told.hold or 0) - first), 1)
+    else:
+        apex = np.full_like(apex, told.apex)
+    onset = np.minimum(onset * apex, apex - 1) if told.onset is None else np.full_like(apex, told.onset)
+    release = apex + (hold * (end - apex) if told.hold is None else told.hold)
+    offset = release + offset * (last - release) if told.offset is None else np.full_like(apex, told.offset)
+    return Controls(
+        onset, apex, release, offset, strength if told.strength is None else np.full_like(apex, told.strength)
+    )

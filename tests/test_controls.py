@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from face4d.controls import Controls, along, apex_displacements, find_controls, impossible, label_directions
+from face4d.controls import (
+    Controls,
+    ToldControls,
+    along,
+    apex_displacements,
+    as_ratios,
+    complete,
+    find_controls,
+    label_directions,
+)
 from face4d.datasets.landmark_set import load_folder
 
 
@@ -83,21 +92,6 @@ def test_along_is_one_on_the_direction_itself(direction):
     assert not along(both, np.zeros((1, 68, 3))).any()
 
 
-@pytest.mark.parametrize(
-    ("times", "said"),
-    [
-        ((0, 10, 20, 40), None),
-        ((12, 10, 20, 40), "onset 12 after apex 10"),
-        ((0, 30, 20, 40), "apex 30 after release 20"),
-        ((0, 10, 20, 15), "release 20 after offset 15"),
-        ((-1, 10, 20, 40), "onset -1 before frame 0"),
-        ((0, 10, 20, 41), "offset 41 after the last frame, 40"),
-    ],
-)
-def test_impossible_controls_are_named(times, said):
-    assert impossible(Controls(*times, 1.0), 40) == said
-
-
 def test_real_sequences(shared_data):
     """Florence 4D motions are smoothsteps to one peak, at frame 10 to 49, and back over the whole sequence."""
     sequences = [
@@ -129,9 +123,60 @@ def test_motions_of_the_coma_labels(shared_data):
         found = find_controls(moved, apex_displacements(moved))
         assert found.strength[0] == pytest.approx(1)
         times = found.array()[0, :4]
-        assert impossible(Controls(*times, 1.0), moved.shape[1] - 1) is None
+        assert 0 <= times[0] <= times[1] <= times[2] <= times[3] <= moved.shape[1] - 1
         true = np.cumsum([made[phase] for phase in ("n_neutral_start", "n_onset", "n_hold", "n_offset")])
         differences.append((times - true) / true[3])
     assert len(differences) == 144
     assert np.abs(np.median(differences, axis=0)).max() < 0.03
     assert np.percentile(np.abs(differences), 75) < 0.1
+
+
+def test_ratios_and_back():
+    controls = Controls.of(np.array([[2, 10, 14, 30, 0.8], [0, 25, 25, 40, -1.2], [0, 12, 40, 40, 1.0]]))
+    again = complete(as_ratios(controls, 40), ToldControls(), 40)
+    np.testing.assert_allclose(again.array(), controls.array())
+    np.testing.assert_allclose(complete(as_ratios(controls, 40), ToldControls(), 80).array()[:, :4] / 2, [
+        [2, 10, 14, 30], [0, 25, 25, 40], [0, 12, 40, 40]
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ToldControls(apex=20),
+        ToldControls(apex=20, hold=10, strength=0.7),
+        ToldControls(onset=30),
+        ToldControls(hold=35),
+        ToldControls(offset=12),
+        ToldControls(onset=5, apex=6, hold=0, offset=7),
+        ToldControls(onset=10, hold=20, offset=35),
+        ToldControls(apex=39, hold=1),
+    ],
+)
+def test_told_controls_are_kept_and_the_rest_fits(told):
+    ratios = np.random.default_rng(3).uniform(0, 1, (200, 5))
+    assert told.impossible(40) is None
+    made = complete(ratios, told, 40)
+    values = {"onset": made.onset, "apex": made.apex, "hold": made.release - made.apex, "offset": made.offset}
+    for name, found in {**values, "strength": made.strength}.items():
+        if getattr(told, name) is not None:
+            np.testing.assert_allclose(found, getattr(told, name), err_msg=name)
+    times = made.array()[:, :4]
+    assert (np.diff(times, axis=1) >= -1e-9).all() and times.min() >= 0 and times.max() <= 40 + 1e-9
+    assert (made.apex - made.onset >= 1 - 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (ToldControls(onset=12, apex=10), "apex 10 with onset 12"),
+        (ToldControls(apex=0.5), "apex 0.5 with onset 0"),
+        (ToldControls(apex=35, hold=10), "apex 35 and hold 10 with the last frame 40"),
+        (ToldControls(apex=20, hold=10, offset=25), "apex 20 and hold 10 with offset 25"),
+        (ToldControls(onset=20, hold=20), "onset 20 and hold 20 with the last frame 40"),
+        (ToldControls(offset=50), "offset 50 after the last frame, 40"),
+        (ToldControls(apex=41), "apex 41 with the last frame 40"),
+    ],
+)
+def test_told_controls_that_cannot_be_are_named(told, said):
+    assert told.impossible(40) == said

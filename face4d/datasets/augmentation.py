@@ -1,7 +1,7 @@
 """Augmentation of landmark sequences: time warps for generators, mixed and scaled variants for classifiers.
 
 When the apex comes is not given by the label, so in a generator's training every sequence may have its apex at any
-other's time.
+other's time; a generator that is told sees it at any time and in any strength.
 
 Random variants of training sequences, so that a classifier of real motion also reads smooth, generated motion.
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from face4d.controls import ToldControls, complete
 
 
 def apex_frames(displacements: Tensor) -> Tensor:
@@ -86,6 +88,66 @@ def warped_targets(
     if average:
         operators = operators.mean(0, keepdim=True)
     return (operators @ displacements[rows].flatten(2)).unflatten(3, displacements.shape[2:])
+
+
+def retimed(displacements: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Sequences with other controls: what happens at a control's time is moved to its new time, linearly in between,
+    first and last frame fixed; displacements grow with the strength.
+
+    Args:
+        displacements: (B, T + 1, L, 3).
+        source, target: (B, 5) controls, onset, apex, release, offset in frames, and strength; a strength of zero stays.
+
+    Returns:
+        (B, T + 1, L, 3), sampled linearly between frames.
+    """
+    batch, frames = displacements.shape[:2]
+    ends = source.new_tensor([0, frames - 1]).expand(batch, 2)
+    old, new = (torch.cat([ends[:, :1], times[:, :4], ends[:, 1:]], dim=1) for times in (source, target))  # (B, 6)
+    time = torch.arange(frames, dtype=old.dtype, device=old.device).expand(batch, frames).contiguous()
+    part = (torch.searchsorted(new.contiguous(), time, right=True) - 1).clamp(0, 4)  # (B, T+1), of five
+    begin, length = new.gather(1, part), (new.gather(1, part + 1) - new.gather(1, part)).clamp(min=1e-6)
+    share = ((time - begin) / length).clamp(0, 1)
+    position = torch.lerp(old.gather(1, part), old.gather(1, part + 1), share).clamp(0, frames - 1)
+    before = position.long().clamp(max=frames - 2)
+    rows = torch.arange(batch, device=old.device)[:, None]
+    moved = torch.lerp(
+        displacements[rows, before], displacements[rows, before + 1], (position - before)[:, :, None, None]
+    )
+    return (target[:, 4] / source[:, 4]).nan_to_num(1.0)[:, None, None, None] * moved  # 0 / 0 is a motionless face
+
+
+CHANGED = 0.75  # share of sequences that are shown with other controls than their own
+SCALES = (0.3, 2.5)  # of their strength
+
+
+def other_controls(controls: Tensor, known: Tensor, last: int, generator: torch.Generator) -> Tensor:
+    """Controls that a sequence may be shown with.
+
+    A quarter keep their own. Of the others, half take each ratio (:func:`face4d.controls.as_ratios`) from another
+    training sequence, half take ratios drawn over nearly all that is possible, so that nothing is learnt that holds for
+    usual times alone. Strengths are multiplied by 0.3 to 2.5.
+
+    Args:
+        controls: (B, 5) their own.
+        known: (N, 5) ratios of the training sequences.
+        last: T.
+        generator: on the CPU.
+
+    Returns:
+        (B, 5).
+    """
+    batch = len(controls)
+    uniform = torch.rand(batch, 7, generator=generator, dtype=torch.float64)
+    donors = torch.randint(len(known), (batch, 4), generator=generator)
+    recombined = known.cpu()[donors, torch.arange(4)]  # (B, 4)
+    lowest, highest = uniform.new_tensor([[0.05, 0, 0, 0.3], [0.95, 0.7, 0.8, 1]])
+    ratios = torch.where(uniform[:, :1] < 0.5, recombined, torch.lerp(lowest, highest, uniform[:, 1:5]))
+    low, high = uniform.new_tensor(SCALES).log()
+    strength = torch.lerp(low, high, uniform[:, 5]).exp() * controls[:, 4].cpu()
+    drawn = complete(torch.cat([ratios, strength[:, None]], dim=1).numpy(), ToldControls(), last).array()
+    changed = (uniform[:, 6] < CHANGED)[:, None].to(controls.device)
+    return torch.where(changed, torch.as_tensor(drawn).to(controls), controls)
 
 
 def time_warp(sequences: Tensor, source: Tensor, target: Tensor) -> Tensor:

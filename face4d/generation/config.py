@@ -38,6 +38,9 @@ class GeneratorConfig(TrainingConfig):
         "first", "generate from frame 0, or one optimiser step from each frame, last to first, as in the thesis"
     )
     warps: CountOrNone = setting(8, "targets per sequence and step, warped in time to other apex times; 0 = none", "M")
+    controls: bool = setting(
+        False, "train with onset, apex, hold, offset and strength as inputs, which test.py then takes"
+    )
     normalise_loss: bool = True
     validate_every: Epochs = setting(25, "epochs between validations", "EPOCHS")
 
@@ -48,10 +51,17 @@ class GeneratorConfig(TrainingConfig):
     def unused(self) -> Mapping[str, str]:
         unused = dict(super().unused())
         if self.network == "thesis":
-            unused["components"] = "--network coefficients"
+            unused |= dict.fromkeys(("components", "controls"), "--network coefficients")
         if self.start_frames == "every":
-            unused["warps"] = "--start-frames first"
+            unused |= dict.fromkeys(("warps", "controls"), "--start-frames first")
+        if self.controls and "controls" not in unused:
+            unused["warps"] = "--no-controls"
         return unused
+
+    @property
+    def controlled(self) -> bool:
+        """Whether the network is told controls."""
+        return self.controls and "controls" not in self.unused()
 
 
 PRESETS: dict[str, GeneratorConfig] = {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from face4d.generation.config import GeneratorConfig
+from face4d.generation.controlled import ControlledGenerator, whitened_basis
 from face4d.generation.unroll import unroll_coefficients, unroll_thesis
 
 
@@ -104,17 +105,10 @@ class CoefficientGenerator(nn.Module):
 
     @torch.no_grad()
     def fit_basis(self, displacements: Tensor) -> None:
-        """Set basis and scale from training displacements (N, L, 3), metres, by singular value decomposition.
-
-        Components beyond the rank of the data get the scale of rounding noise raised to a micrometre, so that whitening
-        stays finite.
-        """
-        flat = displacements.flatten(1).double()
-        _, singular, rows = torch.linalg.svd(flat, full_matrices=False)
-        count = min(self.basis.shape[1], len(singular))
-        self.basis[:, :count] = rows[:count].T
-        self.scale[:count] = singular[:count] / len(flat) ** 0.5
-        self.scale.clamp_(min=1e-6)
+        """Set basis and scale from training displacements (N, L, 3), metres."""
+        basis, scale = whitened_basis(displacements, self.basis.shape[1])
+        self.basis.copy_(basis)
+        self.scale.copy_(scale)
 
     def position_code(self, frames: int) -> Tensor:
         """(T, 2 * OCTAVES) sines and cosines of t / T, t = 1..T."""
@@ -141,8 +135,9 @@ class CoefficientGenerator(nn.Module):
 
 def build_network(
     config: GeneratorConfig, num_labels: int, num_landmarks: int = 68
-) -> ThesisGenerator | CoefficientGenerator:
+) -> ThesisGenerator | CoefficientGenerator | ControlledGenerator:
     """The network of a configuration, with fresh weights from torch's global generator."""
     if config.network == "thesis":
         return ThesisGenerator(num_labels, config.hidden_size, num_landmarks, config.engine)
-    return CoefficientGenerator(num_labels, config.hidden_size, config.components, num_landmarks, config.engine)
+    kind = ControlledGenerator if config.controlled else CoefficientGenerator
+    return kind(num_labels, config.hidden_size, config.components, num_landmarks, config.engine)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE, NUM_LANDMARKS, THESIS_SEED
+from face4d.controls import Controls, ToldControls
 from face4d.datasets.layout import canonical_label
 from face4d.datasets.source import SOURCE
 from face4d.errors import InputError, nearest
 from face4d.generation.config import GeneratorConfig
+from face4d.generation.controlled import ControlledGenerator
 from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN
@@ -22,6 +24,7 @@ from face4d.resample import resample_linear
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer
 
+UNTOLD = ToldControls()
 CHECKPOINT_KIND = "generator"  # of all networks
 SCORED_AT_ONCE = 512  # sequences generated at a time, which bounds the memory of a large test set
 CHECKPOINT_FIELDS: dict[str, Check] = {
@@ -76,7 +79,12 @@ class Generator:
     @property
     def stochastic(self) -> bool:
         """Whether there is more than one answer to a label."""
-        return getattr(self.network, "stochastic", False)
+        return self.controlled or getattr(self.network, "stochastic", False)
+
+    @property
+    def controlled(self) -> bool:
+        """Whether it follows controls."""
+        return isinstance(self.network, ControlledGenerator)
 
     @torch.no_grad()
     def generate(
@@ -86,7 +94,8 @@ class Generator:
         frames: int | None = None,
         *,
         seed: int = THESIS_SEED,
-        sample: int = 0,
+        sample: int | None = None,
+        controls: Controls | ToldControls = UNTOLD,
     ) -> np.ndarray:
         """Generate sequences from start displacements.
 
@@ -98,19 +107,33 @@ class Generator:
             label_indices: (B,) class indices.
             frames: frames to generate after frame 0; default the training length.
             seed: of a stochastic generator's random numbers.
-            sample: which of the answers to this seed; each is the same however many are asked for.
+            sample: which of the answers to this seed; each is the same however many are asked for. None is the first
+                or, of a generator that follows controls, the one with the mean of those left open.
+            controls: in the frames asked for, (B,) of each; or those told, the others drawn from the label's training
+                sequences.
 
         Returns:
             (B, frames + 1, L, 3) float32 displacements, metres; frame 0 is ``start``.
+
+        Raises:
+            InputError: controls that cannot be, or for a generator that follows none.
         """
         device = next(self.network.parameters()).device
         first = torch.as_tensor(start, dtype=torch.float32, device=device)  # (B, L, 3)
         indices = torch.as_tensor(label_indices, dtype=torch.int64, device=device)
-        random: tuple[torch.Generator, ...] = ()
-        if self.stochastic:
-            state = np.random.SeedSequence([seed % 2**32, sample]).generate_state(1, np.uint64)[0]
-            random = (torch.Generator().manual_seed(int(state) % 2**63),)
-        rest = self.network(first, indices, self.frames - 1, *random)  # (B, T, L, 3)
+        state = np.random.SeedSequence([seed % 2**32, sample or 0])
+        given: tuple[Any, ...] = ()
+        if isinstance(self.network, ControlledGenerator):
+            if isinstance(controls, ToldControls):
+                random = None if sample is None else np.random.default_rng(state)
+                controls = self.network.controls(label_indices, frames or self.frames - 1, controls, random)
+            own = controls.stretched((self.frames - 1) / (frames or self.frames - 1))
+            given = (torch.as_tensor(own.array()).to(first),)
+        elif controls != UNTOLD:
+            raise InputError(self.path, "a generator that follows controls (main.py --controls)", "one that does not")
+        elif self.stochastic:
+            given = (torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]) % 2**63),)
+        rest = self.network(first, indices, self.frames - 1, *given)  # (B, T, L, 3)
         sequences = torch.cat([first[:, None], rest], dim=1).cpu().numpy()  # (B, T+1, L, 3)
         if frames is None or frames == self.frames - 1:
             return sequences
@@ -135,7 +158,7 @@ class SequenceErrors:
 
 
 @torch.no_grad()
-def sequence_errors(network: nn.Module, displacements: Tensor, labels: Tensor) -> SequenceErrors:
+def sequence_errors(network: nn.Module, displacements: Tensor, labels: Tensor, *told: Tensor) -> SequenceErrors:
     """Errors of frames 1..T generated from frame 0; draws no random number and changes nothing.
 
     All sequences have one length, so the mean over all elements is the thesis' mean over sequences of the loss at batch
@@ -144,10 +167,11 @@ def sequence_errors(network: nn.Module, displacements: Tensor, labels: Tensor) -
     Args:
         displacements: (N, T+1, L, 3), metres.
         labels: (N,) class indices.
+        told: (N, ...) what the network is told beside them.
     """
     last = displacements.shape[1] - 1
-    starts = zip(displacements[:, 0].split(SCORED_AT_ONCE), labels.split(SCORED_AT_ONCE))
-    generated = torch.cat([network(start, own, last) for start, own in starts])  # (N, T, L, 3)
+    parts = zip(*(given.split(SCORED_AT_ONCE) for given in (displacements[:, 0], labels, *told)))
+    generated = torch.cat([network(start, own, last, *more) for start, own, *more in parts])  # (N, T, L, 3)
     difference = (generated - displacements[:, 1:]).double()
     distance = difference.norm(dim=3) * MM_PER_METRE
     return SequenceErrors(

@@ -1,0 +1,227 @@
+"""An LSTMCell generator that is told when an expression comes and how strong it is.
+
+Controls (:mod:`face4d.controls`) are rows (B, 5) of onset, apex, release, offset in frames and strength.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from face4d.constants import NUM_LANDMARKS
+from face4d.controls import Controls, ToldControls, as_ratios, complete, find_controls, label_directions
+from face4d.errors import InputError
+from face4d.generation.control_draws import draw_bank
+from face4d.generation.unroll import unroll
+
+MOST_STRENGTH = 2.0  # beyond it the shape stays, only its size grows
+BANK = 256  # controls drawn in advance for every label
+
+
+class ControlledGenerator(nn.Module):
+    """LSTMCell generator in whitened principal coefficients that follows controls.
+
+    A motion is the apex of its label a, grown and shrunk by the envelope e_t of the controls, and what the LSTM adds;
+    both in proportion to the strength s. With coefficients z as in
+    :class:`face4d.generation.lstm.CoefficientGenerator`, label code c, and p_t, the phases of frame t
+    (:func:`phases`):
+    [h_0; c_0] = tanh(fc_init([z_0, c])); (h_t, c_t) = LSTMCell([r_{t-1}, c, p_t], (h_{t-1}, c_{t-1})), r_0 = z_0;
+    r_t = fc_2(relu(fc_1([h_t, c, p_t]))); z_t = s (e_t a + r_t); x_t = (z_t * scale) @ basis^T.
+
+    Args:
+        num_labels: number of classes C.
+        hidden_size: H.
+        components: K.
+        num_landmarks: L.
+        engine: ``fast`` or ``plain``, as for the other generators.
+    """
+
+    LABEL_SIZE = 32
+    PHASES = 10
+
+    basis: Tensor
+    scale: Tensor
+    bank: Tensor
+
+    def __init__(
+        self,
+        num_labels: int,
+        hidden_size: int,
+        components: int,
+        num_landmarks: int = NUM_LANDMARKS,
+        engine: str = "fast",
+    ) -> None:
+        super().__init__()
+        self.engine = engine
+        code_size = self.LABEL_SIZE + self.PHASES
+        self.register_buffer("basis", torch.zeros(3 * num_landmarks, components))
+        self.register_buffer("scale", torch.ones(components))
+        self.register_buffer("bank", torch.zeros(num_labels, BANK, 5))  # ratios, face4d.controls.as_ratios
+        self.apex = nn.Embedding(num_labels, components)
+        self.fc_enc = nn.Embedding(num_labels, self.LABEL_SIZE)
+        self.fc_init = nn.Linear(components + self.LABEL_SIZE, 2 * hidden_size)
+        self.lstm = nn.LSTMCell(components + code_size, hidden_size)
+        self.fc_1 = nn.Linear(hidden_size + code_size, hidden_size)
+        self.fc_2 = nn.Linear(hidden_size, components)
+
+    @torch.no_grad()
+    def fit(self, displacements: Tensor, labels: Tensor, seed: int) -> np.ndarray:
+        """Set what is known before training: basis, the labels' apexes, and the bank of their controls. The network
+        then begins as its label's apex times the envelope.
+
+        Args:
+            displacements: (N, T + 1, L, 3) training sequences, metres.
+            labels: (N,) class indices, each of the C at least once.
+            seed: of the bank.
+
+        Returns:
+            (C, L, 3) metres, the labels' directions.
+        """
+        basis, scale = whitened_basis(displacements.flatten(0, 1), self.basis.shape[1])
+        self.basis.copy_(basis)
+        self.scale.copy_(scale)
+        moved, indices, last = displacements.cpu().numpy(), labels.cpu().numpy(), displacements.shape[1] - 1
+        directions = label_directions(moved, indices, len(self.bank))
+        ratios = as_ratios(find_controls(moved, directions[indices]), last)
+        self.bank.copy_(
+            torch.as_tensor(draw_bank(ratios, indices, len(self.bank), BANK, np.random.default_rng(seed % 2**32)))
+        )
+        self.apex.weight.copy_(torch.as_tensor(directions).float().flatten(1) @ basis / scale)
+        self.fc_2.weight.mul_(0.01)
+        self.fc_2.bias.zero_()
+        return directions
+
+    def forward(self, start: Tensor, labels: Tensor, frames: int, controls: Tensor) -> Tensor:
+        """Generate the frames after ``start``.
+
+        Args:
+            start: (B, L, 3) displacement, metres.
+            labels: (B,) class indices.
+            frames: number T of frames to generate.
+            controls: (B, 5) onset, apex, release, offset in frames, ``start`` being frame 0; strength.
+
+        Returns:
+            (B, T, L, 3) displacements, metres; the start frame is not among them.
+        """
+        code, envelope = phases(controls, frames)  # (T, B, PHASES), (T, B)
+        label_code = self.fc_enc(labels)  # (B, E)
+        frame = (start.flatten(1) @ self.basis) / self.scale  # (B, K)
+        hidden, cell = self.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
+        recurrence = self._unrolled if self.engine == "fast" else self._recurrence
+        added = recurrence(frame, hidden, cell, label_code, code)  # (B, T, K)
+        grown = envelope.T[:, :, None] * self.apex(labels)[:, None]  # (B, T, K)
+        coefficients = controls[:, 4, None, None] * (grown + added)
+        return ((coefficients * self.scale) @ self.basis.T).unflatten(2, start.shape[1:])
+
+    def _recurrence(self, frame: Tensor, hidden: Tensor, cell: Tensor, label_code: Tensor, code: Tensor) -> Tensor:
+        """What the LSTM adds, (B, T, K), step by step."""
+        added = []
+        for phase in code:
+            told = torch.cat([label_code, phase], dim=1)  # (B, E + PHASES)
+            hidden, cell = self.lstm(torch.cat([frame, told], dim=1), (hidden, cell))
+            frame = self.fc_2(torch.relu(self.fc_1(torch.cat([hidden, told], dim=1))))
+            added.append(frame)
+        return torch.stack(added, dim=1)
+
+    def _unrolled(self, frame: Tensor, hidden: Tensor, cell: Tensor, label_code: Tensor, code: Tensor) -> Tensor:
+        """The same by :func:`face4d.generation.unroll.unroll`."""
+        sizes = [label_code.shape[1], code.shape[2]]
+        frame_weight, gate_of_label, gate_of_phase = self.lstm.weight_ih.split([frame.shape[1], *sizes], dim=1)
+        inner_weight, inner_of_label, inner_of_phase = self.fc_1.weight.split([hidden.shape[1], *sizes], dim=1)
+        gate_bias = self.lstm.bias_ih + self.lstm.bias_hh
+        gate_code = functional.linear(code, gate_of_phase) + functional.linear(label_code, gate_of_label, gate_bias)
+        inner_code = functional.linear(code, inner_of_phase) + functional.linear(
+            label_code, inner_of_label, self.fc_1.bias
+        )
+        return unroll(
+            len(code),
+            frame,
+            hidden,
+            cell,
+            gate_code,  # (T, B, 4H)
+            inner_code,  # (T, B, H)
+            frame_weight,
+            self.lstm.weight_hh,
+            inner_weight,
+            self.fc_2.weight,
+            self.fc_2.bias,
+        )
+
+    def controls(
+        self, labels: np.ndarray, last: int, told: ToldControls, random: np.random.Generator | None = None
+    ) -> Controls:
+        """Controls for motions of frames 0 to ``last``: those told, and those left open from the label's training
+        sequences.
+
+        Args:
+            labels: (B,) class indices.
+            random: draws what is left open; None takes its mean.
+
+        Raises:
+            InputError: controls that cannot be.
+        """
+        found = told.impossible(last)
+        if found is not None:
+            raise InputError("controls", "onset < apex, apex + hold <= offset <= last frame", found)
+        own = self.bank[torch.as_tensor(labels, device=self.bank.device)].cpu().double().numpy()  # (B, BANK, 5)
+        ratios = own.mean(axis=1) if random is None else own[np.arange(len(own)), random.integers(0, BANK, len(own))]
+        return complete(ratios, told, last)
+
+
+def phases(controls: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Where in its expression each frame 1..T is.
+
+    With u, h and v the shares passed of onset flank, hold and offset flank, each rising from 0 to 1, and S(u) =
+    3 u^2 - 2 u^3, the envelope is e = min(S(u), S(1 - v)).
+
+    Args:
+        controls: (B, 5) onset, apex, release, offset in frames; strength.
+        frames: T.
+
+    Returns:
+        (T, B, 10): e, u, h, v, sines of pi u and pi v, durations of flanks and hold over T, strength within its limits;
+        and the envelope (T, B).
+    """
+    onset, apex, release, offset, strength = controls.T  # (B,) each
+    time = torch.arange(1, frames + 1, device=controls.device, dtype=controls.dtype)[:, None]  # (T, 1)
+
+    def passed(begin: Tensor, end: Tensor) -> Tensor:
+        return ((time - begin) / (end - begin).clamp(min=1e-3)).clamp(0, 1)  # (T, B)
+
+    rise, hold, fall = passed(onset, apex), passed(apex, release), passed(release, offset)
+    envelope = torch.minimum(smoothstep(rise), smoothstep(1 - fall))
+    durations = [((end - begin) / frames).expand_as(rise) for begin, end in ((onset, apex), (apex, release))]
+    durations.append(((offset - release) / frames).expand_as(rise))
+    size = strength.clamp(-MOST_STRENGTH, MOST_STRENGTH).expand_as(rise)
+    sines = [(torch.pi * share).sin() for share in (rise, fall)]
+    return torch.stack([envelope, rise, hold, fall, *sines, *durations, size], dim=2), envelope
+
+
+@torch.no_grad()
+def whitened_basis(displacements: Tensor, components: int) -> tuple[Tensor, Tensor]:
+    """Principal directions of displacements (N, L, 3), metres, without mean, by singular value decomposition.
+
+    Returns:
+        Orthonormal basis (3L, K) and root mean square of each coefficient (K,), metres. Components beyond the rank of
+        the data get the scale of rounding noise raised to a micrometre, so that whitening stays finite.
+    """
+    flat = displacements.flatten(1).double()
+    _, singular, rows = torch.linalg.svd(flat, full_matrices=False)
+    count = min(components, len(singular))
+    basis, scale = flat.new_zeros(flat.shape[1], components), flat.new_ones(components)
+    basis[:, :count] = rows[:count].T
+    scale[:count] = singular[:count] / len(flat) ** 0.5
+    return basis.float(), scale.float().clamp(min=1e-6)
+
+
+def smoothstep(share: Tensor) -> Tensor:
+    """3 u^2 - 2 u^3: from 0 to 1 with no speed at either end."""
+    return share.square() * (3 - 2 * share)
+
+
+def controls_of(displacements: Tensor, labels: Tensor, directions: np.ndarray) -> Tensor:
+    """(N, 5) controls of sequences (N, T + 1, L, 3) of labels (N,) with directions (C, L, 3), on their device."""
+    found = find_controls(displacements.cpu().numpy(), directions[labels.cpu().numpy()])
+    return torch.as_tensor(found.array()).to(displacements)
