@@ -9,6 +9,8 @@ r"""Step 5: generate landmark sequences with a trained generator.
         --target my_head.obj --target-embedding my_head_embedding.npz      # a head of another topology, docs/export.md
     python test.py --checkpoint models/florence.pt --photo face.jpg --label Happy --dense --export glb,mp4
     python test.py --checkpoint models/gan.pt --samples 10 --seed 1        # ten motions per label, docs/motion3dgan.md
+    python test.py --checkpoint models/told.pt --actor neutral.ply --label Happy --frames 80 \
+        --apex 20 --hold 10 --strength 0.7                                 # main.py --controls, docs/controls.md
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in
 metres with the start frame first, and a GIF (for the test set next to the ground truth). With --actor or --photo the
@@ -21,21 +23,21 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from face4d.commands import cli, data_flags
+from face4d.commands import cli, data_flags, motion_flags
+from face4d.commands.own_face import decoder_path, face_of_photo, load_decoder
+from face4d.controls import Controls, ToldControls
 from face4d.datasets.source import DataSource
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import Writing, sole_writer
-from face4d.view.export import FORMATS, DenseFace, export_mesh, load_dense_decoder, load_dense_face
+from face4d.view.export import FORMATS, DenseFace, export_mesh, load_dense_face
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from face4d.deca.checkpoints import LoadedEncoder
-    from face4d.dense.decode import DenseDecoder
     from face4d.generation.sample import Generator
 
 
@@ -77,6 +79,7 @@ def build_parser() -> ArgumentParser:
         metavar="K",
         help="answers of a stochastic generator, each in sample_NN/; default: 1, in none",
     )
+    motion_flags.add_control_flags(parser)
     motion.add_argument("--fps", type=cli.number(1, 240), default=25.0, help="of what is written; in a GIF at most 50")
     dense = parser.add_argument_group("moving meshes")
     dense.add_argument(
@@ -128,6 +131,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("give --actor or --photo")
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
+    if args.real_controls and (own or motion_flags.told_controls(args) != ToldControls() or args.frames):
+        parser.error("--real-controls are those of the test sequences: give no face, no other controls, no --frames")
     if args.gif or (args.dense and "gif" in args.export):
         from face4d.render.media import MAX_FPS
 
@@ -172,85 +177,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             cli.suggest_next(args, "Classification/test.py", "--checkpoint", judge, "--generated", args.output)
 
 
-def face_of_photo(args: Namespace, source: DataSource) -> Path:
-    """The neutral face in the photo, as a mesh in the output folder."""
-    from face4d.deca.reconstruction import neutral_from_photo
-    from face4d.errors import InputError
-    from face4d.mesh.ply import ply_bytes
-    from face4d.photos.crops import FaceBox
-    from face4d.runtime.atomic import write_bytes
-
-    path = args.output / f"{args.photo.stem}.ply"
-    vertices, faces, _ = neutral_from_photo(
-        args.photo, photo_encoder(args, source), face=FaceBox(*args.box) if args.box else None
-    )
-    mesh = ply_bytes(vertices, faces)
-    if path.exists() and not args.overwrite and path.read_bytes() != mesh:
-        raise InputError(
-            path, "no file of that name, or the face in this photo (--overwrite replaces it)", "another one"
-        )
-    write_bytes(path, mesh)
-    return path
-
-
-def photo_encoder(args: Namespace, source: DataSource) -> LoadedEncoder | None:
-    """The encoder given, else one beside the generator, if there is any: the first that makes faces of the topology of
-    the generator's landmarks.
-
-    Its face model is its own or, where that is not there, the one of --flame.
-    """
-    from dataclasses import replace
-
-    from face4d.datasets.companions import Topology, find, require_fit
-    from face4d.deca.checkpoints import OWN_FILE, PUBLISHED_FILE, load_encoder
-    from face4d.deca.face_model import DEMO
-
-    places = (
-        [args.encoder]
-        if args.encoder
-        else [path for path in map(source.companion, (PUBLISHED_FILE, OWN_FILE)) if path.is_file()]
-    )
-    encoders = [load_encoder(place) for place in places]
-    if not encoders:
-        return None
-    wanted = source.topology()
-    encoder = next((one for one in encoders if wanted is None or one.num_vertices == wanted.vertices), encoders[0])
-    if wanted is not None:
-        require_fit(args.checkpoint, wanted, encoder.path, Topology(encoder.num_vertices), "makes", "--encoder FILE")
-    if args.flame and encoder.face_model != DEMO and not find(encoder.path, encoder.face_model):
-        return replace(encoder, face_model=str(args.flame))
-    return encoder
-
-
-def load_decoder(args: Namespace, source: DataSource) -> DenseDecoder | None:
-    """The decoder that --dense names, else the one beside the generator; None without --dense."""
-    if args.dense is None:
-        return None
-    from face4d.datasets.companions import Topology, require_fit
-    from face4d.runtime.device import resolve_device
-
-    path = decoder_path(args, source)
-    decoder, wanted = load_dense_decoder(path, resolve_device(args.device)), source.topology()
-    if wanted is not None:
-        require_fit(
-            args.checkpoint,
-            wanted,
-            path,
-            Topology(decoder.embedding.num_vertices, decoder.embedding.faces),
-            "moves",
-            "--dense FILE",
-        )
-    return decoder
-
-
-def decoder_path(args: Namespace, source: DataSource) -> Path:
-    """The checkpoint of --dense, by default the one beside the generator."""
-    from face4d.dense.config import DEFAULT_DECODER
-
-    name = source.entry.models / f"dense_{source.dataset}_{DEFAULT_DECODER}.pt"
-    return source.companion(name) if args.dense is True else args.dense
-
-
 @dataclass(frozen=True)
 class Item:
     """One sequence to be written.
@@ -283,7 +209,7 @@ def place_of(item: Item) -> Path:
 def made_of(
     args: Namespace,
     source: DataSource,
-    sample: int,
+    sample: int | None,
     label: str,
     start: Sequence[np.ndarray],
     face: DenseFace | None,
@@ -298,7 +224,18 @@ def made_of(
         "frames": args.frames,
         "intensity": args.intensity,
     }
-    settings |= {"seed": args.seed, "sample": sample, "start": array_digest(*start), "gif": args.gif, "fps": args.fps}
+    told = motion_flags.told_controls(args)
+    if told != ToldControls():
+        settings["controls"] = asdict(told)
+    if args.real_controls:
+        settings["controls"] = "real"
+    settings |= {
+        "seed": args.seed,
+        "sample": sample or 0,
+        "start": array_digest(*start),
+        "gif": args.gif,
+        "fps": args.fps,
+    }
     if args.gif:
         settings["shown beside"] = array_digest(reference)
     if face is not None:
@@ -325,6 +262,7 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
         if args.label == ["all"]
         else [generator.labels[generator.label_index(name)] for name in args.label]
     )
+    told = motion_flags.told_controls(args)
     decoder, face = load_decoder(args, source), None
     if decoder is not None:
         face = load_dense_face(
@@ -341,7 +279,9 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
     items = []
     for sample, folder in sample_folders(args):
         # (B, T+1, 68, 3)
-        displacement = args.intensity * generator.generate(start, indices, args.frames, seed=args.seed, sample=sample)
+        displacement = args.intensity * generator.generate(
+            start, indices, args.frames, seed=args.seed, sample=sample, controls=told
+        )
         for label, moved in zip(labels, displacement):
             items.append(
                 Item(
@@ -379,11 +319,12 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
         for subject in faces:
             faces[subject] = load_dense_face(decoder, decoder.embedding, actor_path(source.actors, subject))
     real, indices = stack(test, generator.labels)
+    controls = motion_flags.told_controls(args) if not args.real_controls else real_controls(generator, source)
     items = []
     for sample, folder in sample_folders(args):
         # (N, T+1, 68, 3)
         displacement = args.intensity * generator.generate(
-            real[:, 0], indices, args.frames, seed=args.seed, sample=sample
+            real[:, 0], indices, args.frames, seed=args.seed, sample=sample, controls=controls
         )
         for sequence, start, moved in zip(test, real[:, 0], displacement):
             reference = sequence.landmarks if len(moved) == len(sequence.landmarks) else None
@@ -393,12 +334,23 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
     return items
 
 
-def sample_folders(args: Namespace) -> list[tuple[int, Path]]:
-    """Numbers and folders of the samples asked for; a single one has no folder of its own."""
+def real_controls(generator: Generator, source: DataSource) -> Controls:
+    """Controls of the test sequences, by the directions of the training sequences."""
+    from face4d.controls import find_controls, label_directions
+    from face4d.datasets.landmark_set import stack
+
+    split = source.load(generator.labels)
+    moved, labels = stack(split.test, generator.labels)
+    directions = label_directions(*stack(split.train, generator.labels), len(generator.labels))
+    return find_controls(moved, directions[labels])
+
+
+def sample_folders(args: Namespace) -> list[tuple[int | None, Path]]:
+    """Numbers and folders of the samples asked for; a single one has no number and no folder of its own."""
     from face4d.datasets.layout import sample_name
 
     if args.samples == 1:
-        return [(0, args.output)]
+        return [(None, args.output)]
     return [(sample, args.output / sample_name(sample)) for sample in range(args.samples)]
 
 

@@ -1,0 +1,93 @@
+"""Whose face moves: the neutral face of a photo, and the decoder that moves its surface."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from face4d.datasets.source import DataSource
+from face4d.view.export import load_dense_decoder
+
+if TYPE_CHECKING:  # these load torch, and parsing flags must not
+    from face4d.deca.checkpoints import LoadedEncoder
+    from face4d.dense.decode import DenseDecoder
+
+
+def face_of_photo(args: Namespace, source: DataSource) -> Path:
+    """The neutral face in the photo, as a mesh in the output folder."""
+    from face4d.deca.reconstruction import neutral_from_photo
+    from face4d.errors import InputError
+    from face4d.mesh.ply import ply_bytes
+    from face4d.photos.crops import FaceBox
+    from face4d.runtime.atomic import write_bytes
+
+    path = args.output / f"{args.photo.stem}.ply"
+    vertices, faces, _ = neutral_from_photo(
+        args.photo, photo_encoder(args, source), face=FaceBox(*args.box) if args.box else None
+    )
+    mesh = ply_bytes(vertices, faces)
+    if path.exists() and not args.overwrite and path.read_bytes() != mesh:
+        raise InputError(
+            path, "no file of that name, or the face in this photo (--overwrite replaces it)", "another one"
+        )
+    write_bytes(path, mesh)
+    return path
+
+
+def photo_encoder(args: Namespace, source: DataSource) -> LoadedEncoder | None:
+    """The encoder given, else one beside the generator, if there is any: the first that makes faces of the topology of
+    the generator's landmarks.
+
+    Its face model is its own or, where that is not there, the one of --flame.
+    """
+    from dataclasses import replace
+
+    from face4d.datasets.companions import Topology, find, require_fit
+    from face4d.deca.checkpoints import OWN_FILE, PUBLISHED_FILE, load_encoder
+    from face4d.deca.face_model import DEMO
+
+    places = (
+        [args.encoder]
+        if args.encoder
+        else [path for path in map(source.companion, (PUBLISHED_FILE, OWN_FILE)) if path.is_file()]
+    )
+    encoders = [load_encoder(place) for place in places]
+    if not encoders:
+        return None
+    wanted = source.topology()
+    encoder = next((one for one in encoders if wanted is None or one.num_vertices == wanted.vertices), encoders[0])
+    if wanted is not None:
+        require_fit(args.checkpoint, wanted, encoder.path, Topology(encoder.num_vertices), "makes", "--encoder FILE")
+    if args.flame and encoder.face_model != DEMO and not find(encoder.path, encoder.face_model):
+        return replace(encoder, face_model=str(args.flame))
+    return encoder
+
+
+def load_decoder(args: Namespace, source: DataSource) -> DenseDecoder | None:
+    """The decoder that --dense names, else the one beside the generator; None without --dense."""
+    if args.dense is None:
+        return None
+    from face4d.datasets.companions import Topology, require_fit
+    from face4d.runtime.device import resolve_device
+
+    path = decoder_path(args, source)
+    decoder, wanted = load_dense_decoder(path, resolve_device(args.device)), source.topology()
+    if wanted is not None:
+        require_fit(
+            args.checkpoint,
+            wanted,
+            path,
+            Topology(decoder.embedding.num_vertices, decoder.embedding.faces),
+            "moves",
+            "--dense FILE",
+        )
+    return decoder
+
+
+def decoder_path(args: Namespace, source: DataSource) -> Path:
+    """The checkpoint of --dense, by default the one beside the generator."""
+    from face4d.dense.config import DEFAULT_DECODER
+
+    name = source.entry.models / f"dense_{source.dataset}_{DEFAULT_DECODER}.pt"
+    return source.companion(name) if args.dense is True else args.dense
