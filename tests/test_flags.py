@@ -37,7 +37,7 @@ MODULES = [
 ]
 # Wrong for every flag, and for those that must not be negative or fractions.
 WRONG = ("nan", "inf", "-inf", "1" + "0" * 30, "12345678901234567890", "1e300", "-1e300", "", "one", "9" * 5000)
-NEGATIVE = {"--intensity", "--contour-angle", "--box"}
+NEGATIVE = {"--intensity", "--strength", "--contour-angle", "--box"}
 OUTPUTS = ("--output", "--models", "--runs", "--results", "--generated", "--landmarks", "--data")
 
 
