@@ -4,7 +4,7 @@ Motion3DGAN.
     python main.py --dataset demo
     python main.py --dataset florence --landmarks Landmark_dataset_flame_aligned
     python main.py --dataset florence --loss l1
-    python main.py --dataset florence --controls --run told       # docs/controls.md: when, how long, how strong
+    python main.py --dataset florence --controls --run controlled  # docs/controls.md: when, how long, how strong
     python main.py --dataset coma --preset thesis --loss l2 --lr 1e-5 --hidden-size 2048
     python main.py --dataset coma --preset thesis --engine plain  # torch's LSTMCell in place of the hand-written unroll
     python main.py --dataset coma --preset thesis --resume        # goes on where a run was stopped
@@ -75,7 +75,7 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     network = build_network(config, len(split.labels), data.shape[2])
     if isinstance(network, CoefficientGenerator):
         network.fit_basis(data.cpu().flatten(0, 1))
-    told: tuple[Tensor, ...] = ()  # what a network is told beside start frame and label
+    given: tuple[Tensor, ...] = ()  # what a network gets beside start frame and label
     if isinstance(network, ControlledGenerator):
         directions = network.fit(data, labels, config.seed)
         found = controls_of(data, labels, directions)  # (N, 5)
@@ -95,13 +95,13 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     apexes = apex_frames(data)  # (N,)
 
     @graphed(device)  # on a GPU a step is recorded once for every start frame, then replayed
-    def train_step(targets: Tensor, labels: Tensor, *told: Tensor, key: int) -> Tensor:
+    def train_step(targets: Tensor, labels: Tensor, *given: Tensor, key: int) -> Tensor:
         """One optimiser step: the frames after frame ``key``, generated from it, against (M, B, T + 1, L, 3)
         targets.
         """
         optimizer.zero_grad()
         with session.precision():
-            difference = (network(targets[0, :, key], labels, last - key, *told) - targets[:, :, key + 1 :]) / scale
+            difference = (network(targets[0, :, key], labels, last - key, *given) - targets[:, :, key + 1 :]) / scale
             loss = difference.abs().mean() if config.loss == "l1" else difference.square().mean()
         loss = session.backward(loss)
         optimizer.step()
@@ -116,7 +116,7 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
             if config.controlled:
                 others = other_controls(found[chosen], ratios, last, random)
                 targets = retimed(targets, found[chosen], others)[None, own]
-                told = (others[own],)
+                given = (others[own],)
             elif config.warps and config.start_frames == "first":  # the label does not say when the apex comes
                 targets = warped_targets(
                     targets, apexes[chosen], apexes, config.warps, random, own, average=config.loss == "l2"
@@ -126,7 +126,7 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
             for start in starts:
                 step += 1
                 set_learning_rate(optimizer, learning_rate(config, step / (config.epochs * steps_per_epoch)))
-                total += train_step(targets, labels[chosen][own], *told, key=start)
+                total += train_step(targets, labels[chosen][own], *given, key=start)
         session.log({"train/loss": total.item() / num_batches})  # summed over start frames: the number the thesis logs
         if session.validates:
             errors = {name: sequence_errors(network, *sequences) for name, sequences in scored.items()}

@@ -9,7 +9,7 @@ r"""Step 5: generate landmark sequences with a trained generator.
         --target my_head.obj --target-embedding my_head_embedding.npz      # a head of another topology, docs/export.md
     python test.py --checkpoint models/florence.pt --photo face.jpg --label Happy --dense --export glb,mp4
     python test.py --checkpoint models/gan.pt --samples 10 --seed 1        # ten motions per label, docs/motion3dgan.md
-    python test.py --checkpoint models/told.pt --actor neutral.ply --label Happy --frames 80 \
+    python test.py --checkpoint models/controlled.pt --actor neutral.ply --label Happy --frames 80 \
         --apex 20 --hold 10 --strength 0.7                                 # main.py --controls, docs/controls.md
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli, data_flags, motion_flags
 from face4d.commands.own_face import decoder_path, face_of_photo, load_decoder
-from face4d.controls import Controls, ToldControls
+from face4d.controls import Controls, GivenControls
 from face4d.datasets.source import DataSource
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import Writing, sole_writer
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("give --actor or --photo")
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
-    if args.real_controls and (own or motion_flags.told_controls(args) != ToldControls() or args.frames):
+    if args.real_controls and (own or motion_flags.given_controls(args) != GivenControls() or args.frames):
         parser.error("--real-controls are those of the test sequences: give no face, no other controls, no --frames")
     if args.gif or (args.dense and "gif" in args.export):
         from face4d.render.media import MAX_FPS
@@ -224,9 +224,9 @@ def made_of(
         "frames": args.frames,
         "intensity": args.intensity,
     }
-    told = motion_flags.told_controls(args)
-    if told != ToldControls():
-        settings["controls"] = asdict(told)
+    given = motion_flags.given_controls(args)
+    if given != GivenControls():
+        settings["controls"] = asdict(given)
     if args.real_controls:
         settings["controls"] = "real"
     settings |= {
@@ -262,7 +262,7 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
         if args.label == ["all"]
         else [generator.labels[generator.label_index(name)] for name in args.label]
     )
-    told = motion_flags.told_controls(args)
+    given = motion_flags.given_controls(args)
     decoder, face = load_decoder(args, source), None
     if decoder is not None:
         face = load_dense_face(
@@ -280,7 +280,7 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
     for sample, folder in sample_folders(args):
         # (B, T+1, 68, 3)
         displacement = args.intensity * generator.generate(
-            start, indices, args.frames, seed=args.seed, sample=sample, controls=told
+            start, indices, args.frames, seed=args.seed, sample=sample, controls=given
         )
         for label, moved in zip(labels, displacement):
             items.append(
@@ -319,7 +319,7 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
         for subject in faces:
             faces[subject] = load_dense_face(decoder, decoder.embedding, actor_path(source.actors, subject))
     real, indices = stack(test, generator.labels)
-    controls = motion_flags.told_controls(args) if not args.real_controls else real_controls(generator, source)
+    controls = motion_flags.given_controls(args) if not args.real_controls else real_controls(generator, source)
     items = []
     for sample, folder in sample_folders(args):
         # (N, T+1, 68, 3)

@@ -150,7 +150,7 @@ def _flank(activation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class ToldControls:
+class GivenControls:
     """Controls of one motion as far as somebody says them; None = left open.
 
     Attributes:
@@ -180,8 +180,8 @@ class ToldControls:
         first = self.apex if self.apex is not None else 1 + (self.onset or 0)
         if first + hold > end - (self.offset is not None):
             parts = [("onset", self.onset), ("apex", self.apex), ("hold", self.hold)]
-            told = " and ".join(f"{name} {value:g}" for name, value in parts if value is not None)
-            return f"{told} with {of} {end:g}"
+            given = " and ".join(f"{name} {value:g}" for name, value in parts if value is not None)
+            return f"{given} with {of} {end:g}"
         return None
 
 
@@ -200,27 +200,27 @@ def as_ratios(controls: Controls, last: int) -> np.ndarray:
     return np.stack([*(a / np.where(b > 0, b, 1) * (b > 0) for a, b in parts), strength], axis=1)
 
 
-def complete(ratios: np.ndarray, told: ToldControls, last: int) -> Controls:
-    """The controls that are told, and those left open where their ratios put them, in the room that is left.
+def complete(ratios: np.ndarray, given: GivenControls, last: int) -> Controls:
+    """The controls that are given, and those left open where their ratios put them, in the room that is left.
 
     Args:
         ratios: (N, 5), see :func:`as_ratios`.
-        told: possible ones (:meth:`ToldControls.impossible`).
+        given: possible ones (:meth:`GivenControls.impossible`).
         last: frames are 0 to ``last``.
 
     Returns:
         (N,) of each, possible ones.
     """
     apex, onset, hold, offset, strength = np.asarray(ratios, np.float64).T
-    first = 0.0 if told.onset is None else told.onset + 1
-    end = float(last) if told.offset is None else told.offset - 1  # of the hold
-    if told.apex is None:
-        apex = np.maximum(first + apex * (end - (told.hold or 0) - first), 1)
+    first = 0.0 if given.onset is None else given.onset + 1
+    end = float(last) if given.offset is None else given.offset - 1  # of the hold
+    if given.apex is None:
+        apex = np.maximum(first + apex * (end - (given.hold or 0) - first), 1)
     else:
-        apex = np.full_like(apex, told.apex)
-    onset = np.minimum(onset * apex, apex - 1) if told.onset is None else np.full_like(apex, told.onset)
-    release = apex + (hold * (end - apex) if told.hold is None else told.hold)
-    offset = release + offset * (last - release) if told.offset is None else np.full_like(apex, told.offset)
+        apex = np.full_like(apex, given.apex)
+    onset = np.minimum(onset * apex, apex - 1) if given.onset is None else np.full_like(apex, given.onset)
+    release = apex + (hold * (end - apex) if given.hold is None else given.hold)
+    offset = release + offset * (last - release) if given.offset is None else np.full_like(apex, given.offset)
     return Controls(
-        onset, apex, release, offset, strength if told.strength is None else np.full_like(apex, told.strength)
+        onset, apex, release, offset, strength if given.strength is None else np.full_like(apex, given.strength)
     )

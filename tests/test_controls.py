@@ -5,7 +5,7 @@ import pytest
 
 from face4d.controls import (
     Controls,
-    ToldControls,
+    GivenControls,
     along,
     apex_displacements,
     as_ratios,
@@ -133,50 +133,50 @@ def test_motions_of_the_coma_labels(shared_data):
 
 def test_ratios_and_back():
     controls = Controls.of(np.array([[2, 10, 14, 30, 0.8], [0, 25, 25, 40, -1.2], [0, 12, 40, 40, 1.0]]))
-    again = complete(as_ratios(controls, 40), ToldControls(), 40)
+    again = complete(as_ratios(controls, 40), GivenControls(), 40)
     np.testing.assert_allclose(again.array(), controls.array())
-    np.testing.assert_allclose(complete(as_ratios(controls, 40), ToldControls(), 80).array()[:, :4] / 2, [
+    np.testing.assert_allclose(complete(as_ratios(controls, 40), GivenControls(), 80).array()[:, :4] / 2, [
         [2, 10, 14, 30], [0, 25, 25, 40], [0, 12, 40, 40]
     ])  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "told",
+    "given",
     [
-        ToldControls(apex=20),
-        ToldControls(apex=20, hold=10, strength=0.7),
-        ToldControls(onset=30),
-        ToldControls(hold=35),
-        ToldControls(offset=12),
-        ToldControls(onset=5, apex=6, hold=0, offset=7),
-        ToldControls(onset=10, hold=20, offset=35),
-        ToldControls(apex=39, hold=1),
+        GivenControls(apex=20),
+        GivenControls(apex=20, hold=10, strength=0.7),
+        GivenControls(onset=30),
+        GivenControls(hold=35),
+        GivenControls(offset=12),
+        GivenControls(onset=5, apex=6, hold=0, offset=7),
+        GivenControls(onset=10, hold=20, offset=35),
+        GivenControls(apex=39, hold=1),
     ],
 )
-def test_told_controls_are_kept_and_the_rest_fits(told):
+def test_given_controls_are_kept_and_the_rest_fits(given):
     ratios = np.random.default_rng(3).uniform(0, 1, (200, 5))
-    assert told.impossible(40) is None
-    made = complete(ratios, told, 40)
+    assert given.impossible(40) is None
+    made = complete(ratios, given, 40)
     values = {"onset": made.onset, "apex": made.apex, "hold": made.release - made.apex, "offset": made.offset}
     for name, found in {**values, "strength": made.strength}.items():
-        if getattr(told, name) is not None:
-            np.testing.assert_allclose(found, getattr(told, name), err_msg=name)
+        if getattr(given, name) is not None:
+            np.testing.assert_allclose(found, getattr(given, name), err_msg=name)
     times = made.array()[:, :4]
     assert (np.diff(times, axis=1) >= -1e-9).all() and times.min() >= 0 and times.max() <= 40 + 1e-9
     assert (made.apex - made.onset >= 1 - 1e-9).all()
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("given", "said"),
     [
-        (ToldControls(onset=12, apex=10), "apex 10 with onset 12"),
-        (ToldControls(apex=0.5), "apex 0.5 with onset 0"),
-        (ToldControls(apex=35, hold=10), "apex 35 and hold 10 with the last frame 40"),
-        (ToldControls(apex=20, hold=10, offset=25), "apex 20 and hold 10 with offset 25"),
-        (ToldControls(onset=20, hold=20), "onset 20 and hold 20 with the last frame 40"),
-        (ToldControls(offset=50), "offset 50 after the last frame, 40"),
-        (ToldControls(apex=41), "apex 41 with the last frame 40"),
+        (GivenControls(onset=12, apex=10), "apex 10 with onset 12"),
+        (GivenControls(apex=0.5), "apex 0.5 with onset 0"),
+        (GivenControls(apex=35, hold=10), "apex 35 and hold 10 with the last frame 40"),
+        (GivenControls(apex=20, hold=10, offset=25), "apex 20 and hold 10 with offset 25"),
+        (GivenControls(onset=20, hold=20), "onset 20 and hold 20 with the last frame 40"),
+        (GivenControls(offset=50), "offset 50 after the last frame, 40"),
+        (GivenControls(apex=41), "apex 41 with the last frame 40"),
     ],
 )
-def test_told_controls_that_cannot_be_are_named(told, said):
-    assert told.impossible(40) == said
+def test_given_controls_that_cannot_be_are_named(given, said):
+    assert given.impossible(40) == said

@@ -1,4 +1,4 @@
-"""The generator that follows controls: its definition and engine, what it is told and draws, and its training."""
+"""The generator that follows controls: its definition and engine, what it follows and draws, and its training."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from face4d.controls import Controls, ToldControls, as_ratios, complete, find_controls, label_directions
+from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions
 from face4d.datasets.augmentation import other_controls, retimed
 from face4d.errors import InputError
 from face4d.generation.control_draws import chosen_density, draw_bank
@@ -24,7 +24,7 @@ def sequences(count=12, seed=1):
     labels = np.arange(count) % 2
     ratios = np.stack([rng.uniform(0.2, 0.6, count), *rng.uniform(0.0, 0.4, (2, count)), np.full(count, 0.9)], axis=1)
     ratios = np.concatenate([ratios, rng.uniform(0.6, 1.4, (count, 1))], axis=1)
-    controls = complete(ratios, ToldControls(), LAST)
+    controls = complete(ratios, GivenControls(), LAST)
     moved = [motion(directions[label], LAST + 1, *row) for label, row in zip(labels, controls.array(), strict=True)]
     return torch.tensor(np.stack(moved)).float(), torch.tensor(labels), controls
 
@@ -54,7 +54,7 @@ def test_both_engines_are_the_same_network():
         torch.testing.assert_close(fast_gradients[name], gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
 
 
-def test_untrained_it_moves_along_the_label_as_told():
+def test_untrained_it_moves_along_the_label_as_given():
     network, moved, labels, _ = fitted(components=6)
     torch.nn.init.zeros_(network.fc_2.weight)
     found = controls_of(moved, labels, label_directions(moved.numpy(), labels.numpy(), 2))
@@ -136,8 +136,8 @@ START = np.zeros((2, 68, 3), np.float32)
 
 def test_it_does_what_it_is_told_in_any_length(generator):
     directions = ((generator.network.apex.weight * generator.network.scale) @ generator.network.basis.T).detach()
-    told = ToldControls(onset=8, apex=24, hold=20, offset=72, strength=0.7)
-    made = generator.generate(START, np.array([0, 1]), 80, controls=told)
+    given = GivenControls(onset=8, apex=24, hold=20, offset=72, strength=0.7)
+    made = generator.generate(START, np.array([0, 1]), 80, controls=given)
     found = find_controls(made, directions.unflatten(1, (68, 3)).numpy())
     np.testing.assert_allclose(found.array(), [[8, 24, 44, 72, 0.7]] * 2, atol=1.5)
     np.testing.assert_allclose(found.strength, 0.7, atol=0.03)
@@ -150,18 +150,18 @@ def test_what_is_not_told_is_drawn_or_the_mean(generator):
     assert len({draw.tobytes() for draw in (*draws, mean)}) == 4
     np.testing.assert_array_equal(draws[1], generator.generate(START, np.array([0, 1]), seed=5, sample=1))
     assert generator.stochastic
-    told = [generator.generate(START, np.array([0, 1]), sample=k, controls=ToldControls(apex=9.0)) for k in range(3)]
-    for made in told:
+    given = [generator.generate(START, np.array([0, 1]), sample=k, controls=GivenControls(apex=9.0)) for k in range(3)]
+    for made in given:
         largest = np.square(made).sum(axis=(2, 3)).argmax(axis=1)
         assert ((largest >= 9) & (largest <= LAST)).all()
 
 
 def test_controls_that_cannot_be_and_generators_that_follow_none(generator):
     with pytest.raises(InputError, match="found apex 15 and hold 10 with the last frame 20"):
-        generator.generate(START, np.array([0, 1]), controls=ToldControls(apex=15, hold=10))
+        generator.generate(START, np.array([0, 1]), controls=GivenControls(apex=15, hold=10))
     other = Generator(generator.path, torch.nn.Linear(2, 2), generator.labels, LAST + 1, 68, {}, {})
     with pytest.raises(InputError, match="a generator that follows controls"):
-        other.generate(START, np.array([0, 1]), controls=ToldControls(apex=9))
+        other.generate(START, np.array([0, 1]), controls=GivenControls(apex=9))
 
 
 def test_controls_of_tensors():

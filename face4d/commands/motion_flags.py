@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from face4d.commands import cli
-from face4d.controls import ToldControls
+from face4d.controls import GivenControls
 
 FRAME = cli.number(0, cli.MOST_FRAMES)
 
@@ -29,6 +29,6 @@ def add_control_flags(parser: ArgumentParser) -> None:
     )
 
 
-def told_controls(args: Namespace) -> ToldControls:
+def given_controls(args: Namespace) -> GivenControls:
     """The controls that the flags tell."""
-    return ToldControls(args.onset, args.apex, args.hold, args.offset, args.strength)
+    return GivenControls(args.onset, args.apex, args.hold, args.offset, args.strength)

@@ -1,7 +1,7 @@
 """Augmentation of landmark sequences: time warps for generators, mixed and scaled variants for classifiers.
 
 When the apex comes is not given by the label, so in a generator's training every sequence may have its apex at any
-other's time; a generator that is told sees it at any time and in any strength.
+other's time; a generator that follows controls sees it at any time and in any strength.
 
 Random variants of training sequences, so that a classifier of real motion also reads smooth, generated motion.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from face4d.controls import ToldControls, complete
+from face4d.controls import GivenControls, complete
 
 
 def apex_frames(displacements: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ def other_controls(controls: Tensor, known: Tensor, last: int, generator: torch.
     ratios = torch.where(uniform[:, :1] < 0.5, recombined, torch.lerp(lowest, highest, uniform[:, 1:5]))
     low, high = uniform.new_tensor(SCALES).log()
     strength = torch.lerp(low, high, uniform[:, 5]).exp() * controls[:, 4].cpu()
-    drawn = complete(torch.cat([ratios, strength[:, None]], dim=1).numpy(), ToldControls(), last).array()
+    drawn = complete(torch.cat([ratios, strength[:, None]], dim=1).numpy(), GivenControls(), last).array()
     changed = (uniform[:, 6] < CHANGED)[:, None].to(controls.device)
     return torch.where(changed, torch.as_tensor(drawn).to(controls), controls)
 

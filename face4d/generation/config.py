@@ -60,7 +60,7 @@ class GeneratorConfig(TrainingConfig):
 
     @property
     def controlled(self) -> bool:
-        """Whether the network is told controls."""
+        """Whether the network follows controls."""
         return self.controls and "controls" not in self.unused()
 
 

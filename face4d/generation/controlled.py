@@ -1,4 +1,4 @@
-"""An LSTMCell generator that is told when an expression comes and how strong it is.
+"""An LSTMCell generator that follows controls: when an expression comes and how strong it is.
 
 Controls (:mod:`face4d.controls`) are rows (B, 5) of onset, apex, release, offset in frames and strength.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.controls import Controls, ToldControls, as_ratios, complete, find_controls, label_directions
+from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions
 from face4d.errors import InputError
 from face4d.generation.control_draws import draw_bank
 from face4d.generation.unroll import unroll
@@ -119,9 +119,9 @@ class ControlledGenerator(nn.Module):
         """What the LSTM adds, (B, T, K), step by step."""
         added = []
         for phase in code:
-            told = torch.cat([label_code, phase], dim=1)  # (B, E + PHASES)
-            hidden, cell = self.lstm(torch.cat([frame, told], dim=1), (hidden, cell))
-            frame = self.fc_2(torch.relu(self.fc_1(torch.cat([hidden, told], dim=1))))
+            given = torch.cat([label_code, phase], dim=1)  # (B, E + PHASES)
+            hidden, cell = self.lstm(torch.cat([frame, given], dim=1), (hidden, cell))
+            frame = self.fc_2(torch.relu(self.fc_1(torch.cat([hidden, given], dim=1))))
             added.append(frame)
         return torch.stack(added, dim=1)
 
@@ -150,9 +150,9 @@ class ControlledGenerator(nn.Module):
         )
 
     def controls(
-        self, labels: np.ndarray, last: int, told: ToldControls, random: np.random.Generator | None = None
+        self, labels: np.ndarray, last: int, given: GivenControls, random: np.random.Generator | None = None
     ) -> Controls:
-        """Controls for motions of frames 0 to ``last``: those told, and those left open from the label's training
+        """Controls for motions of frames 0 to ``last``: those given, and those left open from the label's training
         sequences.
 
         Args:
@@ -162,12 +162,12 @@ class ControlledGenerator(nn.Module):
         Raises:
             InputError: controls that cannot be.
         """
-        found = told.impossible(last)
+        found = given.impossible(last)
         if found is not None:
             raise InputError("controls", "onset < apex, apex + hold <= offset <= last frame", found)
         own = self.bank[torch.as_tensor(labels, device=self.bank.device)].cpu().double().numpy()  # (B, BANK, 5)
         ratios = own.mean(axis=1) if random is None else own[np.arange(len(own)), random.integers(0, BANK, len(own))]
-        return complete(ratios, told, last)
+        return complete(ratios, given, last)
 
 
 def phases(controls: Tensor, frames: int) -> tuple[Tensor, Tensor]:

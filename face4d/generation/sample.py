@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE, NUM_LANDMARKS, THESIS_SEED
-from face4d.controls import Controls, ToldControls
+from face4d.controls import Controls, GivenControls
 from face4d.datasets.layout import canonical_label
 from face4d.datasets.source import SOURCE
 from face4d.errors import InputError, nearest
@@ -24,7 +24,7 @@ from face4d.resample import resample_linear
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer
 
-UNTOLD = ToldControls()
+NOT_GIVEN = GivenControls()
 CHECKPOINT_KIND = "generator"  # of all networks
 SCORED_AT_ONCE = 512  # sequences generated at a time, which bounds the memory of a large test set
 CHECKPOINT_FIELDS: dict[str, Check] = {
@@ -95,7 +95,7 @@ class Generator:
         *,
         seed: int = THESIS_SEED,
         sample: int | None = None,
-        controls: Controls | ToldControls = UNTOLD,
+        controls: Controls | GivenControls = NOT_GIVEN,
     ) -> np.ndarray:
         """Generate sequences from start displacements.
 
@@ -109,7 +109,7 @@ class Generator:
             seed: of a stochastic generator's random numbers.
             sample: which of the answers to this seed; each is the same however many are asked for. None is the first
                 or, of a generator that follows controls, the one with the mean of those left open.
-            controls: in the frames asked for, (B,) of each; or those told, the others drawn from the label's training
+            controls: in the frames asked for, (B,) of each; or those given, the others drawn from the label's training
                 sequences.
 
         Returns:
@@ -124,12 +124,12 @@ class Generator:
         state = np.random.SeedSequence([seed % 2**32, sample or 0])
         given: tuple[Any, ...] = ()
         if isinstance(self.network, ControlledGenerator):
-            if isinstance(controls, ToldControls):
+            if isinstance(controls, GivenControls):
                 random = None if sample is None else np.random.default_rng(state)
                 controls = self.network.controls(label_indices, frames or self.frames - 1, controls, random)
             own = controls.stretched((self.frames - 1) / (frames or self.frames - 1))
             given = (torch.as_tensor(own.array()).to(first),)
-        elif controls != UNTOLD:
+        elif controls != NOT_GIVEN:
             raise InputError(self.path, "a generator that follows controls (main.py --controls)", "one that does not")
         elif self.stochastic:
             given = (torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]) % 2**63),)
@@ -158,7 +158,7 @@ class SequenceErrors:
 
 
 @torch.no_grad()
-def sequence_errors(network: nn.Module, displacements: Tensor, labels: Tensor, *told: Tensor) -> SequenceErrors:
+def sequence_errors(network: nn.Module, displacements: Tensor, labels: Tensor, *given: Tensor) -> SequenceErrors:
     """Errors of frames 1..T generated from frame 0; draws no random number and changes nothing.
 
     All sequences have one length, so the mean over all elements is the thesis' mean over sequences of the loss at batch
@@ -167,10 +167,10 @@ def sequence_errors(network: nn.Module, displacements: Tensor, labels: Tensor, *
     Args:
         displacements: (N, T+1, L, 3), metres.
         labels: (N,) class indices.
-        told: (N, ...) what the network is told beside them.
+        given: (N, ...) what the network gets beside them.
     """
     last = displacements.shape[1] - 1
-    parts = zip(*(given.split(SCORED_AT_ONCE) for given in (displacements[:, 0], labels, *told)))
+    parts = zip(*(rows.split(SCORED_AT_ONCE) for rows in (displacements[:, 0], labels, *given)))
     generated = torch.cat([network(start, own, last, *more) for start, own, *more in parts])  # (N, T, L, 3)
     difference = (generated - displacements[:, 1:]).double()
     distance = difference.norm(dim=3) * MM_PER_METRE
