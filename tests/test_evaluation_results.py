@@ -126,7 +126,7 @@ def test_without_features_there_is_no_file_of_them(split, tmp_path):
     real, _ = stack(split.test, split.labels)
     write_results(tmp_path, score(split, split.labels, real, predict), split.labels, {})
     assert not (tmp_path / "features.npz").exists()
-    header = "method,motion_precision,motion_recall,acceleration,acceleration_ratio,jerk,jerk_ratio"
+    header = "method,motion_precision,motion_recall,new_mm,acceleration,acceleration_ratio,jerk,jerk_ratio"
     assert (tmp_path / "realism.csv").read_text().splitlines()[0] == header
 
 

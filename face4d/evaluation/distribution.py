@@ -195,6 +195,21 @@ def precision_recall_by_label(
     return PrecisionRecall(*np.mean(found, axis=0).tolist()) if found else None
 
 
+def nearest_known(generated: np.ndarray, labels: np.ndarray, known: np.ndarray, known_labels: np.ndarray) -> float:
+    """Mean distance of a generated sequence to the nearest training sequence of its label: what is copied has 0, and
+    what is as new as a test sequence has the value of the real ones.
+
+    The distance that tells memorised answers from new ones (as in the authenticity of Alaa et al., How faithful is your
+    synthetic data?, ICML 2022).
+
+    Args:
+        generated: (N, D), labels: (N,) class indices; known: (M, D), known_labels: (M,) of the training sequences,
+            which have every label.
+    """
+    own = (_distances(generated[labels == label], known[known_labels == label]) for label in np.unique(labels))
+    return float(np.concatenate([distances.min(axis=1) for distances in own]).mean())
+
+
 def motion_vectors(displacements: np.ndarray) -> np.ndarray:
     """Sequences (N, T, L, 3) in metres as vectors (N, 3TL) whose distance is the root mean square distance of their
     landmarks over all frames, in millimetres.

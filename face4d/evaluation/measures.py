@@ -98,19 +98,22 @@ class Measures:
         return values
 
     def regions(self, answers: np.ndarray, vectors: np.ndarray | None) -> dict[str, float]:
-        """Precision and recall within labels, of features and of motion, against the training sequences; means over K
-        answers, so that they compare with those of a single one.
+        """Precision and recall within labels, of features and of motion, against the training sequences, and how new
+        the motion is beside them; means over K answers, so that they compare with those of a single one.
 
         Args:
             vectors: their :meth:`vectors`.
         """
-        values: dict[str, float] = {}
         motion = [distribution.motion_vectors(answer[:, 1:]) for answer in answers]
-        for kind, found, known in (("motion_", motion, self._known_motion), ("", vectors, self.known_vectors)):
-            if found is None or known is None:
+        values: dict[str, float] = {}
+        if self.knows_labels:
+            known = self._known_motion, self.train_labels
+            values["new_mm"] = float(np.mean([distribution.nearest_known(each, self.true, *known) for each in motion]))
+        for kind, found, known_vectors in (("motion_", motion, self._known_motion), ("", vectors, self.known_vectors)):
+            if found is None or known_vectors is None:
                 continue
             by_label = distribution.precision_recall_by_label
-            every = (by_label(each, self.true, known, self.train_labels) for each in found)
+            every = (by_label(each, self.true, known_vectors, self.train_labels) for each in found)
             pairs = [pair for pair in every if pair is not None]
             if pairs:
                 precision, recall = np.mean(pairs, axis=0).tolist()

@@ -40,6 +40,7 @@ REALISM_COLUMNS = (
     Column("recall", "recall", ".2f"),
     Column("motion_precision", "of motion", ".2f"),
     Column("motion_recall", "recall of motion", ".2f"),
+    Column("new_mm", "to training (mm)", ".3f"),
     Column("acceleration", "acceleration (mm/frame²)", ".4f"),
     Column("acceleration_ratio", "ratio to real", ".2f"),
     Column("jerk", "jerk (mm/frame³)", ".4f", long=True),
