@@ -1,5 +1,5 @@
-"""Step 4: train a generator on landmark sequences: the LSTMCell generator or, with more than one answer to a label,
-Motion3DGAN.
+"""Step 4: train a generator on landmark sequences: the LSTMCell generator or, with more than one answer to a label, a
+flow or Motion3DGAN.
 
     python main.py --dataset demo
     python main.py --dataset florence --landmarks Landmark_dataset_flame_aligned
@@ -8,6 +8,7 @@ Motion3DGAN.
     python main.py --dataset coma --preset thesis --loss l2 --lr 1e-5 --hidden-size 2048
     python main.py --dataset coma --preset thesis --engine plain  # torch's LSTMCell in place of the hand-written unroll
     python main.py --dataset coma --preset thesis --resume        # goes on where a run was stopped
+    python main.py --model flow --dataset florence --run flow     # docs/flow.md: many answers, gaps filled in
     python main.py --model motion3dgan --dataset florence         # docs/motion3dgan.md
     python main.py --model motion3dgan --landmarks motion3dgan_samples     # <label>.mat with SRVF curves
     python main.py --model motion3dgan --preset published --width 0.0625
@@ -24,13 +25,19 @@ of its runs. docs/training.md lists and compares the presets, docs/figures.md ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli, data_flags, training_flags
 from face4d.errors import InputError
 from face4d.generation.config import PRESETS, THESIS_GRIDS, GeneratorConfig
+from face4d.generation.flow.config import PRESETS as FLOW_PRESETS
+from face4d.generation.flow.config import FlowConfig
 from face4d.generation.motion3dgan.config import PRESETS as GAN_PRESETS
+from face4d.generation.motion3dgan.config import MotionGANConfig
+
+# Models with more than one answer to a label.
+SAMPLED: dict[str, Mapping[str, FlowConfig | MotionGANConfig]] = {"flow": FLOW_PRESETS, "motion3dgan": GAN_PRESETS}
 
 if TYPE_CHECKING:  # these load torch, and parsing flags must not
     from torch import Tensor
@@ -136,18 +143,37 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     return session.finish(tagged({name: sequence_errors(kept, *sequences) for name, sequences in scored.items()}))
 
 
+def train_sampled(plan: training_flags.Plan[Any]) -> dict[str, Any]:
+    """Train a model with more than one answer to a label; what metrics.json holds."""
+    if isinstance(plan.config, FlowConfig):
+        from face4d.generation.flow.train import train as train_flow
+
+        return train_flow(plan.split, plan.config, plan.run)
+    from face4d.generation.motion3dgan.train import train as train_motion3dgan
+
+    return train_motion3dgan(plan.split, plan.config, plan.run)
+
+
 def build_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     data_flags.add_data_flags(parser, training=True)
     training = parser.add_argument_group("training", "every flag defaults to the preset's value")
-    training.add_argument("--model", choices=("lstm", "motion3dgan"), default="lstm", help="default: lstm")
+    training.add_argument("--model", choices=("lstm", *SAMPLED), default="lstm", help="default: lstm")
     published = "the thesis' network and schedule exactly, published = Motion3DGAN's"
     training_flags.add_preset_flags(training, thesis=published, others=("published",))
     training_flags.add_setting_flags(
-        training, {**PRESETS, "motion3dgan": GAN_PRESETS["default"], "published": GAN_PRESETS["published"]}
+        training,
+        {
+            **PRESETS,
+            "motion3dgan": GAN_PRESETS["default"],
+            "published": GAN_PRESETS["published"],
+            "flow": FLOW_PRESETS["default"],
+        },
     )
     gan = parser.add_argument_group("motion3dgan", "every flag defaults to the preset's value")
-    training_flags.add_setting_flags(gan, GAN_PRESETS)
+    training_flags.add_setting_flags(gan, {**GAN_PRESETS, "flow": FLOW_PRESETS["default"]})
+    flow = parser.add_argument_group("flow", "every flag defaults to the preset's value")
+    training_flags.add_setting_flags(flow, FLOW_PRESETS)
     training_flags.add_output_flags(parser, run="<dataset>_<preset>_<loss>_<lr>_<hidden size>")
     return parser
 
@@ -162,13 +188,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         from face4d.evaluation.choice import GENERATORS
 
         grid.run(parser, args, grid.Script("main.py", "generators", PRESETS, THESIS_GRIDS, GENERATORS))
-    elif args.model == "motion3dgan":
-        with training_flags.planned(args, GAN_PRESETS, PRESETS["default"]) as plan:
+    elif args.model in SAMPLED:
+        presets = SAMPLED[args.model]
+        others = (PRESETS, *(other for model, other in SAMPLED.items() if model != args.model))
+        with training_flags.planned(args, presets, *(other["default"] for other in others)) as plan:
             if args.dry_run:
                 return
-            from face4d.generation.motion3dgan.train import train as train_motion3dgan
-
-            metrics = train_motion3dgan(plan.split, plan.config, plan.run)
+            metrics = train_sampled(plan)
             scored = "test" if "test/mm" in metrics else "train"  # curves without faces have no test set
             summary = (
                 f"{scored} set: one draw {metrics[f'{scored}/mm']:.3f} mm (std {metrics[f'{scored}/mm_std']:.3f}), "
@@ -180,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 args, plan, summary, "test.py", "--checkpoint", plan.run.checkpoint, "--samples", "10"
             )
     else:
-        with training_flags.planned(args, PRESETS, GAN_PRESETS["default"]) as plan:
+        with training_flags.planned(args, PRESETS, *(presets["default"] for presets in SAMPLED.values())) as plan:
             if args.dry_run:
                 return
             metrics = train(plan.split, plan.config, plan.run)

@@ -11,6 +11,8 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
+from face4d.errors import InputError
+
 # A flank is seen where the activation crosses these values; its largest is 1. Between them a flank that is a
 # smoothstep, 3 u^2 - 2 u^3, has gone from u = FLANK_SEEN to u = 1 - FLANK_SEEN.
 LOW, HIGH = 0.1, 0.9
@@ -183,6 +185,11 @@ class GivenControls:
             given = " and ".join(f"{name} {value:g}" for name, value in parts if value is not None)
             return f"{given} with {of} {end:g}"
         return None
+
+    def require_possible(self, last: int) -> None:
+        """Raise an :class:`InputError` for what cannot be, see :meth:`impossible`."""
+        if (found := self.impossible(last)) is not None:
+            raise InputError("controls", "onset < apex, apex + hold <= offset <= last frame", found)
 
 
 RATIOS = ("apex", "onset", "hold", "offset", "strength")

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions
-from face4d.errors import InputError
 from face4d.generation.control_draws import draw_bank
 from face4d.generation.unroll import unroll
 
@@ -162,9 +161,7 @@ class ControlledGenerator(nn.Module):
         Raises:
             InputError: controls that cannot be.
         """
-        found = given.impossible(last)
-        if found is not None:
-            raise InputError("controls", "onset < apex, apex + hold <= offset <= last frame", found)
+        given.require_possible(last)
         own = self.bank[torch.as_tensor(labels, device=self.bank.device)].cpu().double().numpy()  # (B, BANK, 5)
         ratios = own.mean(axis=1) if random is None else own[np.arange(len(own)), random.integers(0, BANK, len(own))]
         return complete(ratios, given, last)

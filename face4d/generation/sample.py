@@ -17,20 +17,27 @@ from face4d.datasets.source import SOURCE
 from face4d.errors import InputError, nearest
 from face4d.generation.config import GeneratorConfig
 from face4d.generation.controlled import ControlledGenerator
+from face4d.generation.flow.config import FlowConfig
+from face4d.generation.flow.networks import MotionFlow
 from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN
 from face4d.resample import resample_linear
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
+from face4d.runtime.config import TrainingConfig
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer
 
 NOT_GIVEN = GivenControls()
 CHECKPOINT_KIND = "generator"  # of all networks
 SCORED_AT_ONCE = 512  # sequences generated at a time, which bounds the memory of a large test set
+# By the model that a configuration names; those of LSTMs name none.
+CONFIGURATIONS: dict[str | None, type[TrainingConfig]] = {
+    None: GeneratorConfig,
+    MotionGANConfig.model: MotionGANConfig,
+    FlowConfig.model: FlowConfig,
+}
 CHECKPOINT_FIELDS: dict[str, Check] = {
-    "config": configuration(
-        lambda settings: MotionGANConfig if settings.get("model") == MotionGANConfig.model else GeneratorConfig
-    ),
+    "config": configuration(lambda settings: CONFIGURATIONS.get(settings.get("model"), GeneratorConfig)),
     "labels": LABELS,
     "num_landmarks": integer(NUM_LANDMARKS, NUM_LANDMARKS),
     "frames": FRAMES,
@@ -84,7 +91,7 @@ class Generator:
     @property
     def controlled(self) -> bool:
         """Whether it follows controls."""
-        return isinstance(self.network, ControlledGenerator)
+        return isinstance(self.network, (ControlledGenerator, MotionFlow))
 
     @torch.no_grad()
     def generate(
@@ -96,6 +103,7 @@ class Generator:
         seed: int = THESIS_SEED,
         sample: int | None = None,
         controls: Controls | GivenControls = NOT_GIVEN,
+        guidance: float = 1.0,
     ) -> np.ndarray:
         """Generate sequences from start displacements.
 
@@ -111,6 +119,7 @@ class Generator:
                 or, of a generator that follows controls, the one with the mean of those left open.
             controls: in the frames asked for, (B,) of each; or those given, the others drawn from the label's training
                 sequences.
+            guidance: of a flow, how much more than learnt it follows label and controls; 1 = as learnt.
 
         Returns:
             (B, frames + 1, L, 3) float32 displacements, metres; frame 0 is ``start``.
@@ -122,7 +131,11 @@ class Generator:
         first = torch.as_tensor(start, dtype=torch.float32, device=device)  # (B, L, 3)
         indices = torch.as_tensor(label_indices, dtype=torch.int64, device=device)
         state = np.random.SeedSequence([seed % 2**32, sample or 0])
+        noise = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]) % 2**63)
         given: tuple[Any, ...] = ()
+        if isinstance(self.network, MotionFlow):  # speaks in any number of frames
+            rest = self.network(first, indices, frames or self.frames - 1, noise, controls, guidance)
+            return torch.cat([first[:, None], rest], dim=1).cpu().numpy()
         if isinstance(self.network, ControlledGenerator):
             if isinstance(controls, GivenControls):
                 random = None if sample is None else np.random.default_rng(state)
@@ -132,7 +145,7 @@ class Generator:
         elif controls != NOT_GIVEN:
             raise InputError(self.path, "a generator that follows controls (main.py --controls)", "one that does not")
         elif self.stochastic:
-            given = (torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]) % 2**63),)
+            given = (noise,)
         rest = self.network(first, indices, self.frames - 1, *given)  # (B, T, L, 3)
         sequences = torch.cat([first[:, None], rest], dim=1).cpu().numpy()  # (B, T+1, L, 3)
         if frames is None or frames == self.frames - 1:
@@ -188,6 +201,8 @@ def network_of(record: dict[str, Any]) -> nn.Module:
     with without_weights():
         if record["config"].get("model") == MotionGANConfig.model:
             return Motion3DGAN(MotionGANConfig(**record["config"]), *shape)
+        if record["config"].get("model") == FlowConfig.model:
+            return MotionFlow(FlowConfig(**record["config"]), *shape)
         return build_network(GeneratorConfig(**record["config"]), *shape)
 
 

@@ -8,16 +8,15 @@ Generation, CVPR 2022.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from face4d.constants import MM_PER_METRE
 from face4d.datasets.augmentation import apex_frames, warped_targets
 from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, tensors
 from face4d.errors import InputError
+from face4d.generation.draws import draw_errors
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN, along, condition_code
 from face4d.runtime import distributed
@@ -28,7 +27,6 @@ from face4d.srvf import curve_to_srvf, geodesic_distance
 
 CHECKPOINT_KIND = "generator"  # as of the LSTM generators: a checkpoint's configuration says which model it is
 BETAS = (0.5, 0.9)
-VALIDATION_SAMPLES = 10
 
 
 class Optimizers(NamedTuple):
@@ -108,54 +106,6 @@ def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor, code: Tensor
     between = torch.lerp(made, real, mix.view(-1, *[1] * (real.dim() - 1))).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between, code).sum(), between, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
-
-
-@dataclass(frozen=True)
-class DrawErrors:
-    """Distances of drawn to real motions, over all sequences.
-
-    Attributes:
-        mse: mean square of coordinates of one draw, square metres.
-        l1: mean absolute coordinate of one draw, metres.
-        mm, mm_std: mean Euclidean distance of landmarks of one draw, and standard deviation over all single distances,
-            millimetres.
-        mm_best: mean distance of the nearest of ten draws, millimetres.
-        multimodality_mm: mean distance between two draws, millimetres.
-    """
-
-    mse: float
-    l1: float
-    mm: float
-    mm_std: float
-    mm_best: float
-    multimodality_mm: float
-
-
-@torch.no_grad()
-def draw_errors(network: Motion3DGAN, displacements: Tensor, labels: Tensor, seed: int) -> DrawErrors:
-    """Errors of drawn motions; draws from its own random numbers.
-
-    Args:
-        displacements: (N, T+1, L, 3), metres.
-        labels: (N,) class indices.
-    """
-    network.eval()
-    random = torch.Generator().manual_seed(seed)
-    frames = displacements.shape[1] - 1
-    # (10, N, T, L, 3)
-    drawn = torch.stack([network(displacements[:, 0], labels, frames, random) for _ in range(VALIDATION_SAMPLES)])
-    network.train()
-    difference = (drawn - displacements[:, 1:]).double()
-    distance = difference.norm(dim=4) * MM_PER_METRE  # (10, N, T, L)
-    other = (drawn - drawn.roll(1, 0)).norm(dim=4) * MM_PER_METRE
-    return DrawErrors(
-        mse=difference[0].square().mean().item(),
-        l1=difference[0].abs().mean().item(),
-        mm=distance[0].mean().item(),
-        mm_std=distance[0].std(correction=0).item(),
-        mm_best=distance.mean((2, 3)).amin(0).mean().item(),
-        multimodality_mm=other.mean().item(),
-    )
 
 
 def require_motion(sequences: Sequence[LandmarkSequence]) -> None:

@@ -1,0 +1,1 @@
+"""A conditional flow-matching generator of landmark motion."""
