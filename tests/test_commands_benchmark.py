@@ -99,6 +99,16 @@ def test_landmarks_of_one_split(place, trained, capsys):
     assert said.endswith("kept results/theirs/benchmark_mine\n")
 
 
+def test_derived_data_is_said_and_stands_beside_no_published_score(place, trained, capsys):
+    answers("theirs")
+    words = ["theirs", "--protocol", "mine.toml", "--landmarks", "landmarks", "--classifier", str(trained), "--derived"]
+    main(words)
+    said = capsys.readouterr().out
+    assert "derived data, not florence" in said and "published" not in said
+    with pytest.raises(InputError, match="derived = true, not false"):
+        main(words[:-1])
+
+
 def test_several_answers_are_one_and_the_best(place, trained, capsys):
     for number, moved in enumerate((0.001, 0.003)):
         answers(f"theirs/sample_{number:02d}", moved=moved)
@@ -199,6 +209,10 @@ def test_the_list_and_a_dry_run(place, capsys):
     main(["--list"])
     said = capsys.readouterr().out
     assert "thesis-florence" in said and "tested: CH01, CH02" in said and "four folds of labels" in said
+    main(["--list", "--protocol", "people.toml", "--landmarks", "landmarks"])
+    assert capsys.readouterr().out.startswith("fold 1: 4 sequences of CH05, of 4 labels\nfold 2: 4 sequences of CH04")
+    main(["--list", "--protocol", "labels.toml", "--landmarks", "landmarks"])
+    assert "fold 1: 5 sequences of CH01 CH02 CH03 CH04 CH05, labels Scream\n" in capsys.readouterr().out
     answers("theirs")
     main(["theirs", "--protocol", "mine.toml", "--landmarks", "landmarks", "--dry-run"])
     assert "would score theirs under mine: toy faces; 8 sequences" in capsys.readouterr().out

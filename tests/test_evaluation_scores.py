@@ -355,6 +355,9 @@ def test_timing_of_known_answers(split, generated):
     assert single["generated"]["apex_error"] == pytest.approx(2, abs=0.3)
     assert single["generated"]["apex_q50"] == pytest.approx(single["real"]["apex_q50"] + 2, abs=0.5)
     assert single["generated"]["strength_error"] < 0.01
+    assert (
+        single["generated"]["apex_distance"] > single["real"]["apex_distance"] > 0 == scores.training["apex_distance"]
+    )
     assert single["generated"]["aligned_mm"] < 0.5 * single["generated"]["mm_mean"]
     still = rows["static neutral"]
     assert still["apex_error"] is None and "apex_q50" not in still and still["strength"] == 0

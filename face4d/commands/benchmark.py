@@ -46,13 +46,16 @@ def build_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="generated landmarks or meshes")
     parser.add_argument("--protocol", metavar="NAME", help="one of --list, or a TOML file of one's own")
-    cli.add_switch(parser, "list", False, "name the protocols and their folds, and end")
+    cli.add_switch(parser, "list", False, "name the protocols, or with --protocol its test sets in the data, and end")
     data = parser.add_argument_group("real data", "defaults: the protocol's data set")
     data.add_argument("--landmarks", type=Path, metavar="DIR", help="landmark folder of step 3, halved or not")
     data.add_argument(
         "--meshes", type=Path, metavar="DIR", help="real mesh sequences, <subject>/<label>/, for the error per vertex"
     )
     data_flags.add_face_flags(data)
+    cli.add_switch(
+        data, "derived", False, "the data only has the shape of the data set: say so, and show no published scores"
+    )
     judges = parser.add_argument_group("judges")
     judges.add_argument(
         "--classifier",
@@ -76,10 +79,10 @@ def build_parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.list:
+    if args.list and args.protocol is None:
         list_protocols()
         return
-    if args.folder is None or args.protocol is None:
+    if not args.list and (args.folder is None or args.protocol is None):
         parser.error("a folder and --protocol are needed (or --list)")
 
     from face4d.datasets.source import choose_source
@@ -101,6 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     refuse_useless(args, protocol)
     folds = load_folds(protocol, source)
+    if args.list:
+        list_folds(folds)
+        return
     test = [sequence for fold in folds for sequence in fold.split.test]
     output = args.output or source.entry.results / args.folder.resolve().name / f"benchmark_{protocol.name}"
     require_outside(output, args.folder, source.landmarks, args.meshes)
@@ -116,10 +122,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings: dict[str, Any] = {
         "protocol": protocol.as_dict(),
         "generated": array_digest(samples),
-        "generated meshes": [mesh_digest(own) for own in files],
+        "generated meshes": [own.digest() for own in files],
         "real": [fold.split.digest() for fold in folds],
-        "meshes": mesh_digest(real_meshes(args, source, test)) if args.meshes else None,
+        "meshes": real_meshes(args, source, test).digest() if args.meshes else None,
         "classifier": file_digest(args.classifier) if args.classifier else None,
+        "derived": args.derived,
         "dense": [file_digest(decoder_path(args.dense, number)) for number in numbers(args.dense, folds)],
     }
     with sole_writer(output.parent, output.name):
@@ -143,11 +150,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "sequences": sequences,
                 "frames": protocol.frames,
                 "subset": subset,
+                "derived": args.derived,
             }
             with making(output, settings) as folder:
                 write_benchmark(folder, protocol, folds, scores, record)
     if not args.quiet:
-        report(output, plan, subset, protocol)
+        report(output, plan, protocol)
     cli.report_written([output], kept=not missing)
 
 
@@ -160,6 +168,15 @@ def list_protocols() -> None:
         labels = len(protocol.labels) if protocol.labels else protocol.label_count
         print(f"{protocol.name:<16} {protocol.title}")
         print(f"{'':<16} {protocol.dataset}, {labels} labels, {protocol.frames} frames; tested: {tested}")
+
+
+def list_folds(folds: Sequence[Fold]) -> None:
+    """Print what every fold is tested on, as flags of a training script take it."""
+    for fold in folds:
+        subjects = sorted({sequence.subject for sequence in fold.split.test})
+        labels = sorted({sequence.label for sequence in fold.split.test})
+        some = f", of {len(labels)} labels" if labels == list(fold.labels) else f", labels {' '.join(labels)}"
+        print(f"{fold.name}: {len(fold.split.test)} sequences of {' '.join(subjects)}{some}")
 
 
 def refuse_useless(args: Namespace, protocol: Protocol) -> None:
@@ -201,17 +218,6 @@ def real_meshes(args: Namespace, source: DataSource, test: Sequence[LandmarkSequ
     from face4d.evaluation.surfaces import find_meshes
 
     return find_meshes(args.meshes, source.embedding(), test)
-
-
-def mesh_digest(files: MeshFiles) -> str:
-    """A digest of mesh files."""
-    import hashlib
-
-    total = hashlib.sha256()
-    for paths in files.paths:
-        for path in paths:
-            total.update(path.read_bytes())
-    return total.hexdigest()[:16]
 
 
 def numbers(dense: Path | None, folds: Sequence[Fold]) -> range:
@@ -362,7 +368,7 @@ def embedding_words(source: DataSource) -> list[str]:
     return ["--flame", str(source.flame)]
 
 
-def report(output: Path, plan: str, subset: str | None, protocol: Protocol) -> None:
+def report(output: Path, plan: str, protocol: Protocol) -> None:
     """Print the tables of a benchmark that is on disk."""
     from face4d.evaluation.benchmark import RECORD
     from face4d.evaluation.published import PUBLISHED_COLUMNS, read_published
@@ -373,8 +379,10 @@ def report(output: Path, plan: str, subset: str | None, protocol: Protocol) -> N
     found = read_json(output / RECORD)
     folds = found["folds"]
     print(plan + (f", means of {len(folds)} folds" if len(folds) > 1 else ""))
-    if subset:
-        print(subset)
+    if found["derived"]:
+        print(f"derived data, not {protocol.dataset}: does not compare with scores on the data set itself")
+    if found["subset"]:
+        print(found["subset"])
     print()
     for columns, rows in score_tables(found["scores"], found["training"]).values():
         print(text_table(columns, rows))
@@ -389,5 +397,5 @@ def report(output: Path, plan: str, subset: str | None, protocol: Protocol) -> N
         print("published under this protocol:\n")
         print(text_table(filled(PUBLISHED_COLUMNS, found["published"]), found["published"]))
     others = [row["method"] for row in read_published() if row["dataset"] == protocol.dataset and not row["protocol"]]
-    if others:
+    if others and not found["derived"]:
         print(f"published with another or an unknown split: {', '.join(dict.fromkeys(others))} (published.csv)\n")

@@ -48,7 +48,7 @@ def write_benchmark(
 
     Args:
         scores: of each fold.
-        record: what was scored.
+        record: what was scored; where it is ``derived`` data, published scores are left out.
 
     Returns:
         The paths written.
@@ -60,7 +60,7 @@ def write_benchmark(
     rows, training = mean_rows([own.rows for own in scores]), mean_rows([[own.training] for own in scores])[0]
     if len(folds) > 1:
         paths += write_score_tables(output, rows, training)
-    published = published_beside(protocol.name)
+    published = [] if record.get("derived") else published_beside(protocol.name)
     if published:
         paths += write_table(output / "published", filled(PUBLISHED_COLUMNS, published), published, contest=None)
     content = {

@@ -44,6 +44,7 @@ class Measures:
         self._features, self._surface = features, surface
         self._directions = label_directions(self.train, self.train_labels, len(labels))  # (C, L, 3)
         self._timing = timing(self.real, self._directions[self.true])
+        self._known_timing = timing(self.train, self._directions[self.train_labels])
         self._known_motion = distribution.motion_vectors(self.train[:, 1:])
         known = self.vectors(self.train[None])
         self.known_vectors = None if known is None else known[0]
@@ -89,7 +90,7 @@ class Measures:
         labels = np.tile(self.true, len(answers))
         if self.knows_labels:
             every = np.concatenate([self._started(answer) for answer in answers])
-            values |= timing_spread(timing(every, self._directions[labels]))
+            values |= timing_spread(timing(every, self._directions[labels]), self._known_timing)
         if vectors is not None:
             values |= _differences(vectors[0], np.concatenate([*vectors]), labels)
             if len(answers) > 1:
@@ -122,8 +123,7 @@ class Measures:
 
     def training(self) -> dict[str, Any]:
         """The spread of the training sequences."""
-        found = timing(self.train, self._directions[self.train_labels])
-        values = {**self._smoothness(self.train), **timing_spread(found)}
+        values = {**self._smoothness(self.train), **timing_spread(self._known_timing, self._known_timing)}
         if self.known_vectors is not None:
             values |= _differences(self.known_vectors, self.known_vectors, self.train_labels)
         return values

@@ -38,8 +38,8 @@ REALISM_COLUMNS = (
     Column("sample_multimodality", "of one face", ".3f"),
     Column("precision", "precision", ".2f"),
     Column("recall", "recall", ".2f"),
-    Column("motion_precision", "of motion", ".2f"),
-    Column("motion_recall", "recall of motion", ".2f"),
+    Column("motion_precision", "motion precision", ".2f"),
+    Column("motion_recall", "motion recall", ".2f"),
     Column("new_mm", "to training (mm)", ".3f"),
     Column("acceleration", "acceleration (mm/frame²)", ".4f"),
     Column("acceleration_ratio", "ratio to real", ".2f"),
@@ -54,6 +54,7 @@ TIMING_COLUMNS = (
     Column("apex_q05", "apex 5 %", ".1f"),
     Column("apex_q50", "50 %", ".1f"),
     Column("apex_q95", "95 %", ".1f"),
+    Column("apex_distance", "to training (frames)", ".1f"),
     Column("strength", "strength", ".2f"),
     Column("strength_std", "±", ".2f"),
 )

@@ -4,6 +4,7 @@ decoder makes of landmarks.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,14 @@ class MeshFiles:
     def landmarks(self) -> np.ndarray:
         """(N, T+1, 68, 3) float32, metres."""
         return np.stack([extract_files(self.embedding, paths) for paths in self.paths])
+
+    def digest(self) -> str:
+        """A short digest of the files' content."""
+        total = hashlib.sha256()
+        for paths in self.paths:
+            for path in paths:
+                total.update(path.read_bytes())
+        return total.hexdigest()[:16]
 
     def select(self, rows: Sequence[int]) -> MeshFiles:
         """Some of the sequences."""

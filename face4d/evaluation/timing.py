@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import wasserstein_distance
 
 from face4d.controls import apex_displacements, find_controls
 
@@ -48,13 +49,19 @@ def timing_errors(found: Timing, wanted: Timing) -> dict[str, float | None]:
     }
 
 
-def timing_spread(found: Timing) -> dict[str, float]:
+def timing_spread(found: Timing, known: Timing) -> dict[str, float]:
     """Quantiles of the apex times in frames, ``apex_q05``, ``apex_q50``, ``apex_q95``, of the sequences that move; mean
-    and standard deviation of the strengths.
+    and standard deviation of the strengths; and ``apex_distance``, how far the distribution of the apex times is from
+    that of the training sequences: their first Wasserstein distance (Villani, Optimal transport, 2009), which is the
+    mean distance of their quantiles in frames.
+
+    Args:
+        found: of any number of sequences; known: of the training sequences.
     """
     values = {"strength": float(found.strength.mean()), "strength_std": float(found.strength.std())}
     moving = found.apex[~np.isnan(found.apex)]
     if len(moving):
+        values["apex_distance"] = float(wasserstein_distance(moving, known.apex[~np.isnan(known.apex)]))
         quantiles = np.percentile(moving, APEX_QUANTILES).tolist()
         values |= {f"apex_q{percent:02d}": value for percent, value in zip(APEX_QUANTILES, quantiles)}
     return values
