@@ -18,7 +18,6 @@ benchmark.json. docs/benchmark.md says what each measure can and cannot see.
 from __future__ import annotations
 
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -302,70 +301,21 @@ def mesh_errors(
 
 
 def load_judge(args: Namespace, protocol: Protocol, fold: Fold, source: DataSource, folder: Path) -> Classifier:
-    """The classifier given, else the protocol's, trained on the fold's training sequences unless it is there.
+    """The classifier given, else the protocol's.
 
     Raises:
         InputError: a classifier of other labels.
     """
     from face4d.classification.classifier import load_classifier
+    from face4d.evaluation.judge import trained_classifier
     from face4d.runtime.device import resolve_device
 
-    path = args.classifier or trained_classifier(args, protocol, fold, source, folder)
+    path = args.classifier or trained_classifier(protocol, fold, source, folder, device=args.device)
     judge = load_classifier(path, device=resolve_device(args.device))
     if judge.labels != fold.labels:
-        raise InputError(
-            path, f"a classifier of the {len(fold.labels)} labels of {protocol.name}", f"{len(judge.labels)}"
-        )
+        expected = f"a classifier of the {len(fold.labels)} labels of {protocol.name}"
+        raise InputError(path, expected, f"{len(judge.labels)}")
     return judge
-
-
-def trained_classifier(args: Namespace, protocol: Protocol, fold: Fold, source: DataSource, folder: Path) -> Path:
-    """Train the protocol's classifier with Classification/main.py; its name follows from all that makes it.
-
-    Raises:
-        InputError: what that program says.
-    """
-    import hashlib
-
-    from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, sequence_name
-    from face4d.runtime.environment import REPOSITORY
-    from face4d.runtime.lock import sole_writer
-    from face4d.runtime.programs import Lease, Program, run_program
-
-    made_of = hashlib.sha256(f"{fold.split.digest()} {protocol.classifier} {protocol.seed}".encode()).hexdigest()[:12]
-    run = f"{protocol.name}_{fold.name.replace(' ', '')}_{made_of}"
-    checkpoint = folder / f"{run}.pt"
-    if checkpoint.is_file():
-        return checkpoint
-    if not args.quiet:
-        print(f"training the classifier of {protocol.name}, {fold.name}: {checkpoint}", file=sys.stderr)
-    lease = Lease(folder / f"{run}.running")
-    with tempfile.TemporaryDirectory() as links, sole_writer(folder, f"training_{run}"):
-        for half, sequences in ((TRAIN_FOLDER, fold.split.train), (TEST_FOLDER, fold.split.test)):
-            (Path(links) / half).mkdir()
-            for sequence in sequences:
-                link = Path(links) / half / f"{sequence_name(sequence.label, sequence.subject)}.npy"
-                link.symlink_to(sequence.path.resolve())
-        words = ["--landmarks", links, "--labels", "all", "--run", run, "--models", folder, "--runs", folder / "runs"]
-        words += ["--preset", protocol.classifier, "--seed", protocol.seed, "--device", args.device]
-        if source.actors is not None:
-            words += ["--actors", source.actors, *embedding_words(source)]
-        script = REPOSITORY / "Classification" / "main.py"
-        lease.take()
-        try:
-            problem = run_program(Program((str(script), *map(str, words), "--resume", "--quiet")), lease)
-        finally:
-            lease.release()
-    if problem is not None:
-        raise InputError(checkpoint, "a classifier from Classification/main.py", problem)
-    return checkpoint
-
-
-def embedding_words(source: DataSource) -> list[str]:
-    """Words that say where landmarks lie on meshes."""
-    if source.landmark_embedding is not None:
-        return ["--landmark-embedding", str(source.landmark_embedding)]
-    return ["--flame", str(source.flame)]
 
 
 def report(output: Path, plan: str, protocol: Protocol) -> None:
