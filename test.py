@@ -11,6 +11,7 @@ r"""Step 5: generate landmark sequences with a trained generator.
     python test.py --checkpoint models/gan.pt --samples 10 --seed 1        # ten motions per label, docs/motion3dgan.md
     python test.py --checkpoint models/controlled.pt --actor neutral.ply --label Happy --frames 80 \
         --apex 20 --hold 10 --strength 0.7                                 # main.py --controls, docs/controls.md
+    python test.py --checkpoint models/controlled.pt --actor neutral.ply --timeline docs/example_timeline.csv --dense
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in
 metres with the start frame first, and a GIF (for the test set next to the ground truth). With --actor or --photo the
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli, data_flags, motion_flags
-from face4d.commands.own_face import decoder_path, face_of_photo, load_decoder
+from face4d.commands.own_face import decoder_path, face_of_photo, load_decoder, load_face
 from face4d.controls import Controls, GivenControls
 from face4d.datasets.source import DataSource
 from face4d.runtime.files import require_outside
@@ -125,14 +126,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     own = args.actor or args.photo or args.target
-    if (own is None) != (args.label is None):
-        parser.error("--label belongs together with --actor, --photo or --target")
+    if (own is None) != (args.label is None and args.timeline is None):
+        parser.error("--label and --timeline belong together with --actor, --photo or --target")
     if args.actor and args.photo:
         parser.error("give --actor or --photo")
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
     if args.real_controls and (own or motion_flags.given_controls(args) != GivenControls() or args.frames):
         parser.error("--real-controls are those of the test sequences: give no face, no other controls, no --frames")
+    motion_flags.check_timeline_flags(parser, args)
     if args.gif or (args.dense and "gif" in args.export):
         from face4d.render.media import MAX_FPS
 
@@ -163,7 +165,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with sole_writer(args.output, dry_run=args.dry_run) as writing:
         if args.photo:
             args.actor = face_of_photo(args, source)
-        items = actor_items(args, generator, source) if own else test_set_items(args, generator, source)
+        make = timeline_items if args.timeline else actor_items if own else test_set_items
+        items = make(args, generator, source)
         made = write_all(args, items, writing)
     if not args.dry_run:
         cli.report_written([place_of(item) for item in items] if own else [args.output], kept=not made)
@@ -229,6 +232,8 @@ def made_of(
         settings["controls"] = asdict(given)
     if args.real_controls:
         settings["controls"] = "real"
+    if args.timeline:
+        settings["timeline"] = file_digest(args.timeline)
     settings |= {
         "seed": args.seed,
         "sample": sample or 0,
@@ -255,24 +260,13 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
     """The wanted labels on one neutral face."""
     import numpy as np
 
-    from face4d.datasets.mesh_set import neutral_landmarks, read_points
-
     labels = (
         generator.labels
         if args.label == ["all"]
         else [generator.labels[generator.label_index(name)] for name in args.label]
     )
     given = motion_flags.given_controls(args)
-    decoder, face = load_decoder(args, source), None
-    if decoder is not None:
-        face = load_dense_face(
-            decoder, decoder.embedding, args.actor, target=args.target, target_embedding=args.target_embedding
-        )
-        neutral = face.landmarks
-    elif args.actor.suffix.lower() == ".npy":
-        neutral = read_points(args.actor)
-    else:
-        neutral = neutral_landmarks(args.actor, source.embedding())  # (68, 3)
+    neutral, face = load_face(args, source)
     indices = np.array([generator.label_index(label) for label in labels])
     start = np.zeros((len(labels), *neutral.shape), np.float32)
     subject = (args.target or args.actor).stem
@@ -296,6 +290,18 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
                 )
             )
     return items
+
+
+def timeline_items(args: Namespace, generator: Generator, source: DataSource) -> list[Item]:
+    """The scene of a timeline on one neutral face."""
+    from face4d.generation.timeline import play, read_timeline, scene_name
+
+    scene, subject = scene_name(args.timeline), (args.target or args.actor).stem
+    expressions = read_timeline(args.timeline, generator.labels, args.frames or cli.MOST_FRAMES)
+    neutral, face = load_face(args, source)
+    moved = args.intensity * play(generator, expressions, neutral, args.frames)  # (T+1, 68, 3)
+    settings = made_of(args, source, None, scene, [neutral], face)
+    return [Item(args.output, scene, subject, neutral, moved, None, face, settings)]
 
 
 def test_set_items(args: Namespace, generator: Generator, source: DataSource) -> list[Item]:

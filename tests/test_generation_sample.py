@@ -12,7 +12,7 @@ from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN
 from face4d.generation.sample import Generator, load_generator, network_of
-from face4d.resample import resample_linear
+from face4d.resample import resample_cubic
 from face4d.runtime.checkpoint import save_checkpoint
 
 
@@ -56,7 +56,7 @@ def test_frame_zero_is_the_start_and_another_length_the_same_motion():
     for frames in (1, 3, 9):
         other = ours.generate(START, [0, 1], frames)
         assert other.shape == (2, frames + 1, 68, 3)
-        np.testing.assert_allclose(other, [resample_linear(sequence, frames + 1) for sequence in found])
+        np.testing.assert_allclose(other, [resample_cubic(sequence, frames + 1) for sequence in found])
         np.testing.assert_allclose(other[:, -1], found[:, -1], rtol=1e-6)  # the whole duration
 
 

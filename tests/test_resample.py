@@ -9,6 +9,7 @@ from face4d.resample import (
     compose,
     fill_plan,
     linear_plan,
+    resample_cubic,
     resample_linear,
     resample_thesis,
     stream,
@@ -143,3 +144,21 @@ def test_plans_composed_do_both_at_once(method, frames):
     assert (np.diff(both.indices, axis=0) >= 0).all()
     np.testing.assert_allclose(apply_plan(sequence, both), apply_plan(filled, plan), atol=1e-12)
     np.testing.assert_allclose(list(stream(iter(sequence), both)), apply_plan(filled, plan), atol=1e-12)
+
+
+def test_cubic_passes_all_frames_and_is_smooth_between():
+    frames = np.arange(21.0)[:, None, None]
+    motion = np.sin(0.3 * frames) * np.ones((68, 3))
+    fine = resample_cubic(motion, 201)
+    np.testing.assert_allclose(fine[::10], motion, atol=1e-12)
+    np.testing.assert_allclose(fine, np.sin(0.3 * np.linspace(0, 20, 201))[:, None, None] * np.ones((68, 3)), atol=1e-3)
+    jumps = [np.abs(np.diff(made[:, 0, 0], 3)).max() for made in (fine, resample_linear(motion, 201))]
+    assert jumps[0] < 0.02 * jumps[1]
+    np.testing.assert_allclose(resample_cubic(np.arange(4.0) ** 3, 7), np.arange(0, 3.5, 0.5) ** 3, atol=1e-12)
+    for length, wanted in ((1, 3), (2, 5), (3, 1), (3, 3)):
+        found = resample_cubic(motion[:length].astype(np.float32), wanted)
+        assert found.shape == (wanted, 68, 3) and found.dtype == np.float32
+        np.testing.assert_allclose(found[[0, -1]], motion[[0, length - 1 if wanted > 1 else 0]], atol=1e-6)
+    assert resample_cubic(np.array([0, 1, 4]), 5).tolist() == pytest.approx([0, 0.25, 1, 2.25, 4])
+    with pytest.raises(ValueError, match="found 0 in"):
+        resample_cubic(motion[:0], 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from face4d.commands import cli
 from face4d.controls import GivenControls
@@ -11,7 +12,9 @@ FRAME = cli.number(0, cli.MOST_FRAMES)
 
 
 def add_control_flags(parser: ArgumentParser) -> None:
-    """Add ``--onset``, ``--apex``, ``--hold``, ``--offset``, ``--strength`` and ``--real-controls``."""
+    """Add ``--onset``, ``--apex``, ``--hold``, ``--offset``, ``--strength``, ``--real-controls`` and
+    ``--timeline``.
+    """
     group = parser.add_argument_group(
         "controls",
         "of a generator trained with --controls, in frames after the neutral one; what is left open is the mean of the "
@@ -27,6 +30,21 @@ def add_control_flags(parser: ArgumentParser) -> None:
     group.add_argument(
         "--real-controls", action="store_true", help="each test sequence with the controls of the real one"
     )
+    group.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="CSV",
+        help="a scene of several expressions in place of --label: label, onset, apex, release, offset, strength, "
+        "region in rows (docs/controls.md); --frames: its length (default: the last offset)",
+    )
+
+
+def check_timeline_flags(parser: ArgumentParser, args: Namespace) -> None:
+    """Refuse what a timeline says itself."""
+    if args.timeline and (args.label or args.real_controls or given_controls(args) != GivenControls()):
+        parser.error("--timeline says which expressions, when and how strong: give no --label and no other controls")
+    if args.timeline and args.samples > 1:
+        parser.error("--samples: expected 1 with --timeline, which leaves nothing open to draw, found more")
 
 
 def given_controls(args: Namespace) -> GivenControls:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from face4d.datasets.source import DataSource
-from face4d.view.export import load_dense_decoder
+from face4d.view.export import DenseFace, load_dense_decoder, load_dense_face
 
 if TYPE_CHECKING:  # these load torch, and parsing flags must not
+    import numpy as np
+
     from face4d.deca.checkpoints import LoadedEncoder
     from face4d.dense.decode import DenseDecoder
 
@@ -83,6 +85,23 @@ def load_decoder(args: Namespace, source: DataSource) -> DenseDecoder | None:
             "--dense FILE",
         )
     return decoder
+
+
+def load_face(args: Namespace, source: DataSource) -> tuple[np.ndarray, DenseFace | None]:
+    """The face of --actor or --target: its neutral landmarks (68, 3), metres, and what moves its surface, None without
+    --dense.
+    """
+    from face4d.datasets.mesh_set import neutral_landmarks, read_points
+
+    decoder = load_decoder(args, source)
+    if decoder is not None:
+        face = load_dense_face(
+            decoder, decoder.embedding, args.actor, target=args.target, target_embedding=args.target_embedding
+        )
+        return face.landmarks, face
+    if args.actor.suffix.lower() == ".npy":
+        return read_points(args.actor), None
+    return neutral_landmarks(args.actor, source.embedding()), None
 
 
 def decoder_path(args: Namespace, source: DataSource) -> Path:

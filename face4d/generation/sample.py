@@ -22,7 +22,7 @@ from face4d.generation.flow.networks import MotionFlow
 from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN
-from face4d.resample import resample_linear
+from face4d.resample import resample_cubic
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer
@@ -108,7 +108,7 @@ class Generator:
         """Generate sequences from start displacements.
 
         The network speaks in its own number of frames; another length is the same motion over more or fewer frames
-        (linear interpolation in time), so the whole expression, back to neutral, fits any length.
+        (cubic spline in time), so the whole expression, back to neutral, fits any length.
 
         Args:
             start: (B, L, 3) displacement of frame 0, metres.
@@ -150,7 +150,7 @@ class Generator:
         sequences = torch.cat([first[:, None], rest], dim=1).cpu().numpy()  # (B, T+1, L, 3)
         if frames is None or frames == self.frames - 1:
             return sequences
-        return np.stack([resample_linear(sequence, frames + 1) for sequence in sequences])
+        return np.stack([resample_cubic(sequence, frames + 1) for sequence in sequences])
 
 
 @dataclass(frozen=True)
