@@ -35,7 +35,7 @@ def trained(tmp_path_factory) -> Path:
     from face4d.datasets.landmark_set import load_split
     from face4d.runtime.run_folder import Run
 
-    folder = tmp_path_factory.mktemp("judge")
+    folder = tmp_path_factory.mktemp("checkpoint")
     write_landmarks(folder / "landmarks", LABELS, PEOPLE, FRAMES)
     split = load_split(folder / "landmarks", test_subjects=("CH01", "CH02"))
     config = ClassifierConfig(hidden_size=8, epochs=20)
@@ -179,12 +179,14 @@ def test_the_classifier_is_trained_once_and_kept(place, monkeypatch, capsys):
     answers("theirs")
     answers("others", moved=0.002)
     first = run("theirs", "mine.toml")
-    (judge,) = Path("results/benchmark_classifiers").glob("mine_all_*[!t].pt")
-    written = judge.stat().st_mtime_ns
-    config = json.loads((judge.parent / "runs" / judge.stem / "config.json").read_text())
+    (checkpoint,) = Path("results/benchmark_classifiers").glob("mine_all_*[!t].pt")
+    written = checkpoint.stat().st_mtime_ns
+    config = json.loads((checkpoint.parent / "runs" / checkpoint.stem / "config.json").read_text())
     assert config["sets"]["train"] == [f"{label}_{name}" for label in LABELS for name in PEOPLE[2:]]
     second = run("others", "mine.toml")
-    assert judge.stat().st_mtime_ns == written and first["scores"][0]["accuracy"] == second["scores"][0]["accuracy"]
+    assert (
+        checkpoint.stat().st_mtime_ns == written and first["scores"][0]["accuracy"] == second["scores"][0]["accuracy"]
+    )
 
 
 def test_what_cannot_be_scored_is_one_line_and_writes_nothing(place, trained):

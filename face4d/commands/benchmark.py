@@ -55,14 +55,14 @@ def build_parser() -> cli.Parser:
     cli.add_switch(
         data, "derived", False, "the data only has the shape of the data set: say so, and show no published scores"
     )
-    judges = parser.add_argument_group("judges")
-    judges.add_argument(
+    models = parser.add_argument_group("models that measure")
+    models.add_argument(
         "--classifier",
         type=Path,
         metavar="FILE",
         help="of Classification/main.py (default: trained as the protocol says; with folds always)",
     )
-    judges.add_argument(
+    models.add_argument(
         "--dense",
         type=Path,
         metavar="FILE",
@@ -135,11 +135,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             begin = 0
             for number, fold in enumerate(folds, 1):
                 rows = range(begin, begin := begin + len(fold.split.test))
-                judge = None
+                classifier = None
                 if protocol.classifier != NO_CLASSIFIER:
-                    judge = load_judge(args, protocol, fold, source, classifiers)
+                    classifier = load_fold_classifier(args, protocol, fold, source, classifiers)
                 answers = samples[:, rows], tuple(own.select(rows) for own in files)
-                scores.append(score_fold(args, protocol, number, fold, source, judge, *answers))
+                scores.append(score_fold(args, protocol, number, fold, source, classifier, *answers))
             record = {
                 "generated": str(args.folder),
                 "landmarks": str(source.landmarks),
@@ -235,7 +235,7 @@ def score_fold(
     number: int,
     fold: Fold,
     source: DataSource,
-    judge: Classifier | None,
+    classifier: Classifier | None,
     samples: np.ndarray,
     files: tuple[MeshFiles, ...],
 ) -> Scores:
@@ -259,8 +259,8 @@ def score_fold(
         fold.split,
         fold.labels,
         samples,
-        None if judge is None else lambda batch: judge.predict(batch).numpy(),
-        None if judge is None else lambda batch: judge.features(batch).numpy(),
+        None if classifier is None else lambda batch: classifier.predict(batch).numpy(),
+        None if classifier is None else lambda batch: classifier.features(batch).numpy(),
         surface=surface,
         generator=np.random.default_rng(protocol.seed),
     )
@@ -300,22 +300,24 @@ def mesh_errors(
     return measured
 
 
-def load_judge(args: Namespace, protocol: Protocol, fold: Fold, source: DataSource, folder: Path) -> Classifier:
+def load_fold_classifier(
+    args: Namespace, protocol: Protocol, fold: Fold, source: DataSource, folder: Path
+) -> Classifier:
     """The classifier given, else the protocol's.
 
     Raises:
         InputError: a classifier of other labels.
     """
     from face4d.classification.classifier import load_classifier
-    from face4d.evaluation.judge import trained_classifier
+    from face4d.evaluation.protocol_classifier import trained_classifier
     from face4d.runtime.device import resolve_device
 
     path = args.classifier or trained_classifier(protocol, fold, source, folder, device=args.device)
-    judge = load_classifier(path, device=resolve_device(args.device))
-    if judge.labels != fold.labels:
+    classifier = load_classifier(path, device=resolve_device(args.device))
+    if classifier.labels != fold.labels:
         expected = f"a classifier of the {len(fold.labels)} labels of {protocol.name}"
-        raise InputError(path, expected, f"{len(judge.labels)}")
-    return judge
+        raise InputError(path, expected, f"{len(classifier.labels)}")
+    return classifier
 
 
 def report(output: Path, plan: str, protocol: Protocol) -> None:

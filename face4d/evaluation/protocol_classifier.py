@@ -1,4 +1,4 @@
-"""The classifier that a protocol of the benchmark judges with: trained on a fold's training sequences, and kept."""
+"""The classifier of a protocol of the benchmark: trained on the training sequences of a fold, and kept."""
 
 from __future__ import annotations
 
