@@ -161,17 +161,19 @@ def test_meshes_and_decoded_landmarks(place, embedding, capsys):  # noqa: F811
     assert 0 < rows["class mean"]["mesh_mm"] < rows["static neutral"]["mesh_mm"] and "mesh_mm" not in rows["real"]
 
     train = load_script("Sparse2Dense/main.py").main
-    train(
-        ["--dataset", "florence", "--meshes", "meshes", *words[2:], "--split", "identity", "--fold", "all"]
-        + ["--decoder", "ridge", "--run", "d", "--quiet"]
-    )
+    flags = ["--dataset", "florence", "--meshes", "meshes", *words[2:], "--decoder", "ridge", "--run", "d", "--quiet"]
+    train([*flags, "--split", "identity", "--fold", "all"])
     answers("marks", PEOPLE, moved=0.002)
     rows = by_method(run("marks", "people.toml", *words, "--dense", "models/d_identity{fold}.pt"))
     assert rows["real"]["mesh_mm"] < 0.2 * rows["class mean"]["mesh_mm"]
     assert rows["real"]["mesh_mm"] < rows["generated"]["mesh_mm"] and rows["static neutral"]["mesh_mm"] > 0
     capsys.readouterr()
     run("marks", "people.toml", *words, "--dense", "models/d_identity1.pt", "--overwrite")
-    assert "one decoder for all folds" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "one decoder for all folds" in said and "has learnt from all sequences" not in said
+    train([*flags, "--fold", "none"])
+    run("marks", "people.toml", *words, "--dense", "models/d.pt", "--overwrite")
+    assert "models/d.pt has learnt from all sequences, those of the test set too" in capsys.readouterr().err
 
 
 def test_the_classifier_is_trained_once_and_kept(place, monkeypatch, capsys):

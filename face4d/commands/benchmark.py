@@ -4,7 +4,7 @@ r"""Score anybody's folder of generated sequences under a named protocol, beside
     python -m face4d benchmark Generated_Animation/florence --protocol thesis-florence
     python -m face4d benchmark theirs --protocol florence-70 --landmarks Landmark_dataset_flame_aligned
     python -m face4d benchmark Generated_Animation/coma --protocol thesis-coma --meshes sampling \
-        --dense models/dense_coma_regional.pt
+        --dense models/dense_coma_regional_identity1.pt
     python -m face4d benchmark their_meshes --protocol s2d-identity --meshes sampling --flame models/flame
 
 The folder holds <label>_<subject>.npy landmarks, (frames, 68, 3) in metres, at any depth, or mesh sequences
@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
     from face4d.evaluation.surfaces import MeshFiles, RealSurfaces
 
 FOLD = "{fold}"  # in the name of a decoder: the number of the fold
+LEAVE_OUT = "Sparse2Dense/main.py --split identity --fold N leaves people out"
 
 
 def build_parser() -> cli.Parser:
@@ -158,6 +159,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.report_written([output], kept=not missing)
 
 
+def note(text: str) -> None:
+    """Print what a result is not to be read without."""
+    print(f"note: {text}", file=sys.stderr)
+
+
 def list_protocols() -> None:
     """Print name, sentence and test sets of every protocol."""
     from face4d.evaluation.protocols import known_protocols
@@ -185,10 +191,7 @@ def refuse_useless(args: Namespace, protocol: Protocol) -> None:
     if args.classifier and protocol.folds:
         raise InputError("--classifier", f"none, since {protocol.name} trains one for every fold", str(args.classifier))
     if args.dense and FOLD not in args.dense.name and protocol.folds:
-        print(
-            f"note: one decoder for all folds of {protocol.name}; {FOLD} in its name stands for the number",
-            file=sys.stderr,
-        )
+        note(f"one decoder for all folds of {protocol.name}; {FOLD} in its name stands for the number")
 
 
 def read_answers(
@@ -255,6 +258,8 @@ def score_fold(
         if args.dense:
             decoder = load_decoder(decoder_path(args.dense, number), device=resolve_device(args.device))
             surface = decoded_surface(decoder, real)
+            if decoder.kind not in ("neutral", "rbf") and "test/mm" not in decoder.metrics:
+                note(f"{decoder.path} has learnt from all sequences, those of the test set too; {LEAVE_OUT}")
     scores = score(
         fold.split,
         fold.labels,
@@ -314,6 +319,9 @@ def load_fold_classifier(
 
     path = args.classifier or trained_classifier(protocol, fold, source, folder, device=args.device)
     classifier = load_classifier(path, device=resolve_device(args.device))
+    tested = set(classifier.source.get("test_subjects") or ())
+    if args.classifier and tested and not tested >= set(protocol.test_subjects):
+        note(f"{path} was tested on {', '.join(sorted(tested))}, so it has learnt from others of the test set")
     if classifier.labels != fold.labels:
         expected = f"a classifier of the {len(fold.labels)} labels of {protocol.name}"
         raise InputError(path, expected, f"{len(classifier.labels)}")
