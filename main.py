@@ -49,6 +49,9 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
 def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, Any]:
     """Train an LSTMCell generator: data, network, optimiser, loop.
 
+    What depends on the data, and the configuration leaves open, the training sequences choose in closed form: the
+    number of coefficients, and the motions of labels that are learnt in place of the sequences.
+
     Args:
         split: sequences of one length; those held out are scored as the test set is, and choose the weights with
             ``--select validation``.
@@ -57,13 +60,16 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
         What metrics.json holds: ``mse`` (m^2), ``l1`` (m), ``mm``, ``mm_std`` of each set for the weights kept, epoch,
             seconds.
     """
+    from itertools import chain
+
     import torch
 
     from face4d.controls import Controls, as_ratios
-    from face4d.datasets.augmentation import apex_frames, other_controls, retimed, warped_targets
+    from face4d.datasets.augmentation import other_controls, retimed
     from face4d.datasets.landmark_set import tensors
     from face4d.generation.controlled import ControlledGenerator, controls_of
-    from face4d.generation.lstm import CoefficientGenerator, build_network
+    from face4d.generation.label_motions import fit_label_motions
+    from face4d.generation.lstm import CoefficientGenerator, build_network, sufficient_components
     from face4d.generation.sample import CHECKPOINT_KIND, sequence_errors
     from face4d.runtime.device import adam, graphed, seed_everything
     from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
@@ -74,14 +80,25 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     scored: dict[str, tuple[Tensor, ...]] = {"test": tensors(split.test, split.labels, device)}
     if split.held_out or config.select == "validation":
         scored["validation"] = tensors(split.held_out, split.labels, device)
-    session = Session(run, Task(CHECKPOINT_KIND, config, split.identity(num_landmarks=data.shape[2]), split.record()))
+    choice: dict[str, Any] = {}  # by the training sequences
+    if config.network != "thesis":
+        choice["components"] = config.components or sufficient_components(data.cpu().flatten(0, 1))
+    motions = None
+    if config.learns_motions:
+        subjects = [sequence.subject for sequence in split.train]
+        motions = fit_label_motions(data.cpu(), labels.cpu(), subjects).to(device)
+        choice["timing"] = motions.timing.item()
+    identity = split.identity(num_landmarks=data.shape[2])
+    session = Session(run, Task(CHECKPOINT_KIND, config, identity, {**split.record(), "choice": choice}))
     if session.metrics is not None:
         return session.metrics  # trained already
 
     random = seed_everything(config.seed)
-    network = build_network(config, len(split.labels), data.shape[2])
+    network = build_network(config.with_settings(choice), len(split.labels), data.shape[2])
     if isinstance(network, CoefficientGenerator):
         network.fit_basis(data.cpu().flatten(0, 1))
+        if motions is not None:
+            network.fit_motion(motions.mean[:, 1:].unflatten(2, data.shape[2:]).cpu(), motions.stays[1:].cpu())
     given: tuple[Tensor, ...] = ()  # what a network gets beside start frame and label
     if isinstance(network, ControlledGenerator):
         directions = network.fit(data, labels, config.seed)
@@ -94,12 +111,13 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     network.to(device)
     optimizer = adam(network, config.lr, device)
     session.start(network, optimizer, random)
+    if choice and not session.quiet:
+        print(f"chosen by the training sequences: {choice}")
 
     last = data.shape[1] - 1
     # a step for every horizon, or from frame 0
     starts = range(last - 1, -1, -1) if config.start_frames == "every" else (0,)
     scale = data.square().mean().sqrt() if config.normalise_loss else 1.0
-    apexes = apex_frames(data)  # (N,)
 
     @graphed(device)  # on a GPU a step is recorded once for every start frame, then replayed
     def train_step(targets: Tensor, labels: Tensor, *given: Tensor, key: int) -> Tensor:
@@ -114,26 +132,27 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
         optimizer.step()
         return loss
 
-    num_batches = -(-len(data) // config.batch_size)
+    # an epoch: the sequences once or, where they are few for all labels, three times each label
+    count, rounds = (len(data), 1) if motions is None else (len(split.labels), 3)
+    num_batches = -(-count // config.batch_size) * rounds
     steps_per_epoch = num_batches * len(starts)
     for epoch in session.epochs():
         total, step = torch.zeros((), device=device), (epoch - 1) * steps_per_epoch
-        for chosen in session.batches(len(data)):
-            targets, own = data[chosen], session.rows
-            if config.controlled:
-                others = other_controls(found[chosen], ratios, last, random)
-                targets = retimed(targets, found[chosen], others)[None, own]
-                given = (others[own],)
-            elif config.warps and config.start_frames == "first":  # the label does not say when the apex comes
-                targets = warped_targets(
-                    targets, apexes[chosen], apexes, config.warps, random, own, average=config.loss == "l2"
-                )
+        for chosen in chain.from_iterable(session.batches(count) for _ in range(rounds)):
+            own = session.rows
+            if motions is not None:  # the label does not say when the apex comes
+                of_label = chosen
+                targets = motions.draw(of_label, config.warps * (config.loss == "l1"), random, own)
             else:
+                of_label, targets = labels[chosen], data[chosen]
+                if config.controlled:
+                    others = other_controls(found[chosen], ratios, last, random)
+                    targets, given = retimed(targets, found[chosen], others), (others[own],)
                 targets = targets[None, own]  # (1, B, T + 1, L, 3)
             for start in starts:
                 step += 1
                 set_learning_rate(optimizer, learning_rate(config, step / (config.epochs * steps_per_epoch)))
-                total += train_step(targets, labels[chosen][own], *given, key=start)
+                total += train_step(targets, of_label[own], *given, key=start)
         session.log({"train/loss": total.item() / num_batches})  # summed over start frames: the number the thesis logs
         if session.validates:
             errors = {name: sequence_errors(network, *sequences) for name, sequences in scored.items()}

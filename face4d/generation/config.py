@@ -20,8 +20,10 @@ class GeneratorConfig(TrainingConfig):
 
     chosen_by: ClassVar[str] = "model lstm"
     name_format: ClassVar[str] = "{dataset}_{preset}_{loss}_{lr:g}_{hidden_size}"
-    network: Annotated[str, one_of("coefficients", "thesis")] = setting(
-        "coefficients", "what an LSTM generator feeds back: principal coefficients, or coordinates as in the thesis"
+    network: Annotated[str, one_of("residual", "coefficients", "thesis")] = setting(
+        "residual",
+        "what an LSTM generator feeds back: principal coefficients, less the mean motion of its label or whole, or "
+        "coordinates as in the thesis",
     )
     engine: Annotated[str, one_of("fast", "plain")] = setting(
         "fast", "how the recurrence is computed: by the hand-written unroll, or by torch's LSTMCell through autograd"
@@ -29,15 +31,21 @@ class GeneratorConfig(TrainingConfig):
     hidden_size: Annotated[int, integer(1, 8192)] = setting(
         128, "width of the network; in the thesis' grid 128 to 2048", "H"
     )
-    components: Annotated[int, integer(0, 10_000)] = setting(16, "principal coefficients", "K")
+    components: Annotated[int, integer(0, 10_000)] = setting(
+        0, "principal coefficients; 0 = as many as hold 99.999 % of the training motion", "K"
+    )
     loss: Annotated[str, one_of("l1", "l2")] = setting("l2", "distance to the real motion, mean over all coordinates")
     lr: Rate = setting(4e-3, "learning rate of Adam; peak of a one-cycle schedule")
-    epochs: Epochs = setting(150, "passes over the training sequences")
-    batch_size: BatchSize = setting(50, "sequences per batch", "B")
+    epochs: Epochs = setting(150, "passes over the training sequences or, three each, over their labels")
+    batch_size: BatchSize = setting(50, "sequences or labels per batch", "B")
     start_frames: Annotated[str, one_of("first", "every")] = setting(
         "first", "generate from frame 0, or one optimiser step from each frame, last to first, as in the thesis"
     )
-    warps: CountOrNone = setting(8, "targets per sequence and step, warped in time to other apex times; 0 = none", "M")
+    warps: CountOrNone = setting(
+        8,
+        "learn the motions of labels, in --loss l1 with M apex times per label and step; 0 = the sequences as they are",
+        "M",
+    )
     controls: bool = setting(
         False, "train with onset, apex, hold, offset and strength as inputs, which test.py then takes"
     )
@@ -51,12 +59,17 @@ class GeneratorConfig(TrainingConfig):
     def unused(self) -> Mapping[str, str]:
         unused = dict(super().unused())
         if self.network == "thesis":
-            unused |= dict.fromkeys(("components", "controls"), "--network coefficients")
+            unused |= dict.fromkeys(("components", "controls"), "--network residual")
         if self.start_frames == "every":
             unused |= dict.fromkeys(("warps", "controls"), "--start-frames first")
         if self.controls and "controls" not in unused:
             unused["warps"] = "--no-controls"
         return unused
+
+    @property
+    def learns_motions(self) -> bool:
+        """Whether the motions of labels are learnt (:mod:`face4d.generation.label_motions`), not the sequences."""
+        return self.warps > 0 and "warps" not in self.unused()
 
     @property
     def controlled(self) -> bool:

@@ -67,13 +67,16 @@ class ThesisGenerator(nn.Module):
 
 class CoefficientGenerator(nn.Module):
     """LSTMCell generator in whitened principal coefficients, conditioned on its class and on how much of the time has
-    passed.
+    passed: the mean motion of the class, and what the LSTM adds to it.
 
     The displacement x is represented by K coefficients z = (x @ basis) / scale of an orthonormal basis without mean
     (the zero displacement, the neutral face, stays zero). Label code e and position code p_t = (sin(2^k pi t / T),
     cos(2^k pi t / T)), k = 0, 1, 2, go into every step and past the LSTM into the output layer: [h_0; c_0] =
-    tanh(fc_init([z_0, e])); (h_t, c_t) = LSTMCell([z_{t-1}, e, p_t], (h_{t-1}, c_{t-1})); z_t = fc_2(relu(fc_1([h_t, e,
-    p_t]))); x_t = (z_t * scale) @ basis^T.
+    tanh(fc_init([z_0, e])); (h_t, c_t) = LSTMCell([r_{t-1}, e, p_t], (h_{t-1}, c_{t-1})), r_0 = z_0; r_t =
+    fc_2(relu(fc_1([h_t, e, p_t]))). The mean motion m_t is a Fourier series in t / T, fitted in closed form
+    (:meth:`fit_motion`), of the class' motion and of what stays of the start frame: m_t = f_t (motion[class] + stays
+    z_0^T), f_t = (1, sin(k pi t / T), cos(k pi t / T)), k = 1..4. Training begins with r = 0. z_t = m_t + r_t; x_t =
+    (z_t * scale) @ basis^T.
 
     Args:
         num_labels: number of classes C.
@@ -81,19 +84,29 @@ class CoefficientGenerator(nn.Module):
         components: K.
         num_landmarks: L.
         engine: ``fast`` or ``plain``, see the top of this module.
+        residual: with the mean motion; without, m = 0.
     """
 
     LABEL_SIZE = 32
     OCTAVES = 3
+    HARMONICS = 4
 
     basis: Tensor
     scale: Tensor
+    motion: Tensor
+    stays: Tensor
 
     def __init__(
-        self, num_labels: int, hidden_size: int, components: int, num_landmarks: int = 68, engine: str = "fast"
+        self,
+        num_labels: int,
+        hidden_size: int,
+        components: int,
+        num_landmarks: int = 68,
+        engine: str = "fast",
+        residual: bool = True,
     ) -> None:
         super().__init__()
-        self.engine = engine
+        self.engine, self.residual = engine, residual
         code_size = self.LABEL_SIZE + 2 * self.OCTAVES
         self.register_buffer("basis", torch.zeros(3 * num_landmarks, components))
         self.register_buffer("scale", torch.ones(components))
@@ -102,6 +115,10 @@ class CoefficientGenerator(nn.Module):
         self.lstm = nn.LSTMCell(components + code_size, hidden_size)
         self.fc_1 = nn.Linear(hidden_size + code_size, hidden_size)
         self.fc_2 = nn.Linear(hidden_size, components)
+        if residual:
+            terms = 1 + 2 * self.HARMONICS
+            self.register_buffer("motion", torch.zeros(num_labels, terms, components))
+            self.register_buffer("stays", torch.zeros(terms))
 
     @torch.no_grad()
     def fit_basis(self, displacements: Tensor) -> None:
@@ -110,18 +127,53 @@ class CoefficientGenerator(nn.Module):
         self.basis.copy_(basis)
         self.scale.copy_(scale)
 
+    @torch.no_grad()
+    def fit_motion(self, motions: Tensor, stays: Tensor) -> None:
+        """Set the mean motions by least squares, and begin with nothing added to them.
+
+        Args:
+            motions: (C, T, L, 3) of every class, frames 1..T, metres.
+            stays: (T,) share of the start frame in each frame.
+        """
+        inverse = torch.linalg.pinv(self.fourier_terms(len(stays)))  # (TERMS, T)
+        self.motion.copy_(inverse @ self.encoded(motions))
+        self.stays.copy_(inverse @ stays)
+        nn.init.zeros_(self.fc_2.weight)
+        nn.init.zeros_(self.fc_2.bias)
+
+    def encoded(self, displacements: Tensor) -> Tensor:
+        """Coefficients (..., K) of displacements (..., L, 3), metres."""
+        return (displacements.flatten(-2) @ self.basis) / self.scale
+
+    def angles(self, frames: int, multiples: Tensor) -> Tensor:
+        """(T, len(multiples)) multiples of pi t / T, t = 1..T."""
+        time = torch.arange(1, frames + 1, device=self.basis.device, dtype=self.basis.dtype) / frames  # (T,)
+        return torch.pi * time[:, None] * multiples.to(time)
+
     def position_code(self, frames: int) -> Tensor:
         """(T, 2 * OCTAVES) sines and cosines of t / T, t = 1..T."""
-        time = torch.arange(1, frames + 1, device=self.basis.device, dtype=self.basis.dtype) / frames  # (T,)
-        angle = torch.pi * time[:, None] * 2.0 ** torch.arange(self.OCTAVES, device=time.device)  # (T, OCTAVES)
+        angle = self.angles(frames, 2.0 ** torch.arange(self.OCTAVES))
         return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+    def fourier_terms(self, frames: int) -> Tensor:
+        """(T, 1 + 2 * HARMONICS) terms of the Fourier series at t / T, t = 1..T."""
+        angle = self.angles(frames, torch.arange(1, self.HARMONICS + 1))
+        return torch.cat([torch.ones_like(angle[:, :1]), angle.sin(), angle.cos()], dim=1)
 
     def forward(self, start: Tensor, labels: Tensor, frames: int) -> Tensor:
         """Generate the frames after ``start``; arguments and result as :meth:`ThesisGenerator.forward`."""
+        coefficients = self.recurrence(start, labels, frames)  # (B, T, K)
+        if self.residual:
+            motion = self.motion[labels] + self.stays[:, None] * self.encoded(start)[:, None]  # (B, TERMS, K)
+            coefficients = coefficients + self.fourier_terms(frames) @ motion
+        return ((coefficients * self.scale) @ self.basis.T).unflatten(2, start.shape[1:])  # (B, T, L, 3)
+
+    def recurrence(self, start: Tensor, labels: Tensor, frames: int) -> Tensor:
+        """(B, T, K) what the LSTM gives; arguments as those of :meth:`forward`."""
         if self.engine == "fast":
             return unroll_coefficients(self, start, labels, frames)
         label_code = self.fc_enc(labels)  # (B, E)
-        frame = (start.flatten(1) @ self.basis) / self.scale  # (B, K)
+        frame = self.encoded(start)  # (B, K)
         hidden, cell = self.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
         generated = []
         for position in self.position_code(frames):
@@ -129,8 +181,18 @@ class CoefficientGenerator(nn.Module):
             hidden, cell = self.lstm(torch.cat([frame, code], dim=1), (hidden, cell))
             frame = self.fc_2(torch.relu(self.fc_1(torch.cat([hidden, code], dim=1))))
             generated.append(frame)
-        coefficients = torch.stack(generated, dim=1)  # (B, T, K)
-        return ((coefficients * self.scale) @ self.basis.T).unflatten(2, start.shape[1:])  # (B, T, L, 3)
+        return torch.stack(generated, dim=1)
+
+
+def sufficient_components(displacements: Tensor, lost: float = 1e-5) -> int:
+    """The fewest principal coefficients that hold motion but for a share ``lost`` of its sum of squares.
+
+    Args:
+        displacements: (N, L, 3) frames, metres.
+    """
+    flat = displacements.flatten(1).double()
+    energy = torch.linalg.eigvalsh(flat.T @ flat).clamp(min=0)  # (3L,) ascending
+    return max(1, int((energy.cumsum(0) > lost * energy.sum()).sum()))
 
 
 def build_network(
@@ -139,5 +201,7 @@ def build_network(
     """The network of a configuration, with fresh weights from torch's global generator."""
     if config.network == "thesis":
         return ThesisGenerator(num_labels, config.hidden_size, num_landmarks, config.engine)
-    kind = ControlledGenerator if config.controlled else CoefficientGenerator
-    return kind(num_labels, config.hidden_size, config.components, num_landmarks, config.engine)
+    sizes = (num_labels, config.hidden_size, config.components, num_landmarks, config.engine)
+    if config.controlled:
+        return ControlledGenerator(*sizes)
+    return CoefficientGenerator(*sizes, residual=config.network == "residual")

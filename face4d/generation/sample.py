@@ -23,9 +23,10 @@ from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN
 from face4d.resample import resample_cubic
+from face4d.runtime import fields
 from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, without_weights
 from face4d.runtime.config import TrainingConfig
-from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer
+from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer, number, optional
 
 NOT_GIVEN = GivenControls()
 CHECKPOINT_KIND = "generator"  # of all networks
@@ -42,6 +43,7 @@ CHECKPOINT_FIELDS: dict[str, Check] = {
     "num_landmarks": integer(NUM_LANDMARKS, NUM_LANDMARKS),
     "frames": FRAMES,
     "source": SOURCE,
+    "choice": optional(fields.record({"components": optional(integer(1, 10_000)), "timing": optional(number(0, 1))})),
     "model": weights,
     "metrics": METRICS,
 }
@@ -203,7 +205,9 @@ def network_of(record: dict[str, Any]) -> nn.Module:
             return Motion3DGAN(MotionGANConfig(**record["config"]), *shape)
         if record["config"].get("model") == FlowConfig.model:
             return MotionFlow(FlowConfig(**record["config"]), *shape)
-        return build_network(GeneratorConfig(**record["config"]), *shape)
+        components = (record.get("choice") or {}).get("components")  # what the configuration left open
+        config = GeneratorConfig(**record["config"]).with_settings({"components": components})
+        return build_network(config, *shape)
 
 
 def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> Generator:

@@ -57,9 +57,9 @@ def unroll_thesis(network: ThesisGenerator, start: Tensor, labels: Tensor, frame
 
 
 def unroll_coefficients(network: CoefficientGenerator, start: Tensor, labels: Tensor, frames: int) -> Tensor:
-    """What :meth:`face4d.generation.lstm.CoefficientGenerator.forward` says, arguments and result as there."""
+    """What :meth:`face4d.generation.lstm.CoefficientGenerator.recurrence` says, arguments and result as there."""
     label_code = network.fc_enc(labels)  # (B, E)
-    frame = (start.flatten(1) @ network.basis) / network.scale  # (B, K)
+    frame = network.encoded(start)  # (B, K)
     hidden, cell = network.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
     position_code = network.position_code(frames)  # (T, 2 OCTAVES)
     components, label_size, position_size = frame.shape[1], label_code.shape[1], position_code.shape[1]
@@ -75,7 +75,7 @@ def unroll_coefficients(network: CoefficientGenerator, start: Tensor, labels: Te
     inner_weight, inner_of_label, inner_of_position = fc_1.weight.split(
         [hidden.shape[1], label_size, position_size], dim=1
     )
-    coefficients = unroll(
+    return unroll(
         frames,
         frame,
         hidden,
@@ -88,7 +88,6 @@ def unroll_coefficients(network: CoefficientGenerator, start: Tensor, labels: Te
         fc_2.weight,
         fc_2.bias,
     )  # (B, T, K)
-    return ((coefficients * network.scale) @ network.basis.T).unflatten(2, start.shape[1:])  # (B, T, L, 3)
 
 
 class Product:
