@@ -89,7 +89,9 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
         motions = fit_label_motions(data.cpu(), labels.cpu(), subjects).to(device)
         choice["timing"] = motions.timing.item()
     identity = split.identity(num_landmarks=data.shape[2])
-    session = Session(run, Task(CHECKPOINT_KIND, config, identity, {**split.record(), "choice": choice}))
+    session = Session(
+        run, Task(CHECKPOINT_KIND, config, identity, split.record() | ({"choice": choice} if choice else {}))
+    )
     if session.metrics is not None:
         return session.metrics  # trained already
 
@@ -97,7 +99,7 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     network = build_network(config.with_settings(choice), len(split.labels), data.shape[2])
     if isinstance(network, CoefficientGenerator):
         network.fit_basis(data.cpu().flatten(0, 1))
-        if motions is not None:
+        if motions is not None and network.residual:
             network.fit_motion(motions.mean[:, 1:].unflatten(2, data.shape[2:]).cpu(), motions.stays[1:].cpu())
     given: tuple[Tensor, ...] = ()  # what a network gets beside start frame and label
     if isinstance(network, ControlledGenerator):
@@ -111,8 +113,11 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     network.to(device)
     optimizer = adam(network, config.lr, device)
     session.start(network, optimizer, random)
-    if choice and not session.quiet:
-        print(f"chosen by the training sequences: {choice}")
+    if motions is not None and not session.quiet:
+        print(
+            f"{choice.get('components', 'no')} coefficients; of the differences between sequences of one label their "
+            f"apexes explain {choice['timing']:.0%}"
+        )
 
     last = data.shape[1] - 1
     # a step for every horizon, or from frame 0

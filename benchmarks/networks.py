@@ -90,12 +90,12 @@ def florence_epoch(size: Size) -> Case:
 
 
 def generation_default(size: Size) -> Case:
-    """The network of the default preset: 16 coefficients, H128."""
+    """The network of the default preset, with 16 coefficients."""
     count, frames = size.of(144, 4), 40
     displacements, labels = _sequences(count, 2, 12)
     start, own = displacements[:, 1].numpy(), labels.numpy()
     torch.manual_seed(27)
-    network = build_network(PRESETS["default"], 12)
+    network = build_network(PRESETS["default"].with_settings({"components": 16}), 12)
     assert isinstance(network, CoefficientGenerator)
     network.fit_basis(torch.from_numpy(data.landmarks_in_motion(24, 5)).flatten(0, 1))
     generator = Generator(

@@ -97,7 +97,7 @@ def main(args: argparse.Namespace) -> None:
         kind, classes, width, sequences, batch, last, horizons = CASES[name]
         thesis = kind == "thesis"
         settings = PRESETS["thesis" if thesis else "default"].with_settings(
-            {"hidden_size": width, "loss": "l2", "precision": precision}
+            {"hidden_size": width, "components": 16, "loss": "l2", "precision": precision}
         )
         torch.manual_seed(27)
         network = build_network(settings, classes).to(device)

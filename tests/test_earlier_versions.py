@@ -90,7 +90,7 @@ def split(tmp_path) -> LandmarkSplit:
 
 def config(**settings) -> GeneratorConfig:
     return PRESETS["default"].with_settings(
-        {"hidden_size": 4, "components": 3, "epochs": 2, "validate_every": 1, **settings}
+        {"network": "coefficients", "hidden_size": 4, "components": 3, "epochs": 2, "validate_every": 1, **settings}
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from face4d.generation.config import GeneratorConfig
-from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_network
+from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_network, sufficient_components
 
 
 def recipe_weights(network: torch.nn.Module) -> None:
@@ -114,7 +114,8 @@ def test_network_of_a_configuration():
     assert isinstance(other, CoefficientGenerator) and other.basis.shape == (204, 7) and other.lstm.hidden_size == 16
     for network in (thesis, other):
         assert network(torch.zeros(1, 68, 3), torch.tensor([4]), 2).shape == (1, 2, 68, 3)
-    assert build_network(GeneratorConfig(network="coefficients"), 5, 10).basis.shape[0] == 30
+    assert not other.residual and build_network(GeneratorConfig(components=2), 5, 10).basis.shape == (30, 2)
+    assert build_network(GeneratorConfig(components=2), 5).residual
 
 
 def test_basis_of_fewer_dimensions_than_components_stays_finite():
@@ -122,3 +123,43 @@ def test_basis_of_fewer_dimensions_than_components_stays_finite():
     network.fit_basis(torch.randn(4, 68, 3) * 1e-3)
     assert torch.isfinite(network(torch.zeros(1, 68, 3), torch.tensor([0]), 3)).all()
     assert (network.scale >= 1e-6 - 1e-12).all()
+
+
+def test_training_begins_with_the_mean_motion_and_what_stays_of_the_start():
+    torch.manual_seed(6)
+    network = CoefficientGenerator(3, 8, 4)
+    network.fit_basis(torch.randn(40, 68, 3))
+    frames = 24
+    time = torch.arange(1, frames + 1) / frames
+    curve = 0.5 - (3 * torch.pi * time).sin() + 2 * (2 * torch.pi * time).cos()
+    shapes = (torch.randn(3, 4) @ network.basis.T).unflatten(1, (68, 3))
+    motions = curve[:, None, None] * shapes[:, None]  # (3, T, 68, 3), in the span of basis and series
+    stays = 0.5 + 0.5 * (torch.pi * time).cos()
+    network.fit_motion(motions, stays)
+    start = (torch.randn(2, 4) @ network.basis.T).unflatten(1, (68, 3))
+    labels = torch.tensor([2, 0])
+    with torch.no_grad():
+        generated = network(start, labels, frames)
+        half = network(start, labels, frames // 2)
+    expected = motions[labels] + stays[:, None, None] * start[:, None]
+    torch.testing.assert_close(generated, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(half, expected[:, 1::2], atol=1e-4, rtol=1e-4)  # the same in fewer frames
+
+
+def test_without_the_mean_motion_the_lstm_gives_all():
+    network = CoefficientGenerator(2, 8, 4, residual=False)
+    assert "motion" not in network.state_dict() and "stays" not in network.state_dict()
+    network.fit_basis(torch.randn(20, 68, 3))
+    start, labels = torch.randn(2, 68, 3), torch.tensor([0, 1])
+    with torch.no_grad():
+        alone = network.recurrence(start, labels, 5) * network.scale @ network.basis.T
+        torch.testing.assert_close(network(start, labels, 5), alone.unflatten(2, (68, 3)))
+
+
+def test_components_that_hold_nearly_all_motion():
+    directions = torch.linalg.qr(torch.randn(204, 5)).Q.T
+    sizes = torch.tensor([1.0, 0.1, 0.01, 1e-4, 1e-5])  # of 1 + 0.01 + 1e-4 + 1e-8 + 1e-10
+    frames = torch.eye(5) * sizes @ directions
+    assert sufficient_components(frames.unflatten(1, (68, 3))) == 3
+    assert sufficient_components(frames.unflatten(1, (68, 3)), lost=0.5) == 1
+    assert sufficient_components(torch.zeros(4, 68, 3)) == 1

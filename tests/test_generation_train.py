@@ -125,6 +125,45 @@ def test_metrics_file_holds_the_scores_of_the_weights_kept(split, tmp_path):
     assert list((tmp_path / "runs" / "a").glob("events.out.tfevents.*"))
 
 
+def test_what_the_training_sequences_chose_is_recorded(split, tmp_path):
+    _, generator = run_training(split, tmp_path)
+    choice = json.loads((tmp_path / "runs" / "a" / "config.json").read_text())["choice"]
+    assert choice["components"] == generator.network.basis.shape[1] >= 2 and 0 <= choice["timing"] <= 1
+    flat = np.concatenate([sequence.displacement for sequence in split.train]).reshape(-1, 204).astype(np.float64)
+    energy = np.square(np.linalg.svd(flat, compute_uv=False))
+    kept = energy[: choice["components"]].sum() / energy.sum()
+    assert kept >= 1 - 1e-5 > kept - energy[choice["components"] - 1] / energy.sum()
+    _, generator = run_training(split, tmp_path / "told", config=config(components=3))
+    assert generator.network.basis.shape[1] == 3
+    run_training(split, tmp_path / "thesis", config=config("thesis"))
+    assert "choice" not in json.loads((tmp_path / "thesis" / "runs" / "a" / "config.json").read_text())
+
+
+def test_training_improves_on_the_mean_motion_in_its_own_loss(split, tmp_path):
+    """In L1 the median over apex times is better than their mean, which training begins with."""
+    errors = {}
+    for epochs in (1, 150):
+        flags = {
+            "epochs": epochs,
+            "validate_every": epochs,
+            "loss": "l1",
+            "hidden_size": 32,
+            "lr": 1e-6 if epochs == 1 else 4e-3,
+        }
+        run_training(split, tmp_path / str(epochs), config=config(**flags))
+        errors[epochs] = RunFolder(tmp_path / str(epochs) / "runs" / "a").read_curves()["train/loss"][1][-1]
+    assert errors[150] < 0.98 * errors[1]
+
+
+@pytest.mark.parametrize("flags", [{"warps": 0}, {"network": "coefficients"}, {"start_frames": "every"}])
+def test_other_ways_to_train_learn_too(split, tmp_path, flags):
+    flags = {"epochs": 60, "hidden_size": 24, "lr": 1e-2, **flags}
+    metrics, generator = run_training(split, tmp_path, config=config(**flags))
+    displacement = np.stack([sequence.displacement for sequence in split.test])[:, 1:]
+    assert metrics["test/mm"] < 0.75e3 * np.linalg.norm(displacement, axis=3).mean()
+    assert generator.network.residual == ("network" not in flags)
+
+
 def test_same_seed_same_weights_and_another_seed_others(split, tmp_path):
     weights = [
         run_training(split, tmp_path / name, config=config(seed=seed))[1].network.state_dict()

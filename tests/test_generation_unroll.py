@@ -44,13 +44,16 @@ def random_tensors(batch, frames, constant, size=3, width=4, dtype=torch.float64
     return [torch.randn(shape, dtype=dtype, generator=draw).mul_(0.7).requires_grad_() for shape in shapes]
 
 
-@pytest.fixture(params=["thesis", "coefficients"])
+@pytest.fixture(params=["thesis", "coefficients", "residual"])
 def network(request):
     torch.manual_seed(3)
     if request.param == "thesis":
         return ThesisGenerator(3, 12)
-    network = CoefficientGenerator(3, 12, 5)
+    network = CoefficientGenerator(3, 12, 5, residual=request.param == "residual")
     network.fit_basis(torch.randn(40, 68, 3))
+    if network.residual:
+        network.fit_motion(torch.randn(3, 8, 68, 3), torch.rand(8))
+        torch.nn.init.normal_(network.fc_2.weight)
     return network
 
 
@@ -113,7 +116,7 @@ def test_networks_meet_the_plain_loop(network, frames, dtype, tolerance):
 def test_both_engines_of_every_preset_agree(preset):
     """At the preset's own sizes, in double precision."""
     torch.manual_seed(5)
-    network = build_network(PRESETS[preset], 10).double()
+    network = build_network(PRESETS[preset].with_settings({"components": 30}), 10).double()
     if isinstance(network, CoefficientGenerator):
         network.fit_basis(torch.randn(300, 68, 3).double())
     start, labels = 0.01 * torch.randn(3, 68, 3, dtype=torch.float64), torch.tensor([0, 9, 4])
@@ -122,7 +125,7 @@ def test_both_engines_of_every_preset_agree(preset):
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-12)
     for name, gradient in expected_gradients.items():
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-7, atol=1e-10 * gradient.abs().max().item())
-    assert build_network(PRESETS[preset].with_settings({"engine": "plain"}), 10).engine == "plain"
+    assert build_network(PRESETS[preset].with_settings({"engine": "plain", "components": 1}), 10).engine == "plain"
 
 
 def test_wide_networks_meet_the_plain_loop():

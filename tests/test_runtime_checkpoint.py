@@ -248,7 +248,9 @@ FIELDS = {
     "coefficients": [
         *EVERYWHERE,
         *GENERATOR,
-        ("config/network", "other", "config.network to be coefficients or thesis"),
+        ("config/network", "other", "config.network to be residual or coefficients or thesis"),
+        ("choice", {"components": 2.5}, "choice.components to be an integer"),
+        ("choice", {"components": 5}, "entries of this network's shapes"),
         ("config/model", "x", "config.model .*a later version"),
     ],
     "thesis": [("config/hidden_size", 5, "shapes")],

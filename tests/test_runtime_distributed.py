@@ -18,10 +18,11 @@ from torch.distributed.run import get_args_parser
 
 from face4d.classification.config import PRESETS as CLASSIFIER_PRESETS
 from face4d.datasets import landmark_set
-from face4d.datasets.augmentation import apex_frames, vary, warped_targets
+from face4d.datasets.augmentation import vary
 from face4d.datasets.landmark_set import load_split
 from face4d.errors import InputError
 from face4d.generation.config import PRESETS as GENERATOR_PRESETS
+from face4d.generation.label_motions import fit_label_motions
 from face4d.runtime import distributed
 from face4d.runtime.run_folder import Run, RunFolder
 from face4d.runtime.session import Session
@@ -250,9 +251,10 @@ def test_a_part_of_an_augmented_batch_is_that_part_of_the_whole():
     labels, chosen, rows = torch.tensor([0, 1, 0, 1, 0, 1]), torch.tensor([4, 1, 3, 0, 2]), slice(2, 4)
     draw = lambda *rows: vary(data, labels, chosen, torch.Generator().manual_seed(1), *rows)  # noqa: E731
     torch.testing.assert_close(draw(rows), draw()[rows], rtol=0, atol=0)
-    apexes, generator = apex_frames(data), torch.Generator()
-    warp = lambda *rows: warped_targets(data[chosen], apexes[chosen], apexes, 3, generator.manual_seed(1), *rows)  # noqa: E731
-    torch.testing.assert_close(warp(rows), warp()[:, rows])
+    motions = fit_label_motions(data, torch.arange(6), ["a"] * 6)
+    for apexes in (0, 3):
+        draw = lambda *rows: motions.draw(chosen, apexes, torch.Generator().manual_seed(1), *rows)  # noqa: B023, E731
+        torch.testing.assert_close(draw(rows), draw()[:, rows])
 
 
 def test_without_torchrun_there_is_no_process_group(monkeypatch):

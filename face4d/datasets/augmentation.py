@@ -1,7 +1,7 @@
 """Augmentation of landmark sequences: time warps for generators, mixed and scaled variants for classifiers.
 
-When the apex comes is not given by the label, so in a generator's training every sequence may have its apex at any
-other's time; a generator that follows controls sees it at any time and in any strength.
+When the apex comes is not given by the label, so in a generator's training a sequence may have its apex at another's
+time; a generator that follows controls sees it at any time and in any strength.
 
 Random variants of training sequences, so that a classifier of real motion also reads smooth, generated motion.
 
@@ -53,18 +53,9 @@ def warp_operators(source_apex: Tensor, target_apex: Tensor, frames: int) -> Ten
 
 
 def warped_targets(
-    displacements: Tensor,
-    source_apex: Tensor,
-    all_apexes: Tensor,
-    warps: int,
-    generator: torch.Generator,
-    rows: slice = slice(None),
-    *,
-    average: bool = False,
+    displacements: Tensor, source_apex: Tensor, all_apexes: Tensor, warps: int, generator: torch.Generator
 ) -> Tensor:
     """Each sequence with its apex moved to the apex times of ``warps`` training sequences drawn at random.
-
-    Frame 0 is the same in all of them, so one generated sequence is compared with all.
 
     Args:
         displacements: (B, T + 1, L, 3).
@@ -72,22 +63,15 @@ def warped_targets(
         all_apexes: (N,) apexes of the training set.
         warps: M.
         generator: on the CPU.
-        rows: sequences wanted; the random numbers are drawn for all of them, so a part is the same as that part of the
-            whole.
-        average: return the mean of each sequence's warps in their place. The mean square error of one generated
-            sequence against M targets is that against their mean plus the targets' variance, which no weight can
-            change, at the cost of one target.
 
     Returns:
-        (M, B, T + 1, L, 3), or (1, B, T + 1, L, 3) with ``average``; B the number of ``rows``.
+        (M, B, T + 1, L, 3); frame 0 is the same in all M.
     """
     batch, frames = displacements.shape[:2]
-    donors = torch.randint(len(all_apexes), (warps, batch), generator=generator)[:, rows]
+    donors = torch.randint(len(all_apexes), (warps, batch), generator=generator)
     # (M, B, T+1, T+1)
-    operators = warp_operators(source_apex[rows].expand(warps, -1), all_apexes[donors.to(all_apexes.device)], frames)
-    if average:
-        operators = operators.mean(0, keepdim=True)
-    return (operators @ displacements[rows].flatten(2)).unflatten(3, displacements.shape[2:])
+    operators = warp_operators(source_apex.expand(warps, -1), all_apexes[donors.to(all_apexes.device)], frames)
+    return (operators @ displacements.flatten(2)).unflatten(3, displacements.shape[2:])
 
 
 def retimed(displacements: Tensor, source: Tensor, target: Tensor) -> Tensor:

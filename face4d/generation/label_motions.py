@@ -21,7 +21,7 @@ import torch
 from scipy.special import fdtrc
 from torch import Tensor
 
-from face4d.datasets.augmentation import apex_frames, warp_operators
+from face4d.datasets.augmentation import apex_frames, time_warp
 
 ROUNDS = 10  # of alternating least squares, which settle in three or four
 SIGNIFICANCE = 0.01  # labels have apex times of their own if chance makes such differences more rarely
@@ -36,8 +36,8 @@ class LabelMotions:
     Attributes:
         mean: (C, T + 1, 3L) metres, over the apexes to be expected.
         rest: (C, T + 1, 3L) metres, what does not move with the apex.
-        moving: (C, T + 1, 3L) metres, what does.
-        warps: (T + 1, T + 1, T + 1) linear operators on frames that move the apex to frame 0..T.
+        moving: (C, T + 1, 3L) metres, what does, with the apex at frame ``apex``.
+        apex: () frame.
         chances: (C, T + 1) that the apex of a label comes at a frame; rows add up to 1.
         stays: (T + 1,) share of the start frame in each frame.
         starts: (N, L, 3) start frames of the training sequences, metres.
@@ -48,7 +48,7 @@ class LabelMotions:
     mean: Tensor
     rest: Tensor
     moving: Tensor
-    warps: Tensor
+    apex: Tensor
     chances: Tensor
     stays: Tensor
     starts: Tensor
@@ -58,6 +58,10 @@ class LabelMotions:
     def to(self, device: torch.device) -> LabelMotions:
         """The same on a device."""
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    def with_apex(self, labels: Tensor, apexes: Tensor) -> Tensor:
+        """Motions (B, T + 1, 3L), metres, of labels (B,) with their apex at frames (B,) in 1..T-1."""
+        return self.rest[labels] + move_apex(self.moving[labels], self.apex, apexes)
 
     def draw(self, labels: Tensor, apexes: int, generator: torch.Generator, rows: slice = slice(None)) -> Tensor:
         """Motions of labels, each from the start frame of one of its training sequences.
@@ -78,7 +82,7 @@ class LabelMotions:
         if apexes:
             chances = self.chances[of_label].cpu()
             drawn = torch.multinomial(chances, apexes, replacement=True, generator=generator)[rows].T  # (M, B)
-            motions = self.rest[own] + self.warps[drawn.to(labels.device)] @ self.moving[own]  # (M, B, T + 1, 3L)
+            motions = self.with_apex(own.repeat(apexes), drawn.flatten().to(labels.device)).unflatten(0, drawn.shape)
         else:
             motions = self.mean[own][None]
         return (motions + self.stays[:, None] * starts.flatten(1)[:, None]).unflatten(3, starts.shape[1:])
@@ -97,23 +101,30 @@ def fit_label_motions(displacements: Tensor, labels: Tensor, subjects: Sequence[
     stays = share_that_stays(sequences, labels, num_labels)
     sequences = sequences - stays[:, None] * sequences[:, :1]
     apexes = apex_frames(sequences.unflatten(2, displacements.shape[2:]))  # (N,)
-    middle = apexes.mean().expand(frames)
-    every = torch.arange(frames, dtype=apexes.dtype).clamp(1, max(frames - 2, 1))  # the ends are no apex
-    warps = warp_operators(middle, every, frames)  # (T + 1, T + 1, T + 1) from the middle
-    at = apexes.long()
-    aligned = warp_operators(every, middle, frames)[at] @ sequences  # (N, T + 1, 3L), apexes in the middle
+    middle = apexes.mean()
+    aligned = move_apex(sequences, apexes, middle)
 
-    told = warps[at] @ means_of_the_others(aligned, labels, num_labels)  # (N, T + 1, 3L)
+    told = move_apex(means_of_the_others(aligned, labels, num_labels), middle, apexes)  # (N, T + 1, 3L)
     timing = 1 - unexplained(sequences, told, means_of_the_others(sequences, labels, num_labels))
-    chances = apex_chances(at, labels, num_labels, frames)
+    chances = apex_chances(apexes.long(), labels, num_labels, frames)
     names = sorted(set(subjects))
     strengths = subject_strengths(aligned, labels, torch.tensor([names.index(name) for name in subjects]), num_labels)
-    moving = timing * label_means(aligned, labels, num_labels, strengths)
-    own = label_means(strengths[:, None, None] * warps[at], labels, num_labels, strengths)  # (C, T + 1, T + 1)
-    rest = label_means(sequences, labels, num_labels, strengths) - own @ moving
-    mean = rest + torch.einsum("cq,qts->cts", chances, warps) @ moving
+    moving = timing * label_means(aligned, labels, num_labels, strengths)  # (C, T + 1, 3L)
+    as_they_came = strengths[:, None, None] * move_apex(moving[labels], middle, apexes)
+    rest = label_means(sequences - as_they_came, labels, num_labels, strengths)
+    mean = rest.clone()
+    for frame in chances.any(0).nonzero()[:, 0]:
+        mean += chances[:, frame, None, None] * move_apex(moving, middle, frame)
     members = torch.nn.functional.one_hot(labels, num_labels).T.float()
-    return LabelMotions(mean, rest, moving, warps, chances, stays, displacements[:, 0], members, timing)
+    return LabelMotions(mean, rest, moving, middle, chances, stays, displacements[:, 0], members, timing)
+
+
+def move_apex(sequences: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Sequences (B, T + 1, D) with their apex moved from frame ``source`` to ``target``, () or (B,) in 1..T-1."""
+    last = sequences.shape[1] - 1
+    if last < 2:  # both frames are ends
+        return sequences
+    return time_warp(sequences, *((frame / last).expand(len(sequences)) for frame in (source, target)))
 
 
 def label_means(values: Tensor, labels: Tensor, num_labels: int, strengths: Tensor | None = None) -> Tensor:

@@ -85,6 +85,7 @@ def _generator() -> dict[str, Any]:
         "frames": 41,
         "source": source,
         "metrics": {"mm": 0.5},
+        "choice": {"components": 2, "timing": 0.5},
         "model": dict(CoefficientGenerator(2, 2, 2).state_dict()),
     }
     return content
