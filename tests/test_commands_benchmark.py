@@ -12,8 +12,9 @@ from face4d.datasets.landmark_set import load_folder
 from face4d.errors import InputError
 from face4d.evaluation.benchmark import mean_rows
 from face4d.landmarks import save_embedding
-from tests.conftest import load_script, write_landmarks
-from tests.test_evaluation_surfaces import embedding, write_meshes  # noqa: F401
+from face4d.mesh.ply import write_ply
+from tests.conftest import load_script, toy_head, write_landmarks
+from tests.test_evaluation_surfaces import embedding, vertices_of, write_meshes  # noqa: F401
 
 LABELS, PEOPLE, FRAMES = ("Cheeky", "Happy", "Rage", "Scream"), ("CH01", "CH02", "CH03", "CH04", "CH05"), 13
 PROTOCOL = """
@@ -174,6 +175,25 @@ def test_meshes_and_decoded_landmarks(place, embedding, capsys):  # noqa: F811
     train([*flags, "--fold", "none"])
     run("marks", "people.toml", *words, "--dense", "models/d.pt", "--overwrite")
     assert "models/d.pt has learnt from all sequences, those of the test set too" in capsys.readouterr().err
+
+
+def test_displacements_from_the_actors(place, embedding):  # noqa: F811
+    save_embedding("own.npz", embedding)
+    sequences = load_folder("landmarks")
+    Path("actors").mkdir()
+    for person in PEOPLE:
+        (first, *_) = (s for s in sequences if s.subject == person)
+        write_ply(f"actors/{person}.ply", vertices_of(first.landmarks[:1] + 0.001)[0], toy_head()[1])
+    mine = Path("people.toml").read_text()
+    Path("acted.toml").write_text(mine.replace("frame 0", "actor"))
+    answers("theirs", PEOPLE)
+    words = ("--actors", "actors", "--landmark-embedding", "own.npz")
+    rows = by_method(run("theirs", "acted.toml", *words))
+    assert rows["generated"]["mm_mean"] == pytest.approx(1, rel=1e-4)
+    frame0 = by_method(run("theirs", "people.toml"))
+    apart = rows["static neutral"]["mm_mean"] - frame0["static neutral"]["mm_mean"]
+    assert 0 < apart <= 3**0.5  # a still face is the actor's, 1 mm away along each axis
+    assert rows["class mean"]["mm_mean"] == pytest.approx(frame0["class mean"]["mm_mean"], rel=1e-3)
 
 
 def test_the_classifier_is_trained_once_and_kept(place, monkeypatch, capsys):

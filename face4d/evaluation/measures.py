@@ -11,7 +11,7 @@ from face4d.controls import label_directions
 from face4d.datasets.landmark_set import LandmarkSplit, stack
 from face4d.evaluation import distribution, metrics
 from face4d.evaluation.alignment import aligned_error
-from face4d.evaluation.timing import timing, timing_errors, timing_spread
+from face4d.evaluation.timing import Timing, timing, timing_errors, timing_spread
 
 Features = Callable[[np.ndarray], np.ndarray]  # displacements (N, T, L, 3) in metres -> feature vectors (N, D)
 # displacements (N, T+1, L, 3) in metres -> error of the surface that they move, over frames 1..T
@@ -89,8 +89,8 @@ class Measures:
         values: dict[str, float | None] = {**self._smoothness(self._started(answers[0]))}
         labels = np.tile(self.true, len(answers))
         if self.knows_labels:
-            every = np.concatenate([self._started(answer) for answer in answers])
-            values |= timing_spread(timing(every, self._directions[labels]), self._known_timing)
+            every = [timing(self._started(answer), self._directions[self.true]) for answer in answers]
+            values |= timing_spread(Timing(*map(np.concatenate, zip(*every))), self._known_timing)
         if vectors is not None:
             values |= _differences(vectors[0], np.concatenate([*vectors]), labels)
             if len(answers) > 1:
