@@ -8,9 +8,10 @@ r"""Step 5: generate landmark sequences with a trained generator.
     python test.py --checkpoint models/florence.pt --label Happy --dense --export glb \
         --target my_head.obj --target-embedding my_head_embedding.npz      # a head of another topology, docs/export.md
     python test.py --checkpoint models/florence.pt --photo face.jpg --label Happy --dense --export glb,mp4
-    python test.py --checkpoint models/gan.pt --samples 10 --seed 1        # ten motions per label, docs/motion3dgan.md
+    python test.py --checkpoint models/flow.pt --samples 10 --seed 1       # ten motions per label, docs/flow.md
     python test.py --checkpoint models/controlled.pt --actor neutral.ply --label Happy --frames 80 \
         --apex 20 --hold 10 --strength 0.7                                 # main.py --controls, docs/controls.md
+    python test.py --checkpoint models/flow.pt --actor neutral.ply --label Happy --keep Happy_CH01.npy --mask mouth
     python test.py --checkpoint models/controlled.pt --actor neutral.ply --timeline docs/example_timeline.csv --dense
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ def build_parser() -> ArgumentParser:
         help="answers of a stochastic generator, each in sample_NN/; default: 1, in none",
     )
     motion_flags.add_control_flags(parser)
+    motion_flags.add_fill_flags(parser)
     motion.add_argument("--fps", type=cli.number(1, 240), default=25.0, help="of what is written; in a GIF at most 50")
     dense = parser.add_argument_group("moving meshes")
     dense.add_argument(
@@ -135,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.real_controls and (own or motion_flags.given_controls(args) != GivenControls() or args.frames):
         parser.error("--real-controls are those of the test sequences: give no face, no other controls, no --frames")
     motion_flags.check_timeline_flags(parser, args)
+    motion_flags.check_fill_flags(parser, args)
     if args.gif or (args.dense and "gif" in args.export):
         from face4d.render.media import MAX_FPS
 
@@ -227,14 +230,7 @@ def made_of(
         "frames": args.frames,
         "intensity": args.intensity,
     }
-    given = motion_flags.given_controls(args)
-    if given != GivenControls():
-        settings["controls"] = asdict(given)
-    if args.real_controls:
-        settings["controls"] = "real"
-    if args.timeline:
-        settings["timeline"] = file_digest(args.timeline)
-    settings |= {
+    settings |= motion_flags.steering(args) | {
         "seed": args.seed,
         "sample": sample or 0,
         "start": array_digest(*start),
@@ -265,7 +261,7 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
         if args.label == ["all"]
         else [generator.labels[generator.label_index(name)] for name in args.label]
     )
-    given = motion_flags.given_controls(args)
+    controls, kept = motion_flags.given_controls(args), motion_flags.kept_motion(args)
     neutral, face = load_face(args, source)
     indices = np.array([generator.label_index(label) for label in labels])
     start = np.zeros((len(labels), *neutral.shape), np.float32)
@@ -273,9 +269,11 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
     items = []
     for sample, folder in sample_folders(args):
         # (B, T+1, 68, 3)
-        displacement = args.intensity * generator.generate(
-            start, indices, args.frames, seed=args.seed, sample=sample, controls=given
-        )
+        how: dict[str, Any] = {"seed": args.seed, "sample": sample, "controls": controls, "guidance": args.guidance}
+        if kept:
+            displacement = generator.fill(np.stack([kept[0]] * len(labels)), kept[1], indices, **how)
+        else:
+            displacement = args.intensity * generator.generate(start, indices, args.frames, **how)
         for label, moved in zip(labels, displacement):
             items.append(
                 Item(
@@ -329,9 +327,11 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
     items = []
     for sample, folder in sample_folders(args):
         # (N, T+1, 68, 3)
-        displacement = args.intensity * generator.generate(
-            real[:, 0], indices, args.frames, seed=args.seed, sample=sample, controls=controls
-        )
+        how: dict[str, Any] = {"seed": args.seed, "sample": sample, "controls": controls, "guidance": args.guidance}
+        if args.keep:
+            displacement = generator.fill(real, motion_flags.kept_mask(args.mask, real.shape[1]), indices, **how)
+        else:
+            displacement = args.intensity * generator.generate(real[:, 0], indices, args.frames, **how)
         for sequence, start, moved in zip(test, real[:, 0], displacement):
             reference = sequence.landmarks if len(moved) == len(sequence.landmarks) else None
             label, neutral, face = sequence.label, sequence.neutral, faces[sequence.subject]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from face4d.commands.motion_flags import kept_mask
 from face4d.errors import InputError
 from tests.conftest import toy_sequence
 from tests.test_scripts_motion3dgan import script
@@ -59,3 +60,73 @@ def test_controls_steer_a_face_of_ones_own(workplace):
 def test_flags_of_another_model_are_refused(workplace, flags, message):
     with pytest.raises(InputError, match=message):
         script("main.py", *DATA, *flags)
+
+
+def test_fill_in_the_test_set_and_a_face_of_ones_own(workplace):
+    train()
+    base = ("--checkpoint", "models/f.pt", "--no-gif", "--quiet")
+    script("test.py", *base, "--keep", "real", "--mask", "0,4,8,12", "--output", "a")
+    real, made = np.load("landmarks/Rage_CH01.npy"), np.load("a/CH01_Rage/Rage_CH01.npy")
+    np.testing.assert_allclose(made[::4], real[::4], rtol=0, atol=1e-6)
+    assert np.abs(made - real).max() > 1e-6
+    np.save("me.npy", toy_sequence(0, 8, 3)[0])
+    own = (*base, "--actor", "me.npy", "--label", "Rage", "--output", "b")
+    script("test.py", *own, "--keep", "landmarks/Rage_CH01.npy", "--mask", "mouth", "--samples", 2)
+    made = np.load("b/sample_01/me_Rage/Rage_me.npy")
+    np.testing.assert_allclose((made - made[0])[:, 48:], (real - real[0])[:, 48:], rtol=0, atol=1e-6)
+    script("test.py", *own, "--keep", "landmarks/Rage_CH01.npy", "--mask", "mouth", "--samples", 2)  # nothing to do
+    mask = np.zeros((13, 68), np.uint8)
+    mask[3, :17] = 1
+    np.save("mask.npy", mask)
+    script("test.py", *own, "--keep", "landmarks/Rage_CH01.npy", "--mask", "mask.npy", "--overwrite")
+    made = np.load("b/me_Rage/Rage_me.npy")
+    np.testing.assert_allclose((made - made[0])[3, :17], (real - real[0])[3, :17], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "frames", "landmarks"),
+    [
+        ("0,2", [0, 2], range(68)),
+        ("1-3", [1, 2, 3], range(68)),
+        ("mouth", range(5), range(48, 68)),
+        ("jaw,brows,4", [4], range(27)),
+    ],
+)
+def test_masks_in_words(text, frames, landmarks):
+    expected = np.zeros((5, 68), bool)
+    expected[np.ix_(list(frames), list(landmarks))] = True
+    np.testing.assert_array_equal(kept_mask(text, 5), expected)
+
+
+@pytest.mark.parametrize("text", ["5", "3-1", "nostrils", "", "1,,2", "1-", "-1", "1.5", "mouth 3"])
+def test_masks_that_say_nothing(text):
+    with pytest.raises(InputError, match="--mask: expected frames 0 to 4 or groups"):
+        kept_mask(text, 5)
+
+
+def test_mask_files_that_do_not_fit(tmp_path):
+    for array in (np.ones((4, 68)), np.full((5, 68), 2), np.ones(5)):
+        np.save(tmp_path / "m.npy", array)
+        with pytest.raises(InputError, match=r"expected a \(5, 68\) array of zeros and ones"):
+            kept_mask(str(tmp_path / "m.npy"), 5)
+    np.save(tmp_path / "m.npy", np.zeros((5, 68)))
+    with pytest.raises(InputError, match="--mask: expected something that is kept"):
+        kept_mask(str(tmp_path / "m.npy"), 5)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--keep", "real"),
+        ("--mask", "mouth"),
+        ("--keep", "x.npy", "--mask", "mouth"),
+        ("--keep", "real", "--mask", "mouth", "--label", "Happy", "--actor", "me.npy"),
+        ("--keep", "real", "--mask", "mouth", "--intensity", 2),
+        ("--keep", "real", "--mask", "mouth", "--frames", 20),
+        ("--keep", "real", "--mask", "mouth", "--real-controls"),
+    ],
+)
+def test_flags_that_do_not_go_with_filling_in(workplace, flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        script("test.py", "--checkpoint", "x.pt", *flags)
+    assert stopped.value.code == 2 and "--keep" in capsys.readouterr().err.splitlines()[-1]

@@ -18,6 +18,7 @@ from face4d.errors import InputError, nearest
 from face4d.generation.config import GeneratorConfig
 from face4d.generation.controlled import ControlledGenerator
 from face4d.generation.flow.config import FlowConfig
+from face4d.generation.flow.fill import fill
 from face4d.generation.flow.networks import MotionFlow
 from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
@@ -133,8 +134,10 @@ class Generator:
         first = torch.as_tensor(start, dtype=torch.float32, device=device)  # (B, L, 3)
         indices = torch.as_tensor(label_indices, dtype=torch.int64, device=device)
         state = np.random.SeedSequence([seed % 2**32, sample or 0])
-        noise = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]) % 2**63)
+        noise = _noise(state)
         given: tuple[Any, ...] = ()
+        if guidance != 1 and not isinstance(self.network, MotionFlow):
+            raise InputError(self.path, "a generator with guidance (main.py --model flow)", "one without")
         if isinstance(self.network, MotionFlow):  # speaks in any number of frames
             rest = self.network(first, indices, frames or self.frames - 1, noise, controls, guidance)
             return torch.cat([first[:, None], rest], dim=1).cpu().numpy()
@@ -153,6 +156,45 @@ class Generator:
         if frames is None or frames == self.frames - 1:
             return sequences
         return np.stack([resample_cubic(sequence, frames + 1) for sequence in sequences])
+
+    def fill(
+        self,
+        given: np.ndarray,
+        mask: np.ndarray,
+        label_indices: np.ndarray,
+        *,
+        seed: int = THESIS_SEED,
+        sample: int | None = None,
+        controls: GivenControls = NOT_GIVEN,
+        guidance: float = 1.0,
+    ) -> np.ndarray:
+        """Generate sequences that keep given landmarks of given frames, by a flow.
+
+        Args:
+            given: (B, frames + 1, L, 3) displacements, metres, read where ``mask`` is true and in frame 0.
+            mask: (frames + 1, L) bool.
+            label_indices: (B,) class indices.
+            seed, sample, controls, guidance: see :meth:`generate`.
+
+        Returns:
+            (B, frames + 1, L, 3) float32 displacements, metres, equal to ``given`` where it is given.
+
+        Raises:
+            InputError: controls that cannot be, or a generator that does not fill in.
+        """
+        if not isinstance(self.network, MotionFlow):
+            raise InputError(self.path, "a generator that fills in (main.py --model flow)", "one that does not")
+        device = next(self.network.parameters()).device
+        one, kept = torch.as_tensor(given, dtype=torch.float32), torch.as_tensor(mask, dtype=torch.bool)
+        labels = torch.as_tensor(label_indices, dtype=torch.int64)
+        noise = _noise(np.random.SeedSequence([seed % 2**32, sample or 0]))
+        moved = fill(self.network, one.to(device), kept.to(device), labels.to(device), noise, controls, guidance)
+        return moved.cpu().numpy()
+
+
+def _noise(state: np.random.SeedSequence) -> torch.Generator:
+    """Random numbers on the CPU."""
+    return torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]) % 2**63)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class FlowConfig(TrainingConfig):
     hidden_size: Annotated[int, integer(1, 8192)] = setting(256, "width of the velocity network", "H")
     blocks: Annotated[int, integer(1, 64)] = setting(3, "residual blocks of the velocity network", "N")
     components: Annotated[int, integer(1, 10_000)] = setting(
-        24, "principal components of what a label's motions differ in", "K"
+        40, "principal components of what a label's motions differ in", "K"
     )
     smoothing: Annotated[float, number(0, 10)] = setting(
         0.3, "width of the kernel over the training motions, in standard deviations of their label's", "X"

@@ -18,7 +18,7 @@ from torch.nn import functional
 from face4d.constants import NUM_LANDMARKS
 from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions
 from face4d.generation.flow.config import FlowConfig
-from face4d.generation.flow.registration import CANONICAL_FRAMES, at, canonical_position, join, to_canonical
+from face4d.generation.flow.registration import CANONICAL_FRAMES, time_operators, to_canonical
 
 CONTROLS = 5  # coordinates of a motion that are controls: onset, apex, hold, offset, strength
 NOT_GIVEN = GivenControls()
@@ -122,8 +122,8 @@ class MotionFlow(nn.Module):
         last = moved.shape[1] - 1
         directions = label_directions(moved.numpy(), labels.numpy(), self.num_labels)
         controls = find_controls(moved.numpy(), directions[labels.numpy()])
-        first = torch.from_numpy(_as_coordinates(controls, last)).float()  # (N, 5)
-        shapes = to_canonical(moved.flatten(2), _times(controls, last)).flatten(1)  # (N, R * 3L)
+        first = torch.from_numpy(as_coordinates(controls, last)).float()  # (N, 5)
+        shapes = to_canonical(moved.flatten(2), times_of(controls, last)).flatten(1)  # (N, R * 3L)
         strength = first[:, 4:]
         for label in range(self.num_labels):  # least squares
             own = strength[labels == label]
@@ -196,7 +196,7 @@ class MotionFlow(nn.Module):
         open.
         """
         if isinstance(controls, Controls):
-            shares = torch.as_tensor(_as_coordinates(controls, last)).to(self.location)
+            shares = torch.as_tensor(as_coordinates(controls, last)).to(self.location)
         else:
             values = [torch.nan if value is None else value for value in astuple(controls)]
             shares = self.location.new_tensor(values) / self.location.new_tensor([last] * 4 + [1])
@@ -209,11 +209,8 @@ class MotionFlow(nn.Module):
         coefficients = self.location[CONTROLS:] + self.scale[CONTROLS:] * coordinates[:, CONTROLS:]
         strength = torch.as_tensor(controls.strength).to(coefficients)[:, None]
         shapes = strength * self.shapes[labels] + coefficients @ self.basis
-        times = _times(controls, last).to(coefficients)
-        curves = at(
-            join(shapes.unflatten(1, (CANONICAL_FRAMES, -1)), times), canonical_position(times, last + 1)
-        )  # (B, last + 1, 3L)
-        return (curves - curves[:, :1]).unflatten(2, (-1, 3))
+        operators = time_operators(times_of(controls, last).to(coefficients), last + 1)  # (B, last + 1, R)
+        return (operators @ shapes.unflatten(1, (CANONICAL_FRAMES, -1))).unflatten(2, (-1, 3))
 
     def forward(
         self,
@@ -242,12 +239,12 @@ class MotionFlow(nn.Module):
         return start[:, None] + self.motion(coordinates, labels, found, frames)[:, 1:]
 
 
-def _as_coordinates(controls: Controls, last: int) -> np.ndarray:
+def as_coordinates(controls: Controls, last: int) -> np.ndarray:
     """(N, 5) onset, apex, hold, offset as shares of the duration, strength."""
     onset, apex, release, offset, strength = controls.array().T
     return np.stack([onset / last, apex / last, (release - apex) / last, offset / last, strength], axis=1)
 
 
-def _times(controls: Controls, last: int) -> Tensor:
+def times_of(controls: Controls, last: int) -> Tensor:
     """(N, 4) float32 onset, apex, release, offset as shares of the duration."""
     return torch.from_numpy(controls.array()[:, :4] / last).float()

@@ -27,10 +27,17 @@ def knots(times: Tensor) -> Tensor:
 
 
 def at(curves: Tensor, position: Tensor) -> Tensor:
-    """Curves (B, T, D) at positions (B, S) in frames, linear in between: (B, S, D)."""
-    before = position.long().clamp(0, curves.shape[1] - 2)
+    """Curves (B, T, D) at positions (B, S) in frames, by cubic convolution: (B, S, D).
+
+    Keys, Cubic convolution interpolation for digital image processing, IEEE Transactions on Acoustics, Speech, and
+    Signal Processing 29, 1981, with a = -1/2; beyond the ends stand the ends.
+    """
+    count = curves.shape[1]
+    before = position.long().clamp(0, count - 2)
     rows = torch.arange(len(curves), device=curves.device)[:, None]
-    return torch.lerp(curves[rows, before], curves[rows, before + 1], (position - before)[..., None])
+    a, b, c, d = (curves[rows, (before + shift).clamp(0, count - 1)] for shift in (-1, 0, 1, 2))
+    u = (position - before)[..., None]
+    return b + u / 2 * (c - a + u * (2 * a - 5 * b + 4 * c - d + u * (3 * (b - c) + d - a)))
 
 
 def to_canonical(curves: Tensor, times: Tensor) -> Tensor:
@@ -77,6 +84,15 @@ def join(shapes: Tensor, times: Tensor) -> Tensor:
     still = torch.zeros_like(lead)
     corrections = torch.stack([still, lead, hold, -hold, tail, still], dim=1)  # (B, 6, D)
     return shapes + edge_weights(shapes.device) @ corrections
+
+
+def time_operators(times: Tensor, frames: int) -> Tensor:
+    """Linear operators (B, frames, R) that show shapes with these times (B, 4): ``operators @ shapes`` are curves,
+    joined (:func:`join`), less their frame 0.
+    """
+    every = torch.eye(CANONICAL_FRAMES, device=times.device).expand(len(times), -1, -1)
+    operators = at(join(every, times), canonical_position(times, frames))
+    return operators - operators[:, :1]
 
 
 def edge_weights(device: torch.device) -> Tensor:

@@ -37,7 +37,7 @@ class TrainingMotions:
     do the same sooner or later: from any of all labels with probability :attr:`pooled`, else from one of the same label
     (:func:`face4d.generation.control_draws.chosen_density`, which chooses this share and the width of the kernel in
     time by the likelihood of the sequences). A kernel adds the difference of two sequences, so that it has the shape of
-    their covariance, and the result is shrunk towards the mean by as much as that widens it (Silverman, Density
+    their covariance, and the result is scaled about the mean to the variance of the sequences (Silverman, Density
     estimation for statistics and data analysis, 1986, section 6.4.1).
 
     Args:
@@ -60,14 +60,11 @@ class TrainingMotions:
     def draw(self, size: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Coordinates (size, D) and class indices (size,)."""
         chosen = torch.randint(len(self.labels), (size,), generator=random)
-        labels = self.labels[chosen]
+        labels, own = self.labels[chosen], torch.zeros(size, dtype=torch.bool)
         pooled = torch.rand(size, generator=random) < self.pooled
-        timing = self._kernel(self._like(labels, pooled, random), self._centre(labels, pooled), self.width)
-        shape = self._kernel(
-            torch.cat([chosen[None], self._like(labels, torch.zeros_like(pooled), random)[1:]]),
-            self.means[labels],
-            self.smoothing,
-        )
+        timing = self._kernel(self._like(labels, pooled, random), labels, pooled, self.width)
+        others = self._like(labels, own, random)[1:]
+        shape = self._kernel(torch.cat([chosen[None], others]), labels, own, self.smoothing)
         return torch.cat([timing[:, :TIMES], shape[:, TIMES:]], dim=1), labels
 
     def _like(self, labels: Tensor, pooled: Tensor, random: torch.Generator) -> Tensor:
@@ -76,14 +73,16 @@ class TrainingMotions:
         of_label = self.order[self.first[labels] + (share * self.count[labels]).long()]
         return torch.where(pooled, (share * len(self.labels)).long(), of_label)
 
-    def _centre(self, labels: Tensor, pooled: Tensor) -> Tensor:
-        return torch.where(pooled[:, None], self.coordinates.mean(0), self.means[labels])
-
-    def _kernel(self, sequences: Tensor, centre: Tensor, width: float) -> Tensor:
-        """(B, D) the first of three sequences (3, B), moved by the difference of the others."""
+    def _kernel(self, sequences: Tensor, labels: Tensor, pooled: Tensor, width: float) -> Tensor:
+        """(B, D) the first of three sequences (3, B), moved by the difference of the others; with the mean and the
+        unbiased variance of its label's sequences or, where ``pooled``, of all.
+        """
         own, one, other = self.coordinates[sequences]  # (B, D)
+        centre = torch.where(pooled[:, None], self.coordinates.mean(0), self.means[labels])
+        count = torch.where(pooled, len(self.labels), self.count[labels])
+        unbiased = count / (count - 1).clamp(min=1)
         moved = own - centre + width * (one - other) / 2**0.5
-        return centre + moved / (1 + width**2) ** 0.5
+        return centre + (unbiased / (1 + width**2)).sqrt()[:, None] * moved
 
 
 @torch.no_grad()

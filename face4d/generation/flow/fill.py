@@ -1,0 +1,223 @@
+"""Filling in: motions of which some landmarks of some frames are given, the rest generated.
+
+Where a motion's timing is known, all its landmarks are linear in strength and coefficients, so what is given can be
+conditioned on exactly. Timing is searched: the flow draws many motions; each is weighted by the likelihood of what is
+given, one is drawn, and its timing refined by drawing again around it (population Monte Carlo: Cappe, Guillin, Marin
+and Robert, Journal of Computational and Graphical Statistics 13, 2004). Its coordinates are then moved by the linear
+map that turns a draw of a normal prior into a draw of the posterior (Matheron's rule: Hoffman and Ribak, Astrophysical
+Journal 380, 1991):
+
+    x + C A^T (A C A^T + s^2 I)^-1 (y - A x)
+
+for y given, A from coordinates to the given landmarks, C the covariance of the label's draws.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from face4d.controls import GivenControls
+from face4d.generation.flow.networks import CONTROLS, NOT_GIVEN, MotionFlow, times_of
+from face4d.generation.flow.registration import CANONICAL_FRAMES, time_operators
+
+CANDIDATES = 256  # motions drawn
+CONSIDERED = 24  # of them, and proposals of each round
+ROUNDS = (0.5, 0.2, 0.08, 0.03, 0.01)  # deviations of proposals, in those of the candidates' timing
+PRIOR_WIDTH = 0.25  # of the kernel over the candidates' timing that proposals are weighted by, in deviations
+NOISE = 1e-4  # s, metres: how far given landmarks are from a motion of the flow
+MOST_DOUBLINGS = 30  # of it
+FARTHEST = 3.0  # of a motion from the mean of its label, in deviations
+LEAST_VARIANCE = 0.02  # of coordinates, added to the covariance of the draws
+FADE = 1 / 6  # of the duration, over which what is written over fades beyond the first and last frame given
+TIMES = CONTROLS - 1
+
+
+class Posterior(NamedTuple):
+    """What is given, seen with each of M timings.
+
+    Attributes:
+        log_evidence: (M,) logarithm of the likelihood of what is given, but for a constant.
+        design: (M, O, D - 4) A, metres per coordinate.
+        offset: (M, O) what coordinates zero have there, metres.
+        remaining: (M,) root mean square of what the most probable coordinates do not explain, metres.
+    """
+
+    log_evidence: Tensor
+    design: Tensor
+    offset: Tensor
+    remaining: Tensor
+
+
+@torch.no_grad()
+def fill(
+    model: MotionFlow,
+    given: Tensor,
+    mask: Tensor,
+    labels: Tensor,
+    random: torch.Generator | None = None,
+    controls: GivenControls = NOT_GIVEN,
+    guidance: float = 1.0,
+) -> Tensor:
+    """Motions that keep what is given.
+
+    Args:
+        given: (B, T + 1, L, 3) displacements, metres; read where ``mask`` is true, and in frame 0, where the motion
+            begins.
+        mask: (T + 1, L) bool, what is given.
+        labels: (B,) class indices.
+        random: on the CPU.
+        controls: given too.
+        guidance: see :meth:`MotionFlow.draw`.
+
+    Returns:
+        (B, T + 1, L, 3) displacements, metres, equal to ``given`` where it is given.
+    """
+    filled = []
+    for one, label in zip(given, labels):
+        made = one[0] + fitting(model, one - one[0], mask, label, random, controls, guidance)
+        filled.append(torch.where(mask[..., None], one, made + remainder(one - made, mask)))
+    return torch.stack(filled)
+
+
+def fitting(
+    model: MotionFlow,
+    given: Tensor,
+    mask: Tensor,
+    label: Tensor,
+    random: torch.Generator | None,
+    controls: GivenControls,
+    guidance: float,
+) -> Tensor:
+    """One motion (T + 1, L, 3) of a label () that agrees with what is given as far as motions of the flow can.
+
+    Args:
+        given: (T + 1, L, 3) displacements from frame 0, metres.
+    """
+    last = len(given) - 1
+    labels = label.expand(CANDIDATES)
+    drawn = model.draw(labels, model.given(controls, CANDIDATES, last), random, guidance)  # (N, D)
+    timing = drawn[:, :TIMES]
+    earliest, latest, spread = timing.amin(0), timing.amax(0), timing.std(0)
+    free = drawn[:, TIMES:].double()  # strength and coefficients
+    mean, covariance = free.mean(0), free.T.cov() + LEAST_VARIANCE * torch.eye(free.shape[1], device=free.device)
+    shapes = shapes_of_coordinates(model, label)
+
+    def seen(coordinates: Tensor, noise: float) -> tuple[Tensor, Posterior]:
+        times = times_of(model.controls_of(coordinates, last, controls), last).to(coordinates)
+        return times, observe(shapes, times, given, mask, mean, covariance, noise)
+
+    motions = model.motion(drawn, labels, model.controls_of(drawn, last, controls), last)
+    squared = (motions - given)[:, mask].double().square().sum((1, 2))  # (N,)
+    chosen = drawn[sample_without_return(-squared / (2 * NOISE**2), CONSIDERED, random)]
+    noise = max(NOISE, seen(chosen, NOISE)[1].remaining.amin().item())
+    times, posterior = seen(chosen, noise)
+    weight = posterior.log_evidence
+    for width in ROUNDS:
+        best = sample_without_return(weight, 1, random)
+        chosen = chosen[best].repeat(CONSIDERED, 1)
+        step = width * spread * torch.randn(CONSIDERED, TIMES, generator=random).to(drawn)
+        chosen[1:, :TIMES] = (chosen[1:, :TIMES] + step[1:]).clamp(earliest, latest)
+        times, posterior = seen(chosen, noise)
+        distance = torch.cdist(chosen[:, :TIMES] / spread, timing / spread)  # (M, N)
+        weight = posterior.log_evidence + (-(distance / PRIOR_WIDTH).square() / 2).logsumexp(1)
+    best = sample_without_return(weight, 1, random)[0]
+
+    x, design = chosen[best, TIMES:].double(), posterior.design[best]
+    error = given[mask].flatten().double() - posterior.offset[best] - design @ x  # (O,)
+    x = conditioned(x, design, error, mean, covariance, noise)
+    shape = torch.einsum("d,drc->rc", torch.cat([x.new_ones(1), x]).to(shapes), shapes)  # (R, 3L)
+    return (time_operators(times[best, None], last + 1)[0] @ shape).unflatten(1, (-1, 3))
+
+
+def conditioned(x: Tensor, design: Tensor, error: Tensor, mean: Tensor, covariance: Tensor, noise: float) -> Tensor:
+    """x moved by Matheron's rule (D - 4,): C A^T (A C A^T + s^2 I)^-1 e, computed as (A^T A + s^2 C^-1)^-1 A^T e.
+
+    The noise s is doubled until the result is no farther from the mean than ``FARTHEST`` in root mean square of its
+    deviations: what no motion of the label does, is not followed to where no motion of the label is.
+
+    Args:
+        x: (D - 4,) coordinates of a draw.
+        design: (O, D - 4) A.
+        error: (O,) e, what is given less A x.
+        mean, covariance: (D - 4,), (D - 4, D - 4) C.
+        noise: s to begin with, metres.
+    """
+    inverse = torch.linalg.inv(covariance)
+    product, pulled = design.T @ design, design.T @ error
+    for doubling in range(MOST_DOUBLINGS):  # with much noise x stays what it was
+        moved = x + torch.linalg.solve(product + (noise * 2**doubling) ** 2 * inverse, pulled)
+        if (moved - mean) @ inverse @ (moved - mean) <= FARTHEST**2 * len(x):
+            return moved
+    return x
+
+
+def shapes_of_coordinates(model: MotionFlow, label: Tensor) -> Tensor:
+    """(1 + D - 4, R, 3L) shape of coordinates zero, and what one of each coordinate but times adds to it, metres."""
+    parts = torch.cat([model.shapes[label][None], model.basis])  # (D - 4, R * 3L)
+    offset = model.location[TIMES:] @ parts
+    return torch.cat([offset[None], model.scale[TIMES:, None] * parts]).unflatten(1, (CANONICAL_FRAMES, -1))
+
+
+def observe(
+    shapes: Tensor, times: Tensor, given: Tensor, mask: Tensor, mean: Tensor, covariance: Tensor, noise: float
+) -> Posterior:
+    """What is given, seen with each of the times (M, 4), in a linear model with normal prior and noise (Bishop, Pattern
+    Recognition and Machine Learning, 2006, section 3.5.1).
+
+    Args:
+        shapes: see :func:`shapes_of_coordinates`.
+        given: (T + 1, L, 3) displacements from frame 0, metres, read where ``mask`` (T + 1, L) is true.
+        mean, covariance: (D - 4,), (D - 4, D - 4) of the coordinates without times.
+        noise: s, metres.
+    """
+    frames = mask.any(1)
+    operators = time_operators(times, len(mask))[:, frames]  # (M, F, R)
+    curves = operators @ shapes.transpose(0, 1).flatten(1)  # (M, F, (1 + D - 4) * 3L)
+    there = curves.unflatten(2, (len(shapes), -1, 3)).transpose(2, 3)[:, mask[frames]]  # (M, P, 1 + D - 4, 3)
+    there = there.transpose(2, 3).flatten(1, 2).double()  # (M, O, 1 + D - 4)
+    offset, design = there[..., 0], there[..., 1:]
+    error = given[mask].flatten().double() - offset - design @ mean  # (M, O)
+    precision = design.transpose(1, 2) @ design / noise**2 + torch.linalg.inv(covariance)
+    root = torch.linalg.cholesky(precision)
+    pulled = design.transpose(1, 2) @ error[..., None] / noise**2  # (M, D - 4, 1)
+    found = torch.cholesky_solve(pulled, root)
+    explained = (pulled * found).sum((1, 2))
+    volume = root.diagonal(dim1=1, dim2=2).log().sum(1)
+    remaining = (error[..., None] - design @ found).square().mean((1, 2)).sqrt()
+    evidence = (explained - error.square().sum(1) / noise**2) / 2 - volume
+    return Posterior(evidence, design, offset, remaining)
+
+
+def sample_without_return(logarithms: Tensor, count: int, random: torch.Generator | None) -> Tensor:
+    """(count,) numbers drawn with probabilities in proportion to the exponentials of (N,) logarithms, none twice.
+
+    By the Gumbel-top-k trick (Kool, van Hoof and Welling, Stochastic beams and where to find them, ICML 2019).
+    """
+    uniform = torch.rand(len(logarithms), generator=random, dtype=torch.float64).clamp(min=1e-12).to(logarithms)
+    return (logarithms - (-uniform.log()).log()).topk(min(count, len(logarithms))).indices
+
+
+def remainder(error: Tensor, mask: Tensor) -> Tensor:
+    """What is added to each landmark so that it arrives at what is given, and leaves it, without a jump.
+
+    Args:
+        error: (T + 1, L, 3) what is missing, read where ``mask`` (T + 1, L) is true.
+
+    Returns:
+        (T + 1, L, 3): between two frames given linear in time, before the first and after the last fading to zero.
+    """
+    last = len(mask) - 1
+    fade = max(FADE * last, 1.0)
+    time = np.arange(last + 1)
+    added = np.zeros(error.shape)
+    for landmark in np.flatnonzero(mask.any(0).cpu().numpy()):
+        frames = np.flatnonzero(mask[:, landmark].cpu().numpy())
+        known = error[frames, landmark].double().cpu().numpy()  # (F, 3)
+        places = np.concatenate([[frames[0] - fade], frames, [frames[-1] + fade]])
+        known = np.concatenate([np.zeros((1, 3)), known, np.zeros((1, 3))])
+        added[:, landmark] = np.stack([np.interp(time, places, axis) for axis in known.T], axis=1)
+    return torch.from_numpy(added).to(error)
