@@ -141,6 +141,11 @@ learn() { # variables of run_all
     else
         py test.py --checkpoint "$generator" --actor "$neutral" --label "$label" --dense --export glb,mp4,gif,png --overwrite
     fi
+    if [ "$name" = demo ]; then
+        step "4, 5  a scene of ten expressions: docs/example_timeline.csv"
+        py main.py --dataset demo --controls --run demo_controls --epochs 60 --resume
+        py test.py --checkpoint "${root}models/demo_controls.pt" --actor "$neutral" --timeline docs/example_timeline.csv --dense --export glb,gif --fps 30 --size 192 --no-gif --overwrite
+    fi
     step "9  figures, tables, and the page with all of it"
     if [ "$report" -nt "$results/scores.md" ] && [ ! -e "${root}figures/.face4d.lock" ]; then # a mark of figures that were stopped
         echo "$report: already there"
@@ -150,6 +155,7 @@ learn() { # variables of run_all
     step "done"
     echo "moving faces   $generated/*/*.gif"
     [ -d "$own" ] && echo "moving mesh    $own/*/*.glb, .mp4, .gif"
+    [ "$name" != demo ] || echo "scene          ${root}Generated_Animation/demo_controls_own/*/*.glb, .gif"
     echo "table          $results/scores.md"
     echo "page           $report"
     echo "generator      $generator"

@@ -3,9 +3,8 @@
     bash run.sh demo
     .venv/bin/python git_readme_img/regenerate.py
 
-Writes into git_readme_img/: face4d.gif (above: a test subject's real motion, unseen in training; below: the landmarks
-generated from that subject's first frame and the label) and expressions.png (all labels of both data sets on the demo
-head).
+Writes into git_readme_img/: face4d.gif (docs/example_timeline.csv, played by the demo's generator on the demo head in
+more detail) and expressions.png (all labels of both data sets on that head).
 """
 
 from __future__ import annotations
@@ -18,10 +17,17 @@ from typing import TYPE_CHECKING
 from face4d.commands import cli
 
 if TYPE_CHECKING:
-    from face4d.demo.head import DemoHead
+    import numpy as np
 
-SUBJECT_NUMBER, LABELS = 4, ("high-smile", "mouth-extreme", "mouth-side", "eyebrow", "bareteeth")
+    from face4d.demo.head import DemoHead
+    from face4d.generation.timeline import Expression
+    from face4d.landmarks import LandmarkEmbedding
+
+TIMELINE = Path(__file__).resolve().parents[1] / "docs" / "example_timeline.csv"
 SIZE, YAW = 240, 16
+FPS, STEP = 30, 2  # frames a second of the timeline, of which every second is shown
+CHART, LABELS, MARGIN = 400, 160, 12  # pixels: width of the chart, of its captions, and its margin
+TRAINING, STRENGTH = 4, 1e-4  # subjects the decoder learns from; of its ridge regression, square millimetres
 
 
 def build_parser() -> ArgumentParser:
@@ -40,52 +46,101 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.demo.head import demo_head
     from face4d.errors import InputError
 
-    generated = args.demo / "Generated_Animation" / "demo"
-    if not generated.is_dir():
-        raise InputError(generated, "the demo's results (bash run.sh demo)", "no such folder")
+    checkpoint = args.demo / "models" / "demo_controls.pt"
+    if not checkpoint.is_file():
+        raise InputError(checkpoint, "the demo's results (bash run.sh demo)", "no such file")
     args.output.mkdir(parents=True, exist_ok=True)
     head = demo_head(1)
     written = [
-        moving_faces(head, args.demo, args.output / "face4d.gif"),
+        moving_scene(head, checkpoint, args.output / "face4d.gif"),
         expressions(head, (*COMA_LABELS, *FLORENCE_LABELS), args.output / "expressions.png"),
     ]
     cli.report_written(written)
 
 
-def moving_faces(head: DemoHead, demo: Path, path: Path) -> Path:
-    """Real motion as a mesh above the landmarks generated for the same subject and label, all faces in one scale."""
+def moving_scene(head: DemoHead, checkpoint: Path, path: Path) -> Path:
+    """The timeline, played by the demo's generator, on the mean head; beside it what is asked for when."""
     import numpy as np
 
-    from face4d.datasets.layout import sequence_name
     from face4d.demo.head import vertex_colors
-    from face4d.demo.write import coma_length, demo_sequence, demo_subjects
+    from face4d.generation.sample import load_generator
+    from face4d.generation.timeline import play, read_timeline
+    from face4d.landmarks import extract
     from face4d.render.clay import Framing, render_sequence
-    from face4d.render.landmarks import PALETTE, Tile, contact_sheet
     from face4d.render.media import write_gif
-    from face4d.resample import resample_linear
 
-    close_up = Framing((0.0, 0.0), 0.115)  # metres
-    subject = demo_subjects(SUBJECT_NUMBER + 1)[-1]
-    tiles, meshes = [], []
-    for label in LABELS:
-        generated = np.load(
-            demo / "Generated_Animation" / "demo" / f"{subject}_{label}" / f"{sequence_name(label, subject)}.npy"
-        )
-        motion = demo_sequence(head, 27, SUBJECT_NUMBER, label, coma_length(27, SUBJECT_NUMBER, label))
-        motion = resample_linear(motion, len(generated))
-        meshes.append(
-            render_sequence(motion, head.faces, size=SIZE, colors=vertex_colors(head), yaw=YAW, framing=close_up)
-        )
-        tiles.append(Tile(label, generated, None))
-    below = np.asarray(PALETTE)[contact_sheet(tiles, columns=len(tiles), height=SIZE)]  # (T, H, W, 3)
-    above = np.full((len(below), SIZE, below.shape[2], 3), 255, dtype=np.uint8)
-    column = below.shape[2] // len(tiles)
-    for number, mesh in enumerate(meshes):
-        width = min(column, SIZE)
-        left = number * column + (column - width) // 2
-        above[:, :, left : left + width] = mesh[:, :, (SIZE - width) // 2 :][:, :, :width]
-    write_gif(path, np.concatenate([above, below], axis=1), fps=20)
+    generator = load_generator(checkpoint)
+    expressions = read_timeline(TIMELINE, generator.labels, cli.MOST_FRAMES)
+    embedding = embedding_of(head)
+    moved = play(generator, expressions, extract(embedding, head.mean))[::STEP]  # (T, 68, 3)
+    vertices = head.mean + decoded(head, embedding, moved)
+    faces = render_sequence(
+        vertices, head.faces, size=SIZE, colors=vertex_colors(head), yaw=YAW, framing=Framing((0.0, 0.008), 0.128)
+    )
+    charts = [chart(expressions, frame * STEP) for frame in range(len(moved))]
+    write_gif(path, np.concatenate([faces, charts], axis=2), fps=FPS / STEP)
     return path
+
+
+def embedding_of(head: DemoHead) -> LandmarkEmbedding:
+    """The 68 landmarks of a head of any level of detail."""
+    import numpy as np
+
+    from face4d.demo.flame import dynamic_embedding, static_embedding
+    from face4d.landmarks import LandmarkEmbedding
+
+    (contour_face, contour_bary), (static_face, static_bary) = dynamic_embedding(head), static_embedding(head)
+    face_idx = np.concatenate([contour_face[0], static_face])  # row 0: a face that looks ahead
+    bary = np.concatenate([contour_bary[0], static_bary])
+    return LandmarkEmbedding(face_idx, bary, head.faces, len(head.mean))
+
+
+def decoded(head: DemoHead, embedding: LandmarkEmbedding, moved: np.ndarray) -> np.ndarray:
+    """Vertex displacements (T, V, 3) of the mean head for those of its landmarks (T, 68, 3): ridge regression on the
+    expressions of the demo's training subjects, performed by this head.
+    """
+    import numpy as np
+
+    from face4d.constants import COMA_LABELS, MM_PER_METRE, THESIS_SEED
+    from face4d.demo.expressions import deform
+    from face4d.demo.write import sequence_weights
+    from face4d.dense.closed_form import NormalEquations, ridge
+    from face4d.landmarks import extract
+
+    weights = [
+        sequence_weights(THESIS_SEED, subject, label, 24) for label in COMA_LABELS for subject in range(TRAINING)
+    ]
+    meshes = np.stack([deform(head, head.mean, frame) for frame in np.concatenate(weights)])  # (N, V, 3)
+    seen = extract(embedding, meshes) - extract(embedding, head.mean)
+    flat = [MM_PER_METRE * array.reshape(len(array), -1) for array in (seen, meshes - head.mean, moved)]
+    return ((flat[2] @ ridge(NormalEquations.of(*flat[:2]), STRENGTH)) / MM_PER_METRE).reshape(len(moved), -1, 3)
+
+
+def chart(expressions: Sequence[Expression], now: int) -> np.ndarray:
+    """(SIZE, CHART, 3) uint8: a row for every expression, as high as it is there at each frame; a line at frame
+    ``now``.
+    """
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from face4d.generation.timeline import envelope
+
+    last = int(max(expression.controls.offset for expression in expressions))
+    row, scale = (SIZE - 2 * MARGIN) / len(expressions), (CHART - LABELS - MARGIN) / last
+    picture = Image.new("RGB", (CHART, SIZE), "white")
+    pen = ImageDraw.Draw(picture)
+    for number, expression in enumerate(expressions):
+        floor = MARGIN + (number + 0.85) * row
+        times = np.arange(last + 1)
+        height = envelope(expression.controls.array()[:4], times)
+        outline = [(LABELS + scale * t, floor - 0.7 * row * h) for t, h in zip(times, height)]
+        shown = height[now] > 0
+        pen.polygon([(LABELS, floor), *outline], fill=(214, 138, 92) if shown else (226, 218, 212))
+        text = expression.label + (f", {' + '.join(expression.region)}" if expression.region else "")
+        pen.text((0, floor - 13), text, fill=(40, 40, 40) if shown else (150, 150, 150), font_size=12)
+    x = LABELS + scale * now
+    pen.line([(x, MARGIN), (x, SIZE - MARGIN)], fill=(60, 60, 60), width=1)
+    return np.asarray(picture)
 
 
 def expressions(head: DemoHead, labels: Sequence[str], path: Path) -> Path:
@@ -102,7 +157,7 @@ def expressions(head: DemoHead, labels: Sequence[str], path: Path) -> Path:
     colors = vertex_colors(head)
     pictures = [
         render_mesh(
-            deform(head, head.mean, weights_of(label)), head.faces, size=SIZE, yaw=12, framing=framing, colors=colors
+            deform(head, head.mean, weights_of(label)), head.faces, size=240, yaw=12, framing=framing, colors=colors
         )
         for label in labels
     ]

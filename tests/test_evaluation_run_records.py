@@ -161,6 +161,9 @@ def test_own_runs_are_read_at_any_depth(tmp_path):
     assert record.best_score() == record.kept_score() == 2e-6
     (run / "metrics.json").write_text('{"mse": 2.5e-06}')
     assert read_runs(tmp_path)[0].kept_score() == 2.5e-6
+    told_more = {**config, "network": "coefficients", "controls": True}
+    (run / "config.json").write_text(json.dumps({"config": told_more, "source": {"dataset": "florence"}}))
+    assert read_runs(tmp_path)[0].dataset == "florence_controls"  # in a table of its own
     (run / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json"):
         read_runs(tmp_path)

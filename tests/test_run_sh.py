@@ -89,6 +89,8 @@ def test_demo_makes_its_data_first(checkout):
     assert run(checkout, "demo").returncode == 0
     told = (checkout / "calls").read_text().splitlines()
     assert told[0] == "-m face4d demo --output demo" and told[1] == "main.py --dataset demo --run demo --resume"
+    scene = [line for line in told if "--timeline docs/example_timeline.csv" in line]
+    assert len(scene) == 1 and "--checkpoint demo/models/demo_controls.pt --actor demo/actors/Demo06.ply" in scene[0]
 
 
 def test_an_unknown_data_set_is_one_line(checkout):

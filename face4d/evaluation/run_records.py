@@ -66,7 +66,8 @@ class RunRecord:
         name: name of the run.
         origin: ``ours``, or whose it is.
         kind: ``generator`` or ``classifier``.
-        dataset: ``coma``, ``florence``, ``demo``, that of one's own data, or a name of another program.
+        dataset: ``coma``, ``florence``, ``demo``, that of one's own data, or a name of another program; with
+            ``_controls`` behind it for a generator that is scored with the controls of the real sequences.
         preset: ``default`` or ``thesis``, by its network and schedule.
         loss: ``l1`` or ``l2`` of a generator, else "".
         layers: of a classifier, else 0.
@@ -144,6 +145,8 @@ def read_runs(folder: str | Path) -> list[RunRecord]:
             else {},
             "config": config,
         }
+        if config.get("controls"):  # no rival of those that have the label alone
+            common["dataset"] += "_controls"
         if kind == "generator":
             preset = "thesis" if config["network"] == "thesis" else "default"
             records.append(RunRecord(kind=kind, preset=preset, loss=config["loss"], **common))
