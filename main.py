@@ -69,7 +69,8 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     from face4d.datasets.landmark_set import tensors
     from face4d.generation.controlled import ControlledGenerator, controls_of
     from face4d.generation.label_motions import fit_label_motions
-    from face4d.generation.lstm import CoefficientGenerator, build_network, sufficient_components
+    from face4d.generation.lstm import CoefficientGenerator, build_network
+    from face4d.generation.recurrence import sufficient_components
     from face4d.generation.sample import CHECKPOINT_KIND, sequence_errors
     from face4d.runtime.device import adam, graphed, seed_everything
     from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
@@ -103,7 +104,7 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
             network.fit_motion(motions.mean[:, 1:].unflatten(2, data.shape[2:]).cpu(), motions.stays[1:].cpu())
     given: tuple[Tensor, ...] = ()  # what a network gets beside start frame and label
     if isinstance(network, ControlledGenerator):
-        directions = network.fit(data, labels, config.seed)
+        directions = network.fit(data.cpu(), labels.cpu(), config.seed)
         found = controls_of(data, labels, directions)  # (N, 5)
         ratios = torch.from_numpy(as_ratios(Controls.of(found.cpu().numpy()), data.shape[1] - 1))
         scored = {

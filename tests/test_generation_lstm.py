@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from face4d.generation.config import GeneratorConfig
-from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_network, sufficient_components
+from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator, build_network
+from face4d.generation.recurrence import sufficient_components
 
 
 def recipe_weights(network: torch.nn.Module) -> None:
@@ -152,7 +153,7 @@ def test_without_the_mean_motion_the_lstm_gives_all():
     network.fit_basis(torch.randn(20, 68, 3))
     start, labels = torch.randn(2, 68, 3), torch.tensor([0, 1])
     with torch.no_grad():
-        alone = network.recurrence(start, labels, 5) * network.scale @ network.basis.T
+        alone = network.decoded(network.recurrence(start, labels, network.position_code(5)[:, None])).flatten(2)
         torch.testing.assert_close(network(start, labels, 5), alone.unflatten(2, (68, 3)))
 
 

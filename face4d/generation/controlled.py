@@ -8,26 +8,23 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from face4d.constants import NUM_LANDMARKS
 from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions
 from face4d.generation.control_draws import draw_bank
-from face4d.generation.unroll import unroll
+from face4d.generation.recurrence import CoefficientRecurrence
 
 MOST_STRENGTH = 2.0  # beyond it the shape stays, only its size grows
 BANK = 256  # controls drawn in advance for every label
 
 
-class ControlledGenerator(nn.Module):
+class ControlledGenerator(CoefficientRecurrence):
     """LSTMCell generator in whitened principal coefficients that follows controls.
 
     A motion is the apex of its label a, grown and shrunk by the envelope e_t of the controls, and what the LSTM adds;
-    both in proportion to the strength s. With coefficients z as in
-    :class:`face4d.generation.lstm.CoefficientGenerator`, label code c, and p_t, the phases of frame t
-    (:func:`phases`):
-    [h_0; c_0] = tanh(fc_init([z_0, c])); (h_t, c_t) = LSTMCell([r_{t-1}, c, p_t], (h_{t-1}, c_{t-1})), r_0 = z_0;
-    r_t = fc_2(relu(fc_1([h_t, c, p_t]))); z_t = s (e_t a + r_t); x_t = (z_t * scale) @ basis^T.
+    both in proportion to the strength s. With the recurrence r_t of
+    :class:`face4d.generation.recurrence.CoefficientRecurrence` over the phases p_t of frame t (:func:`phases`): z_t =
+    s (e_t a + r_t); x_t = (z_t * scale) @ basis^T.
 
     Args:
         num_labels: number of classes C.
@@ -37,11 +34,8 @@ class ControlledGenerator(nn.Module):
         engine: ``fast`` or ``plain``, as for the other generators.
     """
 
-    LABEL_SIZE = 32
     PHASES = 10
 
-    basis: Tensor
-    scale: Tensor
     bank: Tensor
 
     def __init__(
@@ -52,18 +46,9 @@ class ControlledGenerator(nn.Module):
         num_landmarks: int = NUM_LANDMARKS,
         engine: str = "fast",
     ) -> None:
-        super().__init__()
-        self.engine = engine
-        code_size = self.LABEL_SIZE + self.PHASES
-        self.register_buffer("basis", torch.zeros(3 * num_landmarks, components))
-        self.register_buffer("scale", torch.ones(components))
+        super().__init__(num_labels, hidden_size, components, self.PHASES, num_landmarks, engine)
         self.register_buffer("bank", torch.zeros(num_labels, BANK, 5))  # ratios, face4d.controls.as_ratios
         self.apex = nn.Embedding(num_labels, components)
-        self.fc_enc = nn.Embedding(num_labels, self.LABEL_SIZE)
-        self.fc_init = nn.Linear(components + self.LABEL_SIZE, 2 * hidden_size)
-        self.lstm = nn.LSTMCell(components + code_size, hidden_size)
-        self.fc_1 = nn.Linear(hidden_size + code_size, hidden_size)
-        self.fc_2 = nn.Linear(hidden_size, components)
 
     @torch.no_grad()
     def fit(self, displacements: Tensor, labels: Tensor, seed: int) -> np.ndarray:
@@ -78,16 +63,14 @@ class ControlledGenerator(nn.Module):
         Returns:
             (C, L, 3) metres, the labels' directions.
         """
-        basis, scale = whitened_basis(displacements.flatten(0, 1), self.basis.shape[1])
-        self.basis.copy_(basis)
-        self.scale.copy_(scale)
+        self.fit_basis(displacements.flatten(0, 1))
         moved, indices, last = displacements.cpu().numpy(), labels.cpu().numpy(), displacements.shape[1] - 1
         directions = label_directions(moved, indices, len(self.bank))
         ratios = as_ratios(find_controls(moved, directions[indices]), last)
         self.bank.copy_(
             torch.as_tensor(draw_bank(ratios, indices, len(self.bank), BANK, np.random.default_rng(seed % 2**32)))
         )
-        self.apex.weight.copy_(torch.as_tensor(directions).float().flatten(1) @ basis / scale)
+        self.apex.weight.copy_(self.encoded(torch.as_tensor(directions).float()))
         self.fc_2.weight.mul_(0.01)
         self.fc_2.bias.zero_()
         return directions
@@ -105,48 +88,8 @@ class ControlledGenerator(nn.Module):
             (B, T, L, 3) displacements, metres; the start frame is not among them.
         """
         code, envelope = phases(controls, frames)  # (T, B, PHASES), (T, B)
-        label_code = self.fc_enc(labels)  # (B, E)
-        frame = (start.flatten(1) @ self.basis) / self.scale  # (B, K)
-        hidden, cell = self.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
-        recurrence = self._unrolled if self.engine == "fast" else self._recurrence
-        added = recurrence(frame, hidden, cell, label_code, code)  # (B, T, K)
         grown = envelope.T[:, :, None] * self.apex(labels)[:, None]  # (B, T, K)
-        coefficients = controls[:, 4, None, None] * (grown + added)
-        return ((coefficients * self.scale) @ self.basis.T).unflatten(2, start.shape[1:])
-
-    def _recurrence(self, frame: Tensor, hidden: Tensor, cell: Tensor, label_code: Tensor, code: Tensor) -> Tensor:
-        """What the LSTM adds, (B, T, K), step by step."""
-        added = []
-        for phase in code:
-            given = torch.cat([label_code, phase], dim=1)  # (B, E + PHASES)
-            hidden, cell = self.lstm(torch.cat([frame, given], dim=1), (hidden, cell))
-            frame = self.fc_2(torch.relu(self.fc_1(torch.cat([hidden, given], dim=1))))
-            added.append(frame)
-        return torch.stack(added, dim=1)
-
-    def _unrolled(self, frame: Tensor, hidden: Tensor, cell: Tensor, label_code: Tensor, code: Tensor) -> Tensor:
-        """The same by :func:`face4d.generation.unroll.unroll`."""
-        sizes = [label_code.shape[1], code.shape[2]]
-        frame_weight, gate_of_label, gate_of_phase = self.lstm.weight_ih.split([frame.shape[1], *sizes], dim=1)
-        inner_weight, inner_of_label, inner_of_phase = self.fc_1.weight.split([hidden.shape[1], *sizes], dim=1)
-        gate_bias = self.lstm.bias_ih + self.lstm.bias_hh
-        gate_code = functional.linear(code, gate_of_phase) + functional.linear(label_code, gate_of_label, gate_bias)
-        inner_code = functional.linear(code, inner_of_phase) + functional.linear(
-            label_code, inner_of_label, self.fc_1.bias
-        )
-        return unroll(
-            len(code),
-            frame,
-            hidden,
-            cell,
-            gate_code,  # (T, B, 4H)
-            inner_code,  # (T, B, H)
-            frame_weight,
-            self.lstm.weight_hh,
-            inner_weight,
-            self.fc_2.weight,
-            self.fc_2.bias,
-        )
+        return self.decoded(controls[:, 4, None, None] * (grown + self.recurrence(start, labels, code)))
 
     def controls(
         self, labels: np.ndarray, last: int, given: GivenControls, random: np.random.Generator | None = None
@@ -194,23 +137,6 @@ def phases(controls: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     size = strength.clamp(-MOST_STRENGTH, MOST_STRENGTH).expand_as(rise)
     sines = [(torch.pi * share).sin() for share in (rise, fall)]
     return torch.stack([envelope, rise, hold, fall, *sines, *durations, size], dim=2), envelope
-
-
-@torch.no_grad()
-def whitened_basis(displacements: Tensor, components: int) -> tuple[Tensor, Tensor]:
-    """Principal directions of displacements (N, L, 3), metres, without mean, by singular value decomposition.
-
-    Returns:
-        Orthonormal basis (3L, K) and root mean square of each coefficient (K,), metres. Components beyond the rank of
-        the data get the scale of rounding noise raised to a micrometre, so that whitening stays finite.
-    """
-    flat = displacements.flatten(1).double()
-    _, singular, rows = torch.linalg.svd(flat, full_matrices=False)
-    count = min(components, len(singular))
-    basis, scale = flat.new_zeros(flat.shape[1], components), flat.new_ones(components)
-    basis[:, :count] = rows[:count].T
-    scale[:count] = singular[:count] / len(flat) ** 0.5
-    return basis.float(), scale.float().clamp(min=1e-6)
 
 
 def smoothstep(share: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from face4d.generation.config import GeneratorConfig
-from face4d.generation.controlled import ControlledGenerator, whitened_basis
-from face4d.generation.unroll import unroll_coefficients, unroll_thesis
+from face4d.generation.controlled import ControlledGenerator
+from face4d.generation.recurrence import CoefficientRecurrence
+from face4d.generation.unroll import unroll_thesis
 
 
 class ThesisGenerator(nn.Module):
@@ -65,18 +66,15 @@ class ThesisGenerator(nn.Module):
         return torch.stack(generated, dim=1).unflatten(2, start.shape[1:])  # (B, T, L, 3)
 
 
-class CoefficientGenerator(nn.Module):
+class CoefficientGenerator(CoefficientRecurrence):
     """LSTMCell generator in whitened principal coefficients, conditioned on its class and on how much of the time has
     passed: the mean motion of the class, and what the LSTM adds to it.
 
-    The displacement x is represented by K coefficients z = (x @ basis) / scale of an orthonormal basis without mean
-    (the zero displacement, the neutral face, stays zero). Label code e and position code p_t = (sin(2^k pi t / T),
-    cos(2^k pi t / T)), k = 0, 1, 2, go into every step and past the LSTM into the output layer: [h_0; c_0] =
-    tanh(fc_init([z_0, e])); (h_t, c_t) = LSTMCell([r_{t-1}, e, p_t], (h_{t-1}, c_{t-1})), r_0 = z_0; r_t =
-    fc_2(relu(fc_1([h_t, e, p_t]))). The mean motion m_t is a Fourier series in t / T, fitted in closed form
-    (:meth:`fit_motion`), of the class' motion and of what stays of the start frame: m_t = f_t (motion[class] + stays
-    z_0^T), f_t = (1, sin(k pi t / T), cos(k pi t / T)), k = 1..4. Training begins with r = 0. z_t = m_t + r_t; x_t =
-    (z_t * scale) @ basis^T.
+    With the recurrence r_t of :class:`face4d.generation.recurrence.CoefficientRecurrence`, position code p_t =
+    (sin(2^k pi t / T), cos(2^k pi t / T)), k = 0, 1, 2. The mean motion m_t is a Fourier series in t / T, fitted in
+    closed form (:meth:`fit_motion`), of the class' motion and of what stays of the start frame: m_t = f_t
+    (motion[class] + stays z_0^T), f_t = (1, sin(k pi t / T), cos(k pi t / T)), k = 1..4. Training begins with r = 0.
+    z_t = m_t + r_t; x_t = (z_t * scale) @ basis^T.
 
     Args:
         num_labels: number of classes C.
@@ -87,12 +85,9 @@ class CoefficientGenerator(nn.Module):
         residual: with the mean motion; without, m = 0.
     """
 
-    LABEL_SIZE = 32
     OCTAVES = 3
     HARMONICS = 4
 
-    basis: Tensor
-    scale: Tensor
     motion: Tensor
     stays: Tensor
 
@@ -105,27 +100,12 @@ class CoefficientGenerator(nn.Module):
         engine: str = "fast",
         residual: bool = True,
     ) -> None:
-        super().__init__()
-        self.engine, self.residual = engine, residual
-        code_size = self.LABEL_SIZE + 2 * self.OCTAVES
-        self.register_buffer("basis", torch.zeros(3 * num_landmarks, components))
-        self.register_buffer("scale", torch.ones(components))
-        self.fc_enc = nn.Embedding(num_labels, self.LABEL_SIZE)
-        self.fc_init = nn.Linear(components + self.LABEL_SIZE, 2 * hidden_size)
-        self.lstm = nn.LSTMCell(components + code_size, hidden_size)
-        self.fc_1 = nn.Linear(hidden_size + code_size, hidden_size)
-        self.fc_2 = nn.Linear(hidden_size, components)
+        super().__init__(num_labels, hidden_size, components, 2 * self.OCTAVES, num_landmarks, engine)
+        self.residual = residual
         if residual:
             terms = 1 + 2 * self.HARMONICS
             self.register_buffer("motion", torch.zeros(num_labels, terms, components))
             self.register_buffer("stays", torch.zeros(terms))
-
-    @torch.no_grad()
-    def fit_basis(self, displacements: Tensor) -> None:
-        """Set basis and scale from training displacements (N, L, 3), metres."""
-        basis, scale = whitened_basis(displacements, self.basis.shape[1])
-        self.basis.copy_(basis)
-        self.scale.copy_(scale)
 
     @torch.no_grad()
     def fit_motion(self, motions: Tensor, stays: Tensor) -> None:
@@ -140,10 +120,6 @@ class CoefficientGenerator(nn.Module):
         self.stays.copy_(inverse @ stays)
         nn.init.zeros_(self.fc_2.weight)
         nn.init.zeros_(self.fc_2.bias)
-
-    def encoded(self, displacements: Tensor) -> Tensor:
-        """Coefficients (..., K) of displacements (..., L, 3), metres."""
-        return (displacements.flatten(-2) @ self.basis) / self.scale
 
     def angles(self, frames: int, multiples: Tensor) -> Tensor:
         """(T, len(multiples)) multiples of pi t / T, t = 1..T."""
@@ -162,37 +138,11 @@ class CoefficientGenerator(nn.Module):
 
     def forward(self, start: Tensor, labels: Tensor, frames: int) -> Tensor:
         """Generate the frames after ``start``; arguments and result as :meth:`ThesisGenerator.forward`."""
-        coefficients = self.recurrence(start, labels, frames)  # (B, T, K)
+        coefficients = self.recurrence(start, labels, self.position_code(frames)[:, None])  # (B, T, K)
         if self.residual:
             motion = self.motion[labels] + self.stays[:, None] * self.encoded(start)[:, None]  # (B, TERMS, K)
             coefficients = coefficients + self.fourier_terms(frames) @ motion
-        return ((coefficients * self.scale) @ self.basis.T).unflatten(2, start.shape[1:])  # (B, T, L, 3)
-
-    def recurrence(self, start: Tensor, labels: Tensor, frames: int) -> Tensor:
-        """(B, T, K) what the LSTM gives; arguments as those of :meth:`forward`."""
-        if self.engine == "fast":
-            return unroll_coefficients(self, start, labels, frames)
-        label_code = self.fc_enc(labels)  # (B, E)
-        frame = self.encoded(start)  # (B, K)
-        hidden, cell = self.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
-        generated = []
-        for position in self.position_code(frames):
-            code = torch.cat([label_code, position.expand(len(label_code), -1)], dim=1)  # (B, E + 2 OCTAVES)
-            hidden, cell = self.lstm(torch.cat([frame, code], dim=1), (hidden, cell))
-            frame = self.fc_2(torch.relu(self.fc_1(torch.cat([hidden, code], dim=1))))
-            generated.append(frame)
-        return torch.stack(generated, dim=1)
-
-
-def sufficient_components(displacements: Tensor, lost: float = 1e-5) -> int:
-    """The fewest principal coefficients that hold motion but for a share ``lost`` of its sum of squares.
-
-    Args:
-        displacements: (N, L, 3) frames, metres.
-    """
-    flat = displacements.flatten(1).double()
-    energy = torch.linalg.eigvalsh(flat.T @ flat).clamp(min=0)  # (3L,) ascending
-    return max(1, int((energy.cumsum(0) > lost * energy.sum()).sum()))
+        return self.decoded(coefficients)  # (B, T, L, 3)
 
 
 def build_network(

@@ -26,7 +26,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 if TYPE_CHECKING:  # which import this module
-    from face4d.generation.lstm import CoefficientGenerator, ThesisGenerator
+    from face4d.generation.lstm import ThesisGenerator
+    from face4d.generation.recurrence import CoefficientRecurrence
 
 # From this many weights on oneDNN overtakes the default product (measured on AMD cores, benchmarks/unroll.py). A
 # constant and no timing at run time, so that equal runs give equal bits.
@@ -56,19 +57,18 @@ def unroll_thesis(network: ThesisGenerator, start: Tensor, labels: Tensor, frame
     return generated.unflatten(2, start.shape[1:])  # (B, T, L, 3)
 
 
-def unroll_coefficients(network: CoefficientGenerator, start: Tensor, labels: Tensor, frames: int) -> Tensor:
-    """What :meth:`face4d.generation.lstm.CoefficientGenerator.recurrence` says, arguments and result as there."""
+def unroll_coefficients(network: CoefficientRecurrence, start: Tensor, labels: Tensor, code: Tensor) -> Tensor:
+    """What :meth:`face4d.generation.recurrence.CoefficientRecurrence.recurrence` says, arguments and result as
+    there.
+    """
     label_code = network.fc_enc(labels)  # (B, E)
     frame = network.encoded(start)  # (B, K)
     hidden, cell = network.fc_init(torch.cat([frame, label_code], dim=1)).tanh().chunk(2, dim=1)  # (B, H) each
-    position_code = network.position_code(frames)  # (T, 2 OCTAVES)
-    components, label_size, position_size = frame.shape[1], label_code.shape[1], position_code.shape[1]
+    components, label_size, position_size = frame.shape[1], label_code.shape[1], code.shape[2]
 
-    def code(label_weight: Tensor, position_weight: Tensor, bias: Tensor) -> Tensor:
+    def codes(label_weight: Tensor, position_weight: Tensor, bias: Tensor) -> Tensor:
         """(T, B, N): what label and position give to a layer."""
-        return functional.linear(position_code, position_weight)[:, None] + functional.linear(
-            label_code, label_weight, bias
-        )
+        return functional.linear(code, position_weight) + functional.linear(label_code, label_weight, bias)
 
     lstm, fc_1, fc_2 = network.lstm, network.fc_1, network.fc_2
     frame_weight, gate_of_label, gate_of_position = lstm.weight_ih.split([components, label_size, position_size], dim=1)
@@ -76,12 +76,12 @@ def unroll_coefficients(network: CoefficientGenerator, start: Tensor, labels: Te
         [hidden.shape[1], label_size, position_size], dim=1
     )
     return unroll(
-        frames,
+        len(code),
         frame,
         hidden,
         cell,
-        code(gate_of_label, gate_of_position, lstm.bias_ih + lstm.bias_hh),  # (T, B, 4H)
-        code(inner_of_label, inner_of_position, fc_1.bias),  # (T, B, H)
+        codes(gate_of_label, gate_of_position, lstm.bias_ih + lstm.bias_hh),  # (T, B, 4H)
+        codes(inner_of_label, inner_of_position, fc_1.bias),  # (T, B, H)
         frame_weight,
         lstm.weight_hh,
         inner_weight,
