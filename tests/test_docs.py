@@ -227,7 +227,7 @@ for script in sys.argv[1:]:
     told = " ".join(done.stdout.split())
     assert told.count("[]") == len(programs), re.findall(r"\[['a-z, ]+\]$", done.stdout, flags=re.MULTILINE)
     for text in (
-        "(default: 128; thesis: 512; motion3dgan: 256)",
+        "(default: 128; thesis: 512; motion3dgan: 256; flow: 256)",
         "(default: l2; thesis: l1)",
         "(default: 60; thesis: 2000)",
         "mixtures (default: yes; thesis: no)",
