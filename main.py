@@ -116,8 +116,8 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     session.start(network, optimizer, random)
     if motions is not None and not session.quiet:
         print(
-            f"{choice.get('components', 'no')} coefficients; of the differences between sequences of one label their "
-            f"apexes explain {choice['timing']:.0%}"
+            f"chosen by the training sequences: {choice.get('components', 'no')} coefficients, "
+            f"{choice['timing']:.0%} of a label's motion moved to the apex times of all"
         )
 
     last = data.shape[1] - 1

@@ -7,13 +7,13 @@ from face4d.constants import FLORENCE_LABELS
 from face4d.datasets.landmark_set import load_split, tensors
 from face4d.generation.label_motions import (
     apex_chances,
+    best_share,
     fit_label_motions,
     label_means,
     means_of_the_others,
     move_apex,
     share_that_stays,
     subject_strengths,
-    unexplained,
 )
 
 FRAMES, LANDMARKS = 21, 5
@@ -41,7 +41,7 @@ def moved(apexes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return curves[:, :, None, None] * directions(int(labels.max()) + 1)[labels][:, None]
 
 
-def test_where_apexes_explain_all_a_label_has_the_times_of_all_sequences():
+def test_where_apexes_tell_all_a_label_has_the_times_of_all_sequences():
     labels, subjects = grid(4)
     apexes = torch.randint(5, 16, (len(labels),), generator=torch.Generator().manual_seed(1))
     data = moved(apexes, labels)
@@ -51,10 +51,10 @@ def test_where_apexes_explain_all_a_label_has_the_times_of_all_sequences():
     pooled = curve[:, None, None] * directions(4)[:, None]
     own = label_means(data, labels, 4)
     error = (motions.mean.unflatten(2, (LANDMARKS, 3)) - pooled).norm()
-    assert error < 0.03 * pooled.norm() and error < 0.4 * (own - pooled).norm()
+    assert error < 0.04 * pooled.norm() and error < 0.4 * (own - pooled).norm()
 
 
-def test_where_apexes_explain_nothing_a_label_has_its_mean():
+def test_where_apexes_tell_nothing_a_label_has_its_mean():
     labels, _ = grid(3)
     draw = torch.Generator().manual_seed(2)
     data = moved(torch.full((len(labels),), 10.0), labels)
@@ -67,10 +67,11 @@ def test_where_apexes_explain_nothing_a_label_has_its_mean():
 def test_motions_with_an_apex_average_to_the_mean():
     labels, subjects = grid(3)
     draw = torch.Generator().manual_seed(3)
-    apexes = torch.randint(6, 14, (len(labels),), generator=draw)
-    data = moved(apexes, labels) + 5e-4 * torch.randn(len(labels), 1, LANDMARKS, 3, generator=draw)
-    motions = fit_label_motions(data - data[:, :1], labels, subjects)
-    assert 0.5 < motions.timing < 1
+    data = moved(torch.randint(6, 14, (len(labels),), generator=draw), labels)
+    hold = (4 * pulse(10)).clamp(max=1)[:, None, None] * directions(1)  # its largest displacement comes by chance
+    data[labels == 1] = hold * (1 + 0.01 * torch.randn(6, FRAMES, 1, 1, generator=draw))
+    motions = fit_label_motions(data, labels, subjects)
+    assert 0.1 < motions.timing < 0.9
     total = torch.zeros_like(motions.mean)
     for frame in range(1, FRAMES - 1):
         total += motions.chances[:, frame, None, None] * motions.with_apex(
@@ -148,15 +149,28 @@ def test_few_sequences_and_frames(count, frames):
     torch.testing.assert_close(motions.mean, data.flatten(2), atol=1e-7, rtol=1e-4)
 
 
-def test_means_of_the_others_and_what_they_leave_unexplained():
+def test_means_of_the_others():
     values, labels = torch.tensor([1.0, 3.0, 8.0, 5.0])[:, None], torch.tensor([0, 0, 0, 1])
     others = means_of_the_others(values, labels, 2)
     torch.testing.assert_close(others[:3, 0], torch.tensor([5.5, 4.5, 2.0]))
     assert not others[3].isfinite().any()
-    half = values + (others - values) / 2
-    assert unexplained(values, half, others).item() == pytest.approx(0.25)
-    assert unexplained(values, 2 * others - values, others) == 1
-    assert unexplained(values, values, values) == 1  # nothing to explain
+
+
+def test_best_share_of_two_predictions():
+    draw = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 30, 4, generator=draw)
+    second[7] = torch.nan  # one has no prediction
+    shares = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7])
+    found = torch.stack([best_share(share * first + (1 - share) * second, first, second) for share in shares])
+    torch.testing.assert_close(found, shares.clamp(0, 1))
+    assert best_share(first, second, second) == 0
+    noisy = 0.3 * first + 0.7 * second + 0.5 * torch.randn(30, 4, generator=draw)
+    share = best_share(noisy, first, second)
+    errors = [
+        (noisy - other * first - (1 - other) * second).nan_to_num().square().sum()
+        for other in (share - 0.05, share, share + 0.05)
+    ]
+    assert errors[1] == min(errors) < max(errors)
 
 
 def test_moving_an_apex():

@@ -2,14 +2,13 @@
 
 A sequence s of a label is taken as
 
-    x_s(t) = c(t) x_s(0) + b_s v(t) + deviation,    v = rest + warp(q) moving,
+    x_s(t) = c(t) x_s(0) + b_s v(t) + deviation,    v = (1 - w) mean + w warp(q) aligned mean,
 
 with c the share of the start frame that stays, b the strength of its subject, and v a motion of the label whose apex
-comes at frame q. The label does not tell q. How much of the differences between sequences of one label their apexes
-explain is measured on sequences left out; that share of a label's mean moves with the apex, the rest does not. Where
-the share is nothing, the mean of v is the label's mean trajectory; where it is everything, it is the label's
-displacement at the apex times of all training sequences. In between it is the difference estimator of sampling theory
-(Cochran, Sampling Techniques, 1977, chapter 7), with the apex as the auxiliary variable.
+comes at frame q. The aligned mean is that of the label's sequences with their apexes moved to one frame. The label does
+not tell q; all training sequences say when it may be, as far as labels do not differ in that. The weight w is the one
+with which the means of the other sequences of a label, told q, predict a sequence best. Where it is 0, the mean of v is
+the label's mean trajectory; where it is 1, it is the label's displacement at the apex times of all training sequences.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ class LabelMotions:
 
     Attributes:
         mean: (C, T + 1, 3L) metres, over the apexes to be expected.
-        rest: (C, T + 1, 3L) metres, what does not move with the apex.
-        moving: (C, T + 1, 3L) metres, what does, with the apex at frame ``apex``.
+        rest: (C, T + 1, 3L) metres, what does not move with the apex: (1 - w) mean.
+        moving: (C, T + 1, 3L) metres, what does, with the apex at frame ``apex``: w aligned mean.
         apex: () frame.
         chances: (C, T + 1) that the apex of a label comes at a frame; rows add up to 1.
         stays: (T + 1,) share of the start frame in each frame.
         starts: (N, L, 3) start frames of the training sequences, metres.
         members: (C, N) 1 where a sequence is of a label, else 0.
-        timing: () share of the differences between sequences of one label that their apexes explain.
+        timing: () w.
     """
 
     mean: Tensor
@@ -105,13 +104,12 @@ def fit_label_motions(displacements: Tensor, labels: Tensor, subjects: Sequence[
     aligned = move_apex(sequences, apexes, middle)
 
     told = move_apex(means_of_the_others(aligned, labels, num_labels), middle, apexes)  # (N, T + 1, 3L)
-    timing = 1 - unexplained(sequences, told, means_of_the_others(sequences, labels, num_labels))
+    timing = best_share(sequences, told, means_of_the_others(sequences, labels, num_labels))
     chances = apex_chances(apexes.long(), labels, num_labels, frames)
     names = sorted(set(subjects))
     strengths = subject_strengths(aligned, labels, torch.tensor([names.index(name) for name in subjects]), num_labels)
     moving = timing * label_means(aligned, labels, num_labels, strengths)  # (C, T + 1, 3L)
-    as_they_came = strengths[:, None, None] * move_apex(moving[labels], middle, apexes)
-    rest = label_means(sequences - as_they_came, labels, num_labels, strengths)
+    rest = (1 - timing) * label_means(sequences, labels, num_labels, strengths)
     mean = rest.clone()
     for frame in chances.any(0).nonzero()[:, 0]:
         mean += chances[:, frame, None, None] * move_apex(moving, middle, frame)
@@ -160,19 +158,21 @@ def means_of_the_others(values: Tensor, labels: Tensor, num_labels: int) -> Tens
     return (count * label_means(values, labels, num_labels)[labels] - values) / (count - 1)
 
 
-def unexplained(values: Tensor, told: Tensor, untold: Tensor) -> Tensor:
-    """Squared error of one prediction over that of another, at most 1; 1 where the other makes none.
+def best_share(values: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """The share w in 0..1 of the first of two predictions with the least sum of |values - w first - (1 - w) second|^2.
 
     Args:
-        values, told, untold: (N, ...); members that have no prediction, which is not finite then, do not count.
+        values, first, second: (N, ...); members without finite predictions do not count.
 
     Returns:
-        () in 0..1.
+        (); 0 where both predict the same.
     """
-    known = untold.flatten(1).isfinite().all(1)
-    errors = ((values - other)[known].square().sum(dtype=torch.float64) for other in (told, untold))
-    wrong, base = (error.float() for error in errors)
-    return (wrong / base).clamp(max=1) if base > NOTHING else torch.ones(())
+    known = second.flatten(1).isfinite().all(1)
+    difference, wanted = ((other - second)[known].double() for other in (first, values))
+    energy = difference.square().sum()
+    if energy < NOTHING:
+        return torch.zeros(())
+    return ((difference * wanted).sum() / energy).clamp(0, 1).float()
 
 
 def share_that_stays(sequences: Tensor, labels: Tensor, num_labels: int) -> Tensor:
