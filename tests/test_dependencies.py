@@ -51,7 +51,9 @@ def distribution(package: str) -> str:
 def test_declared_are_the_packages_that_are_imported():
     core = {canonical(requirement) for requirement in pyproject["dependencies"]}
     extras = {
-        canonical(line) for name in ("dask", "ray", "detect") for line in pyproject["optional-dependencies"][name]
+        canonical(line)
+        for name in ("dask", "ray", "detect", "photo")
+        for line in pyproject["optional-dependencies"][name]
     }
     used = {distribution(package): path for package, path in imported([*LIBRARY, *SCRIPTS]).items()}
     assert not {name: str(used[name]) for name in used.keys() - core - extras}

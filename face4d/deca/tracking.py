@@ -40,8 +40,8 @@ def reconstruct_frames(
     ahead most, with the mean identity of all frames.
 
     Args:
-        finder: with a box or landmarks given they hold for all frames; else the detector looks at each, and a frame
-            without a face takes the place of the one before.
+        finder: with a box or landmarks given they hold for all frames; else the face is followed, and a frame without
+            one takes the place of the one before.
         folder: default: one of that name in the writer's.
 
     Returns:
@@ -99,7 +99,7 @@ def _encode(
     crops: list[Crop] = []
     waiting: list[np.ndarray] = []
     face: FaceBox | np.ndarray | None = None
-    lost = 0
+    lost, finder = 0, finder.in_video(video.fps)
 
     def flush() -> None:
         if waiting:

@@ -177,7 +177,7 @@ class Crop:
         scale, shift = self.scale, np.array(self.shift)
         block = min(int(1 / scale + 1e-9), max(photo.shape[:2])) if smooth else 1
         if block > 1:
-            photo = _block_means(photo, block, self.border)
+            photo = block_means(photo, block, self.border)
             shift = shift + scale * (block - 1) / 2  # the first mean lies in the middle of its block
             scale = scale * block
         return _resample(photo, scale, shift, (self.size, self.size), self.border)
@@ -264,7 +264,7 @@ def _corners(face: FaceBox) -> str:
     return f"left {face.left:g}, top {face.top:g}, right {face.right:g}, bottom {face.bottom:g}"
 
 
-def _block_means(photo: np.ndarray, block: int, border: str) -> np.ndarray:
+def block_means(photo: np.ndarray, block: int, border: str) -> np.ndarray:
     """Means of blocks of block x block pixels; blocks at the right and lower edge are filled up as the border says."""
     height, width = photo.shape[:2]
     padding = ((0, -height % block), (0, -width % block), (0, 0))

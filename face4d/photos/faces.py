@@ -1,39 +1,29 @@
 """Which photos are meant, where the face is in each, and the true landmarks where they are known.
 
-Faces are found from landmark files, or by OpenCV's bundled frontal-face detectors.
+Faces are where a box or landmark files say, or where :mod:`face4d.photos.detection` finds them.
 """
 
 from __future__ import annotations
 
-import logging
+import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from face4d.constants import NUM_LANDMARKS, OUTER_EYES
 from face4d.errors import InputError
 from face4d.photos.crops import FaceBox, check_inside
+from face4d.photos.detection import find_face, require_detector
+from face4d.photos.face_tracking import FaceTracker
 from face4d.photos.picture_files import HEIC_ADVICE, HEIC_SUFFIXES, SUFFIXES
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.files import beside, has_suffix, is_hidden, matching, read_bytes, report_passed_over
 from face4d.runtime.mat import read_mat
 
-logger = logging.getLogger(__name__)
-
 MAT_LANDMARKS = "pt3d_68"  # AFLW2000-3D and 300W-LP, (3, 68)
 _LONGEST_TEXT = 1 << 20  # bytes of a landmark file in text
 _FARTHEST = 1e6  # pixels: no landmark of a photo lies beyond
-_INSTALL = 'python -m pip install "opencv-python-headless<5"'
-_DETECTION_SIDE = 640  # pixels: photos are shrunk to it, which a face worth reconstructing survives
-_SMALLEST_FACE = 0.08  # of the shorter side of the photo
-_FINAL_SCALE, _NEIGHBOURS = 1.1, 5
-# (file, with the histogram equalised): the second is asked where the first, which is hardly ever wrong, finds nothing
-_CASCADES = (
-    ("haarcascade_frontalface_alt.xml", False),
-    ("haarcascade_frontalface_default.xml", True),
-)
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:
@@ -89,72 +79,6 @@ def _read_text(path: Path, expected: str) -> np.ndarray:
         return np.array([[float(word) for word in row] for row in rows if row])
     except ValueError as error:
         raise InputError(path, expected, str(error)) from None
-
-
-def detect_faces(photo: np.ndarray, path: str | Path) -> list[FaceBox]:
-    """All upright, roughly frontal faces that the first of OpenCV's Haar cascades that finds any finds, the largest
-    first.
-
-    Viola and Jones, "Rapid Object Detection using a Boosted Cascade of Simple Features", CVPR 2001.
-
-    Args:
-        photo: (H, W, 3) float in 0..1.
-        path: of the photo, for messages.
-
-    Raises:
-        InputError: OpenCV is not installed; says how to install it.
-    """
-    cv2 = opencv(path)
-    height, width = photo.shape[:2]
-    scale = min(1.0, _DETECTION_SIDE / max(height, width))
-    grey = (photo @ np.array([0.299, 0.587, 0.114], dtype=photo.dtype) * 255).astype(np.uint8)
-    if scale < 1:
-        grey = cv2.resize(
-            grey, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA
-        )
-    smallest = max(int(_SMALLEST_FACE * min(grey.shape)), 20)
-    for file, equalised in _CASCADES:
-        cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / file))
-        picture = cv2.equalizeHist(grey) if equalised else grey
-        found = cascade.detectMultiScale(picture, _FINAL_SCALE, _NEIGHBOURS, minSize=(smallest, smallest))
-        if len(found):
-            break
-    corners = (np.array([[x, y, x + w, y + h] for x, y, w, h in found]).reshape(-1, 4) / scale).tolist()
-    boxes = [FaceBox(left, top, right, bottom, "detector") for left, top, right, bottom in corners]
-    return sorted(boxes, key=lambda box: (-box.width * box.height, box.left, box.top))
-
-
-def find_face(photo: np.ndarray, path: str | Path, *, tell: bool = True) -> FaceBox:
-    """The largest face that :func:`detect_faces` finds; with ``tell`` says so in the log when there are several.
-
-    Raises:
-        InputError: no face, or OpenCV is not installed.
-    """
-    boxes = detect_faces(photo, path)
-    if not boxes:
-        raise InputError(path, "a face, upright and roughly from the front (or its place: --box, --landmarks)", "none")
-    if len(boxes) > 1 and tell:
-        box = boxes[0]
-        logger.warning(
-            "%s: %d faces, the largest is taken: %.0f x %.0f pixels at left %.0f, top %.0f",
-            path, len(boxes), box.width, box.height, box.left, box.top,
-        )  # fmt: skip
-    return boxes[0]
-
-
-def opencv(path: str | Path) -> ModuleType:
-    """OpenCV 4; raises :class:`InputError` of ``path`` where it is not installed, which says how to install it."""
-    try:
-        import cv2
-
-        _ = cv2.CascadeClassifier  # OpenCV 5 keeps it in another package
-    except (ImportError, AttributeError):
-        raise InputError(
-            path,
-            f"a face box (--box), landmarks (--landmarks), or OpenCV 4 to find the face: {_INSTALL}",
-            "none of them",
-        ) from None
-    return cv2
 
 
 LANDMARK_SUFFIXES = (".npy", ".mat", ".pts", ".txt")
@@ -244,8 +168,16 @@ class FaceFinder:
                 "nothing of that name",
             )
         if self.box is None and self.landmarks is None:
-            opencv("where the face is")  # said once, not of every photo
-        self._told: set[Path] = set()
+            require_detector("where the face is")  # said once, not of every photo
+        self._tracker: FaceTracker | None = None
+
+    def in_video(self, rate: float) -> FaceFinder:
+        """A finder for the frames of one video, in order, of ``rate`` frames per second: where the face has to be
+        detected, it is followed from frame to frame and its points are smoothed.
+        """
+        finder = copy.copy(self)
+        finder._tracker = FaceTracker(rate)
+        return finder
 
     def find(self, photo: np.ndarray, path: str | Path) -> tuple[FaceBox | np.ndarray, np.ndarray | None]:
         """The face of a photo (H, W, 3) and, where they are given, its true landmarks (68, 2 or 3) in pixels.
@@ -258,9 +190,8 @@ class FaceFinder:
             check_inside(self.box, photo, path)
             return self.box, None
         if self.landmarks is None:
-            tell = path not in self._told  # of a video's frames the first that has several faces
-            self._told.add(path)
-            return find_face(photo, path, tell=tell), None
+            face = self._tracker.find(photo, path) if self._tracker else find_face(photo, path)
+            return face.box, None
         file = self.file(path)
         points = read_landmarks(file)
         check_inside(FaceBox.of_landmarks(points), photo, f"{path} with {file}")

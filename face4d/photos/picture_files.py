@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from face4d.errors import InputError
 from face4d.runtime.files import read_bytes
+from face4d.runtime.quiet import silent_libraries
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +78,7 @@ def read_picture(path: str | Path, expected: str = "a picture (JPEG, PNG, TIFF, 
             with Image.open(io.BytesIO(content), formats=list(FORMATS)) as image:
                 _check_size(path, image, content)
                 bits, deep = _depth(image, content)
-                with _silent_libtiff() if image.format == "TIFF" else nullcontext():
+                with silent_libraries() if image.format == "TIFF" else nullcontext():
                     image.load()
                 return Picture(_upright(path, image), bits, deep)
         except InputError:
@@ -127,27 +125,6 @@ def _depth(image: Image.Image, content: bytes) -> tuple[int | None, bool]:
     ):
         bits = content[place + 4]  # grey pictures have one such byte
     return (bits if isinstance(bits, int) and 1 <= bits <= 16 else None), deep
-
-
-@contextmanager
-def _silent_libtiff() -> Iterator[None]:
-    """Keep from the terminal what libtiff writes there itself, past Python, of damaged files; the error that follows
-    says it.
-    """
-    sys.stderr.flush()
-    try:
-        terminal = os.dup(2)
-    except OSError:  # closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
 
 
 def _upright(path: str | Path, image: Image.Image) -> Image.Image:
