@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.samples > 1 and not generator.stochastic:
         raise InputError(
             args.checkpoint,
-            f"a stochastic generator to draw {args.samples} samples from",
+            f"a stochastic generator to draw {args.samples} samples from (main.py --model flow)",
             "one with a single answer to a label",
         )
     source = data_flags.data_source(args, generator.source, args.checkpoint)

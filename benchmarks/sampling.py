@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from face4d.commands import cli, data_flags
+from face4d.commands.motion_flags import kept_mask
 from face4d.constants import MM_PER_METRE
 from face4d.controls import Controls, GivenControls, along, apex_displacements, find_controls, label_directions
 
@@ -182,6 +183,23 @@ def sampling(
     table(f"{draws} draws per test sequence; FID of one half of the training subjects to the other", rows)
 
 
+def filling(generators: dict[str, Generator], data: Data, seed: int) -> None:
+    """Errors of what is not given, when frames or groups of landmarks of each real sequence are."""
+    last = data.last
+    keys = ",".join(str(round(share * last / 3)) for share in range(4))
+    rows = []
+    for name, generator in generators.items():
+        for text in (keys, f"0,{last // 2}", f"0,{last}", f"0-{last // 2}", "mouth", "brows"):
+            mask = kept_mask(text, last + 1)
+            began = time.perf_counter()
+            made = generator.fill(data.real, mask, data.labels, seed=seed)
+            took = (time.perf_counter() - began) / len(made)
+            apart = MM_PER_METRE * np.linalg.norm(made - data.real, axis=3)[:, ~mask]  # (N, P)
+            row = {"generator": name, "given": text, "others (mm)": apart.mean(), "worst": apart.mean(axis=1).max()}
+            rows.append(row | {"s": took})
+    table("filling in test sequences of which frames or landmarks are given", rows)
+
+
 def between(sequences: np.ndarray, labels: np.ndarray) -> float:
     """Mean distance of two sequences of one label, millimetres, over 2,000 pairs at most of each label."""
     random = np.random.default_rng(0)
@@ -289,6 +307,9 @@ def main(args: argparse.Namespace) -> None:
         args.draws,
         args.seed,
     )
+    able = {name: generator for name, generator in generators.items() if generator.fills}
+    if able:
+        filling(able, data, args.seed)
     if args.identity:
         identity(data)
 

@@ -96,6 +96,11 @@ class Generator:
         """Whether it follows controls."""
         return isinstance(self.network, (ControlledGenerator, MotionFlow))
 
+    @property
+    def fills(self) -> bool:
+        """Whether it fills in, see :meth:`fill`."""
+        return isinstance(self.network, MotionFlow)
+
     @torch.no_grad()
     def generate(
         self,
@@ -119,7 +124,8 @@ class Generator:
             frames: frames to generate after frame 0; default the training length.
             seed: of a stochastic generator's random numbers.
             sample: which of the answers to this seed; each is the same however many are asked for. None is the first
-                or, of a generator that follows controls, the one with the mean of those left open.
+                or, of a generator that follows controls, a typical one: with the mean of those left open, and of a flow
+                from the middle of the noise.
             controls: in the frames asked for, (B,) of each; or those given, the others drawn from the label's training
                 sequences.
             guidance: of a flow, how much more than learnt it follows label and controls; 1 = as learnt.
@@ -139,7 +145,8 @@ class Generator:
         if guidance != 1 and not isinstance(self.network, MotionFlow):
             raise InputError(self.path, "a generator with guidance (main.py --model flow)", "one without")
         if isinstance(self.network, MotionFlow):  # speaks in any number of frames
-            rest = self.network(first, indices, frames or self.frames - 1, noise, controls, guidance)
+            drawn = None if sample is None else noise
+            rest = self.network(first, indices, frames or self.frames - 1, drawn, controls, guidance)
             return torch.cat([first[:, None], rest], dim=1).cpu().numpy()
         if isinstance(self.network, ControlledGenerator):
             if isinstance(controls, GivenControls):

@@ -58,7 +58,7 @@ def fill(
     given: Tensor,
     mask: Tensor,
     labels: Tensor,
-    random: torch.Generator | None = None,
+    random: torch.Generator,
     controls: GivenControls = NOT_GIVEN,
     guidance: float = 1.0,
 ) -> Tensor:
@@ -88,7 +88,7 @@ def fitting(
     given: Tensor,
     mask: Tensor,
     label: Tensor,
-    random: torch.Generator | None,
+    random: torch.Generator,
     controls: GivenControls,
     guidance: float,
 ) -> Tensor:
@@ -192,7 +192,7 @@ def observe(
     return Posterior(evidence, design, offset, remaining)
 
 
-def sample_without_return(logarithms: Tensor, count: int, random: torch.Generator | None) -> Tensor:
+def sample_without_return(logarithms: Tensor, count: int, random: torch.Generator) -> Tensor:
     """(count,) numbers drawn with probabilities in proportion to the exponentials of (N,) logarithms, none twice.
 
     By the Gumbel-top-k trick (Kool, van Hoof and Welling, Stochastic beams and where to find them, ICML 2019).

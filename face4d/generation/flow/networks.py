@@ -156,7 +156,7 @@ class MotionFlow(nn.Module):
         Args:
             labels: (B,) class indices.
             given: (B, 5) their first coordinates, NaN where they are to be drawn.
-            random: on the CPU.
+            random: on the CPU; None begins in the middle of the noise, which leads to a typical motion.
             guidance: how much more than learnt a draw follows label and controls; 1 = as learnt.
         """
         network = self.averaged
@@ -171,7 +171,9 @@ class MotionFlow(nn.Module):
             # classifier-free guidance (Ho and Salimans, 2022), of velocities
             return torch.lerp(network(x, at_time, free), found, guidance)
 
-        x = torch.randn(len(labels), len(self.location), generator=random).to(self.location)
+        shape = len(labels), len(self.location)
+        noise = torch.zeros(shape) if random is None else torch.randn(shape, generator=random)
+        x = noise.to(self.location)
         for step in range(self.steps):
             middle = x + velocity(x, step / self.steps) / (2 * self.steps)
             x = x + velocity(middle, (step + 0.5) / self.steps) / self.steps
@@ -227,7 +229,7 @@ class MotionFlow(nn.Module):
             start: (B, L, 3) displacement the motion begins from, metres.
             labels: (B,) class indices.
             frames: number T of frames after ``start``.
-            random: on the CPU, so that a seed means the same on all devices; None = torch's global one.
+            random: on the CPU, so that a seed means the same on all devices; None = a typical motion, see :meth:`draw`.
             controls: (B,) of each, in frames; or those that are given.
             guidance: see :meth:`draw`.
 
