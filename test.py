@@ -292,14 +292,21 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
 
 def timeline_items(args: Namespace, generator: Generator, source: DataSource) -> list[Item]:
     """The scene of a timeline on one neutral face."""
+    from face4d.errors import InputError
     from face4d.generation.timeline import play, read_timeline, scene_name
 
     scene, subject = scene_name(args.timeline), (args.target or args.actor).stem
+    if args.samples > 1 and not getattr(generator.network, "stochastic", False):
+        raise InputError(args.checkpoint, "a flow for --samples of a timeline", "a generator with one answer to it")
     expressions = read_timeline(args.timeline, generator.labels, args.frames or cli.MOST_FRAMES)
     neutral, face = load_face(args, source)
-    moved = args.intensity * play(generator, expressions, neutral, args.frames)  # (T+1, 68, 3)
-    settings = made_of(args, source, None, scene, [neutral], face)
-    return [Item(args.output, scene, subject, neutral, moved, None, face, settings)]
+    items = []
+    for sample, folder in sample_folders(args):
+        how: dict[str, Any] = {"seed": args.seed, "sample": sample, "guidance": args.guidance}
+        moved = args.intensity * play(generator, expressions, neutral, args.frames, **how)  # (T+1, 68, 3)
+        settings = made_of(args, source, sample, scene, [neutral], face)
+        items.append(Item(folder, scene, subject, neutral, moved, None, face, settings))
+    return items
 
 
 def test_set_items(args: Namespace, generator: Generator, source: DataSource) -> list[Item]:

@@ -9,9 +9,11 @@ import torch
 
 from face4d.constants import COMA_LABELS, LANDMARK_GROUPS
 from face4d.controls import Controls
-from face4d.datasets.landmark_set import load_folder, stack
+from face4d.datasets.landmark_set import load_folder, load_split, stack, tensors
 from face4d.errors import InputError
 from face4d.generation.controlled import ControlledGenerator
+from face4d.generation.flow.config import PRESETS
+from face4d.generation.flow.networks import MotionFlow
 from face4d.generation.lstm import CoefficientGenerator
 from face4d.generation.sample import Generator
 from face4d.generation.timeline import (
@@ -242,6 +244,21 @@ def test_a_generator_without_controls_is_refused():
     plain = Generator(Path("models/a.pt"), CoefficientGenerator(2, 4, 4), LABELS, 21, 68, {}, {})
     with pytest.raises(InputError, match="expected a generator that follows controls"):
         play(plain, [row("Happy", 0, 8, 11, 20)], NEUTRAL)
+
+
+def test_a_flow_plays_a_scene_in_many_ways(landmark_folder):
+    split = load_split(landmark_folder, test_subjects=("CH01", "CH02"))
+    data, indices = tensors(split.train, split.labels, torch.device("cpu"))
+    torch.manual_seed(1)
+    small = {"hidden_size": 16, "components": 6, "blocks": 2, "sampling_steps": 2}
+    network = MotionFlow(PRESETS["default"].with_settings(small), len(split.labels))
+    network.fit(data, indices)
+    flow = Generator(Path("models/f.pt"), network.eval(), split.labels, 13, 68, {}, {})
+    scene = [row(split.labels[0], 2, 8, 12, 20), row(split.labels[1], 12, 20, 25, 30)]
+    first = play(flow, scene, NEUTRAL, seed=1, sample=0)
+    assert first.shape == (31, 68, 3) and not first[:3].any() and not first[30].any() and first[15].any()
+    np.testing.assert_array_equal(play(flow, scene, NEUTRAL, seed=1, sample=0), first)
+    assert np.abs(play(flow, scene, NEUTRAL, seed=1, sample=1) - first).max() > 1e-5
 
 
 def test_an_envelope_is_one_in_the_hold():

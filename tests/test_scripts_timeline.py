@@ -73,7 +73,7 @@ def test_a_scene_is_written_kept_refused_and_replaced(workplace, run_here):
         (["--timeline", "me.npy"], ["me.npy", "no UTF-8 text"]),
         (["--label", "Happy"], ["give no --label"]),
         (["--apex", 10], ["no other controls"]),
-        (["--samples", 3], ["--samples"]),
+        (["--samples", 3], ["models/steered.pt", "--samples of a timeline"]),
     ],
 )
 def test_what_cannot_be_is_one_line(workplace, run_here, words, said):

@@ -52,8 +52,6 @@ def check_timeline_flags(parser: ArgumentParser, args: Namespace) -> None:
     """Refuse what a timeline says itself."""
     if args.timeline and (args.label or args.real_controls or given_controls(args) != GivenControls()):
         parser.error("--timeline says which expressions, when and how strong: give no --label and no other controls")
-    if args.timeline and args.samples > 1:
-        parser.error("--samples: expected 1 with --timeline, which leaves nothing open to draw, found more")
 
 
 def add_fill_flags(parser: ArgumentParser) -> None:

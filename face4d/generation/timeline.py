@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,11 @@ def _number(place: str, name: str, text: str, low: float, high: float) -> float:
 
 
 def play(
-    generator: Generator, expressions: Sequence[Expression], neutral: np.ndarray, frames: int | None = None
+    generator: Generator,
+    expressions: Sequence[Expression],
+    neutral: np.ndarray,
+    frames: int | None = None,
+    **how: Any,
 ) -> np.ndarray:
     """The motion of a scene.
 
@@ -163,6 +168,7 @@ def play(
         generator: one that follows controls.
         neutral: (L, 3) landmarks of the face, metres.
         frames: last frame of the scene; default that of the last offset.
+        how: ``seed``, ``sample``, ``guidance`` of :meth:`~face4d.generation.sample.Generator.generate`.
 
     Returns:
         (frames + 1, L, 3) float32 displacements, metres; the face is neutral in frame 0, and where no expression is.
@@ -180,7 +186,7 @@ def play(
     for first in range(0, len(expressions), _AT_ONCE):
         chunk = slice(first, first + _AT_ONCE)
         start = np.zeros((len(own[chunk]), *neutral.shape), np.float32)
-        made = generator.generate(start, indices[chunk], int(own[0, 3]), controls=Controls.of(own[chunk]))
+        made = generator.generate(start, indices[chunk], int(own[0, 3]), controls=Controls.of(own[chunk]), **how)
         for expression, row, native, sequence in zip(expressions[chunk], controls[chunk], own[chunk], made):
             times = np.arange(math.ceil(row[0]), min(math.floor(row[3]), frames) + 1)
             weights = region_weights(neutral, expression.region, sequence)  # (L,)
