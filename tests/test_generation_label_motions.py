@@ -116,11 +116,16 @@ def test_apex_chances_are_shared_unless_labels_clearly_differ():
     alike = torch.randint(5, 16, (len(labels),), generator=draw)
     chances = apex_chances(alike, labels, 3, FRAMES)
     torch.testing.assert_close(chances[0], chances[2])
-    torch.testing.assert_close(chances[0], alike.bincount(minlength=FRAMES) / len(alike))
+    frame = torch.arange(FRAMES, dtype=torch.float32)
+    mean, variance = alike.float().mean(), alike.float().var(correction=0)
+    assert (chances[0] @ frame).item() == pytest.approx(mean.item(), abs=0.2)
+    smoothed = (chances[0] @ (frame - mean).square()).item()  # by the square of the kernel's width
+    assert smoothed == pytest.approx(variance.item() * (1 + (1.06 * 18**-0.2) ** 2), rel=0.1)
+    assert not chances[:, [0, -1]].any()
     apart = torch.tensor([4, 10, 16])[labels] + torch.randint(0, 3, (len(labels),), generator=draw)
     chances = apex_chances(apart, labels, 3, FRAMES)
     torch.testing.assert_close(chances.sum(1), torch.ones(3))
-    assert (chances[0, 4:7].sum() > 0.95) and (chances[2, 16:19].sum() > 0.95)
+    assert chances[0, 3:8].sum() > 0.95 and chances[2, 15:20].sum() > 0.95
     same = apex_chances(torch.full((6,), 7), torch.tensor([0, 0, 0, 1, 1, 1]), 2, FRAMES)
     assert (same[:, 7] == 1).all()
 

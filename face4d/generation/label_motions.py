@@ -24,6 +24,7 @@ from face4d.datasets.augmentation import apex_frames, time_warp
 
 ROUNDS = 10  # of alternating least squares, which settle in three or four
 SIGNIFICANCE = 0.01  # labels have apex times of their own if chance makes such differences more rarely
+NARROWEST = 0.1  # frames, of a kernel: nothing is smoothed
 WEAKEST = 0.1  # strength of a subject before division by the mean
 NOTHING = 1e-12  # square metres; a smaller sum of squares is of what does not move
 
@@ -67,7 +68,8 @@ class LabelMotions:
 
         Args:
             labels: (B,) class indices.
-            apexes: M, how many frames for the apex are drawn; 0 = the mean over all that are to be expected.
+            apexes: M, how many frames for the apex are drawn, one from each M-th of their distribution (systematic
+                sampling: Cochran, Sampling Techniques, 1977, chapter 8); 0 = the mean over all that are to be expected.
             generator: on the CPU, of the start frames and apexes.
             rows: labels wanted; the random numbers are drawn for all of them, so a part is the same as that part of
                 the whole.
@@ -79,8 +81,9 @@ class LabelMotions:
         sequences = torch.multinomial(self.members[of_label].cpu(), 1, generator=generator)[rows, 0]  # (B,)
         starts = self.starts[sequences.to(labels.device)]  # (B, L, 3)
         if apexes:
-            chances = self.chances[of_label].cpu()
-            drawn = torch.multinomial(chances, apexes, replacement=True, generator=generator)[rows].T  # (M, B)
+            passed = self.chances[of_label].cpu().cumsum(1)  # (B, T + 1)
+            levels = (torch.arange(apexes) + torch.rand(len(labels), 1, generator=generator)) / apexes  # (B, M)
+            drawn = torch.searchsorted(passed, levels * passed[:, -1:])[rows].T  # (M, B)
             motions = self.with_apex(own.repeat(apexes), drawn.flatten().to(labels.device)).unflatten(0, drawn.shape)
         else:
             motions = self.mean[own][None]
@@ -222,6 +225,9 @@ def subject_strengths(sequences: Tensor, labels: Tensor, subjects: Tensor, num_l
 def apex_chances(apexes: Tensor, labels: Tensor, num_labels: int, frames: int) -> Tensor:
     """The chance of each label's apex to come at a frame: as often as in all sequences, as far as labels do not differ.
 
+    The frames are a sample, smoothed by a Gaussian kernel of 1.06 s N^(-1/5) frames, s their standard deviation within
+    labels (Silverman, Density Estimation, 1986, equation 3.28).
+
     Whether they do is what the one-way analysis of variance says. Where chance alone makes such differences in less
     than 1 of 100 data sets, a label's own apexes have the weight 1 - 1/F, F the ratio of variances: the estimate of
     James and Stein (1961).
@@ -235,14 +241,19 @@ def apex_chances(apexes: Tensor, labels: Tensor, num_labels: int, frames: int) -
     Returns:
         (C, T + 1).
     """
-    histograms = torch.nn.functional.one_hot(apexes, frames).float()  # (N, T + 1)
-    every, own = histograms.mean(0), label_means(histograms, labels, num_labels)
-    times, means = apexes.double(), label_means(apexes.double(), labels, num_labels)
     between, within = num_labels - 1, len(apexes) - num_labels  # degrees of freedom
+    times, means = apexes.double(), label_means(apexes.double(), labels, num_labels)
     spread = (times - means[labels]).square().sum().item()
     differences = (means[labels] - times.mean()).square().sum().item()
+
+    frame = torch.arange(frames)
+    width = max(1.06 * (spread / max(within, 1)) ** 0.5 * len(apexes) ** -0.2, NARROWEST)
+    kernel = (-0.5 * ((frame[:, None] - frame) / width).square()).exp()  # (T + 1, T + 1)
+    kernel *= (frame > 0) & (frame < max(frames - 1, 2))  # the ends are no apex
+    smooth = (kernel / kernel.sum(1, keepdim=True))[apexes]  # (N, T + 1)
+    every, own = smooth.mean(0).expand(num_labels, -1), label_means(smooth, labels, num_labels)
     if not (between and within and spread):
-        return every.expand(num_labels, -1)
+        return every
     ratio = differences / between / (spread / within)
     shared = 1.0 if fdtrc(between, within, ratio) > SIGNIFICANCE else 1 / ratio
     return shared * every + (1 - shared) * own
