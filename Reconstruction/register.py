@@ -1,0 +1,102 @@
+"""Step 8: bring a scan of a head into the vertex order of a template, so that every step works on it.
+
+    python Reconstruction/register.py scan.ply --output my_head.ply
+    python Reconstruction/register.py scan.obj --output my_head.ply --landmarks scan_landmarks.npy
+    python Reconstruction/register.py scan.stl --output my_head.ply --template head.ply --landmark-embedding head.npz
+
+The scan (PLY, OBJ, OFF, STL) may be in metres, centimetres, millimetres or inches, lie in any way, have holes, hair,
+shoulders, noise and no colours. Its face is found by drawing it from several sides, or by --landmarks. Writes the
+registered head in metres, upright; beside it <output>.png (scan, result, distances), <output>.json (unit, place,
+residual by region) and <output>_scan.ply, the scan in the same unit and place. More: docs/registration.md.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from face4d.commands import cli
+from face4d.errors import InputError
+
+DEFAULT_FLAME = Path("models/flame")
+
+
+def build_parser() -> ArgumentParser:
+    parser = cli.parser(__doc__)
+    parser.add_argument("scan", type=Path, metavar="SCAN", help="the scan: PLY, OBJ, OFF or STL, with triangles")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the registered head (.ply)")
+    parser.add_argument(
+        "--landmarks",
+        type=Path,
+        metavar="FILE",
+        help="npy (68, 3), the scan's landmarks in its unit and place (default: found)",
+    )
+    template = parser.add_argument_group("template")
+    template.add_argument(
+        "--flame",
+        metavar="DIR",
+        help="folder with the template, its landmarks and, if there, its model; or demo "
+        "(default: models/flame where that is, else demo)",
+    )
+    template.add_argument("--template", type=Path, metavar="FILE", help="a head of that topology to start from")
+    template.add_argument(
+        "--landmark-embedding", type=Path, metavar="FILE", help="npz, landmarks of a --template of any other topology"
+    )
+    cli.add_run_flags(parser, "overwrite", "quiet")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    if args.output.suffix.lower() != ".ply":
+        raise InputError("--output", "a file named .ply", str(args.output))
+    beside = {name: args.output.with_name(f"{args.output.stem}{name}") for name in (".png", ".json", "_scan.ply")}
+    for path in (args.output, *beside.values()):
+        cli.refuse_overwrite(path, args.overwrite)
+
+    from face4d.landmarks import TEMPLATE_FILE
+    from face4d.mesh.ply import write_ply
+    from face4d.registration.picture import registration_picture
+    from face4d.registration.pipeline import landmark_anchors, register_scan
+    from face4d.registration.scan import read_scan
+    from face4d.registration.template import DEMO, load_template
+    from face4d.registration.views import view_anchors
+    from face4d.render.pictures import save_picture
+    from face4d.runtime.atomic import write_json
+    from face4d.runtime.device import limit_threads
+
+    limit_threads(None, small=True)
+    flame = args.flame or (str(DEFAULT_FLAME) if (DEFAULT_FLAME / TEMPLATE_FILE).is_file() else DEMO)
+    template = load_template(flame, args.template, args.landmark_embedding)
+    scan = read_scan(args.scan)
+    anchors = landmark_anchors(args.landmarks, template) if args.landmarks else view_anchors(args.scan, scan, template)
+    found = register_scan(args.scan, scan, template, anchors)
+
+    print(f"{args.scan}: in {found.unit}, {found.turned}; {100 * found.size:.0f} % of the size of {template.name}")
+    print("distance from the scan (mm)  median   95 %  covered")
+    for name, residual in found.residuals.items():
+        print(f"{name:<27}  {residual.median:6.2f} {residual.worst:6.2f}  {100 * residual.covered:5.0f} %")
+    write_ply(args.output, found.vertices, template.faces)
+    write_ply(beside["_scan.ply"], found.scan.vertices.astype("float32"), found.scan.faces.astype("int32"))
+    save_picture(beside[".png"], registration_picture(found, template) / 255)
+    write_json(
+        beside[".json"],
+        {
+            "scan": str(args.scan),
+            "template": template.name,
+            "unit": found.unit,
+            "metres": found.placed.scale,
+            "rotation": found.placed.rotation.tolist(),
+            "translation": found.placed.translation.tolist(),
+            "size": found.size,
+            "residuals_mm": {name: asdict(residual) for name, residual in found.residuals.items()},
+        },
+    )
+    cli.report_written([args.output, *beside.values()])
+    cli.suggest_next(args, "test.py", "--checkpoint", "models/florence.pt", "--actor", args.output, "--label", "all")
+
+
+if __name__ == "__main__":
+    cli.run(main)

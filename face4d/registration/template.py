@@ -1,0 +1,108 @@
+"""Templates: the heads whose vertex order a registered scan gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from face4d.errors import InputError
+from face4d.flame.model import NEUTRAL_MODELS, OTHER_MODELS, FlameModel, find_model, load_flame_model
+from face4d.landmarks import TEMPLATE_FILE, LandmarkEmbedding, check_mesh, extract, load_embedding, load_flame_embedding
+from face4d.mesh.sequence import read_mesh
+
+DEMO = "demo"
+_IDENTITY, _EXPRESSION = 100, 30  # directions of a model that are used, the largest
+
+
+@dataclass(frozen=True)
+class Template:
+    """A head.
+
+    Attributes:
+        name: of it, for people.
+        vertices: (V, 3) float64 metres, upright, looking along +z.
+        embedding: its triangles and its 68 landmarks.
+        directions: (K, V, 3) metres per deviation, in which a model says that heads differ; K = 0 without a model.
+    """
+
+    name: str
+    vertices: np.ndarray
+    embedding: LandmarkEmbedding
+    directions: np.ndarray = field(repr=False)
+
+    @property
+    def faces(self) -> np.ndarray:
+        """(F, 3)."""
+        return self.embedding.faces
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """(68, 3) metres."""
+        return extract(self.embedding, self.vertices)
+
+
+def load_template(
+    flame: str | Path, mesh: str | Path | None = None, landmark_embedding: str | Path | None = None
+) -> Template:
+    """The template of a folder, or of a mesh.
+
+    Args:
+        flame: folder of landmark files (and of the model, where it is there) of FLAME's format, or ``demo``.
+        mesh: a head of the topology of these landmarks, in place of the folder's.
+        landmark_embedding: npz with the landmarks of a mesh of any other topology.
+
+    Raises:
+        InputError: a missing file, one of other content, or a mesh of another topology.
+    """
+    if landmark_embedding is not None:
+        if mesh is None:
+            raise InputError("--landmark-embedding", "the mesh that it belongs to (--template FILE)", "none")
+        embedding, model, name = load_embedding(landmark_embedding), None, str(mesh)
+    elif str(flame) == DEMO:
+        embedding, model, name = _demo()
+    else:
+        embedding, model, name = load_flame_embedding(flame), _model(Path(flame)), str(flame)
+    if mesh is not None:
+        vertices, faces = read_mesh(mesh)
+        try:
+            check_mesh(mesh, vertices, faces, embedding)
+        except InputError as error:
+            raise InputError(
+                error.path, f"{error.expected} or --landmark-embedding FILE with its landmarks", error.found
+            ) from None
+        name = str(mesh)
+    elif model is not None:
+        vertices = model.template
+    else:
+        vertices = read_mesh(Path(flame) / TEMPLATE_FILE)[0]
+    return Template(name, vertices.astype(np.float64), embedding, _directions(model, len(vertices)))
+
+
+def _directions(model: FlameModel | None, count: int) -> np.ndarray:
+    if model is None:
+        return np.zeros((0, count, 3))
+    parts = (model.shape_directions[..., :_IDENTITY], model.expression_directions[..., :_EXPRESSION])
+    return np.concatenate([np.moveaxis(part.astype(np.float64), 2, 0) for part in parts])
+
+
+def _model(folder: Path) -> FlameModel | None:
+    """The FLAME-format model of a folder, None where it has only the landmark files."""
+    names = {path.stem.lower() for path in folder.iterdir() if path.suffix.lower() in (".pkl", ".npz")}
+    return load_flame_model(find_model(folder)) if names & {*NEUTRAL_MODELS, *OTHER_MODELS} else None
+
+
+def _demo() -> tuple[LandmarkEmbedding, FlameModel, str]:
+    from face4d.demo.flame import demo_flame_model, dynamic_embedding, static_embedding
+    from face4d.demo.head import demo_head
+
+    head = demo_head()
+    static, contour = static_embedding(head), dynamic_embedding(head)
+    embedding = LandmarkEmbedding(
+        face_idx=np.concatenate([contour[0][0], static[0]]),
+        bary=np.concatenate([contour[1][0], static[1]]),
+        faces=head.faces,
+        num_vertices=len(head.mean),
+    )
+    return embedding, demo_flame_model(), "the demo head"
