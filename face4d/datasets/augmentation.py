@@ -101,16 +101,16 @@ def retimed(displacements: Tensor, source: Tensor, target: Tensor) -> Tensor:
     return (target[:, 4] / source[:, 4]).nan_to_num(1.0)[:, None, None, None] * moved  # 0 / 0 is a motionless face
 
 
-CHANGED = 0.75  # share of sequences that are shown with other controls than their own
-SCALES = (0.3, 2.5)  # of their strength
+CHANGED = 0.5  # share of sequences that are shown with other controls than their own
+SCALES = (0.6, 1.6)  # of their strength
 
 
 def other_controls(controls: Tensor, known: Tensor, last: int, generator: torch.Generator) -> Tensor:
     """Controls that a sequence may be shown with.
 
-    A quarter keep their own. Of the others, half take each ratio (:func:`face4d.controls.as_ratios`) from another
+    Half keep their own. Of the others, half take each ratio (:func:`face4d.controls.as_ratios`) from another
     training sequence, half take ratios drawn over nearly all that is possible, so that nothing is learnt that holds for
-    usual times alone. Strengths are multiplied by 0.3 to 2.5.
+    usual times alone. Strengths are multiplied by 0.6 to 1.6, not more: how strong a motion is also says which it is.
 
     Args:
         controls: (B, 5) their own.
