@@ -38,7 +38,7 @@ class LabelMotions:
         rest: (C, T + 1, 3L) metres, what does not move with the apex: (1 - w) mean.
         moving: (C, T + 1, 3L) metres, what does, with the apex at frame ``apex``: w aligned mean.
         apex: () frame.
-        chances: (C, T + 1) that the apex of a label comes at a frame; rows add up to 1.
+        chances: (C, T + 1) that the apex of a label comes at a frame, smooth; rows add up to 1.
         stays: (T + 1,) share of the start frame in each frame.
         starts: (N, L, 3) start frames of the training sequences, metres.
         members: (C, N) 1 where a sequence is of a label, else 0.
@@ -117,7 +117,8 @@ def fit_label_motions(displacements: Tensor, labels: Tensor, subjects: Sequence[
     for frame in chances.any(0).nonzero()[:, 0]:
         mean += chances[:, frame, None, None] * move_apex(moving, middle, frame)
     members = torch.nn.functional.one_hot(labels, num_labels).T.float()
-    return LabelMotions(mean, rest, moving, middle, chances, stays, displacements[:, 0], members, timing)
+    drawn_from = smooth(chances, len(labels))
+    return LabelMotions(mean, rest, moving, middle, drawn_from, stays, displacements[:, 0], members, timing)
 
 
 def move_apex(sequences: Tensor, source: Tensor, target: Tensor) -> Tensor:
@@ -225,9 +226,6 @@ def subject_strengths(sequences: Tensor, labels: Tensor, subjects: Tensor, num_l
 def apex_chances(apexes: Tensor, labels: Tensor, num_labels: int, frames: int) -> Tensor:
     """The chance of each label's apex to come at a frame: as often as in all sequences, as far as labels do not differ.
 
-    The frames are a sample, smoothed by a Gaussian kernel of 1.06 s N^(-1/5) frames, s their standard deviation within
-    labels (Silverman, Density Estimation, 1986, equation 3.28).
-
     Whether they do is what the one-way analysis of variance says. Where chance alone makes such differences in less
     than 1 of 100 data sets, a label's own apexes have the weight 1 - 1/F, F the ratio of variances: the estimate of
     James and Stein (1961).
@@ -246,14 +244,29 @@ def apex_chances(apexes: Tensor, labels: Tensor, num_labels: int, frames: int) -
     spread = (times - means[labels]).square().sum().item()
     differences = (means[labels] - times.mean()).square().sum().item()
 
-    frame = torch.arange(frames)
-    width = max(1.06 * (spread / max(within, 1)) ** 0.5 * len(apexes) ** -0.2, NARROWEST)
-    kernel = (-0.5 * ((frame[:, None] - frame) / width).square()).exp()  # (T + 1, T + 1)
-    kernel *= (frame > 0) & (frame < max(frames - 1, 2))  # the ends are no apex
-    smooth = (kernel / kernel.sum(1, keepdim=True))[apexes]  # (N, T + 1)
-    every, own = smooth.mean(0).expand(num_labels, -1), label_means(smooth, labels, num_labels)
+    histograms = torch.nn.functional.one_hot(apexes, frames).float()  # (N, T + 1)
+    every, own = histograms.mean(0).expand(num_labels, -1), label_means(histograms, labels, num_labels)
     if not (between and within and spread):
         return every
     ratio = differences / between / (spread / within)
     shared = 1.0 if fdtrc(between, within, ratio) > SIGNIFICANCE else 1 / ratio
     return shared * every + (1 - shared) * own
+
+
+def smooth(chances: Tensor, count: int) -> Tensor:
+    """Chances of frames as those of a smooth distribution, which a median needs more than a mean does: a Gaussian
+    kernel of 1.06 s N^(-1/5) frames, s the standard deviation (Silverman, Density Estimation, 1986, equation 3.28).
+
+    Args:
+        chances: (C, T + 1), those of the first and last frame 0.
+        count: N, of the sample.
+
+    Returns:
+        (C, T + 1).
+    """
+    frame = torch.arange(chances.shape[1], dtype=chances.dtype)
+    deviation = (chances @ frame.square() - (chances @ frame).square()).clamp(min=0).sqrt()  # (C,)
+    width = (1.06 * deviation * count**-0.2).clamp(min=NARROWEST)[:, None, None]
+    kernel = (-0.5 * ((frame[:, None] - frame) / width).square()).exp()  # (C, T + 1, T + 1)
+    kernel *= (frame > 0) & (frame < max(len(frame) - 1, 2))  # the ends are no apex
+    return torch.einsum("cq,cqt->ct", chances, kernel / kernel.sum(2, keepdim=True))
