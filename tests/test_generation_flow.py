@@ -13,6 +13,7 @@ from face4d.generation.flow.networks import CONTROLS, MotionFlow, VelocityNetwor
 from face4d.generation.flow.train import TrainingMotions, effects, train
 from face4d.generation.sample import load_generator
 from face4d.runtime.run_folder import Run
+from tests.conftest import write_landmarks
 
 TINY = {"hidden_size": 16, "components": 6, "blocks": 2, "epochs": 4, "batch_size": 8, "steps_per_epoch": 3}
 TINY |= {"validate_every": 2, "sampling_steps": 2}
@@ -212,6 +213,15 @@ def test_samples_follow_from_the_seed_alone(split, tmp_path):
     longer = generator.generate(start, labels, 30, seed=5, sample=3)
     assert longer.shape == (2, 31, 68, 3)
     np.testing.assert_allclose(longer[:, ::5], first[:, ::2], atol=0.06 * np.abs(first).max())
+
+
+def test_one_sequence_of_a_label_is_enough(tmp_path):
+    folder = write_landmarks(tmp_path / "landmarks", ("Happy", "Rage"), ("CH01", "CH03"), 13)
+    still = np.load(folder / "Rage_CH03.npy")
+    np.save(folder / "Rage_CH03.npy", np.repeat(still[:1], 13, 0))
+    metrics, generator = run_training(load_split(folder, test_subjects=("CH01",)), tmp_path, config())
+    drawn = generator.generate(np.zeros((2, 68, 3), np.float32), np.array([0, 1]), seed=1, sample=0)
+    assert np.isfinite(metrics["test/mm_best"]) and np.isfinite(drawn).all()
 
 
 @pytest.mark.parametrize("flags", [{"smoothing": -1.0}, {"averaging": 1.0}, {"blocks": 0}, {"unlabelled": 2.0}])
