@@ -43,7 +43,7 @@ def moved(apexes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return curves[:, :, None, None] * directions(int(labels.max()) + 1)[labels][:, None]
 
 
-def test_where_apexes_tell_all_a_label_has_the_times_of_all_sequences():
+def test_where_apexes_explain_all_a_label_has_the_times_of_all_sequences():
     labels, subjects = grid(4)
     apexes = torch.randint(5, 16, (len(labels),), generator=torch.Generator().manual_seed(1))
     data = moved(apexes, labels)
@@ -56,7 +56,7 @@ def test_where_apexes_tell_all_a_label_has_the_times_of_all_sequences():
     assert error < 0.04 * pooled.norm() and error < 0.4 * (own - pooled).norm()
 
 
-def test_where_apexes_tell_nothing_a_label_has_its_mean():
+def test_where_apexes_explain_nothing_a_label_has_its_mean():
     labels, _ = grid(3)
     draw = torch.Generator().manual_seed(2)
     data = moved(torch.full((len(labels),), 10.0), labels)

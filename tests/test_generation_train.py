@@ -133,7 +133,7 @@ def test_what_the_training_sequences_chose_is_recorded(split, tmp_path):
     energy = np.square(np.linalg.svd(flat, compute_uv=False))
     kept = energy[: choice["components"]].sum() / energy.sum()
     assert kept >= 1 - 1e-5 > kept - energy[choice["components"] - 1] / energy.sum()
-    _, generator = run_training(split, tmp_path / "told", config=config(components=3))
+    _, generator = run_training(split, tmp_path / "given", config=config(components=3))
     assert generator.network.basis.shape[1] == 3
     run_training(split, tmp_path / "thesis", config=config("thesis"))
     assert "choice" not in json.loads((tmp_path / "thesis" / "runs" / "a" / "config.json").read_text())

@@ -7,8 +7,9 @@ A sequence s of a label is taken as
 with c the share of the start frame that stays, b the strength of its subject, and v a motion of the label whose apex
 comes at frame q. The aligned mean is that of the label's sequences with their apexes moved to one frame. The label does
 not tell q; all training sequences say when it may be, as far as labels do not differ in that. The weight w is the one
-with which the means of the other sequences of a label, told q, predict a sequence best. Where it is 0, the mean of v is
-the label's mean trajectory; where it is 1, it is the label's displacement at the apex times of all training sequences.
+with which the means of the other sequences of a label, given q, predict a sequence best. Where it is 0, the mean of v
+is the label's mean trajectory; where it is 1, it is the label's displacement at the apex times of all training
+sequences.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def fit_label_motions(displacements: Tensor, labels: Tensor, subjects: Sequence[
     middle = apexes.mean()
     aligned = move_apex(sequences, apexes, middle)
 
-    told = move_apex(means_of_the_others(aligned, labels, num_labels), middle, apexes)  # (N, T + 1, 3L)
-    timing = best_share(sequences, told, means_of_the_others(sequences, labels, num_labels))
+    apex_given = move_apex(means_of_the_others(aligned, labels, num_labels), middle, apexes)  # (N, T + 1, 3L)
+    timing = best_share(sequences, apex_given, means_of_the_others(sequences, labels, num_labels))
     chances = apex_chances(apexes.long(), labels, num_labels, frames)
     names = sorted(set(subjects))
     strengths = subject_strengths(aligned, labels, torch.tensor([names.index(name) for name in subjects]), num_labels)
