@@ -11,7 +11,7 @@ from face4d.commands import cli
 from face4d.errors import InputError, nearest
 from face4d.runtime.environment import typed_python
 
-COMMANDS = ("benchmark", "dataset", "demo", "fit", "landmarks", "scan-to-mesh")
+COMMANDS = ("benchmark", "dataset", "demo", "fit", "landmarks", "point-embedding", "scan-to-mesh")
 """Each is a module of ``face4d.commands`` with ``main(argv)``, described by the first line of its docstring."""
 
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: {typed_python()} -m face4d COMMAND ... (COMMAND --help lists its flags)\n")
         for name in COMMANDS:
-            print(f"  {name:<13} {(_module(name).__doc__ or '').partition(chr(10))[0]}")
+            print(f"  {name:<15} {(_module(name).__doc__ or '').partition(chr(10))[0]}")
         return None
     name, *rest = words
     if name not in COMMANDS:

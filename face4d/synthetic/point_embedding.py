@@ -1,0 +1,222 @@
+"""Where the 468 points of MediaPipe's landmark network lie on heads of one topology, measured on pictures of them.
+
+The network's points are no fixed places of a head: those of the outline slide over it as it turns, as the contour of
+the 68 does, and inner points follow a little. So there is a place for every yaw of a table, and between two yaws the
+point between them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from face4d.errors import InputError
+from face4d.mesh.geometry import connected_components
+from face4d.photos.face_points import NUM_POINTS
+from face4d.runtime.arrays import load_npz
+from face4d.runtime.atomic import save_npz
+
+PACKAGED = {"flame": "points_flame.npz"}  # beside this module
+_ROUNDS = 6  # of reweighting
+_LEAST_SHOWN = 0.2  # of the pictures: vertices shown more rarely hold no point
+
+
+@dataclass(frozen=True)
+class PointEmbedding:
+    """Places of the points on a topology.
+
+    Attributes:
+        yaw: (A,) degrees, rising; positive where the face is turned to its own left.
+        face_idx: (A, 468) the face of each point.
+        bary: (A, 468, 3) weights of that face's corners.
+        spread: (A, 468) metres: median distance, across the line of sight, of the point seen from the place.
+        num_vertices: of the topology.
+        checksum: of the topology's faces.
+    """
+
+    yaw: np.ndarray
+    face_idx: np.ndarray
+    bary: np.ndarray
+    spread: np.ndarray
+    num_vertices: int
+    checksum: int
+
+    def fits(self, num_vertices: int, faces: np.ndarray) -> bool:
+        """Whether a mesh has the topology."""
+        return num_vertices == self.num_vertices and checksum(faces) == self.checksum
+
+    def at(self, yaw: float, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Places on a head turned by ``yaw`` degrees, beyond the table as at its end.
+
+        Args:
+            faces: (F, 3) of the topology.
+
+        Returns:
+            (468, 6) vertices and (468, 6) their weights, whose rows sum to 1; (468,) spread, metres.
+        """
+        place = float(np.interp(yaw, self.yaw, np.arange(len(self.yaw))))
+        low = min(int(place), len(self.yaw) - 2) if len(self.yaw) > 1 else 0
+        high = min(low + 1, len(self.yaw) - 1)
+        share = place - low
+        corners = np.concatenate([faces[self.face_idx[low]], faces[self.face_idx[high]]], axis=1)
+        weights = np.concatenate([self.bary[low] * (1 - share), self.bary[high] * share], axis=1)
+        return corners, weights, self.spread[low] * (1 - share) + self.spread[high] * share
+
+    def points(self, vertices: np.ndarray, faces: np.ndarray, yaw: float) -> np.ndarray:
+        """(468, 3) points of a head (V, 3) that is seen turned by ``yaw`` degrees."""
+        corners, weights, _ = self.at(yaw, faces)
+        return np.einsum("nk,nkd->nd", weights, vertices[corners])
+
+
+def checksum(faces: np.ndarray) -> int:
+    """CRC-32 of faces (F, 3), whatever their integer type."""
+    return zlib.crc32(np.ascontiguousarray(faces, "<i4").tobytes())
+
+
+def save_point_embedding(path: str | Path, embedding: PointEmbedding) -> None:
+    """Write an embedding as the npz that :func:`load_point_embedding` reads."""
+    save_npz(
+        path,
+        {
+            "yaw": embedding.yaw.astype(np.float32),
+            "face_idx": embedding.face_idx.astype(np.int32),
+            "bary": embedding.bary.astype(np.float32),
+            "spread": embedding.spread.astype(np.float32),
+            "topology": np.array([embedding.num_vertices, embedding.checksum], np.int64),
+        },
+    )
+
+
+def load_point_embedding(path: str | Path) -> PointEmbedding:
+    """Read an embedding, one of ``PACKAGED`` by name.
+
+    Raises:
+        InputError: no such file, or another content.
+    """
+    path = Path(__file__).with_name(PACKAGED[str(path)]) if str(path) in PACKAGED else Path(path)
+    expected = f"an embedding of {NUM_POINTS} points (.npz of arrays yaw, face_idx, bary, spread, topology)"
+    arrays = load_npz(path, expected, ("yaw", "face_idx", "bary", "spread", "topology"), ())
+    yaw, face_idx, bary, spread, topology = (arrays[name] for name in ("yaw", "face_idx", "bary", "spread", "topology"))
+    count = len(yaw) if yaw.ndim == 1 else 0
+    shapes = {"face_idx": (count, NUM_POINTS), "bary": (count, NUM_POINTS, 3), "spread": (count, NUM_POINTS)}
+    for name, shape in shapes.items():
+        if count == 0 or arrays[name].shape != shape or arrays[name].dtype.kind not in "iuf":
+            raise InputError(path, expected, f"yaw {yaw.shape} and {name} {arrays[name].dtype} {arrays[name].shape}")
+    whole = face_idx.dtype.kind in "iu" and topology.dtype.kind in "iu" and topology.shape == (2,)
+    if not whole or face_idx.min() < 0 or topology.min() < 0:
+        raise InputError(path, expected, "numbers of faces or of the topology that are none")
+    real = yaw.dtype.kind in "iuf" and all(np.isfinite(part).all() for part in (yaw, bary, spread))
+    if not real or (np.diff(yaw) <= 0).any() or bary.min() < -1e-3 or np.abs(bary.sum(-1) - 1).max() > 1e-3:
+        raise InputError(path, expected, "yaws that do not rise, or weights outside their triangle")
+    return PointEmbedding(
+        yaw.astype(float), face_idx.astype(int), bary.astype(float), spread.astype(float), *map(int, topology)
+    )
+
+
+class HeadView(NamedTuple):
+    """A head of known geometry in a picture, and where the network sees its points.
+
+    Attributes:
+        head: number of the head.
+        yaw: degrees.
+        placed: (V, 2) vertices, metres across the line of sight.
+        shown: (V,) bool, vertices of triangles that the picture shows.
+        seen: (468, 2) points, in the same axes and unit.
+    """
+
+    head: int
+    yaw: float
+    placed: np.ndarray
+    shown: np.ndarray
+    seen: np.ndarray
+
+
+def measure_embedding(
+    views: Sequence[HeadView], faces: np.ndarray, folds: int = 4
+) -> tuple[PointEmbedding, np.ndarray]:
+    """The places that bring the points nearest to where they are seen, in the sense of the sum of distances (which few
+    large errors do not move), for every yaw by itself.
+
+    Of all vertices of the skin that pictures of this yaw show, the best is found first, then the best point of the
+    triangles around it, by least squares reweighted by the inverse distance.
+
+    Args:
+        views: several heads of one topology, seen from several sides.
+        faces: (F, 3).
+        folds: groups of heads that are left out in turn.
+
+    Returns:
+        the embedding of all heads; and (N, 468) distances, metres, of every view from the embedding of the other
+        groups' heads.
+    """
+    count = len(views[0].placed)
+    piece = connected_components(count, faces)
+    skin = piece == np.bincount(piece).argmax()
+    around = _faces_around(faces, count)
+    group = np.array([view.head for view in views]) % folds
+    yaws = np.unique([view.yaw for view in views])
+    rows, left_out = [], np.full((len(views), NUM_POINTS), np.nan)
+    for yaw in yaws:
+        own = np.array([number for number, view in enumerate(views) if view.yaw == yaw])
+        placed, seen = (np.stack([getattr(views[number], name) for number in own]) for name in ("placed", "seen"))
+        shown = np.mean([views[number].shown for number in own], axis=0)
+        candidates = np.flatnonzero(skin & (shown >= _LEAST_SHOWN))
+        costs = np.zeros((folds, NUM_POINTS, len(candidates)), np.float32)
+        for number, vertices, points in zip(own, placed, seen):
+            costs[group[number]] += cdist(points, vertices[candidates])
+        for fold in range(folds):
+            held = group[own] == fold
+            if held.any() and not held.all():
+                start = candidates[(costs.sum(0) - costs[fold]).argmin(axis=1)]
+                face_idx, bary = _refined(placed[~held], seen[~held], start, faces, around)
+                left_out[own[held]] = _distances(placed[held], seen[held], faces[face_idx], bary)
+        face_idx, bary = _refined(placed, seen, candidates[costs.sum(0).argmin(axis=1)], faces, around)
+        rows.append((face_idx, bary, np.median(_distances(placed, seen, faces[face_idx], bary), axis=0)))
+    places, weights, spread = (np.stack(part) for part in zip(*rows))
+    return PointEmbedding(yaws, places, weights, spread, count, checksum(faces)), left_out
+
+
+def _faces_around(faces: np.ndarray, count: int) -> np.ndarray:
+    """(V, K) faces at each vertex, the first of them again where there are fewer than K; face 0 at vertices of none."""
+    vertex, face = faces.ravel(), np.repeat(np.arange(len(faces)), 3)
+    order = np.argsort(vertex, kind="stable")
+    vertex, face = vertex[order], face[order]
+    first = np.searchsorted(vertex, np.arange(count + 1))
+    number = np.diff(first)
+    column = np.arange(max(number.max(), 1))
+    place = first[:-1, None] + np.where(column < number[:, None], column, 0)
+    return np.where(number[:, None] > 0, face[np.minimum(place, len(face) - 1)], 0)
+
+
+def _refined(
+    placed: np.ndarray, seen: np.ndarray, start: np.ndarray, faces: np.ndarray, around: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) faces and (N, 3) weights: of the places in triangles at vertices (N,) those with the least sum of distances
+    from points (M, N, 2) in views of vertices (M, V, 2).
+    """
+    tried = around[start]  # (N, K)
+    a, b, c = (placed[:, faces[tried, corner]] for corner in range(3))  # (M, N, K, 2) each
+    sides, aim = np.stack([a - c, b - c], axis=-1), seen[:, :, None] - c  # (M, N, K, 2, 2) and (M, N, K, 2)
+    weights = np.ones(aim.shape[:3])
+    for _ in range(_ROUNDS):
+        weighted = sides * weights[..., None, None]
+        left = np.einsum("mnkdi,mnkdj->nkij", weighted, sides) + 1e-12 * np.eye(2)
+        right = np.einsum("mnkdi,mnkd->nki", weighted, aim)
+        shares = np.linalg.solve(left, right[..., None])[..., 0]  # (N, K, 2)
+        bary = np.clip(np.concatenate([shares, 1 - shares.sum(-1, keepdims=True)], axis=-1), 0, None)
+        bary /= bary.sum(axis=-1, keepdims=True)
+        away = np.linalg.norm(np.einsum("mnkdi,nki->mnkd", sides, bary[..., :2]) - aim, axis=-1)
+        weights = 1 / (away + 1e-4)  # metres
+    best, rows = away.sum(axis=0).argmin(axis=1), np.arange(len(start))
+    return tried[rows, best], bary[rows, best]
+
+
+def _distances(placed: np.ndarray, seen: np.ndarray, corners: np.ndarray, bary: np.ndarray) -> np.ndarray:
+    """(M, 468) distances of points seen (M, 468, 2) from places, given by corners (468, 3) and weights."""
+    return np.linalg.norm(np.einsum("mnkd,nk->mnd", placed[:, corners], bary) - seen, axis=-1)
