@@ -1,4 +1,4 @@
-"""Registration of scans whose true correspondences are known: heads of FLAME's topology, disguised.
+"""Registration of scans whose true correspondences are known: heads in another order, place and unit.
 
     python benchmarks/registration.py --actors ../shared/data/actors --flame ../shared/data/flame_assets
 
@@ -45,7 +45,7 @@ def damaged(vertices: np.ndarray, template: Template, draw: np.random.Generator)
     return points, faces[~gone[faces].any(axis=1)]
 
 
-def disguised(
+def as_scan(
     vertices: np.ndarray, faces: np.ndarray, draw: np.random.Generator
 ) -> tuple[Scan, np.ndarray, float, np.ndarray]:
     """A scan of the head in another order, place and unit; with its rotation, scale and translation."""
@@ -63,7 +63,7 @@ def measured(
 ) -> dict[str, float | str]:
     """Scores of one registration, or why there is none."""
     points, faces = damaged(vertices, template, draw) if damage else (vertices, template.faces)
-    scan, turn, scale, shift = disguised(points, faces, draw)
+    scan, turn, scale, shift = as_scan(points, faces, draw)
     start = time.process_time()
     try:
         found = register_scan("scan", scan, template, view_anchors("scan", scan, template))

@@ -90,7 +90,24 @@ def load_decoder(args: Namespace, source: DataSource) -> DenseDecoder | None:
 def load_face(args: Namespace, source: DataSource) -> tuple[np.ndarray, DenseFace | None]:
     """The face of --actor or --target: its neutral landmarks (68, 3), metres, and what moves its surface, None without
     --dense.
+
+    Raises:
+        InputError: see :func:`face4d.landmarks.read_head`; of another topology it says which command registers a
+            scan.
     """
+    from face4d.errors import InputError
+    from face4d.mesh.triangles import OtherTopologyError
+
+    try:
+        return _load_face(args, source)
+    except OtherTopologyError as error:
+        if error.path != str(args.actor):
+            raise
+        command = f"python Reconstruction/register.py {args.actor} --output FILE.ply"
+        raise InputError(error.path, f"{error.expected}; a scan gets it by: {command}", error.found) from None
+
+
+def _load_face(args: Namespace, source: DataSource) -> tuple[np.ndarray, DenseFace | None]:
     from face4d.datasets.mesh_set import neutral_landmarks, read_points
 
     decoder = load_decoder(args, source)

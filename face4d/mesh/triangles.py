@@ -150,6 +150,10 @@ def same_topology(faces: np.ndarray, expected: np.ndarray) -> bool:
     )
 
 
+class OtherTopologyError(InputError):
+    """A mesh of another topology than the one wanted."""
+
+
 def check_topology(
     path: str | Path, num_vertices: int, faces: np.ndarray, expected_vertices: int, expected: np.ndarray, name: str
 ) -> None:
@@ -162,14 +166,14 @@ def check_topology(
         name: of that topology, for the error.
 
     Raises:
-        InputError: says how the mesh differs.
+        OtherTopologyError: says how the mesh differs.
     """
     if num_vertices == expected_vertices and (not len(faces) or not len(expected) or same_topology(faces, expected)):
         return
     wanted = f"{name} ({expected_vertices} vertices, {len(expected)} triangles)"
     if num_vertices != expected_vertices:
-        raise InputError(path, wanted, f"{num_vertices} vertices, {len(faces)} triangles")
-    raise InputError(path, wanted, difference(faces, expected))
+        raise OtherTopologyError(path, wanted, f"{num_vertices} vertices, {len(faces)} triangles")
+    raise OtherTopologyError(path, wanted, difference(faces, expected))
 
 
 def difference(faces: np.ndarray, expected: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from face4d.errors import InputError
 from face4d.mesh.geometry import connected_components, vertex_normals
 from face4d.mesh.sequence import read_mesh
 
-_LEAST_PIECE = 0.005  # of the largest piece's area: smaller ones float about the scan
+_LEAST_PIECE = 0.002  # of the largest piece's area: smaller ones float about the scan
 _LEAST_FACES = 200  # a head of fewer triangles has no features
 _MOST_FACES = 150_000  # more are joined to about so many: 0.7 mm on a head
 
