@@ -235,8 +235,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             if args.dry_run:
                 return
             metrics = train(plan.split, plan.config, plan.run)
+            known = " with the controls of the real sequences" if plan.config.controlled else ""
             summary = (
-                f"test set: mse {metrics['test/mse']:.3g} m2, l1 {metrics['test/l1']:.4g} m, "
+                f"test set{known}: mse {metrics['test/mse']:.3g} m2, l1 {metrics['test/l1']:.4g} m, "
                 f"{metrics['test/mm']:.3f} mm (std {metrics['test/mm_std']:.3f}); "
                 f"weights of epoch {metrics['epoch']}, {metrics['seconds']:.0f} s of training"
             )

@@ -7,11 +7,14 @@ displacement along one direction, so that one number per frame says how far the 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from face4d.errors import InputError
+
+log = logging.getLogger(__name__)
 
 # A flank is seen where the activation crosses these values; its largest is 1. Between them a flank that is a
 # smoothstep, 3 u^2 - 2 u^3, has gone from u = FLANK_SEEN to u = 1 - FLANK_SEEN.
@@ -167,6 +170,11 @@ class GivenControls:
     offset: float | None = None
     strength: float | None = None
 
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The times that are given."""
+        return tuple(time for time in (self.onset, self.apex, self.hold, self.offset) if time is not None)
+
     def impossible(self, last: int) -> str | None:
         """What cannot be, in words, in a motion of frames 0 to ``last``; None if all can. A flank takes a frame or
         more.
@@ -189,7 +197,22 @@ class GivenControls:
     def require_possible(self, last: int) -> None:
         """Raise an :class:`InputError` for what cannot be, see :meth:`impossible`."""
         if (found := self.impossible(last)) is not None:
-            raise InputError("controls", "onset < apex, apex + hold <= offset <= last frame", found)
+            flags = "--onset, --apex, --hold, --offset"
+            raise InputError(flags, "onset < apex, apex + hold < offset <= last frame", found)
+
+
+SUDDEN = 0.05  # of the duration: a face takes longer from neutral to an expression, and back
+
+
+def note_sudden(controls: Controls, last: int) -> None:
+    """Log the flanks that are shorter than those of faces, of motions of frames 0 to ``last``."""
+    for name, begin, end in (
+        ("moves from onset to apex", controls.onset, controls.apex),
+        ("is back from its release", controls.release, controls.offset),
+    ):
+        frames = np.min(np.where(np.asarray(begin) < last, np.subtract(end, begin), last))
+        if frames < SUDDEN * last:
+            log.warning("note: the face %s within %.3g of %d frames", name, frames, last)
 
 
 RATIOS = ("apex", "onset", "hold", "offset", "strength")

@@ -171,3 +171,24 @@ def test_controls_of_tensors():
     assert found.dtype == torch.float32
     assert isinstance(Controls.of(found.numpy()), Controls)
     assert np.abs(found.numpy() - controls.array())[:, :4].max() < 0.8
+
+
+def test_a_stretched_motion_is_still_before_its_onset_and_after_its_offset(generator):
+    torch.nn.init.normal_(generator.network.fc_2.weight, std=0.001)
+    given = GivenControls(onset=100, apex=105, hold=0, offset=110)
+    made = generator.generate(START, np.array([0, 1]), 300, controls=given)
+    size = np.linalg.norm(made.reshape(2, 301, -1), axis=2)
+    assert size[:, 105].min() > 0.95 * size.max(axis=1).min()
+    outside = np.concatenate([size[:, :99], size[:, 112:]], axis=1)
+    assert outside.max() < 0.05 * size.max()
+
+
+def test_an_apex_at_the_last_frame_is_the_end(generator, caplog):
+    made = generator.generate(START, np.array([0, 1]), controls=GivenControls(apex=LAST))
+    size = np.linalg.norm(made.reshape(2, LAST + 1, -1), axis=2)
+    assert (size.argmax(axis=1) == LAST).all() and not caplog.messages
+
+
+def test_sudden_flanks_are_noted(generator, caplog):
+    generator.generate(START, np.array([0, 1]), 100, controls=GivenControls(onset=40, apex=42))
+    assert caplog.messages == ["note: the face moves from onset to apex within 2 of 100 frames"]

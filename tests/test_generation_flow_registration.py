@@ -49,7 +49,7 @@ def test_back_in_time_they_are_what_they_were():
 
 def test_positions_by_hand():
     position = canonical_position(torch.tensor([[0.25, 0.5, 0.5, 1.0]]), 5)[0]
-    assert position.tolist() == [0, EDGES[1], EDGES[3], (EDGES[3] + EDGES[4]) / 2, EDGES[5]]
+    assert position.tolist() == [0, EDGES[1], EDGES[2], (EDGES[3] + EDGES[4]) / 2, EDGES[4]]
     for times in TIMES:
         assert (canonical_position(times[None], 200).diff() >= 0).all()
 
@@ -73,3 +73,9 @@ def test_what_begins_at_once_begins_neutral():
     shapes[:, 0] = 0
     joined = join(shapes, torch.tensor([[0.0, 0.4, 0.6, 0.9]]))
     assert joined[0, EDGES[1], 0] == 0 and joined[0, EDGES[2], 0] == 1
+
+
+def test_a_motion_that_does_not_come_back_ends_at_its_apex():
+    times = torch.tensor([[0.0, 1.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0]])
+    position = canonical_position(times, 11)
+    assert position[0, -1] == EDGES[2] and position[1, 5] == EDGES[2] and position[1, -1] == EDGES[4]

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions
+from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions, note_sudden
 from face4d.generation.control_draws import draw_bank
 from face4d.generation.recurrence import CoefficientRecurrence
+from face4d.resample import resample_cubic
 
 MOST_STRENGTH = 2.0  # beyond it the shape stays, only its size grows
 BANK = 256  # controls drawn in advance for every label
@@ -75,21 +76,31 @@ class ControlledGenerator(CoefficientRecurrence):
         self.fc_2.bias.zero_()
         return directions
 
-    def forward(self, start: Tensor, labels: Tensor, frames: int, controls: Tensor) -> Tensor:
+    def forward(self, start: Tensor, labels: Tensor, frames: int, controls: Tensor, steps: int | None = None) -> Tensor:
         """Generate the frames after ``start``.
+
+        The envelope is computed at the frames asked for, however sudden it is; what the LSTM adds, over as many steps
+        as it was trained with, is interpolated by a cubic spline.
 
         Args:
             start: (B, L, 3) displacement, metres.
             labels: (B,) class indices.
             frames: number T of frames to generate.
             controls: (B, 5) onset, apex, release, offset in frames, ``start`` being frame 0; strength.
+            steps: of the LSTM over the same time; default T. Others are for use alone, without gradients.
 
         Returns:
             (B, T, L, 3) displacements, metres; the start frame is not among them.
         """
         code, envelope = phases(controls, frames)  # (T, B, PHASES), (T, B)
+        if steps in (None, frames):
+            added = self.recurrence(start, labels, code)  # (B, T, K)
+        else:
+            in_steps = torch.cat([controls[:, :4] * steps / frames, controls[:, 4:]], dim=1)
+            own = self.recurrence(start, labels, phases(in_steps, steps)[0])  # (B, steps, K)
+            added = start.new_tensor(_resampled(own.cpu().numpy(), frames))
         grown = envelope.T[:, :, None] * self.apex(labels)[:, None]  # (B, T, K)
-        return self.decoded(controls[:, 4, None, None] * (grown + self.recurrence(start, labels, code)))
+        return self.decoded(controls[:, 4, None, None] * (grown + added))
 
     def controls(
         self, labels: np.ndarray, last: int, given: GivenControls, random: np.random.Generator | None = None
@@ -107,7 +118,10 @@ class ControlledGenerator(CoefficientRecurrence):
         given.require_possible(last)
         own = self.bank[torch.as_tensor(labels, device=self.bank.device)].cpu().double().numpy()  # (B, BANK, 5)
         ratios = own.mean(axis=1) if random is None else own[np.arange(len(own)), random.integers(0, BANK, len(own))]
-        return complete(ratios, given, last)
+        found = complete(ratios, given, last)
+        if given.times:
+            note_sudden(found, last)
+        return found
 
 
 def phases(controls: Tensor, frames: int) -> tuple[Tensor, Tensor]:
@@ -142,6 +156,12 @@ def phases(controls: Tensor, frames: int) -> tuple[Tensor, Tensor]:
 def smoothstep(share: Tensor) -> Tensor:
     """3 u^2 - 2 u^3: from 0 to 1 with no speed at either end."""
     return share.square() * (3 - 2 * share)
+
+
+def _resampled(added: np.ndarray, frames: int) -> np.ndarray:
+    """(B, frames, K) of what is added in frames 1..S, (B, S, K); nothing in frame 0."""
+    from_start = np.pad(added, ((0, 0), (1, 0), (0, 0))).swapaxes(0, 1)  # (S + 1, B, K)
+    return resample_cubic(from_start, frames + 1)[1:].swapaxes(0, 1)
 
 
 def controls_of(displacements: Tensor, labels: Tensor, directions: np.ndarray) -> Tensor:

@@ -115,8 +115,9 @@ class Generator:
     ) -> np.ndarray:
         """Generate sequences from start displacements.
 
-        The network speaks in its own number of frames; another length is the same motion over more or fewer frames
-        (cubic spline in time), so the whole expression, back to neutral, fits any length.
+        A network that follows controls has them in the frames asked for. Others speak in their own number of frames;
+        another length is the same motion over more or fewer frames (cubic spline in time), so the whole expression,
+        back to neutral, fits any length.
 
         Args:
             start: (B, L, 3) displacement of frame 0, metres.
@@ -141,28 +142,24 @@ class Generator:
         indices = torch.as_tensor(label_indices, dtype=torch.int64, device=device)
         state = np.random.SeedSequence([seed % 2**32, sample or 0])
         noise = _noise(state)
-        given: tuple[Any, ...] = ()
+        last = frames or self.frames - 1
         if guidance != 1 and not isinstance(self.network, MotionFlow):
             raise InputError(self.path, "a generator with guidance (main.py --model flow)", "one without")
-        if isinstance(self.network, MotionFlow):  # speaks in any number of frames
-            drawn = None if sample is None else noise
-            rest = self.network(first, indices, frames or self.frames - 1, drawn, controls, guidance)
-            return torch.cat([first[:, None], rest], dim=1).cpu().numpy()
-        if isinstance(self.network, ControlledGenerator):
+        if controls != NOT_GIVEN and not self.controlled:
+            raise InputError(self.path, "a generator that follows controls (main.py --controls)", "one that does not")
+        if isinstance(self.network, MotionFlow):
+            rest = self.network(first, indices, last, None if sample is None else noise, controls, guidance)
+        elif isinstance(self.network, ControlledGenerator):
             if isinstance(controls, GivenControls):
                 random = None if sample is None else np.random.default_rng(state)
-                controls = self.network.controls(label_indices, frames or self.frames - 1, controls, random)
-            own = controls.stretched((self.frames - 1) / (frames or self.frames - 1))
-            given = (torch.as_tensor(own.array()).to(first),)
-        elif controls != NOT_GIVEN:
-            raise InputError(self.path, "a generator that follows controls (main.py --controls)", "one that does not")
-        elif self.stochastic:
-            given = (noise,)
-        rest = self.network(first, indices, self.frames - 1, *given)  # (B, T, L, 3)
+                controls = self.network.controls(label_indices, last, controls, random)
+            rest = self.network(first, indices, last, torch.as_tensor(controls.array()).to(first), self.frames - 1)
+        else:
+            rest = self.network(first, indices, self.frames - 1, *((noise,) if self.stochastic else ()))
         sequences = torch.cat([first[:, None], rest], dim=1).cpu().numpy()  # (B, T+1, L, 3)
-        if frames is None or frames == self.frames - 1:
+        if len(sequences[0]) == last + 1:
             return sequences
-        return np.stack([resample_cubic(sequence, frames + 1) for sequence in sequences])
+        return np.stack([resample_cubic(sequence, last + 1) for sequence in sequences])
 
     def fill(
         self,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions
+from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions, note_sudden
 from face4d.generation.flow.config import FlowConfig
 from face4d.generation.flow.registration import CANONICAL_FRAMES, time_operators, to_canonical
 
@@ -191,7 +191,10 @@ class MotionFlow(nn.Module):
         apex = apex.clip(0, 1)
         release = (apex + hold.clip(0)).clip(0, 1)
         drawn = Controls(onset.clip(0, apex), apex, release, offset.clip(release, 1), strength)
-        return complete(as_ratios(drawn.stretched(last), last), given, last)
+        found = complete(as_ratios(drawn.stretched(last), last), given, last)
+        if given.times:
+            note_sudden(found, last)
+        return found
 
     def given(self, controls: Controls | GivenControls, count: int, last: int) -> Tensor:
         """Controls as the first coordinates (``count``, 5) of motions of frames 0 to ``last``, NaN where they are left

@@ -57,14 +57,14 @@ def to_canonical(curves: Tensor, times: Tensor) -> Tensor:
 def canonical_position(times: Tensor, frames: int) -> Tensor:
     """(B, frames) canonical frame that a motion of these times shows at each of its frames, from 0 to the last.
 
-    A segment without duration is passed over: at its time stands its end.
+    A segment without duration is passed over after its time: a motion that does not come back ends at its apex.
     """
     time = torch.linspace(0, 1, frames, device=times.device)
     position = torch.zeros(len(times), frames, device=times.device)
     for (start, end), count in zip(pairwise(knots(times).unbind(1)), SEGMENTS):
         duration = (end - start)[:, None]
         share = ((time - start[:, None]) / duration.clamp(min=1e-6)).clamp(0, 1)
-        position += count * torch.where(duration > 1e-6, share, (time >= start[:, None]).float())
+        position += count * torch.where(duration > 1e-6, share, (time > start[:, None]).float())
     return position
 
 
