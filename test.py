@@ -12,7 +12,8 @@ r"""Step 5: generate landmark sequences with a trained generator.
     python test.py --checkpoint models/controlled.pt --actor neutral.ply --label Happy --frames 80 \
         --apex 20 --hold 10 --strength 0.7                                 # main.py --controls, docs/controls.md
     python test.py --checkpoint models/flow.pt --actor neutral.ply --label Happy --keep Happy_CH01.npy --mask mouth
-    python test.py --checkpoint models/controlled.pt --actor neutral.ply --timeline docs/example_timeline.csv --dense
+    python test.py --checkpoint demo/models/demo_controls.pt --actor demo/actors/Demo05.ply \
+        --timeline docs/example_timeline.csv --dense                       # a scene, after bash run.sh demo
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in
 metres with the start frame first, and a GIF (for the test set next to the ground truth). With --actor or --photo the

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.classification.classifier import load_classifier
     from face4d.evaluation.generated import match_samples
     from face4d.evaluation.results import RECORD, score_tables, write_beside, write_results
-    from face4d.evaluation.scores import score
+    from face4d.evaluation.scores import SCORES_VERSION, score
     from face4d.evaluation.tables import text_table
     from face4d.runtime.device import limit_threads, resolve_device
     from face4d.runtime.fields import read_json
@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     settings = {
+        "version of the scores": SCORES_VERSION,
         "classifier": file_digest(args.checkpoint),
         "generated": array_digest(samples),
         "real": split.digest(),

@@ -60,6 +60,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     import difflib  # two megabytes that only a slip needs
 
+    if not name.strip():
+        return ""
     spelled = {_plain(other): other for other in known}
     found = difflib.get_close_matches(_plain(name), spelled, n=1) or [
         other for other in spelled if other.startswith(_plain(name))

@@ -10,6 +10,7 @@ import pytest
 from face4d.commands.benchmark import main
 from face4d.datasets.landmark_set import load_folder
 from face4d.errors import InputError
+from face4d.evaluation import scores
 from face4d.evaluation.benchmark import mean_rows
 from face4d.landmarks import save_embedding
 from face4d.mesh.ply import write_ply
@@ -108,6 +109,17 @@ def test_derived_data_is_said_and_stands_beside_no_published_score(place, traine
     assert "derived data, not florence" in said and "published" not in said
     with pytest.raises(InputError, match="derived = true, not false"):
         main(words[:-1])
+
+
+def test_scores_of_another_version_are_replaced_only_when_asked(place, monkeypatch, capsys):
+    answers("theirs", PEOPLE)
+    run("theirs", "people.toml")
+    monkeypatch.setattr(scores, "SCORES_VERSION", scores.SCORES_VERSION + 1)
+    with pytest.raises(InputError, match="one made with version of the scores = .*"):
+        run("theirs", "people.toml")
+    run("theirs", "people.toml", "--overwrite")
+    run("theirs", "people.toml")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["wrote", "wrote", "kept"]
 
 
 def test_several_answers_are_one_and_the_best(place, trained, capsys):
@@ -213,7 +225,9 @@ def test_the_classifier_is_trained_once_and_kept(place, monkeypatch, capsys):
 
 def test_what_cannot_be_scored_is_one_line_and_writes_nothing(place, trained):
     answers("theirs")
+    Path("unjudged.toml").write_text(PROTOCOL.format(split='test_subjects = ["CH01", "CH02"]', classifier="none"))
     cases = [
+        (("theirs", "unjudged.toml", "--classifier", trained), "--classifier: expected none, since unjudged is scored"),
         (("nowhere", "mine.toml"), "a folder of landmarks"),
         (("theirs", "people.toml"), "all 20 test sequences, found 12 missing"),
         (("theirs", "people.toml", "--classifier", trained), "--classifier: expected none"),

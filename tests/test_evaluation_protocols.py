@@ -102,7 +102,10 @@ def test_florence_70_takes_what_is_there():
     ("change", "message"),
     [
         (("frames = 7", "frames = 1"), "frames to be an integer from 2"),
-        (("seed = 1", 'seed = 1\nfolds = "subjects"'), "test_subjects or folds, one of them, found both"),
+        (
+            ("seed = 1", 'seed = 1\nfolds = "subjects"'),
+            "toml: expected test_subjects or folds, one of them, found b",
+        ),
         (('test_subjects = ["P00", "P01"]', ""), "test_subjects or folds, one of them, found neither"),
         (('test_subjects = ["P00", "P01"]', 'folds = "labels"'), 'classifier = "none" with folds of labels'),
         (('"frame 0"', '"mean"'), "neutral to be frame 0 or actor"),

@@ -70,6 +70,7 @@ def test_the_example_of_the_docs():
     assert len(expressions) == 10 and {region for e in expressions for region in e.region} >= {"mouth", "brows"}
 
 
+SPAN = "from 0 to 300, frames of the scene (--frames)"
 ORDER = "expected onset < apex <= release < offset, a frame or more"
 
 
@@ -78,25 +79,30 @@ ORDER = "expected onset < apex <= release < offset, a frame or more"
     [
         ("", "scene.csv:1: expected the columns label,onset,apex,release,offset,strength,region, found an empty file"),
         ("Happy,0,10,20,30\n", "scene.csv:1: expected the columns"),
-        ("label;onset;apex\n", "found label;onset;apex"),
+        ("label;onset;apex\n", f"scene.csv:1: expected commas between the columns {HEADER.strip()}, found semicolons"),
+        (HEADER.replace(",", "\t"), "release,offset,strength,region, found tabs"),
         ("label,onset,apex,release,offset,strenght\n", "'strenght' one more; the nearest is strength"),
         ("label,onset,apex,release,offset,onset\n", "'onset' twice"),
         (HEADER, "scene.csv: expected expressions, found none below the header"),
         (HEADER + "\nHapy,0,10,20,30\n", "scene.csv:3: expected a label of the generator (Happy, mouth-open), found H"),
-        (HEADER + ",0,10,20,30\n", "found none"),
-        (HEADER + "Happy,0,10,20\n", "scene.csv:2: expected offset: a number from 0 to 300, frames, found none"),
+        (HEADER + ",0,10,20,30\n", "(Happy, mouth-open), found none$"),
+        (HEADER + "Happy,0,10,20\n", f"scene.csv:2: expected offset: a number {SPAN}, found none"),
         (HEADER + "Happy,0,10,20,30,1,,x\n", "scene.csv:2: expected 7 values"),
-        (HEADER + "Happy,0,ten,20,30\n", "scene.csv:2: expected apex: a number from 0 to 300, frames, found ten"),
+        (HEADER + "Happy,0,ten,20,30\n", f"scene.csv:2: expected apex: a number {SPAN}, found ten"),
         (HEADER + "Happy,0,nan,20,30\n", "found nan"),
         (HEADER + "Happy,0,,20,30\n", "found none"),
-        (HEADER + "Happy,-1,10,20,30\n", "expected onset: a number from 0 to 300, frames, found -1"),
-        (HEADER + "Happy,0,10,20,301\n", "expected offset: a number from 0 to 300, frames, found 301"),
+        (HEADER + "Happy,-1,10,20,30\n", f"expected onset: a number {SPAN}, found -1"),
+        (HEADER + "Happy,0,10,20,301\n", f"expected offset: a number {SPAN}, found 301"),
         (HEADER + "Happy,10,10.5,20,30\n", "found onset 10, apex 10.5, release 20, offset 30"),
         (HEADER + "Happy,0,20,10,30\n", ORDER),
         (HEADER + "Happy,0,10,30,30\n", ORDER),
         (HEADER + "Happy,0,10,20,30,11\n", "expected strength: a number from -10 to 10, found 11"),
         (HEADER + "Happy,0,10,20,30,1,mout\n", "empty for the whole face), found mout; the nearest is mouth"),
-        (HEADER + "Happy,0,10,20,30,1,mouth+\n", "found none beside a +"),
+        (HEADER + "Happy,0,10,20,30,1,mouth+\n", "found none beside a +$"),
+        (HEADER + "Happy,0,10,20,30,1,+\n", "found none beside a +$"),
+        (HEADER + "Happy,0,10,20,30,1,++jaw\n", "found none beside a +$"),
+        (HEADER + "Happy,0,1_0,20,30\n", f"expected apex: a number {SPAN}, found 1_0"),
+        (HEADER + "Happy,0,\uff11\uff10,20,30\n", "expected apex: a number"),
         (HEADER + 'Happy,0,10,20,30,1,"mouth\n', "scene.csv:2: expected values separated by commas"),
         (HEADER + "Happy,0,10,20,30\n" * (MOST_ROWS + 1), f"scene.csv:{MOST_ROWS + 2}: expected at most {MOST_ROWS}"),
         ("#" * (1 << 20) + "\n", "of at most 1 MB"),
@@ -105,7 +111,7 @@ ORDER = "expected onset < apex <= release < offset, a frame or more"
 def test_what_cannot_be_is_one_line(tmp_path, text, words):
     with pytest.raises(InputError) as error:
         read(tmp_path, text)
-    assert words in str(error.value) and "\n" not in str(error.value)
+    assert words in f"{error.value}$" and "\n" not in str(error.value)
 
 
 def test_what_is_no_timeline_at_all(tmp_path):
@@ -259,6 +265,9 @@ def test_a_flow_plays_a_scene_in_many_ways(landmark_folder):
     assert first.shape == (31, 68, 3) and not first[:3].any() and not first[30].any() and first[15].any()
     np.testing.assert_array_equal(play(flow, scene, NEUTRAL, seed=1, sample=0), first)
     assert np.abs(play(flow, scene, NEUTRAL, seed=1, sample=1) - first).max() > 1e-5
+    torch.nn.init.normal_(network.averaged.last.weight, std=0.1)  # as if learnt
+    learnt, guided = (play(flow, scene, NEUTRAL, seed=1, sample=0, guidance=amount) for amount in (1, 3))
+    assert np.abs(guided - learnt).max() > 1e-5
 
 
 def test_an_envelope_is_one_in_the_hold():

@@ -133,7 +133,9 @@ def test_holes_are_read_over_on_request(tmp_path):
     _write(tmp_path, ["a.1.ply", "a.2.ply", "a.4.ply"])
     assert numbered_frames(tmp_path, skip_gaps=True) == [(1, "a.1.ply"), (2, "a.2.ply"), (4, "a.4.ply")]
     with pytest.raises(InputError, match="--skip-gaps reads on"):
-        numbered_frames(tmp_path)
+        numbered_frames(tmp_path, skip_gaps=False)
+    with pytest.raises(InputError, match=r"found a\.4\.ply \(a gap in the frame numbers\)$"):
+        frame_paths(tmp_path)  # of commands that have no such flag
 
 
 def test_as_many_holes_as_frames_and_not_more(tmp_path):

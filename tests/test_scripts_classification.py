@@ -12,6 +12,7 @@ import torch
 
 from face4d.classification.classifier import load_classifier
 from face4d.errors import InputError
+from face4d.evaluation import scores
 from tests.conftest import REPOSITORY, toy_sequence, write_landmarks
 
 LABELS, SUBJECTS = ("Happy", "Rage", "Scream"), ("CH01", "CH03", "CH04", "CH05")
@@ -177,6 +178,18 @@ def test_existing_outputs_are_refused_without_overwrite(workplace, capsys):
         script("test")([*SCORE, "--output", "generated/run/scores"])
     script("test")([*SCORE, "--overwrite", "--no-figures", "--quiet"])
     assert (workplace / "results" / "run" / "mine.txt").read_text() == "keep"
+
+
+def test_scores_of_another_version_are_replaced_only_when_asked(workplace, monkeypatch, capsys):
+    words = [*SCORE, "--no-figures", "--quiet"]
+    script("test")(words)
+    monkeypatch.setattr(scores, "SCORES_VERSION", scores.SCORES_VERSION + 1)
+    with pytest.raises(InputError, match="--overwrite.*version of the scores = "):
+        script("test")(words)
+    script("test")([*words, "--overwrite"])
+    script("test")(words)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.endswith("results/run")]
+    assert said == ["wrote results/run", "wrote results/run", "kept results/run"]
 
 
 def test_resume_of_a_finished_run_changes_nothing(workplace, capsys):

@@ -68,11 +68,17 @@ def test_a_scene_is_written_kept_refused_and_replaced(workplace, run_here):
     ("words", "said"),
     [
         (["--checkpoint", "models/plain.pt"], ["models/plain.pt", "a generator that follows controls"]),
-        (["--frames", 25], ["my_scene.csv:3", "offset: a number from 0 to 25, frames, found 30.5"]),
+        (
+            ["--frames", 25],
+            ["my_scene.csv:3", "offset: a number from 0 to 25, frames of the scene (--frames), found 30.5"],
+        ),
         (["--timeline", "nothing.csv"], ["nothing.csv", "a timeline", "no such file"]),
         (["--timeline", "me.npy"], ["me.npy", "no UTF-8 text"]),
         (["--label", "Happy"], ["give no --label"]),
         (["--apex", 10], ["no other controls"]),
+        (["--guidance", 2], ["models/steered.pt: expected a generator with guidance", "found one without"]),
+        (["--output", "me.npy"], ["error: me.npy: expected a folder", "found a file"]),
+        (["--output", "me.npy/in", "--dry-run"], ["error: me.npy: expected a folder", "found a file"]),
         (["--samples", 3], ["models/steered.pt", "--samples of a timeline"]),
     ],
 )

@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.datasets.source import choose_source
     from face4d.evaluation.benchmark import write_benchmark
     from face4d.evaluation.protocols import NO_CLASSIFIER, find_protocol, load_folds, subset_of
+    from face4d.evaluation.scores import SCORES_VERSION
     from face4d.runtime.device import limit_threads
     from face4d.runtime.files import require_outside
     from face4d.runtime.incremental import array_digest, choose_missing, file_digest, making
@@ -120,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     classifiers = source.entry.results / "benchmark_classifiers"
     settings: dict[str, Any] = {
+        "version of the scores": SCORES_VERSION,
         "protocol": protocol.as_dict(),
         "generated": array_digest(samples),
         "generated meshes": [own.digest() for own in files],
@@ -185,11 +187,15 @@ def list_folds(folds: Sequence[Fold]) -> None:
 
 
 def refuse_useless(args: Namespace, protocol: Protocol) -> None:
-    """Refuse flags without those that they need, and a classifier that could have seen the test set."""
+    """Refuse flags without those that they need, and a classifier that could have seen the test set or is not asked."""
+    from face4d.evaluation.protocols import NO_CLASSIFIER
+
     if args.dense and not args.meshes:
         raise InputError("--dense", "--meshes DIR, the real meshes, with it", "none")
     if args.classifier and protocol.folds:
         raise InputError("--classifier", f"none, since {protocol.name} trains one for every fold", str(args.classifier))
+    if args.classifier and protocol.classifier == NO_CLASSIFIER:
+        raise InputError("--classifier", f"none, since {protocol.name} is scored without one", str(args.classifier))
     if args.dense and FOLD not in args.dense.name and protocol.folds:
         note(f"one decoder for all folds of {protocol.name}; {FOLD} in its name stands for the number")
 

@@ -194,7 +194,7 @@ def _protocol(path: Path, key: str, content: Mapping[str, Any]) -> Protocol:
     values = check(path, content, record(KEYS, others=_no_key))
     if ("folds" in values) == ("test_subjects" in values):
         found = "both" if "folds" in values else "neither"
-        raise InputError(path, f"{key} to have test_subjects or folds, one of them", found)
+        raise InputError(path, "test_subjects or folds, one of them", found)
     if values.get("folds") == "labels" and values["classifier"] != NO_CLASSIFIER:
         expected = f'classifier = "{NO_CLASSIFIER}" with folds of labels: no classifier knows labels it has not seen'
         raise InputError(path, expected, values["classifier"])

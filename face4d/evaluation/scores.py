@@ -32,7 +32,7 @@ SCORE_COLUMNS = (
 REALISM_COLUMNS = (
     Column("method", "method"),
     Column("fid", "FID", ".3f", best="min"),
-    Column("fid_std", "±", ".3f"),
+    Column("fid_std", "FID ±", ".3f"),
     Column("diversity", "diversity", ".2f"),
     Column("multimodality", "multimodality", ".3f"),
     Column("sample_multimodality", "of one face", ".3f"),
@@ -56,9 +56,11 @@ TIMING_COLUMNS = (
     Column("apex_q95", "95 %", ".1f"),
     Column("apex_distance", "to training (frames)", ".1f"),
     Column("strength", "strength", ".2f"),
-    Column("strength_std", "±", ".2f"),
+    Column("strength_std", "strength ±", ".2f"),
 )
 TRAINING = "real training"
+SCORES_VERSION = 2
+"""Changes with what is measured or how, so that older scores count as others; 1 was before the timing."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ MOST_STRENGTH = 10.0  # as of --strength
 MOST_ROWS = 1000
 _MOST_BYTES = 1 << 20
 _EXPECTED = "a timeline (CSV with the columns label,onset,apex,release,offset,strength,region)"
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}  # of other tables
 _AT_ONCE = 64  # expressions generated at a time
 _FEWEST = 12  # frames in which an expression is generated
 
@@ -67,6 +68,8 @@ def read_timeline(path: str | Path, labels: Sequence[str], last: int) -> tuple[E
     columns = [name.lower() for name in header]
     place = f"{path}:{number}"
     missing = [name for name in NEEDED if name not in columns]
+    if missing and (separator := next((mark for mark in _SEPARATORS if any(mark in name for name in header)), None)):
+        raise InputError(place, f"commas between the columns {','.join(COLUMNS)}", _SEPARATORS[separator])
     if missing:
         raise InputError(place, f"the columns {','.join(COLUMNS)}", ",".join(header)[:80] or "an empty file")
     for name in columns:
@@ -125,21 +128,22 @@ def _expression(place: str, row: dict[str, str], labels: Sequence[str], last: in
         order = "onset < apex <= release < offset, a frame or more from onset to apex and from release to offset"
         raise InputError(place, order, ", ".join(f"{name} {time:g}" for name, time in zip(TIMES, times)))
     strength = _number(place, "strength", row.get("strength") or "1", -MOST_STRENGTH, MOST_STRENGTH)
-    region = tuple(dict.fromkeys(name.strip().lower() for name in row.get("region", "").split("+")))
-    for name in region if region != ("",) else ():
+    names = row.get("region", "")
+    region = tuple(dict.fromkeys(name.strip().lower() for name in names.split("+"))) if names else ()
+    for name in region:
         if name not in LANDMARK_GROUPS:
             known = f"a region ({', '.join(LANDMARK_GROUPS)}, several with + between, empty for the whole face)"
             raise InputError(place, known, (name or "none beside a +") + nearest(name, LANDMARK_GROUPS))
-    return Expression(label, Controls.of(np.array([*times, strength])), region if region != ("",) else ())
+    return Expression(label, Controls.of(np.array([*times, strength])), region)
 
 
 def _number(place: str, name: str, text: str, low: float, high: float) -> float:
     try:
-        value = float(text)
+        value = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         value = math.nan
     if not low <= value <= high:
-        unit = "" if name == "strength" else ", frames"
+        unit = "" if name == "strength" else ", frames of the scene (--frames)"
         raise InputError(place, f"{name}: a number from {low:g} to {high:g}{unit}", text or "none")
     return value
 

@@ -59,11 +59,14 @@ def frame_names(folder: str | Path, suffix: str = ".ply") -> list[str]:
     return [name for _, name in numbered_frames(folder, suffix)]
 
 
-def numbered_frames(folder: str | Path, suffix: str = ".ply", *, skip_gaps: bool = False) -> list[tuple[int, str]]:
+def numbered_frames(
+    folder: str | Path, suffix: str = ".ply", *, skip_gaps: bool | None = None
+) -> list[tuple[int, str]]:
     """Numbers and file names of one sequence in numerical order.
 
     Args:
-        skip_gaps: numbers may be missing, though not more than are there.
+        skip_gaps: numbers may be missing, though not more than are there; None = they may not, and the command has no
+            ``--skip-gaps`` for it.
 
     Raises:
         InputError: see :func:`frame_paths`.
@@ -80,11 +83,9 @@ def numbered_frames(folder: str | Path, suffix: str = ".ply", *, skip_gaps: bool
         if number != previous + 1:
             if skip_gaps:
                 continue
-            raise InputError(
-                folder,
-                f"frame {previous + 1} after {name}",
-                f"{next_name} (a gap in the frame numbers; --skip-gaps reads on)",
-            )
+            remedy = "" if skip_gaps is None else "; --skip-gaps reads on"
+            found = f"{next_name} (a gap in the frame numbers{remedy})"
+            raise InputError(folder, f"frame {previous + 1} after {name}", found)
     missing = frames[-1][0] - frames[0][0] + 1 - len(frames)
     if missing > len(frames):
         raise InputError(

@@ -76,13 +76,14 @@ def sole_writer(
         goes_on: what to do after Ctrl-C.
 
     Raises:
-        InputError: another command is writing there; names it.
+        InputError: another command is writing there, names it; or a file stands there, or above it.
         KeyboardInterrupt: with ``goes_on`` as its text, where it came without one.
     """
+    folder = Path(folder)
+    _require_folder(folder)
     if dry_run:
         yield Writing()
         return
-    folder = Path(folder)
     path = folder / f".{name}.lock"
     if path.absolute() in _held:  # this command has it already
         yield Writing()
@@ -184,6 +185,13 @@ def _this_command() -> str:
     command = " ".join(["python", *sys.argv])
     command = command if len(command) <= _COMMAND_LENGTH else command[: _COMMAND_LENGTH - 3] + "..."
     return f"{command} (process {os.getpid()} on {os.uname().nodename}, since {time.strftime('%Y-%m-%d %H:%M:%S')})"
+
+
+def _require_folder(folder: Path) -> None:
+    """Refuse an output that cannot be a folder, since a file is in its place or above it."""
+    place = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
+    if os.path.lexists(place) and not place.is_dir():
+        raise InputError(place, "a folder, or nothing yet", "a file" if place.exists() else "a link to nothing")
 
 
 def _make(folder: Path) -> list[Path]:
