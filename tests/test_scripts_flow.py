@@ -44,7 +44,7 @@ def test_controls_steer_a_face_of_ones_own(workplace):
     moved = np.load("a/me_Happy/Happy_me.npy")
     away = np.linalg.norm(moved - moved[0], axis=(1, 2))
     assert moved.shape == (61, 68, 3) and away[10:41].min() > 0.8 * away.max() and away[4] < 0.6 * away.max()
-    with pytest.raises(InputError, match="controls: expected .*, found apex 50 and hold 30 with the last frame 60"):
+    with pytest.raises(InputError, match="--onset, .*: expected .*, found apex 50 and hold 30 with the last frame 60"):
         script("test.py", *own, "--frames", 60, "--apex", 50, "--hold", 30)
 
 
