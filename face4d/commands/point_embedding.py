@@ -68,7 +68,3 @@ def main(argv: Sequence[str] | None = None) -> None:
         away = 1e3 * left_out[[view.yaw == yaw for view in views]]
         print(f"  {yaw:4.0f}  {np.nanmedian(away):5.2f}  {np.nanpercentile(away, 90):5.2f}")
     cli.report_written([args.output])
-
-
-if __name__ == "__main__":
-    cli.run(main)
