@@ -31,7 +31,7 @@ def build_parser() -> ArgumentParser:
         "--landmarks",
         type=Path,
         metavar="FILE",
-        help="npy (68, 3), the scan's landmarks in its unit and place (default: found)",
+        help="npy (68, 3), the scan's landmarks in its unit and place (default: found by the detector)",
     )
     template = parser.add_argument_group("template")
     template.add_argument(
