@@ -25,8 +25,9 @@ command again continues a stopped run; made.json in each folder records how it w
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +193,8 @@ class Item:
         folder: of its set.
         label, subject: whose folder in it it gets.
         neutral: (68, 3) landmarks of the neutral face.
-        moved: (T + 1, 68, 3) generated displacements.
+        motions: gives the (B, T + 1, 68, 3) displacements of all generated with it.
+        number: which of them is its own.
         reference: (T + 1, 68, 3) the real sequence, where it is comparable.
         face: what the motion moves; None without --dense.
         made_of: digests of what it all follows from.
@@ -202,10 +204,16 @@ class Item:
     label: str
     subject: str
     neutral: np.ndarray
-    moved: np.ndarray
+    motions: Callable[[], np.ndarray]
+    number: int
     reference: np.ndarray | None
     face: DenseFace | None
     made_of: dict[str, Any]
+
+    @property
+    def moved(self) -> np.ndarray:
+        """(T + 1, 68, 3) generated displacements."""
+        return self.motions()[self.number]
 
 
 def place_of(item: Item) -> Path:
@@ -269,20 +277,19 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
     subject = (args.target or args.actor).stem
     items = []
     for sample, folder in sample_folders(args):
-        # (B, T+1, 68, 3)
-        how: dict[str, Any] = {"seed": args.seed, "sample": sample, "controls": controls, "guidance": args.guidance}
         if kept:
-            displacement = generator.fill(np.stack([kept[0]] * len(labels)), kept[1], indices, **how)
+            motions = filled(args, generator, np.stack([kept[0]] * len(labels)), kept[1], indices, sample)
         else:
-            displacement = args.intensity * generator.generate(start, indices, args.frames, **how)
-        for label, moved in zip(labels, displacement):
+            motions = generated(args, generator, start, indices, sample, controls)
+        for number, label in enumerate(labels):
             items.append(
                 Item(
                     folder,
                     label,
                     subject,
                     neutral,
-                    moved,
+                    motions,
+                    number,
                     None,
                     face,
                     made_of(args, source, sample, label, [neutral], face),
@@ -291,8 +298,41 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
     return items
 
 
+def generated(
+    args: Namespace,
+    generator: Generator,
+    start: np.ndarray,
+    indices: np.ndarray,
+    sample: int | None,
+    controls: Controls | GivenControls,
+) -> Callable[[], np.ndarray]:
+    """Motions (B, T + 1, 68, 3) of labels (B,) from start displacements (B, 68, 3)."""
+    how: dict[str, Any] = {"seed": args.seed, "sample": sample, "controls": controls, "guidance": args.guidance}
+    moved = args.intensity * generator.generate(start, indices, args.frames, **how)
+    return lambda: moved
+
+
+def filled(
+    args: Namespace,
+    generator: Generator,
+    given: np.ndarray,
+    mask: np.ndarray,
+    indices: np.ndarray,
+    sample: int | None,
+) -> Callable[[], np.ndarray]:
+    """Motions (B, T + 1, 68, 3) of labels (B,) that keep what is given of (B, T + 1, 68, 3) where ``mask`` says. That
+    takes a second each: they are made when the first is asked for.
+    """
+    controls = motion_flags.given_controls(args)
+    generator.require_fill(controls, len(mask) - 1)
+    how: dict[str, Any] = {"seed": args.seed, "sample": sample, "controls": controls, "guidance": args.guidance}
+    return cache(lambda: generator.fill(given, mask, indices, **how))
+
+
 def timeline_items(args: Namespace, generator: Generator, source: DataSource) -> list[Item]:
     """The scene of a timeline on one neutral face."""
+    import numpy as np
+
     from face4d.errors import InputError
     from face4d.generation.timeline import play, read_timeline, scene_name
 
@@ -306,7 +346,7 @@ def timeline_items(args: Namespace, generator: Generator, source: DataSource) ->
         how: dict[str, Any] = {"seed": args.seed, "sample": sample, "guidance": args.guidance}
         moved = args.intensity * play(generator, expressions, neutral, args.frames, **how)  # (T+1, 68, 3)
         settings = made_of(args, source, sample, scene, [neutral], face)
-        items.append(Item(folder, scene, subject, neutral, moved, None, face, settings))
+        items.append(Item(folder, scene, subject, neutral, partial(np.expand_dims, moved, 0), 0, None, face, settings))
     return items
 
 
@@ -332,19 +372,19 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
             faces[subject] = load_dense_face(decoder, decoder.embedding, actor_path(source.actors, subject))
     real, indices = stack(test, generator.labels)
     controls = motion_flags.given_controls(args) if not args.real_controls else real_controls(generator, source)
+    mask = motion_flags.kept_mask(args.mask, real.shape[1]) if args.keep else None
+    length = len(mask) if mask is not None else (args.frames or generator.frames - 1) + 1
     items = []
     for sample, folder in sample_folders(args):
-        # (N, T+1, 68, 3)
-        how: dict[str, Any] = {"seed": args.seed, "sample": sample, "controls": controls, "guidance": args.guidance}
-        if args.keep:
-            displacement = generator.fill(real, motion_flags.kept_mask(args.mask, real.shape[1]), indices, **how)
+        if mask is not None:
+            motions = filled(args, generator, real, mask, indices, sample)
         else:
-            displacement = args.intensity * generator.generate(real[:, 0], indices, args.frames, **how)
-        for sequence, start, moved in zip(test, real[:, 0], displacement):
-            reference = sequence.landmarks if len(moved) == len(sequence.landmarks) else None
+            motions = generated(args, generator, real[:, 0], indices, sample, controls)
+        for number, (sequence, start) in enumerate(zip(test, real[:, 0])):
+            reference = sequence.landmarks if length == len(sequence.landmarks) else None
             label, neutral, face = sequence.label, sequence.neutral, faces[sequence.subject]
             settings = made_of(args, source, sample, label, [neutral, start], face, reference)
-            items.append(Item(folder, label, sequence.subject, neutral, moved, reference, face, settings))
+            items.append(Item(folder, label, sequence.subject, neutral, motions, number, reference, face, settings))
     return items
 
 
@@ -387,6 +427,8 @@ def write_all(args: Namespace, items: Sequence[Item], writing: Writing) -> int:
             f"would write {counted(len(missing), 'sequence')} to {args.output}, {len(items) - len(missing)} unchanged"
         )
         return 0
+    for item in missing:
+        item.motions()
     if missing:
         writing.begin()
     moving = [(item.face, item.label, item.moved) for item in missing if item.face]

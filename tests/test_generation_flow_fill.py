@@ -13,6 +13,7 @@ from face4d.generation.flow.fill import (
     NOISE,
     conditioned,
     fill,
+    normal_equations,
     observe,
     remainder,
     sample_without_return,
@@ -56,7 +57,7 @@ def test_the_rest_follows_from_what_is_given(model_and_motions, mask):
     model, real, labels = model_and_motions
     seen = torch.where(mask[..., None], real, torch.nan)
     seen[:, 0] = real[:, 0]
-    filled = fill(model, seen, mask, labels, torch.Generator().manual_seed(0))
+    filled = fill(model, seen, mask, labels, torch.Generator().manual_seed(0)).motions
     assert torch.equal(filled[:, mask], real[:, mask])
     error, largest = (filled - real).norm(dim=3)[:, ~mask], real.norm(dim=3).max()
     assert error.mean() < 0.02 * largest and error.max() < 0.15 * largest
@@ -67,10 +68,13 @@ def test_the_rest_follows_from_what_is_given(model_and_motions, mask):
 def test_answers_to_little_differ_and_follow_from_the_seed(model_and_motions):
     model, real, labels = model_and_motions
     ends = masked([0, 24])
-    first, again, other = (fill(model, real, ends, labels, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        fill(model, real, ends, labels, torch.Generator().manual_seed(seed)).motions for seed in (0, 0, 1)
+    )
     assert torch.equal(first, again) and (first - other).norm(dim=3).mean() > 1e-4
     early, late = (
-        fill(model, real, ends, labels, torch.Generator().manual_seed(0), GivenControls(apex=apex)) for apex in (5, 19)
+        fill(model, real, ends, labels, torch.Generator().manual_seed(0), GivenControls(apex=apex)).motions
+        for apex in (5, 19)
     )
     for made, apex in ((early, 5), (late, 19)):
         found = find_controls(made.numpy(), label_directions(real.numpy(), labels.numpy(), 2)[labels.numpy()])
@@ -81,7 +85,7 @@ def test_what_no_motion_of_the_label_does_is_kept_without_following_it(model_and
     """A key frame of the other label, ten times as strong: kept; the coordinates stay those of the label."""
     model, real, labels = model_and_motions
     strange, key = 10 * real.flip(0), masked([0, 12])
-    filled = fill(model, strange, key, labels, torch.Generator().manual_seed(0))
+    filled = fill(model, strange, key, labels, torch.Generator().manual_seed(0)).motions
     assert torch.equal(filled[:, 12], strange[:, 12])
     assert filled[:, -1].abs().max() < 0.3 * strange[:, 12].abs().max(), "after it the face returns"
 
@@ -95,10 +99,33 @@ def test_conditioning_by_hand():
     y = design @ mean + 0.003 * torch.randn(3, generator=random).double()
     gain = covariance @ design.T @ torch.linalg.inv(design @ covariance @ design.T + NOISE**2 * torch.eye(3))
     x = mean + torch.linalg.cholesky(covariance) @ torch.ones(5).double()
-    found = conditioned(x, design, y - design @ x, mean, covariance, NOISE)
+    product, pulled = design.T @ design, design.T @ (y - design @ x)
+    found = conditioned(x, product, pulled, mean, covariance, NOISE)
     torch.testing.assert_close(found, x + gain @ (y - design @ x))
-    far = conditioned(x, design, 30 * (y - design @ x), mean, covariance, NOISE)
+    far = conditioned(x, product, 30 * pulled, mean, covariance, NOISE)
     assert (far - mean) @ torch.linalg.inv(covariance) @ (far - mean) <= FARTHEST**2 * 5
+
+
+def design_by_hand(shapes, times, mask):
+    """A (O, D - 4) and offset (O,) of one timing."""
+    curves = (time_operators(times[None], len(mask))[0] @ shapes).unflatten(2, (-1, 3))[:, mask].flatten(1).double()
+    return curves[1:].T, curves[0]
+
+
+@pytest.mark.parametrize("frames", [25, 300])
+def test_normal_equations_by_hand(model_and_motions, frames):
+    """Also of more frames than there are canonical ones, and of landmarks given in different frames."""
+    model, _, labels = model_and_motions
+    random = torch.Generator().manual_seed(0)
+    given, mask = torch.randn(frames, 68, 3, generator=random), torch.rand(frames, 68, generator=random) < 0.9
+    mask[:, 30:] = True
+    shapes, times = shapes_of_coordinates(model, labels[0]), torch.tensor([0.1, 0.4, 0.6, 0.9])
+    design, offset = design_by_hand(shapes, times, mask)
+    design, y = torch.cat([offset[:, None], design], dim=1), given[mask].flatten().double()
+    found = normal_equations(shapes, times, given, mask)
+    torch.testing.assert_close(found.product, design.T @ design, rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(found.pulled, design.T @ y, rtol=1e-4, atol=1e-5)
+    assert found.squared.item() == pytest.approx((y @ y).item())
 
 
 def test_evidence_is_the_normal_density_of_what_is_given(model_and_motions):
@@ -109,7 +136,7 @@ def test_evidence_is_the_normal_density_of_what_is_given(model_and_motions):
     found = observe(shapes, times, real[0], mask, mean, covariance, noise)
     y = real[0][mask].flatten().double()
     for number in range(2):
-        design, offset = found.design[number], found.offset[number]
+        design, offset = design_by_hand(shapes, times[number], mask)
         density = torch.distributions.MultivariateNormal(
             offset + design @ mean, design @ covariance @ design.T + noise**2 * torch.eye(len(y))
         ).log_prob(y)
@@ -118,15 +145,16 @@ def test_evidence_is_the_normal_density_of_what_is_given(model_and_motions):
 
 
 def test_what_is_seen_is_what_the_model_makes(model_and_motions):
-    model, real, labels = model_and_motions
+    model, _, labels = model_and_motions
     coordinates = torch.randn(3, CONTROLS + 4, generator=torch.Generator().manual_seed(1))
     controls = model.controls_of(coordinates, 24)
     made = model.motion(coordinates, labels[:1].expand(3), controls, 24)
     times, mask = times_of(controls, 24), masked([3, 24], ["mouth"])
-    zeros, ones = torch.zeros(5).double(), torch.eye(5).double()
-    found = observe(shapes_of_coordinates(model, labels[0]), times, real[0], mask, zeros, ones, NOISE)
-    seen = found.offset + (found.design @ coordinates[:, 4:, None].double())[..., 0]
-    torch.testing.assert_close(seen.float(), made[:, mask].flatten(1), rtol=0, atol=1e-6)
+    shapes = shapes_of_coordinates(model, labels[0])
+    for number in range(3):
+        design, offset = design_by_hand(shapes, times[number], mask)
+        seen = offset + design @ coordinates[number, 4:].double()
+        torch.testing.assert_close(seen.float(), made[number, mask].flatten(), rtol=0, atol=1e-6)
     assert time_operators(times, 25)[:, 0].abs().max() == 0
 
 

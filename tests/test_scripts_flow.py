@@ -75,6 +75,11 @@ def test_fill_in_the_test_set_and_a_face_of_ones_own(workplace):
     made = np.load("b/sample_01/me_Rage/Rage_me.npy")
     np.testing.assert_allclose((made - made[0])[:, 48:], (real - real[0])[:, 48:], rtol=0, atol=1e-6)
     script("test.py", *own, "--keep", "landmarks/Rage_CH01.npy", "--mask", "mouth", "--samples", 2)  # nothing to do
+    with pytest.raises(InputError, match="found one made with keep = "):
+        script("test.py", *base, "--output", "a")
+    script("test.py", *base, "--output", "c")
+    with pytest.raises(InputError, match="found one made without keep"):
+        script("test.py", *base, "--keep", "real", "--mask", "mouth", "--output", "c")
     mask = np.zeros((13, 68), np.uint8)
     mask[3, :17] = 1
     np.save("mask.npy", mask)
@@ -89,6 +94,7 @@ def test_fill_in_the_test_set_and_a_face_of_ones_own(workplace):
         ("0,2", [0, 2], range(68)),
         ("1-3", [1, 2, 3], range(68)),
         ("mouth", range(5), range(48, 68)),
+        (" Mouth , 1 ", [1], range(48, 68)),
         ("jaw,brows,4", [4], range(27)),
     ],
 )
@@ -109,6 +115,12 @@ def test_mask_files_that_do_not_fit(tmp_path):
         np.save(tmp_path / "m.npy", array)
         with pytest.raises(InputError, match=r"expected a \(5, 68\) array of zeros and ones"):
             kept_mask(str(tmp_path / "m.npy"), 5)
+    np.save(tmp_path / "m.npy", np.ones((4, 68)))
+    with pytest.raises(InputError, match=r"found shape \(4, 68\)"):
+        kept_mask(str(tmp_path / "m.npy"), 5)
+    mask = np.arange(5 * 68).reshape(5, 68) % 3 == 0
+    np.save(tmp_path / "m.npy", mask)
+    np.testing.assert_array_equal(kept_mask(str(tmp_path / "m.npy"), 5), mask)
     np.save(tmp_path / "m.npy", np.zeros((5, 68)))
     with pytest.raises(InputError, match="--mask: expected something that is kept"):
         kept_mask(str(tmp_path / "m.npy"), 5)
@@ -130,3 +142,44 @@ def test_flags_that_do_not_go_with_filling_in(workplace, flags, capsys):
     with pytest.raises(SystemExit) as stopped:
         script("test.py", "--checkpoint", "x.pt", *flags)
     assert stopped.value.code == 2 and "--keep" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_nothing_is_generated_to_say_what_would_be(workplace, monkeypatch, capsys):
+    train()
+    command = ("test.py", "--checkpoint", "models/f.pt", "--no-gif", "--quiet", "--keep", "real", "--mask", "mouth")
+    script(*command)
+
+    def fill(*args):
+        raise AssertionError("generates")
+
+    monkeypatch.setattr("face4d.generation.sample.fill", fill)
+    script(*command)
+    script(*command, "--dry-run", "--output", "b")
+    assert "would write" in capsys.readouterr().out
+    with pytest.raises(AssertionError, match="generates"):
+        script(*command, "--output", "b")
+    with pytest.raises(InputError, match="controls: expected"):
+        script(*command, "--dry-run", "--output", "b", "--apex", 500)
+
+
+def test_kept_sequences_have_a_longest(tmp_path, workplace):
+    train()
+    neutral = toy_sequence(0, 8, 3)[0]
+    np.save("long.npy", np.broadcast_to(neutral, (10_002, 68, 3)))
+    np.save("me.npy", neutral)
+    own = ("--checkpoint", "models/f.pt", "--quiet", "--no-gif", "--actor", "me.npy", "--label", "Rage")
+    with pytest.raises(InputError, match="at most 10000 frames after the neutral one, found 10001"):
+        script("test.py", *own, "--keep", "long.npy", "--mask", "mouth")
+
+
+def test_what_is_kept_and_no_motion_of_the_label_is_told(workplace, caplog):
+    train()
+    base = ("--checkpoint", "models/f.pt", "--no-gif", "--quiet", "--actor", "me.npy", "--label", "Rage")
+    np.save("me.npy", toy_sequence(0, 8, 3)[0])
+    real = np.load("landmarks/Rage_CH03.npy")
+    script("test.py", *base, "--keep", "landmarks/Rage_CH03.npy", "--mask", "mouth", "--output", "a")
+    assert "what is kept" not in caplog.text
+    real[6, 48:] += [0.02, 0, 0]
+    np.save("strange.npy", real)
+    script("test.py", *base, "--keep", "strange.npy", "--mask", "mouth", "--output", "b", "--samples", 2)
+    assert caplog.text.count("note: what is kept is not a motion of Rage") == 1

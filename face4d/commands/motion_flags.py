@@ -96,15 +96,17 @@ def kept_mask(text: str, frames: int) -> np.ndarray:
     Raises:
         InputError: neither frames and groups of landmarks nor a file of that shape.
     """
-    if text.lower().endswith(".npy"):
+    if _names_file(text):
         expected = f"a ({frames}, {NUM_LANDMARKS}) array of zeros and ones"
-        mask = load_numbers(text, expected)
-        if mask.shape != (frames, NUM_LANDMARKS) or not np.isin(mask, (0, 1)).all():
-            raise InputError(text, expected, f"shape {mask.shape}" if mask.ndim != 2 else f"{mask.shape} of others")
+        mask = load_numbers(text, expected, truth=True)
+        if mask.shape != (frames, NUM_LANDMARKS):
+            raise InputError(text, expected, f"shape {mask.shape}")
+        if not np.isin(mask, (0, 1)).all():
+            raise InputError(text, expected, "other numbers")
         mask = mask.astype(bool)
     else:
         when, where = np.zeros(frames, bool), np.zeros(NUM_LANDMARKS, bool)
-        for word in text.split(","):
+        for word in _words(text):
             span = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", word, re.ASCII)
             first, last = (int(span[1]), int(span[2] or span[1])) if span else (0, -1)
             if word in LANDMARK_GROUPS:
@@ -120,6 +122,14 @@ def kept_mask(text: str, frames: int) -> np.ndarray:
     return mask
 
 
+def _names_file(mask: str) -> bool:
+    return mask.lower().endswith(".npy")
+
+
+def _words(mask: str) -> list[str]:
+    return [word.strip().lower() for word in mask.split(",")]
+
+
 def kept_motion(args: Namespace) -> tuple[np.ndarray, np.ndarray] | None:
     """Displacements (frames, 68, 3) in metres of the sequence that ``--keep`` names, and (frames, 68) what of it is
     kept; None without it.
@@ -129,6 +139,8 @@ def kept_motion(args: Namespace) -> tuple[np.ndarray, np.ndarray] | None:
     from face4d.datasets.landmark_set import read_landmarks
 
     landmarks = read_landmarks(args.keep)
+    if len(landmarks) - 1 > cli.MOST_FRAMES:
+        raise InputError(args.keep, f"at most {cli.MOST_FRAMES} frames after the neutral one", f"{len(landmarks) - 1}")
     return landmarks - landmarks[0], kept_mask(args.mask, len(landmarks))
 
 
@@ -148,6 +160,6 @@ def steering(args: Namespace) -> dict[str, Any]:
     if args.guidance != 1:
         said["guidance"] = args.guidance
     if args.keep:
-        mask = file_digest(Path(args.mask)) if args.mask.lower().endswith(".npy") else args.mask
+        mask = file_digest(Path(args.mask)) if _names_file(args.mask) else ",".join(_words(args.mask))
         said |= {"keep": args.keep if args.keep == "real" else file_digest(Path(args.keep)), "mask": mask}
     return said

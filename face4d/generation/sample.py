@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from face4d.errors import InputError, nearest
 from face4d.generation.config import GeneratorConfig
 from face4d.generation.controlled import ControlledGenerator
 from face4d.generation.flow.config import FlowConfig
-from face4d.generation.flow.fill import fill
+from face4d.generation.flow.fill import Filled, fill
 from face4d.generation.flow.networks import MotionFlow
 from face4d.generation.lstm import build_network
 from face4d.generation.motion3dgan.config import MotionGANConfig
@@ -29,8 +30,11 @@ from face4d.runtime.checkpoint import load_checkpoint, load_weights, weights, wi
 from face4d.runtime.config import TrainingConfig
 from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration, integer, number, optional
 
+log = logging.getLogger(__name__)
+
 NOT_GIVEN = GivenControls()
 CHECKPOINT_KIND = "generator"  # of all networks
+STRANGE = 1.0  # what is kept is further from a motion of its label than this many spreads of the label: it is told
 SCORED_AT_ONCE = 512  # sequences generated at a time, which bounds the memory of a large test set
 # By the model that a configuration names; those of LSTMs name none.
 CONFIGURATIONS: dict[str | None, type[TrainingConfig]] = {
@@ -186,14 +190,37 @@ class Generator:
         Raises:
             InputError: controls that cannot be, or a generator that does not fill in.
         """
-        if not isinstance(self.network, MotionFlow):
-            raise InputError(self.path, "a generator that fills in (main.py --model flow)", "one that does not")
+        self.require_fill(controls, len(mask) - 1)
         device = next(self.network.parameters()).device
         one, kept = torch.as_tensor(given, dtype=torch.float32), torch.as_tensor(mask, dtype=torch.bool)
         labels = torch.as_tensor(label_indices, dtype=torch.int64)
         noise = _noise(np.random.SeedSequence([seed % 2**32, sample or 0]))
-        moved = fill(self.network, one.to(device), kept.to(device), labels.to(device), noise, controls, guidance)
-        return moved.cpu().numpy()
+        assert isinstance(self.network, MotionFlow)
+        made = fill(self.network, one.to(device), kept.to(device), labels.to(device), noise, controls, guidance)
+        if not sample:  # what is kept is the same in all
+            self._note_strange(made, labels)
+        return made.motions.cpu().numpy()
+
+    def require_fill(self, controls: GivenControls, last: int) -> None:
+        """Raise :class:`InputError` unless :meth:`fill` can, with these controls in frames 0 to ``last``."""
+        if not self.fills:
+            raise InputError(self.path, "a generator that fills in (main.py --model flow)", "one that does not")
+        controls.require_possible(last)
+
+    def _note_strange(self, made: Filled, labels: Tensor) -> None:
+        """Say in one line where what is kept is none of the motions that label and controls have."""
+        share = (made.beyond / made.spread.clamp(min=1e-9)).cpu()
+        strange = int((share > STRANGE).sum())
+        if strange:
+            worst = int(share.argmax())
+            log.warning(
+                "note: what is kept is not a motion of %s%s: it is off by %.1f mm, where motions of the label differ "
+                "by %.1f mm; it is kept as it is, and the rest is joined to it",
+                self.labels[int(labels[worst])],
+                f" (the worst of {strange})" if strange > 1 else "",
+                MM_PER_METRE * made.beyond[worst].item(),
+                MM_PER_METRE * made.spread[worst].item(),
+            )
 
 
 def _noise(state: np.random.SeedSequence) -> torch.Generator:

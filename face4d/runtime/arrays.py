@@ -343,18 +343,19 @@ def array_of(file: io.BufferedIOBase | ZipMember, header: NpyHeader, path: str |
     return array
 
 
-def load_numbers(path: str | Path, expected: str) -> np.ndarray:
+def load_numbers(path: str | Path, expected: str, *, truth: bool = False) -> np.ndarray:
     """Load an ``.npy`` file of numbers (integers or floating).
 
     Args:
         expected: what the file should hold, for the errors.
+        truth: it may also hold truth values.
 
     Raises:
         InputError: it is missing, damaged, an archive, or holds anything else.
     """
     with open(open_file(path, expected), "rb") as file:
         header = read_npy_header(file, os.fstat(file.fileno()).st_size, path, expected)
-        if header.type is not None and header.type.kind not in "fiu":
+        if header.type is not None and header.type.kind not in ("fiub" if truth else "fiu"):
             raise InputError(path, expected, "something that is not numbers")
         return array_of(file, header, path, expected)
 

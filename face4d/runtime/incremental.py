@@ -82,8 +82,13 @@ def difference(folder: str | Path, settings: Settings, *, compare: bool = False)
         return f"one without the record {RECORD}"
     wanted = json.loads(json.dumps(settings))
     for key in dict.fromkeys([*wanted, *record["settings"]]):
-        if record["settings"].get(key) != wanted.get(key):
-            return f"one made with {key} = {_short(record['settings'].get(key))}, not {_short(wanted.get(key))}"
+        made, now = record["settings"].get(key), wanted.get(key)
+        if made != now:
+            return (
+                f"one made without {key}"
+                if made is None
+                else f"one made with {key} = {_short(made)}, not {_short(now)}"
+            )
     for name, (size, digest) in record["files"].items():
         path = folder / name
         if not path.is_file():
@@ -130,7 +135,7 @@ def _is_inside(name: str) -> bool:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value)
+    text = "without" if value is None else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -14,6 +14,7 @@ for y given, A from coordinates to the given landmarks, C the covariance of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -30,10 +31,42 @@ ROUNDS = (0.5, 0.2, 0.08, 0.03, 0.01)  # deviations of proposals, in those of th
 PRIOR_WIDTH = 0.25  # of the kernel over the candidates' timing that proposals are weighted by, in deviations
 NOISE = 1e-4  # s, metres: how far given landmarks are from a motion of the flow
 MOST_DOUBLINGS = 30  # of it
+SPREAD_OF = 64  # motions, that the spread of a label is measured by
 FARTHEST = 3.0  # of a motion from the mean of its label, in deviations
 LEAST_VARIANCE = 0.02  # of coordinates, added to the covariance of the draws
 FADE = 1 / 6  # of the duration, over which what is written over fades beyond the first and last frame given
 TIMES = CONTROLS - 1
+
+
+DRAWN_AT_ONCE = 16_384  # frames, which bounds the memory
+
+
+class Filled(NamedTuple):
+    """B motions.
+
+    Attributes:
+        motions: (B, T + 1, L, 3) displacements, metres, equal to what is given where it is given.
+        beyond: (B,) root mean square distance of what is given from a motion of the flow, metres.
+        spread: (B,) the same, of motions of the label from their mean there.
+    """
+
+    motions: Tensor
+    beyond: Tensor
+    spread: Tensor
+
+
+class Normal(NamedTuple):
+    """Normal equations of what is given, y, with a timing: A_1 = (offset, A) from (1, coordinates) to landmarks.
+
+    Attributes:
+        product: (1 + D - 4, 1 + D - 4) A_1^T A_1, square metres.
+        pulled: (1 + D - 4,) A_1^T y.
+        squared: () y^T y.
+    """
+
+    product: Tensor
+    pulled: Tensor
+    squared: Tensor
 
 
 class Posterior(NamedTuple):
@@ -41,14 +74,14 @@ class Posterior(NamedTuple):
 
     Attributes:
         log_evidence: (M,) logarithm of the likelihood of what is given, but for a constant.
-        design: (M, O, D - 4) A, metres per coordinate.
-        offset: (M, O) what coordinates zero have there, metres.
+        product: (M, D - 4, D - 4) A^T A, A in metres per coordinate.
+        pulled: (M, D - 4) A^T (y - offset), of y given and what coordinates zero have there.
         remaining: (M,) root mean square of what the most probable coordinates do not explain, metres.
     """
 
     log_evidence: Tensor
-    design: Tensor
-    offset: Tensor
+    product: Tensor
+    pulled: Tensor
     remaining: Tensor
 
 
@@ -61,7 +94,7 @@ def fill(
     random: torch.Generator,
     controls: GivenControls = NOT_GIVEN,
     guidance: float = 1.0,
-) -> Tensor:
+) -> Filled:
     """Motions that keep what is given.
 
     Args:
@@ -72,15 +105,14 @@ def fill(
         random: on the CPU.
         controls: given too.
         guidance: see :meth:`MotionFlow.draw`.
-
-    Returns:
-        (B, T + 1, L, 3) displacements, metres, equal to ``given`` where it is given.
     """
     filled = []
     for one, label in zip(given, labels):
-        made = one[0] + fitting(model, one - one[0], mask, label, random, controls, guidance)
-        filled.append(torch.where(mask[..., None], one, made + remainder(one - made, mask)))
-    return torch.stack(filled)
+        fitted, spread = fitting(model, one - one[0], mask, label, random, controls, guidance)
+        made = one[0] + fitted
+        beyond = (one - made)[mask].square().sum(-1).mean().sqrt()
+        filled.append((torch.where(mask[..., None], one, made + remainder(one - made, mask)), beyond, spread))
+    return Filled(*(torch.stack(column) for column in zip(*filled)))
 
 
 def fitting(
@@ -91,8 +123,9 @@ def fitting(
     random: torch.Generator,
     controls: GivenControls,
     guidance: float,
-) -> Tensor:
-    """One motion (T + 1, L, 3) of a label () that agrees with what is given as far as motions of the flow can.
+) -> tuple[Tensor, Tensor]:
+    """One motion (T + 1, L, 3) of a label () that agrees with what is given as far as motions of the flow can, and the
+    spread () of the label's motions there, metres.
 
     Args:
         given: (T + 1, L, 3) displacements from frame 0, metres.
@@ -110,8 +143,12 @@ def fitting(
         times = times_of(model.controls_of(coordinates, last, controls), last).to(coordinates)
         return times, observe(shapes, times, given, mask, mean, covariance, noise)
 
-    motions = model.motion(drawn, labels, model.controls_of(drawn, last, controls), last)
-    squared = (motions - given)[:, mask].double().square().sum((1, 2))  # (N,)
+    squared = torch.cat(
+        [
+            (motions - given[mask]).double().square().sum((1, 2))
+            for motions in kept_of(model, drawn, label, mask, controls)
+        ]
+    )  # (N,)
     chosen = drawn[sample_without_return(-squared / (2 * NOISE**2), CONSIDERED, random)]
     noise = max(NOISE, seen(chosen, NOISE)[1].remaining.amin().item())
     times, posterior = seen(chosen, noise)
@@ -126,14 +163,34 @@ def fitting(
         weight = posterior.log_evidence + (-(distance / PRIOR_WIDTH).square() / 2).logsumexp(1)
     best = sample_without_return(weight, 1, random)[0]
 
-    x, design = chosen[best, TIMES:].double(), posterior.design[best]
-    error = given[mask].flatten().double() - posterior.offset[best] - design @ x  # (O,)
-    x = conditioned(x, design, error, mean, covariance, noise)
+    x, product = chosen[best, TIMES:].double(), posterior.product[best]
+    x = conditioned(x, product, posterior.pulled[best] - product @ x, mean, covariance, noise)
     shape = torch.einsum("d,drc->rc", torch.cat([x.new_ones(1), x]).to(shapes), shapes)  # (R, 3L)
-    return (time_operators(times[best, None], last + 1)[0] @ shape).unflatten(1, (-1, 3))
+    made = (time_operators(times[best, None], last + 1)[0] @ shape).unflatten(1, (-1, 3))
+    return made, spread_of_label(model, label, mask)
 
 
-def conditioned(x: Tensor, design: Tensor, error: Tensor, mean: Tensor, covariance: Tensor, noise: float) -> Tensor:
+def kept_of(model: MotionFlow, drawn: Tensor, label: Tensor, mask: Tensor, controls: GivenControls) -> Iterator[Tensor]:
+    """What motions of coordinates (N, D) have where ``mask`` (T + 1, L) is true: (n, P, 3) metres, some at a time."""
+    last = len(mask) - 1
+    for part in drawn.split(max(1, DRAWN_AT_ONCE // len(mask))):
+        yield model.motion(part, label.expand(len(part)), model.controls_of(part, last, controls), last)[:, mask]
+
+
+def spread_of_label(model: MotionFlow, label: Tensor, mask: Tensor) -> Tensor:
+    """Root mean square distance () of the label's motions, whatever their controls, from their mean where ``mask``
+    (T + 1, L) is true, metres.
+    """
+    random = torch.Generator().manual_seed(0)
+    drawn = model.draw(label.expand(SPREAD_OF), model.given(NOT_GIVEN, SPREAD_OF, len(mask) - 1), random)
+    total, squared = torch.zeros(()).to(drawn), torch.zeros(()).to(drawn)
+    for motions in kept_of(model, drawn, label, mask, NOT_GIVEN):
+        total, squared = total + motions.double().sum(0), squared + motions.double().square().sum()
+    count = len(total)
+    return ((squared - total.square().sum() / SPREAD_OF) / (SPREAD_OF * count)).clamp(min=0).sqrt()
+
+
+def conditioned(x: Tensor, product: Tensor, pulled: Tensor, mean: Tensor, covariance: Tensor, noise: float) -> Tensor:
     """x moved by Matheron's rule (D - 4,): C A^T (A C A^T + s^2 I)^-1 e, computed as (A^T A + s^2 C^-1)^-1 A^T e.
 
     The noise s is doubled until the result is no farther from the mean than ``FARTHEST`` in root mean square of its
@@ -141,13 +198,12 @@ def conditioned(x: Tensor, design: Tensor, error: Tensor, mean: Tensor, covarian
 
     Args:
         x: (D - 4,) coordinates of a draw.
-        design: (O, D - 4) A.
-        error: (O,) e, what is given less A x.
+        product: (D - 4, D - 4) A^T A.
+        pulled: (D - 4,) A^T e, of what is given less A x.
         mean, covariance: (D - 4,), (D - 4, D - 4) C.
         noise: s to begin with, metres.
     """
     inverse = torch.linalg.inv(covariance)
-    product, pulled = design.T @ design, design.T @ error
     for doubling in range(MOST_DOUBLINGS):  # with much noise x stays what it was
         moved = x + torch.linalg.solve(product + (noise * 2**doubling) ** 2 * inverse, pulled)
         if (moved - mean) @ inverse @ (moved - mean) <= FARTHEST**2 * len(x):
@@ -174,22 +230,41 @@ def observe(
         mean, covariance: (D - 4,), (D - 4, D - 4) of the coordinates without times.
         noise: s, metres.
     """
-    frames = mask.any(1)
-    operators = time_operators(times, len(mask))[:, frames]  # (M, F, R)
-    curves = operators @ shapes.transpose(0, 1).flatten(1)  # (M, F, (1 + D - 4) * 3L)
-    there = curves.unflatten(2, (len(shapes), -1, 3)).transpose(2, 3)[:, mask[frames]]  # (M, P, 1 + D - 4, 3)
-    there = there.transpose(2, 3).flatten(1, 2).double()  # (M, O, 1 + D - 4)
-    offset, design = there[..., 0], there[..., 1:]
-    error = given[mask].flatten().double() - offset - design @ mean  # (M, O)
-    precision = design.transpose(1, 2) @ design / noise**2 + torch.linalg.inv(covariance)
-    root = torch.linalg.cholesky(precision)
-    pulled = design.transpose(1, 2) @ error[..., None] / noise**2  # (M, D - 4, 1)
-    found = torch.cholesky_solve(pulled, root)
-    explained = (pulled * found).sum((1, 2))
+    every = [normal_equations(shapes, one, given, mask) for one in times]
+    product, pulled, squared = (torch.stack(part) for part in zip(*every))  # (M, Q, Q), (M, Q), (M,) of y and A_1
+    prior = torch.cat([mean.new_ones(1), mean])  # (Q,)
+    error = squared - 2 * pulled @ prior + prior @ product @ prior  # (M,) squares of what the mean leaves
+    own = product[:, 1:, 1:]
+    left = (pulled - product @ prior)[:, 1:]  # (M, D - 4) A^T (y - offset - A mean)
+    root = torch.linalg.cholesky(own / noise**2 + torch.linalg.inv(covariance))
+    found = torch.cholesky_solve(left[..., None] / noise**2, root)[..., 0]
     volume = root.diagonal(dim1=1, dim2=2).log().sum(1)
-    remaining = (error[..., None] - design @ found).square().mean((1, 2)).sqrt()
-    evidence = (explained - error.square().sum(1) / noise**2) / 2 - volume
-    return Posterior(evidence, design, offset, remaining)
+    evidence = ((left * found).sum(1) - error) / noise**2 / 2 - volume
+    rest = error - 2 * (left * found).sum(1) + torch.einsum("md,mde,me->m", found, own, found)
+    remaining = (rest.clamp(min=0) / (3 * mask.sum())).sqrt()
+    return Posterior(evidence, own, pulled[:, 1:] - product[:, 1:, 0], remaining)
+
+
+def normal_equations(shapes: Tensor, times: Tensor, given: Tensor, mask: Tensor) -> Normal:
+    """What is given with one timing (4,), however many frames that is: more frames than canonical ones are first turned
+    into as many (QR decomposition of the time operator).
+    """
+    operator = time_operators(times[None], len(mask))[0].double()  # (T + 1, R)
+    size = len(shapes)
+    product, pulled = operator.new_zeros(size, size), operator.new_zeros(size)
+    patterns, which = torch.unique(mask.T, dim=0, return_inverse=True)  # landmarks given in the same frames
+    for number, frames in enumerate(patterns):
+        if frames.any():
+            alike = which == number
+            rows, seen = operator[frames], given[frames][:, alike].flatten(1).double()  # (F, R), (F, 3l)
+            if len(rows) > CANONICAL_FRAMES:
+                orthonormal, rows = torch.linalg.qr(rows)
+                seen = orthonormal.T @ seen
+            parts = shapes.unflatten(2, (-1, 3))[:, :, alike].flatten(2).double()  # (Q, R, 3l)
+            design = (rows @ parts).flatten(1)  # (Q, F * 3l)
+            product += design @ design.T
+            pulled += design @ seen.flatten()
+    return Normal(product, pulled, given[mask].double().square().sum())
 
 
 def sample_without_return(logarithms: Tensor, count: int, random: torch.Generator) -> Tensor:
