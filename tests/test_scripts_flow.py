@@ -158,7 +158,7 @@ def test_nothing_is_generated_to_say_what_would_be(workplace, monkeypatch, capsy
     assert "would write" in capsys.readouterr().out
     with pytest.raises(AssertionError, match="generates"):
         script(*command, "--output", "b")
-    with pytest.raises(InputError, match="controls: expected"):
+    with pytest.raises(InputError, match="found apex 500 with the last frame 12"):
         script(*command, "--dry-run", "--output", "b", "--apex", 500)
 
 
