@@ -65,7 +65,7 @@ def test_the_rest_follows_from_what_is_given(model_and_motions, mask):
     assert jumps < 1.3 * real_jumps
 
 
-def test_answers_to_little_differ_and_follow_from_the_seed(model_and_motions):
+def test_answers_to_little_differ_and_follow_from_the_seed(model_and_motions, caplog):
     model, real, labels = model_and_motions
     ends = masked([0, 24])
     first, again, other = (
@@ -76,6 +76,7 @@ def test_answers_to_little_differ_and_follow_from_the_seed(model_and_motions):
         fill(model, real, ends, labels, torch.Generator().manual_seed(0), GivenControls(apex=apex)).motions
         for apex in (5, 19)
     )
+    assert "note" not in caplog.text, "of the candidates nothing is told"
     for made, apex in ((early, 5), (late, 19)):
         found = find_controls(made.numpy(), label_directions(real.numpy(), labels.numpy(), 2)[labels.numpy()])
         assert found.apex == pytest.approx(apex, abs=1)

@@ -191,10 +191,7 @@ class MotionFlow(nn.Module):
         apex = apex.clip(0, 1)
         release = (apex + hold.clip(0)).clip(0, 1)
         drawn = Controls(onset.clip(0, apex), apex, release, offset.clip(release, 1), strength)
-        found = complete(as_ratios(drawn.stretched(last), last), given, last)
-        if given.times:
-            note_sudden(found, last)
-        return found
+        return complete(as_ratios(drawn.stretched(last), last), given, last)
 
     def given(self, controls: Controls | GivenControls, count: int, last: int) -> Tensor:
         """Controls as the first coordinates (``count``, 5) of motions of frames 0 to ``last``, NaN where they are left
@@ -241,6 +238,8 @@ class MotionFlow(nn.Module):
         """
         coordinates = self.draw(labels, self.given(controls, len(labels), frames), random, guidance)
         found = self.controls_of(coordinates, frames, controls)
+        if isinstance(controls, GivenControls) and controls.times:
+            note_sudden(found, frames)
         return start[:, None] + self.motion(coordinates, labels, found, frames)[:, 1:]
 
 
