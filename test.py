@@ -42,6 +42,7 @@ from face4d.view.export import FORMATS, DenseFace, export_mesh, load_dense_face
 if TYPE_CHECKING:
     import numpy as np
 
+    from face4d.datasets.landmark_set import LandmarkSplit
     from face4d.generation.sample import Generator
 
 
@@ -241,7 +242,7 @@ def made_of(
     }
     settings |= motion_flags.steering(args) | {
         "seed": args.seed,
-        "sample": sample or 0,
+        "sample": sample,
         "start": array_digest(*start),
         "gif": args.gif,
         "fps": args.fps,
@@ -276,7 +277,7 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
     start = np.zeros((len(labels), *neutral.shape), np.float32)
     subject = (args.target or args.actor).stem
     items = []
-    for sample, folder in sample_folders(args):
+    for sample, folder in sample_folders(args, generator):
         if kept:
             motions = filled(args, generator, np.stack([kept[0]] * len(labels)), kept[1], indices, sample)
         else:
@@ -337,12 +338,12 @@ def timeline_items(args: Namespace, generator: Generator, source: DataSource) ->
     from face4d.generation.timeline import play, read_timeline, scene_name
 
     scene, subject = scene_name(args.timeline), (args.target or args.actor).stem
-    if args.samples > 1 and not getattr(generator.network, "stochastic", False):
+    if args.samples > 1 and not generator.fills:
         raise InputError(args.checkpoint, "a flow for --samples of a timeline", "a generator with one answer to it")
     expressions = read_timeline(args.timeline, generator.labels, args.frames or cli.MOST_FRAMES)
     neutral, face = load_face(args, source)
     items = []
-    for sample, folder in sample_folders(args):
+    for sample, folder in sample_folders(args, generator):
         how: dict[str, Any] = {"seed": args.seed, "sample": sample, "guidance": args.guidance}
         moved = args.intensity * play(generator, expressions, neutral, args.frames, **how)  # (T+1, 68, 3)
         settings = made_of(args, source, sample, scene, [neutral], face)
@@ -361,7 +362,8 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
         raise InputError(
             "--dense", "--actors DIR with <subject>.ply neutral meshes, since landmarks have no surface", "none"
         )
-    test = source.load(generator.labels).test
+    split = source.load(generator.labels)
+    test = split.test
     if not test:
         raise InputError(
             source.landmarks, "faces to animate (--landmarks DIR, or --actor FILE --label NAME)", "curves without faces"
@@ -371,11 +373,11 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
         for subject in faces:
             faces[subject] = load_dense_face(decoder, decoder.embedding, actor_path(source.actors, subject))
     real, indices = stack(test, generator.labels)
-    controls = motion_flags.given_controls(args) if not args.real_controls else real_controls(generator, source)
+    controls = motion_flags.given_controls(args) if not args.real_controls else real_controls(generator, split)
     mask = motion_flags.kept_mask(args.mask, real.shape[1]) if args.keep else None
     length = len(mask) if mask is not None else (args.frames or generator.frames - 1) + 1
     items = []
-    for sample, folder in sample_folders(args):
+    for sample, folder in sample_folders(args, generator):
         if mask is not None:
             motions = filled(args, generator, real, mask, indices, sample)
         else:
@@ -388,23 +390,24 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
     return items
 
 
-def real_controls(generator: Generator, source: DataSource) -> Controls:
+def real_controls(generator: Generator, split: LandmarkSplit) -> Controls:
     """Controls of the test sequences, by the directions of the training sequences."""
     from face4d.controls import find_controls, label_directions
     from face4d.datasets.landmark_set import stack
 
-    split = source.load(generator.labels)
     moved, labels = stack(split.test, generator.labels)
     directions = label_directions(*stack(split.train, generator.labels), len(generator.labels))
     return find_controls(moved, directions[labels])
 
 
-def sample_folders(args: Namespace) -> list[tuple[int | None, Path]]:
-    """Numbers and folders of the samples asked for; a single one has no number and no folder of its own."""
+def sample_folders(args: Namespace, generator: Generator) -> list[tuple[int | None, Path]]:
+    """Numbers and folders of the samples asked for; a single one has no folder of its own, and no number where it is
+    the mean or typical one of a generator that follows controls.
+    """
     from face4d.datasets.layout import sample_name
 
     if args.samples == 1:
-        return [(None, args.output)]
+        return [(None if generator.controlled else 0, args.output)]
     return [(sample, args.output / sample_name(sample)) for sample in range(args.samples)]
 
 

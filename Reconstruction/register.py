@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{args.scan}: in {found.unit}, {found.turned}; {100 * found.size:.0f} % of the size of {template.name}")
     print("distance from the scan (mm)  median   95 %  covered")
     for name, residual in found.residuals.items():
-        print(f"{name:<27}  {residual.median:6.2f} {residual.worst:6.2f}  {100 * residual.covered:5.0f} %")
+        numbers = [f"{value:6.2f}" if value is not None else "     -" for value in (residual.median, residual.worst)]
+        print(f"{name:<27}  {' '.join(numbers)}  {100 * residual.covered:5.0f} %")
     write_ply(args.output, found.vertices, template.faces)
     write_ply(beside["_scan.ply"], found.scan.vertices.astype("float32"), found.scan.faces.astype("int32"))
     save_picture(beside[".png"], registration_picture(found, template) / 255)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,11 @@ log = logging.getLogger(__name__)
 # smoothstep, 3 u^2 - 2 u^3, has gone from u = FLANK_SEEN to u = 1 - FLANK_SEEN.
 LOW, HIGH = 0.1, 0.9
 FLANK_SEEN = 0.5 - np.sin(np.arcsin(1 - 2 * LOW) / 3)  # the u at which 3 u^2 - 2 u^3 = LOW
+
+
+def smoothstep(share: Any) -> Any:
+    """3 u^2 - 2 u^3 of numbers, arrays or tensors in 0..1: from 0 to 1 with no speed at either end."""
+    return share * share * (3 - 2 * share)
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ class GivenControls:
         first = self.apex if self.apex is not None else 1 + (self.onset or 0)
         if first + hold > end - (self.offset is not None):
             parts = [("onset", self.onset), ("apex", self.apex), ("hold", self.hold)]
-            given = " and ".join(f"{name} {value:g}" for name, value in parts if value is not None)
+            given = " and ".join(f"{name} {value:g}" for name, value in parts if value is not None) or "an apex"
             return f"{given} with {of} {end:g}"
         return None
 
@@ -198,7 +204,7 @@ class GivenControls:
         """Raise an :class:`InputError` for what cannot be, see :meth:`impossible`."""
         if (found := self.impossible(last)) is not None:
             flags = "--onset, --apex, --hold, --offset"
-            raise InputError(flags, "onset < apex, apex + hold < offset <= last frame", found)
+            raise InputError(flags, "onset + 1 <= apex, apex + hold + 1 <= offset <= last frame", found)
 
 
 SUDDEN = 0.05  # of the duration: a face takes longer from neutral to an expression, and back

@@ -26,8 +26,8 @@ def add_control_flags(parser: ArgumentParser) -> None:
     """
     group = parser.add_argument_group(
         "controls",
-        "of a generator trained with --controls, in frames after the neutral one; what is left open is the mean of the "
-        "label's training sequences, with --samples drawn from them",
+        "of a generator of main.py --controls or --model flow, in frames after the neutral one; what is left open is "
+        "the mean of the label's training sequences, with --samples drawn from them",
     )
     group.add_argument("--onset", type=FRAME, metavar="FRAME", help="where the face leaves neutral")
     group.add_argument("--apex", type=FRAME, metavar="FRAME", help="where the expression is complete")
@@ -145,7 +145,7 @@ def kept_motion(args: Namespace) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def given_controls(args: Namespace) -> GivenControls:
-    """The controls that the flags tell."""
+    """The controls that flags give."""
     return GivenControls(args.onset, args.apex, args.hold, args.offset, args.strength)
 
 

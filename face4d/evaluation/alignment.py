@@ -6,7 +6,7 @@ import numpy as np
 
 from face4d.constants import MM_PER_METRE
 
-_AT_ONCE = 32  # sequences whose distances are in memory
+_PAIRS = 120_000  # of frames, of all sequences whose distances are in memory at a time
 
 
 def aligned_error(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -33,20 +33,19 @@ def aligned_error(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
     fits = generated.ndim == real.ndim == 4 and len(generated) == len(real) and generated.shape[2:] == real.shape[2:]
     if not fits or not generated.shape[1] or not real.shape[1]:
         raise ValueError(f"expected (N, T, L, 3) and (N, T', L, 3), found {generated.shape} and {real.shape}")
-    parts = [slice(start, start + _AT_ONCE) for start in range(0, len(real), _AT_ONCE)]
+    at_once = max(1, _PAIRS // (generated.shape[1] * real.shape[1]))
+    parts = [slice(start, start + at_once) for start in range(0, len(real), at_once)]
     return np.concatenate([np.zeros(0), *(_best_paths(_distances(generated[part], real[part])) for part in parts)])
 
 
 def _distances(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
     """(T, T', N) mean distances in millimetres of all pairs of frames, by the cosine theorem."""
-    found = np.empty((generated.shape[1], real.shape[1], len(real)))
+    found = np.zeros((generated.shape[1], real.shape[1], len(real)))
     for number, (first, second) in enumerate(zip(generated, real)):
-        a, b = (points.transpose(1, 0, 2).astype(np.float64) for points in (first, second))  # (L, T, 3), (L, T', 3)
-        squares = np.square(a).sum(axis=2)[:, :, None] + np.square(b).sum(axis=2)[:, None]
-        squares -= 2 * a @ b.transpose(0, 2, 1)  # (L, T, T')
-        np.maximum(squares, 0, out=squares)
-        found[..., number] = np.sqrt(squares, out=squares).mean(axis=0)
-    return MM_PER_METRE * found
+        for a, b in zip(first.swapaxes(0, 1).astype(np.float64), second.swapaxes(0, 1).astype(np.float64)):
+            squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T  # (T, T')
+            found[..., number] += np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+    return found * (MM_PER_METRE / real.shape[2])
 
 
 def _best_paths(distances: np.ndarray) -> np.ndarray:

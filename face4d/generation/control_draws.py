@@ -70,7 +70,7 @@ def chosen_density(ratios: np.ndarray, labels: np.ndarray) -> tuple[float, float
         np.fill_diagonal(logs, -np.inf)
         of_all = np.logaddexp.reduce(logs, axis=1) - np.log(count - 1)
         with np.errstate(divide="ignore"):
-            of_own = np.logaddexp.reduce(np.where(own, logs, -np.inf), axis=1) - np.log(own.sum(axis=1))
+            of_own = np.logaddexp.reduce(np.where(own, logs, -np.inf), axis=1) - np.log(np.maximum(own.sum(axis=1), 1))
             of_own = np.where(own.any(axis=1), of_own, of_all)
             for share in SHARES:
                 mixed = np.logaddexp(np.log(share) + of_all, np.log(1 - share) + of_own)

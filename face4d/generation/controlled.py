@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions, note_sudden
+from face4d.controls import (
+    Controls,
+    GivenControls,
+    as_ratios,
+    complete,
+    find_controls,
+    label_directions,
+    note_sudden,
+    smoothstep,
+)
 from face4d.generation.control_draws import draw_bank
 from face4d.generation.recurrence import CoefficientRecurrence
 from face4d.resample import resample_cubic
@@ -151,11 +160,6 @@ def phases(controls: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     size = strength.clamp(-MOST_STRENGTH, MOST_STRENGTH).expand_as(rise)
     sines = [(torch.pi * share).sin() for share in (rise, fall)]
     return torch.stack([envelope, rise, hold, fall, *sines, *durations, size], dim=2), envelope
-
-
-def smoothstep(share: Tensor) -> Tensor:
-    """3 u^2 - 2 u^3: from 0 to 1 with no speed at either end."""
-    return share.square() * (3 - 2 * share)
 
 
 def _resampled(added: np.ndarray, frames: int) -> np.ndarray:

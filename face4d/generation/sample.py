@@ -150,7 +150,9 @@ class Generator:
         if guidance != 1 and not isinstance(self.network, MotionFlow):
             raise InputError(self.path, "a generator with guidance (main.py --model flow)", "one without")
         if controls != NOT_GIVEN and not self.controlled:
-            raise InputError(self.path, "a generator that follows controls (main.py --controls)", "one that does not")
+            raise InputError(
+                self.path, "a generator that follows controls (main.py --controls or --model flow)", "one that does not"
+            )
         if isinstance(self.network, MotionFlow):
             rest = self.network(first, indices, last, None if sample is None else noise, controls, guidance)
         elif isinstance(self.network, ControlledGenerator):

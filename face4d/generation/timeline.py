@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from face4d.constants import LANDMARK_GROUPS
-from face4d.controls import Controls
+from face4d.controls import Controls, smoothstep
 from face4d.datasets.layout import canonical_label
 from face4d.errors import InputError, nearest
 from face4d.generation.sample import Generator
@@ -288,8 +288,3 @@ def crowding(asked: np.ndarray) -> np.ndarray:
     """
     over = np.clip(asked - 1, 0, 1)
     return np.where(asked < 2, 1 + over * over * (2 - over), asked)
-
-
-def smoothstep(share: np.ndarray) -> np.ndarray:
-    """3 u^2 - 2 u^3: from 0 to 1 with no speed at either end."""
-    return share * share * (3 - 2 * share)

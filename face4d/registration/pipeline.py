@@ -10,7 +10,6 @@ from scipy.spatial import cKDTree
 
 from face4d.constants import LANDMARK_GROUPS, MM_PER_METRE, NUM_CONTOUR, NUM_LANDMARKS
 from face4d.errors import InputError
-from face4d.landmarks import extract
 from face4d.mesh.geometry import Similarity, fit_similarity, vertex_normals
 from face4d.mesh.plausibility import as_float32, face_size, shape_of
 from face4d.registration.nonrigid import STAGES, Anchors, match, register
@@ -32,12 +31,12 @@ class Residual:
     """How near a region of the result is to the scan.
 
     Attributes:
-        median, worst: millimetres, the median and the 95th percentile over covered vertices; NaN where none is.
+        median, worst: millimetres, the median and the 95th percentile over covered vertices; None where none is.
         covered: share of its vertices that the scan covers.
     """
 
-    median: float
-    worst: float
+    median: float | None
+    worst: float | None
     covered: float
 
 
@@ -144,9 +143,7 @@ def register_scan(path: str | Path, scan: Scan, template: Template, anchors: Anc
     if len(template.directions):
         start = fit_directions(start, size * template.directions, template.faces, there, known)
     vertices = register(start, template.faces, there, known, STAGES)
-    return Registration(
-        vertices.astype(np.float32), there, unit, placed, size, _residuals(vertices, template, there, known)
-    )
+    return Registration(vertices.astype(np.float32), there, unit, placed, size, _residuals(vertices, template, there))
 
 
 def fit_directions(
@@ -207,19 +204,12 @@ def regions(template: Template) -> dict[str, np.ndarray]:
     return found
 
 
-def _residuals(vertices: np.ndarray, template: Template, scan: Scan, anchors: Anchors) -> dict[str, Residual]:
+def _residuals(vertices: np.ndarray, template: Template, scan: Scan) -> dict[str, Residual]:
     found = match(vertices, vertex_normals(vertices, template.faces), scan, _REACH)
     distance = MM_PER_METRE * found.distance
     residuals = {}
     for name, inside in regions(template).items():
         there = distance[inside & found.valid]
-        median, worst = (np.median(there), np.percentile(there, 95)) if there.size else (np.nan, np.nan)
-        residuals[name] = Residual(
-            float(median), float(worst), float(found.valid[inside].mean()) if inside.any() else 0.0
-        )
+        median, worst = np.percentile(there, (50, 95)).tolist() if there.size else (None, None)
+        residuals[name] = Residual(median, worst, float(found.valid[inside].mean()) if inside.any() else 0.0)
     return residuals
-
-
-def landmarks_of(registration: Registration, template: Template) -> np.ndarray:
-    """(68, 3) float32 metres, of the registered head."""
-    return extract(template.embedding, registration.vertices)

@@ -22,7 +22,7 @@ from face4d.generation.flow.registration import CANONICAL_FRAMES, time_operators
 
 CONTROLS = 5  # coordinates of a motion that are controls: onset, apex, hold, offset, strength
 NOT_GIVEN = GivenControls()
-FARTHEST_GIVEN = 3.0  # standard deviations: what is given beyond them, the network hears as this much
+FARTHEST_GIVEN = 3.0  # standard deviations: what is given beyond them, enters the network as this much
 OCTAVES = 4
 LEAST_SPREAD = 0.05  # of a standardised coordinate
 
@@ -79,7 +79,7 @@ class MotionFlow(nn.Module):
     A motion has D = 5 + K coordinates: onset, apex, length of the hold and offset (:mod:`face4d.controls`) as shares of
     the duration; strength; and K principal coefficients of what its shape (:mod:`.registration`) differs in from the
     shape of its label times its strength. The flow makes them standardised, by mean and deviation of the training set.
-    Times and strength that are given are heard by the network, so that the rest fits them, and then set to what was
+    Times and strength that are given are inputs of the network, so that the rest fits them, and then set to what was
     given.
 
     Args:

@@ -13,6 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from face4d.controls import smoothstep
+
 # Canonical frames between two of: frame 0, onset, apex, release, offset, last frame.
 SEGMENTS = (3, 24, 16, 24, 3)
 EDGES = (0, 3, 27, 43, 67, 70)  # canonical frame of each of these
@@ -100,6 +102,6 @@ def edge_weights(device: torch.device) -> Tensor:
     weights = torch.zeros(CANONICAL_FRAMES, len(EDGES), device=device)
     for number, (start, end) in enumerate(pairwise(EDGES)):
         share = torch.linspace(0, 1, end - start + 1, device=device)
-        share = share.square() * (3 - 2 * share)
+        share = smoothstep(share)
         weights[start : end + 1, number], weights[start : end + 1, number + 1] = 1 - share, share
     return weights
