@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from face4d.render.pictures import save_picture
     from face4d.runtime.atomic import write_json
     from face4d.runtime.device import limit_threads
+    from face4d.runtime.lock import sole_writer
 
     limit_threads(None, small=True)
     flame = args.flame or (str(DEFAULT_FLAME) if (DEFAULT_FLAME / TEMPLATE_FILE).is_file() else DEMO)
@@ -79,22 +80,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, residual in found.residuals.items():
         numbers = [f"{value:6.2f}" if value is not None else "     -" for value in (residual.median, residual.worst)]
         print(f"{name:<27}  {' '.join(numbers)}  {100 * residual.covered:5.0f} %")
-    write_ply(args.output, found.vertices, template.faces)
-    write_ply(beside["_scan.ply"], found.scan.vertices.astype("float32"), found.scan.faces.astype("int32"))
-    save_picture(beside[".png"], registration_picture(found, template) / 255)
-    write_json(
-        beside[".json"],
-        {
-            "scan": str(args.scan),
-            "template": template.name,
-            "unit": found.unit,
-            "metres": found.placed.scale,
-            "rotation": found.placed.rotation.tolist(),
-            "translation": found.placed.translation.tolist(),
-            "size": found.size,
-            "residuals_mm": {name: asdict(residual) for name, residual in found.residuals.items()},
-        },
-    )
+    with sole_writer(args.output.parent, args.output.stem):
+        write_ply(beside["_scan.ply"], found.scan.vertices.astype("float32"), found.scan.faces.astype("int32"))
+        save_picture(beside[".png"], registration_picture(found, template) / 255)
+        write_json(
+            beside[".json"],
+            {
+                "scan": str(args.scan),
+                "template": template.name,
+                "unit": found.unit,
+                "metres": found.placed.scale,
+                "rotation": found.placed.rotation.tolist(),
+                "translation": found.placed.translation.tolist(),
+                "size": found.size,
+                "residuals_mm": {name: asdict(residual) for name, residual in found.residuals.items()},
+            },
+        )
+        write_ply(args.output, found.vertices, template.faces)
     cli.report_written([args.output, *beside.values()])
     cli.suggest_next(args, "test.py", "--checkpoint", "models/florence.pt", "--actor", args.output, "--label", "all")
 

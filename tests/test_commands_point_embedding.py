@@ -6,6 +6,7 @@ import pytest
 from face4d.commands.point_embedding import main
 from face4d.demo.head import demo_head, identity_weights
 from face4d.errors import InputError
+from face4d.mesh.geometry import head_rotation
 from face4d.mesh.ply import write_ply
 from face4d.photos import face_networks
 from face4d.synthetic import head_views, point_embedding
@@ -53,7 +54,7 @@ def test_heads_become_an_embedding_and_a_table(heads, monkeypatch, capsys):
         for number, (vertices, landmarks) in enumerate(given):
             assert landmarks.shape == (68, 3) and len(faces) == len(head.faces)
             for yaw in head_views.YAWS:
-                placed = (vertices @ head_views.turn(yaw, 0).T)[:, :2]
+                placed = (vertices @ head_rotation(yaw, 0).T)[:, :2]
                 yield HeadView(number, yaw, placed, np.ones(len(placed), bool), placed[true])
             yield None
 

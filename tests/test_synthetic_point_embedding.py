@@ -6,11 +6,12 @@ import pytest
 from face4d.constants import OUTER_EYES
 from face4d.errors import InputError
 from face4d.landmarks import extract, load_embedding
+from face4d.mesh.geometry import head_rotation
 from face4d.mesh.ply import read_ply
 from face4d.photos import face_networks
 from face4d.photos.face_points import NUM_POINTS, TO_68
 from face4d.synthetic import head_views as views_module
-from face4d.synthetic.head_views import head_views, turn
+from face4d.synthetic.head_views import head_views
 from face4d.synthetic.point_embedding import (
     HeadView,
     PointEmbedding,
@@ -42,7 +43,7 @@ def test_places_are_recovered_from_noise_and_outliers():
     for head in range(8):
         vertices = relief(RNG.uniform(0.8, 1.2), RNG.uniform(0.8, 1.2))[0]
         for yaw in (-20.0, 20.0):
-            placed = (vertices @ turn(yaw, 5).T)[:, :2] * [1, -1] + RNG.normal(0, 0.02, 2)
+            placed = (vertices @ head_rotation(yaw, 5).T)[:, :2] * [1, -1] + RNG.normal(0, 0.02, 2)
             seen = np.einsum("nkd,nk->nd", placed[faces[true_face]], true_bary) + RNG.normal(0, 2e-4, (NUM_POINTS, 2))
             seen[RNG.random(NUM_POINTS) < 0.1] += 0.03  # of each point's views a few are wrong by 4 cm
             views.append(HeadView(head, yaw, placed, np.ones(len(vertices), bool), seen))

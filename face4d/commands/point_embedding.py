@@ -20,7 +20,7 @@ def build_parser() -> cli.Parser:
         type=Path,
         nargs="+",
         metavar="PATH",
-        help="neutral heads of one topology (PLY, OBJ), metres, y up, looking along z; or folders with them",
+        help="neutral heads of one topology (PLY, OBJ), metres, y up, looking along z; or folders with PLY files",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="npz to write")
     parser.add_argument(
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import numpy as np
 
+    from face4d.constants import MM_PER_METRE
     from face4d.errors import InputError
     from face4d.landmarks import load_embedding, load_flame_embedding, read_head
     from face4d.photos.face_networks import INSTALL, installed
@@ -65,6 +66,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(heads)} heads, {len(views)} of {len(seen)} pictures in which the network sees a face")
     print("yaw, median and 90th percentile of the distance of points from the embedding of other heads (mm):")
     for yaw in embedding.yaw:
-        away = 1e3 * left_out[[view.yaw == yaw for view in views]]
+        away = MM_PER_METRE * left_out[[view.yaw == yaw for view in views]]
         print(f"  {yaw:4.0f}  {np.nanmedian(away):5.2f}  {np.nanpercentile(away, 90):5.2f}")
     cli.report_written([args.output])

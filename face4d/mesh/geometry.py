@@ -188,3 +188,11 @@ def _on_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
         weights[..., first], weights[..., second] = 1 - along, along
         best = np.where(closer[..., None], weights, best)
     return best
+
+
+def head_rotation(yaw: float, pitch: float) -> np.ndarray:
+    """(3, 3) rotation of a head by degrees: to its own left, then the forehead towards the viewer."""
+    about_y, about_x = np.deg2rad([yaw, pitch])
+    sideways = np.array([[np.cos(about_y), 0, np.sin(about_y)], [0, 1, 0], [-np.sin(about_y), 0, np.cos(about_y)]])
+    down = np.array([[1, 0, 0], [0, np.cos(about_x), -np.sin(about_x)], [0, np.sin(about_x), np.cos(about_x)]])
+    return down @ sideways

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.mesh.geometry import closest_points, fit_similarity
+from face4d.mesh.geometry import closest_points, fit_similarity, head_rotation
 from face4d.mesh.plausibility import MEAN_FACE, face_size
 from face4d.photos.face_detector import searches
 from face4d.photos.face_networks import INSTALL, installed
@@ -208,7 +208,7 @@ def upright_points(scan: Scan, frame: np.ndarray, middle: np.ndarray, size: floa
 def _from_turn(
     scan: Scan, frame: np.ndarray, middle: np.ndarray, size: float, turn: tuple[float, float]
 ) -> tuple[FacePoints, _View] | None:
-    rotation = _rotation(*turn) @ frame
+    rotation = head_rotation(*turn) @ frame
     center = rotation @ middle
     view = _look(scan, rotation, Framing((float(center[0]), float(center[1])), 2.6 * size))
     first = points_in(view.picture, TurnedSquare((_SIZE - 1) / 2, (_SIZE - 1) / 2, _SIZE * 0.8))
@@ -252,18 +252,12 @@ def view_anchors(path: str | Path, scan: Scan, template: Template) -> Anchors:
     )
 
 
-def _rotation(yaw: float, pitch: float) -> np.ndarray:
-    a, b = np.deg2rad(yaw), np.deg2rad(pitch)
-    about_y = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
-    return np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]]) @ about_y
-
-
 def _axes() -> list[np.ndarray]:
     """Looks along the six axes; the detectors try four turns of each."""
-    return [_rotation(yaw, pitch) for yaw, pitch in ((0, 0), (90, 0), (180, 0), (270, 0), (0, 90), (0, -90))]
+    return [head_rotation(yaw, pitch) for yaw, pitch in ((0, 0), (90, 0), (180, 0), (270, 0), (0, 90), (0, -90))]
 
 
 def _diagonals() -> list[np.ndarray]:
     """Looks between the axes."""
-    level = [_rotation(yaw, 0) for yaw in (45, 135, 225, 315)]
-    return level + [_rotation(yaw, pitch) for yaw in range(0, 360, 45) for pitch in (-45, 45)]
+    level = [head_rotation(yaw, 0) for yaw in (45, 135, 225, 315)]
+    return level + [head_rotation(yaw, pitch) for yaw in range(0, 360, 45) for pitch in (-45, 45)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from face4d.mesh.geometry import head_rotation
 from face4d.photos.face_points import points_in, refined
 from face4d.photos.turned import TurnedSquare
 from face4d.render.lit import render, to_pixels, to_screen
@@ -16,14 +17,6 @@ from face4d.synthetic.point_embedding import HeadView
 YAWS, PITCHES = (-60, -45, -30, -15, 0, 15, 30, 45, 60), (-15, 0, 15)  # degrees
 _SIZE = 320  # pixels of a picture
 _MARGIN = 1.75  # picture over the extent of the landmarks
-
-
-def turn(yaw: float, pitch: float) -> np.ndarray:
-    """(3, 3) rotation of a head by degrees: to its own left, then the forehead towards the viewer."""
-    about_y, about_x = np.deg2rad([yaw, pitch])
-    sideways = np.array([[np.cos(about_y), 0, np.sin(about_y)], [0, 1, 0], [-np.sin(about_y), 0, np.cos(about_y)]])
-    down = np.array([[1, 0, 0], [0, np.cos(about_x), -np.sin(about_x)], [0, np.sin(about_x), np.cos(about_x)]])
-    return down @ sideways
 
 
 def head_views(
@@ -45,7 +38,7 @@ def head_views(
         regions = FaceRegions(neutral, triangles, torch.as_tensor(landmarks, dtype=torch.float32))
         for yaw in YAWS:
             for pitch in PITCHES:
-                rotation = turn(yaw, pitch)
+                rotation = head_rotation(yaw, pitch)
                 marks, turned = landmarks @ rotation.T, (vertices @ rotation.T).astype(np.float32)[None]
                 yield _view(number, yaw, torch.as_tensor(turned), triangles, marks, regions, generator)
 
