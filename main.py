@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli, data_flags, training_flags
 from face4d.errors import InputError
-from face4d.generation.config import PRESETS, THESIS_GRIDS, GeneratorConfig
+from face4d.generation.config import CHECKPOINT_KIND, PRESETS, THESIS_GRIDS, GeneratorConfig
 from face4d.generation.flow.config import PRESETS as FLOW_PRESETS
 from face4d.generation.flow.config import FlowConfig
 from face4d.generation.motion3dgan.config import PRESETS as GAN_PRESETS
@@ -71,7 +71,7 @@ def train(split: LandmarkSplit, config: GeneratorConfig, run: Run) -> dict[str, 
     from face4d.generation.label_motions import fit_label_motions
     from face4d.generation.lstm import CoefficientGenerator, build_network
     from face4d.generation.recurrence import sufficient_components
-    from face4d.generation.sample import CHECKPOINT_KIND, sequence_errors
+    from face4d.generation.sample import sequence_errors
     from face4d.runtime.device import adam, graphed, seed_everything
     from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
 

@@ -207,6 +207,8 @@ class GivenControls:
             raise InputError(flags, "onset + 1 <= apex, apex + hold + 1 <= offset <= last frame", found)
 
 
+NOT_GIVEN = GivenControls()
+MOST_STRENGTH = 10.0  # that may be asked for
 SUDDEN = 0.05  # of the duration: a face takes longer from neutral to an expression, and back
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from face4d.commands import cli
 from face4d.constants import LANDMARK_GROUPS, NUM_LANDMARKS
-from face4d.controls import GivenControls
+from face4d.controls import MOST_STRENGTH, GivenControls
 from face4d.errors import InputError
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.incremental import file_digest
@@ -34,7 +34,10 @@ def add_control_flags(parser: ArgumentParser) -> None:
     group.add_argument("--hold", type=FRAME, metavar="N", help="frames it is held from there")
     group.add_argument("--offset", type=FRAME, metavar="FRAME", help="where the face is neutral again")
     group.add_argument(
-        "--strength", type=cli.number(-10, 10), metavar="X", help="of the apex; 1 is the mean of the label"
+        "--strength",
+        type=cli.number(-MOST_STRENGTH, MOST_STRENGTH),
+        metavar="X",
+        help="of the apex; 1 is the mean of the label",
     )
     group.add_argument(
         "--real-controls", action="store_true", help="each test sequence with the controls of the real one"

@@ -9,6 +9,8 @@ from typing import Annotated, ClassVar
 from face4d.runtime.config import BatchSize, CountOrNone, Epochs, Rate, TrainingConfig, setting
 from face4d.runtime.fields import integer, one_of
 
+CHECKPOINT_KIND = "generator"  # of all generators: a checkpoint's configuration says which model it is
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig(TrainingConfig):

@@ -24,7 +24,7 @@ from face4d.generation.control_draws import draw_bank
 from face4d.generation.recurrence import CoefficientRecurrence
 from face4d.resample import resample_cubic
 
-MOST_STRENGTH = 2.0  # beyond it the shape stays, only its size grows
+STRENGTH_LIMIT = 2.0  # beyond it the shape stays, only its size grows
 BANK = 256  # controls drawn in advance for every label
 
 
@@ -157,7 +157,7 @@ def phases(controls: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     envelope = torch.minimum(smoothstep(rise), smoothstep(1 - fall))
     durations = [((end - begin) / frames).expand_as(rise) for begin, end in ((onset, apex), (apex, release))]
     durations.append(((offset - release) / frames).expand_as(rise))
-    size = strength.clamp(-MOST_STRENGTH, MOST_STRENGTH).expand_as(rise)
+    size = strength.clamp(-STRENGTH_LIMIT, STRENGTH_LIMIT).expand_as(rise)
     sines = [(torch.pi * share).sin() for share in (rise, fall)]
     return torch.stack([envelope, rise, hold, fall, *sines, *durations, size], dim=2), envelope
 

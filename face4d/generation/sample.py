@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE, NUM_LANDMARKS, THESIS_SEED
-from face4d.controls import Controls, GivenControls
+from face4d.controls import NOT_GIVEN, Controls, GivenControls
 from face4d.datasets.layout import canonical_label
 from face4d.datasets.source import SOURCE
 from face4d.errors import InputError, nearest
-from face4d.generation.config import GeneratorConfig
+from face4d.generation.config import CHECKPOINT_KIND, GeneratorConfig
 from face4d.generation.controlled import ControlledGenerator
 from face4d.generation.flow.config import FlowConfig
 from face4d.generation.flow.fill import Filled, fill
@@ -32,8 +32,6 @@ from face4d.runtime.fields import FRAMES, LABELS, METRICS, Check, configuration,
 
 log = logging.getLogger(__name__)
 
-NOT_GIVEN = GivenControls()
-CHECKPOINT_KIND = "generator"  # of all networks
 STRANGE = 1.0  # what is kept is further from a motion of its label than this many spreads of the label: it is told
 SCORED_AT_ONCE = 512  # sequences generated at a time, which bounds the memory of a large test set
 # By the model that a configuration names; those of LSTMs name none.

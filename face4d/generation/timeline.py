@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from face4d.constants import LANDMARK_GROUPS
-from face4d.controls import Controls, smoothstep
+from face4d.controls import MOST_STRENGTH, Controls, smoothstep
 from face4d.datasets.layout import canonical_label
 from face4d.errors import InputError, nearest
 from face4d.generation.sample import Generator
@@ -25,7 +25,6 @@ from face4d.runtime.files import read_bytes, require_name
 TIMES = ("onset", "apex", "release", "offset")
 COLUMNS = ("label", *TIMES, "strength", "region")
 NEEDED = COLUMNS[:5]
-MOST_STRENGTH = 10.0  # as of --strength
 MOST_ROWS = 1000
 _MOST_BYTES = 1 << 20
 _EXPECTED = "a timeline (CSV with the columns label,onset,apex,release,offset,strength,region)"

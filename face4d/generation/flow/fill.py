@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from face4d.controls import GivenControls
-from face4d.generation.flow.networks import CONTROLS, NOT_GIVEN, MotionFlow, times_of
+from face4d.controls import NOT_GIVEN, GivenControls
+from face4d.generation.flow.networks import TIMES, MotionFlow, times_of
 from face4d.generation.flow.registration import CANONICAL_FRAMES, time_operators
 
 CANDIDATES = 256  # motions drawn
@@ -35,7 +35,6 @@ SPREAD_OF = 64  # motions, that the spread of a label is measured by
 FARTHEST = 3.0  # of a motion from the mean of its label, in deviations
 LEAST_VARIANCE = 0.02  # of coordinates, added to the covariance of the draws
 FADE = 1 / 6  # of the duration, over which what is written over fades beyond the first and last frame given
-TIMES = CONTROLS - 1
 
 
 DRAWN_AT_ONCE = 16_384  # frames, which bounds the memory

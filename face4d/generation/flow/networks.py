@@ -16,12 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.controls import Controls, GivenControls, as_ratios, complete, find_controls, label_directions, note_sudden
+from face4d.controls import (
+    NOT_GIVEN,
+    Controls,
+    GivenControls,
+    as_ratios,
+    complete,
+    find_controls,
+    label_directions,
+    note_sudden,
+)
 from face4d.generation.flow.config import FlowConfig
 from face4d.generation.flow.registration import CANONICAL_FRAMES, time_operators, to_canonical
 
 CONTROLS = 5  # coordinates of a motion that are controls: onset, apex, hold, offset, strength
-NOT_GIVEN = GivenControls()
+TIMES = CONTROLS - 1  # those of them that are times
 FARTHEST_GIVEN = 3.0  # standard deviations: what is given beyond them, enters the network as this much
 OCTAVES = 4
 LEAST_SPREAD = 0.05  # of a standardised coordinate

@@ -14,17 +14,16 @@ from torch import Tensor
 from face4d.controls import as_ratios
 from face4d.datasets.landmark_set import LandmarkSplit, tensors
 from face4d.errors import InputError
+from face4d.generation.config import CHECKPOINT_KIND
 from face4d.generation.control_draws import chosen_density
 from face4d.generation.draws import draw_errors
 from face4d.generation.flow.config import FlowConfig
-from face4d.generation.flow.networks import CONTROLS, MotionFlow
+from face4d.generation.flow.networks import CONTROLS, TIMES, MotionFlow
 from face4d.runtime import distributed
 from face4d.runtime.device import adam, seed_everything
 from face4d.runtime.run_folder import Run
 from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
 
-CHECKPOINT_KIND = "generator"  # as of the LSTM generators: a checkpoint's configuration says which model it is
-TIMES = CONTROLS - 1  # coordinates that are times
 ALL_GIVEN, SOME_GIVEN = 0.2, 0.3  # shares of the training in which all controls are given, or each with probability 1/2
 LEAST_WEIGHT = 0.1  # in the loss, of a coordinate without effect
 MOST_MEASURED = 200  # motions that the effects of coordinates are measured on

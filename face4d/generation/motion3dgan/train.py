@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from face4d.datasets.augmentation import apex_frames, warped_targets
 from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, tensors
 from face4d.errors import InputError
+from face4d.generation.config import CHECKPOINT_KIND
 from face4d.generation.draws import draw_errors
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN, along, condition_code
@@ -25,7 +26,6 @@ from face4d.runtime.run_folder import Run
 from face4d.runtime.session import Session, Task, learning_rate, set_learning_rate, tagged
 from face4d.srvf import curve_to_srvf, geodesic_distance
 
-CHECKPOINT_KIND = "generator"  # as of the LSTM generators: a checkpoint's configuration says which model it is
 BETAS = (0.5, 0.9)
 
 
