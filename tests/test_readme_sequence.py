@@ -23,7 +23,8 @@ from PIL import Image
 
 from face4d.constants import COMA_TEST_SUBJECTS, FLORENCE_LABELS
 from face4d.demo.write import write_demo
-from face4d.landmarks import load_flame_embedding
+from face4d.landmarks import extract, load_flame_embedding
+from face4d.mesh.ply import read_ply
 from tests.conftest import REPOSITORY
 from tests.test_docs import command_lines
 
@@ -32,6 +33,7 @@ BOX = "--box 5 5 60 60"
 SMALLER = {
     "main.py --dataset coma --preset thesis": "--epochs 1 --hidden-size 8",
     "main.py --model motion3dgan": "--epochs 1 --steps-per-epoch 2",
+    "main.py --model flow": "--epochs 1 --steps-per-epoch 2",
     "main.py --grid": "--grid grid.json --workers 1 --epochs 1 --dataset florence --run grid",
     "main.py": "--epochs 2 --warps 2",
     "Classification/main.py --grid": "--grid grid.json --workers 1 --epochs 1 --dataset florence --run grid",
@@ -42,6 +44,7 @@ SMALLER = {
     "Reconstruction/vrn_demo.py": BOX,
     "Reconstruction/deca.py": f"{BOX} --texture-size 32",
     "test.py --checkpoint models/florence.pt --photo": f"{BOX} --frames 8",
+    "Reconstruction/register.py": "--landmarks scan_landmarks.npy",
     "figures.py": "--only curves tables report",
     "test.py": "--size 96 --frames 8",
 }
@@ -86,6 +89,8 @@ def workplace(tmp_path, monkeypatch):
         shutil.move(f"source/Dataset_FLAME_Aligned_COMA/{name}", f"Dataset_FLAME_Aligned_COMA/{new}")
     shutil.rmtree("source")
     embedding = load_flame_embedding("models/flame")
+    shutil.copy("neutral.ply", "scan.ply")
+    np.save("scan_landmarks.npy", extract(embedding, read_ply("scan.ply")[0][None])[0].astype(np.float32))
     np.savez("mine.npz", face_idx=embedding.face_idx, bary=embedding.bary, faces=embedding.faces)
     noise = np.random.default_rng(0)
     for name in ("photo.jpg", "face.jpg"):

@@ -1,4 +1,6 @@
-"""Measure where the 468 points of the landmark network lie on heads of one topology, for fits to photos and scans.
+"""Measure where the 468 points of the landmark network lie on heads of one topology.
+
+Fits to photos and scans use them.
 
     python -m face4d point-embedding heads/ --flame models/flame --output points_flame.npz
 
