@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from face4d.datasets.augmentation import apex_frames, warp_operators, warped_targets
+from face4d.datasets.augmentation import apex_frames, at_positions, move_apex, warped_targets
 
 
 def ramp(apex: int, last: int) -> torch.Tensor:
@@ -21,8 +21,14 @@ def test_apex_is_the_frame_of_the_largest_displacement_and_never_an_end():
     assert apex_frames(sequences).tolist() == [3, 8, 9]
 
 
+def operator_of(source: float, target: float, frames: int) -> torch.Tensor:
+    """(frames, frames), what moving the apex does to the unit sequences."""
+    apexes = (torch.tensor([frame], dtype=torch.float64) for frame in (source, target))
+    return move_apex(torch.eye(frames, dtype=torch.float64)[None], *apexes)[0]
+
+
 def test_warp_moves_the_apex_and_keeps_the_ends():
-    operator = warp_operators(torch.tensor(3.0), torch.tensor(6.0), 11)
+    operator = operator_of(3.0, 6.0, 11).float()
     torch.testing.assert_close(torch.einsum("st,tld->sld", operator, ramp(3, 10)), ramp(6, 10))
     torch.testing.assert_close(operator[0], torch.eye(11)[0])
     torch.testing.assert_close(operator[-1], torch.eye(11)[-1])
@@ -30,7 +36,7 @@ def test_warp_moves_the_apex_and_keeps_the_ends():
 
 def test_operators_interpolate_like_numpy_and_rows_sum_to_one():
     p, q = 4.3, 7.9
-    operator = warp_operators(torch.tensor(p, dtype=torch.float64), torch.tensor(q, dtype=torch.float64), 21)
+    operator = operator_of(p, q, 21)
     time = np.arange(21)
     source = np.where(time <= q, time * p / q, p + (time - q) * (20 - p) / (20 - q))
     values = np.random.default_rng(0).normal(size=21)
@@ -39,7 +45,7 @@ def test_operators_interpolate_like_numpy_and_rows_sum_to_one():
 
 
 def test_warp_to_its_own_apex_is_the_identity():
-    torch.testing.assert_close(warp_operators(torch.tensor([5.0]), torch.tensor([5.0]), 13)[0], torch.eye(13))
+    torch.testing.assert_close(operator_of(5.0, 5.0, 13), torch.eye(13, dtype=torch.float64))
 
 
 def test_warped_targets_share_frame_zero_and_repeat_with_the_generator():
@@ -55,3 +61,11 @@ def test_warped_targets_share_frame_zero_and_repeat_with_the_generator():
     assert set(targets.flatten(3).norm(dim=3).argmax(2).flatten().tolist()) <= {2, 5, 8}
     torch.testing.assert_close(targets, draw(1))
     assert not torch.equal(targets, draw(2))
+
+
+def test_positions_between_frames():
+    sequences = torch.tensor([[0.0, 2, 6], [1.0, 1, 3]])[..., None]
+    found = at_positions(sequences, torch.tensor([[0, 0.5, 2], [1.25, 2, 0]]))
+    torch.testing.assert_close(found[..., 0], torch.tensor([[0, 1, 6], [1.5, 3, 1]]))
+    two = ramp(1, 2)[None, :2]
+    assert torch.equal(move_apex(two, torch.tensor([1.0]), torch.tensor([1.0])), two)  # both frames are ends

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from face4d.constants import FLORENCE_LABELS
-from face4d.datasets.augmentation import apex_frames
+from face4d.datasets.augmentation import apex_frames, move_apex
 from face4d.datasets.landmark_set import load_split, tensors
 from face4d.generation.label_motions import (
     apex_chances,
@@ -12,7 +12,6 @@ from face4d.generation.label_motions import (
     fit_label_motions,
     label_means,
     means_of_the_others,
-    move_apex,
     share_that_stays,
     smooth,
     subject_strengths,

@@ -1,12 +1,11 @@
 """Augmentation of landmark sequences: time warps for generators, mixed and scaled variants for classifiers.
 
-When the apex comes is not given by the label, so in a generator's training a sequence may have its apex at another's
+Generators: when the apex comes is not given by the label, so in training a sequence may have its apex at another's
 time; a generator that follows controls sees it at any time and in any strength.
 
-Random variants of training sequences, so that a classifier of real motion also reads smooth, generated motion.
-
-A deterministic generator answers with something near the average over all timings and subjects: slower, weaker and
-between the training sequences. The variants move the training set there, without using any generator.
+Classifiers: random variants of training sequences, so that a classifier of real motion also reads smooth, generated
+motion. A deterministic generator answers with something near the average over all timings and subjects: slower, weaker
+and between the training sequences. The variants move the training set there, without using any generator.
 """
 
 from __future__ import annotations
@@ -15,6 +14,9 @@ import torch
 from torch import Tensor
 
 from face4d.controls import GivenControls, complete
+
+CHANGED = 0.5  # share of sequences that are shown with other controls than their own
+SCALES = (0.6, 1.6)  # of their strength
 
 
 def apex_frames(displacements: Tensor) -> Tensor:
@@ -30,26 +32,22 @@ def apex_frames(displacements: Tensor) -> Tensor:
     return displacements.flatten(2).norm(dim=2).argmax(dim=1).clamp(1, max(last - 1, 1)).float()
 
 
-def warp_operators(source_apex: Tensor, target_apex: Tensor, frames: int) -> Tensor:
-    """Linear operators that move the apex of a sequence in time, first and last frame fixed.
+def at_positions(sequences: Tensor, positions: Tensor) -> Tensor:
+    """Sequences (B, T, ...) at positions (B, S), frames in 0..T-1, linear between frames: (B, S, ...)."""
+    before = positions.long().clamp(0, sequences.shape[1] - 2)
+    rows = torch.arange(len(sequences), device=sequences.device)[:, None]
+    share = (positions - before).reshape(*positions.shape, *[1] * (sequences.ndim - 2))
+    return torch.lerp(sequences[rows, before], sequences[rows, before + 1], share)
 
-    Time t of the result shows the sequence at t * p / q before the new apex q and at p + (t - q) * (T - p) / (T - q)
-    after it, p the old apex, interpolated linearly between frames; as a matrix, so that a mean over warps costs no more
-    than one.
 
-    Args:
-        source_apex: (...) p, in frames, inside (0, T).
-        target_apex: (...) q, in frames, inside (0, T).
-        frames: T + 1.
-
-    Returns:
-        (..., T + 1, T + 1) float; ``operator @ sequence`` is the warped sequence.
+def move_apex(sequences: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Sequences (B, T + 1, ...) with their apex moved from frame ``source`` to ``target``, () or (B,) in 1..T-1; first
+    and last frame stay (:func:`time_warp`).
     """
-    last = frames - 1
-    time = torch.arange(frames, dtype=source_apex.dtype, device=source_apex.device)  # (T+1,)
-    p, q = source_apex[..., None], target_apex[..., None]  # (..., 1)
-    source = torch.where(time <= q, time * p / q, p + (time - q) * (last - p) / (last - q)).clamp(0, last)  # (..., T+1)
-    return (1 - (source[..., None] - time).abs()).clamp(min=0)  # hat functions, (..., T+1, T+1)
+    last = sequences.shape[1] - 1
+    if last < 2:  # both frames are ends
+        return sequences
+    return time_warp(sequences, *((frame / last).expand(len(sequences)) for frame in (source, target)))
 
 
 def warped_targets(
@@ -67,11 +65,10 @@ def warped_targets(
     Returns:
         (M, B, T + 1, L, 3); frame 0 is the same in all M.
     """
-    batch, frames = displacements.shape[:2]
-    donors = torch.randint(len(all_apexes), (warps, batch), generator=generator)
-    # (M, B, T+1, T+1)
-    operators = warp_operators(source_apex.expand(warps, -1), all_apexes[donors.to(all_apexes.device)], frames)
-    return (operators @ displacements.flatten(2)).unflatten(3, displacements.shape[2:])
+    donors = torch.randint(len(all_apexes), (warps, len(displacements)), generator=generator)
+    return torch.stack(
+        [move_apex(displacements, source_apex, all_apexes[chosen.to(all_apexes.device)]) for chosen in donors]
+    )
 
 
 def retimed(displacements: Tensor, source: Tensor, target: Tensor) -> Tensor:
@@ -93,16 +90,8 @@ def retimed(displacements: Tensor, source: Tensor, target: Tensor) -> Tensor:
     begin, length = new.gather(1, part), (new.gather(1, part + 1) - new.gather(1, part)).clamp(min=1e-6)
     share = ((time - begin) / length).clamp(0, 1)
     position = torch.lerp(old.gather(1, part), old.gather(1, part + 1), share).clamp(0, frames - 1)
-    before = position.long().clamp(max=frames - 2)
-    rows = torch.arange(batch, device=old.device)[:, None]
-    moved = torch.lerp(
-        displacements[rows, before], displacements[rows, before + 1], (position - before)[:, :, None, None]
-    )
+    moved = at_positions(displacements, position)
     return (target[:, 4] / source[:, 4]).nan_to_num(1.0)[:, None, None, None] * moved  # 0 / 0 is a motionless face
-
-
-CHANGED = 0.5  # share of sequences that are shown with other controls than their own
-SCALES = (0.6, 1.6)  # of their strength
 
 
 def other_controls(controls: Tensor, known: Tensor, last: int, generator: torch.Generator) -> Tensor:
@@ -144,15 +133,11 @@ def time_warp(sequences: Tensor, source: Tensor, target: Tensor) -> Tensor:
     Returns:
         (B, T, ...), sampled linearly between frames.
     """
-    batch, frames = sequences.shape[:2]
-    time = torch.linspace(0, 1, frames, device=sequences.device)
+    frames = sequences.shape[1]
+    time = torch.linspace(0, 1, frames, dtype=source.dtype, device=sequences.device)
     source, target = source[:, None], target[:, None]
     warped = torch.where(time < target, time * source / target, source + (time - target) * (1 - source) / (1 - target))
-    position = warped.clamp(0, 1) * (frames - 1)  # (B, T)
-    before = position.long().clamp(max=frames - 2)
-    rows = torch.arange(batch, device=sequences.device)[:, None]
-    share = (position - before).reshape(batch, frames, *[1] * (sequences.ndim - 2))
-    return torch.lerp(sequences[rows, before], sequences[rows, before + 1], share)
+    return at_positions(sequences, warped.clamp(0, 1) * (frames - 1))
 
 
 def vary(

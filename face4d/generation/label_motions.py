@@ -21,7 +21,7 @@ import torch
 from scipy.special import fdtrc
 from torch import Tensor
 
-from face4d.datasets.augmentation import apex_frames, time_warp
+from face4d.datasets.augmentation import apex_frames, move_apex
 
 ROUNDS = 10  # of alternating least squares, which settle in three or four
 SIGNIFICANCE = 0.01  # labels have apex times of their own if chance makes such differences more rarely
@@ -120,14 +120,6 @@ def fit_label_motions(displacements: Tensor, labels: Tensor, subjects: Sequence[
     members = torch.nn.functional.one_hot(labels, num_labels).T.float()
     drawn_from = smooth(chances, len(labels))
     return LabelMotions(mean, rest, moving, middle, drawn_from, stays, displacements[:, 0], members, timing)
-
-
-def move_apex(sequences: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Sequences (B, T + 1, D) with their apex moved from frame ``source`` to ``target``, () or (B,) in 1..T-1."""
-    last = sequences.shape[1] - 1
-    if last < 2:  # both frames are ends
-        return sequences
-    return time_warp(sequences, *((frame / last).expand(len(sequences)) for frame in (source, target)))
 
 
 def label_means(values: Tensor, labels: Tensor, num_labels: int, strengths: Tensor | None = None) -> Tensor:
