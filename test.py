@@ -42,7 +42,6 @@ from face4d.view.export import FORMATS, DenseFace, export_mesh, load_dense_face
 if TYPE_CHECKING:
     import numpy as np
 
-    from face4d.datasets.landmark_set import LandmarkSplit
     from face4d.generation.sample import Generator
 
 
@@ -137,9 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("give --actor or --photo")
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
-    if args.real_controls and (own or motion_flags.given_controls(args) != GivenControls() or args.frames):
-        parser.error("--real-controls are those of the test sequences: give no face, no other controls, no --frames")
-    motion_flags.check_timeline_flags(parser, args)
+    motion_flags.check_control_flags(parser, args)
     motion_flags.check_fill_flags(parser, args)
     if args.gif or (args.dense and "gif" in args.export):
         from face4d.render.media import MAX_FPS
@@ -274,60 +271,37 @@ def actor_items(args: Namespace, generator: Generator, source: DataSource) -> li
     controls, kept = motion_flags.given_controls(args), motion_flags.kept_motion(args)
     neutral, face = load_face(args, source)
     indices = np.array([generator.label_index(label) for label in labels])
-    start = np.zeros((len(labels), *neutral.shape), np.float32)
+    given, mask = kept or (np.zeros_like(neutral, np.float32), None)
+    given = np.stack([given] * len(labels))
     subject = (args.target or args.actor).stem
     items = []
     for sample, folder in sample_folders(args, generator):
-        if kept:
-            motions = filled(args, generator, np.stack([kept[0]] * len(labels)), kept[1], indices, sample)
-        else:
-            motions = generated(args, generator, start, indices, sample, controls)
+        motions = motions_of(args, generator, given, mask, indices, sample, controls)
         for number, label in enumerate(labels):
-            items.append(
-                Item(
-                    folder,
-                    label,
-                    subject,
-                    neutral,
-                    motions,
-                    number,
-                    None,
-                    face,
-                    made_of(args, source, sample, label, [neutral], face),
-                )
-            )
+            settings = made_of(args, source, sample, label, [neutral], face)
+            items.append(Item(folder, label, subject, neutral, motions, number, None, face, settings))
     return items
 
 
-def generated(
+def motions_of(
     args: Namespace,
     generator: Generator,
-    start: np.ndarray,
+    given: np.ndarray,
+    mask: np.ndarray | None,
     indices: np.ndarray,
     sample: int | None,
     controls: Controls | GivenControls,
 ) -> Callable[[], np.ndarray]:
-    """Motions (B, T + 1, 68, 3) of labels (B,) from start displacements (B, 68, 3)."""
-    how: dict[str, Any] = {"seed": args.seed, "sample": sample, "controls": controls, "guidance": args.guidance}
-    moved = args.intensity * generator.generate(start, indices, args.frames, **how)
-    return lambda: moved
-
-
-def filled(
-    args: Namespace,
-    generator: Generator,
-    given: np.ndarray,
-    mask: np.ndarray,
-    indices: np.ndarray,
-    sample: int | None,
-) -> Callable[[], np.ndarray]:
-    """Motions (B, T + 1, 68, 3) of labels (B,) that keep what is given of (B, T + 1, 68, 3) where ``mask`` says. That
-    takes a second each: they are made when the first is asked for.
+    """Motions (B, T + 1, 68, 3) of labels (B,): from start displacements ``given`` (B, 68, 3) or, with a mask, what is
+    kept of sequences (B, T + 1, 68, 3) and the rest filled in. That takes a second each: they are made when the first
+    is asked for.
     """
-    controls = motion_flags.given_controls(args)
-    generator.require_fill(controls, len(mask) - 1)
     how: dict[str, Any] = {"seed": args.seed, "sample": sample, "controls": controls, "guidance": args.guidance}
-    return cache(lambda: generator.fill(given, mask, indices, **how))
+    if mask is not None:
+        generator.require_fill(motion_flags.given_controls(args), len(mask) - 1)
+        return cache(lambda: generator.fill(given, mask, indices, **how))
+    moved = args.intensity * generator.generate(given, indices, args.frames, **how)
+    return lambda: moved
 
 
 def timeline_items(args: Namespace, generator: Generator, source: DataSource) -> list[Item]:
@@ -373,31 +347,19 @@ def test_set_items(args: Namespace, generator: Generator, source: DataSource) ->
         for subject in faces:
             faces[subject] = load_dense_face(decoder, decoder.embedding, actor_path(source.actors, subject))
     real, indices = stack(test, generator.labels)
-    controls = motion_flags.given_controls(args) if not args.real_controls else real_controls(generator, split)
+    controls = motion_flags.real_controls(split) if args.real_controls else motion_flags.given_controls(args)
     mask = motion_flags.kept_mask(args.mask, real.shape[1]) if args.keep else None
     length = len(mask) if mask is not None else (args.frames or generator.frames - 1) + 1
+    given = real[:, 0] if mask is None else real
     items = []
     for sample, folder in sample_folders(args, generator):
-        if mask is not None:
-            motions = filled(args, generator, real, mask, indices, sample)
-        else:
-            motions = generated(args, generator, real[:, 0], indices, sample, controls)
+        motions = motions_of(args, generator, given, mask, indices, sample, controls)
         for number, (sequence, start) in enumerate(zip(test, real[:, 0])):
             reference = sequence.landmarks if length == len(sequence.landmarks) else None
             label, neutral, face = sequence.label, sequence.neutral, faces[sequence.subject]
             settings = made_of(args, source, sample, label, [neutral, start], face, reference)
             items.append(Item(folder, label, sequence.subject, neutral, motions, number, reference, face, settings))
     return items
-
-
-def real_controls(generator: Generator, split: LandmarkSplit) -> Controls:
-    """Controls of the test sequences, by the directions of the training sequences."""
-    from face4d.controls import find_controls, label_directions
-    from face4d.datasets.landmark_set import stack
-
-    moved, labels = stack(split.test, generator.labels)
-    directions = label_directions(*stack(split.train, generator.labels), len(generator.labels))
-    return find_controls(moved, directions[labels])
 
 
 def sample_folders(args: Namespace, generator: Generator) -> list[tuple[int | None, Path]]:

@@ -6,16 +6,19 @@ import re
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from face4d.commands import cli
 from face4d.constants import LANDMARK_GROUPS, NUM_LANDMARKS
-from face4d.controls import MOST_STRENGTH, GivenControls
+from face4d.controls import MOST_STRENGTH, Controls, GivenControls, find_controls, label_directions
 from face4d.errors import InputError
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.incremental import file_digest
+
+if TYPE_CHECKING:  # it loads torch, and parsing flags must not
+    from face4d.datasets.landmark_set import LandmarkSplit
 
 FRAME = cli.number(0, cli.MOST_FRAMES)
 
@@ -51,8 +54,11 @@ def add_control_flags(parser: ArgumentParser) -> None:
     )
 
 
-def check_timeline_flags(parser: ArgumentParser, args: Namespace) -> None:
-    """Refuse what a timeline says itself."""
+def check_control_flags(parser: ArgumentParser, args: Namespace) -> None:
+    """Refuse what real controls and a timeline say themselves."""
+    own = args.actor or args.photo or args.target
+    if args.real_controls and (own or given_controls(args) != GivenControls() or args.frames):
+        parser.error("--real-controls are those of the test sequences: give no face, no other controls, no --frames")
     if args.timeline and (args.label or args.real_controls or given_controls(args) != GivenControls()):
         parser.error("--timeline says which expressions, when and how strong: give no --label and no other controls")
 
@@ -150,6 +156,15 @@ def kept_motion(args: Namespace) -> tuple[np.ndarray, np.ndarray] | None:
 def given_controls(args: Namespace) -> GivenControls:
     """The controls that flags give."""
     return GivenControls(args.onset, args.apex, args.hold, args.offset, args.strength)
+
+
+def real_controls(split: LandmarkSplit) -> Controls:
+    """Controls of the test sequences, by the directions of the training sequences."""
+    from face4d.datasets.landmark_set import stack
+
+    moved, labels = stack(split.test, split.labels)
+    directions = label_directions(*stack(split.train, split.labels), len(split.labels))
+    return find_controls(moved, directions[labels])
 
 
 def steering(args: Namespace) -> dict[str, Any]:
