@@ -1,4 +1,4 @@
-"""Scores of generators with more than one answer to a label."""
+"""Training of generators with more than one answer to a label: what they are scored on, and the scores of draws."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from face4d.constants import MM_PER_METRE
+from face4d.datasets.landmark_set import LandmarkSplit, tensors
+from face4d.errors import InputError
+from face4d.runtime import distributed
 
 VALIDATION_SAMPLES = 10
 
@@ -31,6 +34,26 @@ class DrawErrors:
     mm_std: float
     mm_best: float
     multimodality_mm: float
+
+
+def require_one_process(what: str) -> None:
+    """Raise an :class:`InputError` if several processes train ``what``."""
+    if distributed.world_size() > 1:
+        raise InputError("torchrun", f"one process with {what}", str(distributed.world_size()))
+
+
+def scored_sets(
+    split: LandmarkSplit, select: str, device: torch.device
+) -> tuple[str, dict[str, tuple[Tensor, Tensor]]]:
+    """The sets that draws are scored on, displacements (N, T + 1, L, 3) in metres and class indices (N,): ``test``, or
+    ``train`` where there is no test set, and ``validation`` if it chooses the weights. The first one's name comes
+    first.
+    """
+    name, sequences = ("test", split.test) if split.test else ("train", split.train)
+    scored = {name: tensors(sequences, split.labels, device)}
+    if select == "validation":
+        scored["validation"] = tensors(split.held_out, split.labels, device)
+    return name, scored
 
 
 @torch.no_grad()

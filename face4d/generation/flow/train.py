@@ -13,10 +13,9 @@ from torch import Tensor
 
 from face4d.controls import as_ratios
 from face4d.datasets.landmark_set import LandmarkSplit, tensors
-from face4d.errors import InputError
 from face4d.generation.config import CHECKPOINT_KIND
 from face4d.generation.control_draws import chosen_density
-from face4d.generation.draws import draw_errors
+from face4d.generation.draws import draw_errors, require_one_process, scored_sets
 from face4d.generation.flow.config import FlowConfig
 from face4d.generation.flow.networks import CONTROLS, TIMES, MotionFlow
 from face4d.runtime import distributed
@@ -100,15 +99,11 @@ def effects(model: MotionFlow, coordinates: Tensor, labels: Tensor, last: int) -
 def train(split: LandmarkSplit, config: FlowConfig, run: Run) -> dict[str, Any]:
     """Train a flow-matching generator, by one process; arguments, files and result as of Motion3DGAN."""
     with distributed.agreement():
-        if distributed.world_size() > 1:
-            raise InputError("torchrun", "one process with --model flow", str(distributed.world_size()))
+        require_one_process("--model flow")
     device = run.device
     # displacements (N, T + 1, L, 3) in metres, class indices (N,)
     data, labels = tensors(split.train, split.labels, torch.device("cpu"))
-    name, sequences = ("test", split.test) if split.test else ("train", split.train)
-    scored = {name: tensors(sequences, split.labels, device)}
-    if config.select == "validation":
-        scored["validation"] = tensors(split.held_out, split.labels, device)
+    name, scored = scored_sets(split, config.select, device)
     session = Session(run, Task(CHECKPOINT_KIND, config, split.identity(num_landmarks=data.shape[2]), split.record()))
     if session.metrics is not None:
         return session.metrics  # trained already

@@ -17,7 +17,7 @@ from face4d.datasets.augmentation import apex_frames, warped_targets
 from face4d.datasets.landmark_set import LandmarkSequence, LandmarkSplit, tensors
 from face4d.errors import InputError
 from face4d.generation.config import CHECKPOINT_KIND
-from face4d.generation.draws import draw_errors
+from face4d.generation.draws import draw_errors, require_one_process, scored_sets
 from face4d.generation.motion3dgan.config import MotionGANConfig
 from face4d.generation.motion3dgan.networks import Motion3DGAN, along, condition_code
 from face4d.runtime import distributed
@@ -121,16 +121,12 @@ def train(split: LandmarkSplit, config: MotionGANConfig, run: Run) -> dict[str, 
     The test set may be empty: then the scores are those against the training set, ``train/mm`` in place of ``test/mm``.
     """
     with distributed.agreement():
-        if distributed.world_size() > 1:
-            raise InputError("torchrun", "one process with --model motion3dgan", str(distributed.world_size()))
+        require_one_process("--model motion3dgan")
         require_motion(split.train)
     device = run.device
     # displacements (N, T + 1, L, 3) in metres, class indices (N,)
     data, labels = tensors(split.train, split.labels, torch.device("cpu"))
-    name, sequences = ("test", split.test) if split.test else ("train", split.train)
-    scored = {name: tensors(sequences, split.labels, device)}
-    if config.select == "validation":
-        scored["validation"] = tensors(split.held_out, split.labels, device)
+    name, scored = scored_sets(split, config.select, device)
     session = Session(run, Task(CHECKPOINT_KIND, config, split.identity(num_landmarks=data.shape[2]), split.record()))
     if session.metrics is not None:
         return session.metrics  # trained already
