@@ -35,6 +35,7 @@ SMALLER = {
     "main.py --model motion3dgan": "--epochs 1 --steps-per-epoch 2",
     "main.py --model flow": "--epochs 1 --steps-per-epoch 2",
     "main.py --grid": "--grid grid.json --workers 1 --epochs 1 --dataset florence --run grid",
+    "main.py --dataset demo --controls": "--epochs 2",
     "main.py": "--epochs 2 --warps 2",
     "Classification/main.py --grid": "--grid grid.json --workers 1 --epochs 1 --dataset florence --run grid",
     "Classification/main.py": "--epochs 2",
@@ -46,6 +47,7 @@ SMALLER = {
     "test.py --checkpoint models/florence.pt --photo": f"{BOX} --frames 8",
     "Reconstruction/register.py": "--landmarks scan_landmarks.npy",
     "figures.py": "--only curves tables report",
+    "test.py --checkpoint demo/models/demo_controls.pt": "--size 96 --frames 30",
     "test.py": "--size 96 --frames 8",
 }
 # The test set is scored at its own length.
@@ -127,6 +129,7 @@ def test_readme_from_top_to_bottom(workplace, capsys):
         "sampling_coma.py --dataset demo",
         "get_landmark_coma.py --dataset demo",
         "main.py --dataset demo --run demo",
+        "main.py --dataset demo --controls --run demo_controls",
         "Sparse2Dense/main.py --dataset demo",
     ]
     for command in done:
@@ -156,5 +159,5 @@ def test_readme_from_top_to_bottom(workplace, capsys):
 
 def test_every_command_of_the_steps_is_read():
     found = list(readme_commands())
-    assert found[0].startswith("test.py --checkpoint demo/models/demo.pt") and "figures.py" in found and len(found) > 25
+    assert found[0].startswith("test.py --checkpoint demo/models/demo_controls.pt") and "figures.py" in found and len(found) > 25
     assert not any("--overwrite" in command for command in found)
