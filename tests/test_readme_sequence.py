@@ -159,5 +159,6 @@ def test_readme_from_top_to_bottom(workplace, capsys):
 
 def test_every_command_of_the_steps_is_read():
     found = list(readme_commands())
-    assert found[0].startswith("test.py --checkpoint demo/models/demo_controls.pt") and "figures.py" in found and len(found) > 25
+    assert found[0].startswith("test.py --checkpoint demo/models/demo_controls.pt")
+    assert "figures.py" in found and len(found) > 25
     assert not any("--overwrite" in command for command in found)
