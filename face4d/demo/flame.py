@@ -42,6 +42,7 @@ _BROW = [(9.5, 44.0), (20, 47.0), (31.5, 48.3), (43, 47.0), (53, 42.5)]
 _NOSE_MIDDLE = [(0, 28), (0, 17), (0, 5), (0, -10.0)]
 _NOSE_BASE = [(0, -22.8), (6.8, -22.0), (13.5, -20.5)]
 _CONTOUR = [(88, 19), (86, 0), (84, -20), (81, -39), (74, -56), (63, -70), (45, -80), (23, -87), (0, -90)]
+_NEAR = 3.0  # around a chart point: triangles that are looked at first
 _SLIDE_TO = 26.0  # silhouette points stay at p >= this, beside nose and mouth
 
 
@@ -68,7 +69,7 @@ def static_embedding(head: DemoHead) -> tuple[np.ndarray, np.ndarray]:
     points += [(-1, upper[0]), (-1, upper[1]), (1, upper[2]), (1, upper[1]), (1, upper[0])]
     points += [(1, lower[1]), (1, lower[2]), (-1, lower[1])]
     sides, chart = np.array([s for s, _ in points]), np.array([c for _, c in points], dtype=float)
-    return _locate(head, sides, chart)
+    return locate(head, sides, chart)
 
 
 def dynamic_embedding(head: DemoHead) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +94,7 @@ def dynamic_embedding(head: DemoHead) -> tuple[np.ndarray, np.ndarray]:
         right, left = (contour, away) if away_side > 0 else (away, contour)
         chart = np.concatenate([right, left[7::-1]])
         sides = np.concatenate([-np.ones(8), [1], np.ones(8)])
-        face_index[row], weights[row] = _locate(head, sides, chart)
+        face_index[row], weights[row] = locate(head, sides, chart)
     return face_index, weights
 
 
@@ -113,26 +114,40 @@ def dynamic_file(head: DemoHead) -> bytes:
     return stream.getvalue()
 
 
-def _locate(head: DemoHead, sides: np.ndarray, chart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Face and barycentric weights of chart points (N, 2); side -1 takes the mirrored face of the half x < 0."""
+def locate(head: DemoHead, sides: np.ndarray, chart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Faces (N,) and barycentric weights (N, 3) of chart points (N, 2), p >= 0 on both sides; side -1 takes the
+    mirrored face of the half x < 0.
+    """
     half = half_head(head.level)
     skin = np.flatnonzero((half.kind[half.faces] == SKIN).all(axis=1))
     corners = half.chart[half.faces[skin]]  # (F, 3, 2)
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    area = _cross(b - a, c - a)
+    low, high = corners.min(axis=1) - _NEAR, corners.max(axis=1) + _NEAR
     face_index, weights = np.zeros(len(chart), dtype=np.int64), np.zeros((len(chart), 3))
     for number, (side, point) in enumerate(zip(sides, chart)):
-        inside = (
-            np.stack([_cross(c - b, point - b), _cross(a - c, point - c), _cross(b - a, point - a)], axis=1)
-            / area[:, None]
-        )
-        clipped = np.clip(inside, 0, None)  # points on a curved border lie just outside their triangle
-        clipped /= clipped.sum(axis=1, keepdims=True)
-        nearest = np.einsum("fk,fkd->fd", clipped, corners)
-        found = int(np.argmin(np.sum((nearest - point) ** 2, axis=1).round(9)))
-        face_index[number] = skin[found] + (len(half.faces) if side < 0 else 0)
-        weights[number] = clipped[found][[0, 2, 1]] if side < 0 else clipped[found]
+        near = np.flatnonzero(((low <= point) & (point <= high)).all(axis=1))
+        found, bary, distance = _nearest_triangle(corners[near], point)
+        if distance > _NEAR:
+            near = np.arange(len(skin))
+            found, bary, _ = _nearest_triangle(corners, point)
+        face_index[number] = skin[near[found]] + (len(half.faces) if side < 0 else 0)
+        weights[number] = bary[[0, 2, 1]] if side < 0 else bary
     return face_index, weights
+
+
+def _nearest_triangle(corners: np.ndarray, point: np.ndarray) -> tuple[int, np.ndarray, float]:
+    """The triangle of (F, 3, 2) in which a point (2,) lies, or the nearest; its weights (3,), and how far off it is."""
+    if not len(corners):
+        return 0, np.zeros(3), np.inf
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    inside = (
+        np.stack([_cross(c - b, point - b), _cross(a - c, point - c), _cross(b - a, point - a)], axis=1)
+        / _cross(b - a, c - a)[:, None]
+    )
+    clipped = np.clip(inside, 0, None)  # points on a curved border lie just outside their triangle
+    clipped /= clipped.sum(axis=1, keepdims=True)
+    away = np.sum((np.einsum("fk,fkd->fd", clipped, corners) - point) ** 2, axis=1).round(9)
+    found = int(np.argmin(away))
+    return found, clipped[found], float(np.sqrt(away[found]))
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:

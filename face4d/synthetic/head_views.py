@@ -20,22 +20,26 @@ _MARGIN = 1.75  # picture over the extent of the landmarks
 
 
 def head_views(
-    heads: Sequence[tuple[np.ndarray, np.ndarray]], faces: np.ndarray, seed: int = 27
+    heads: Sequence[tuple[np.ndarray, np.ndarray]],
+    faces: np.ndarray,
+    seed: int = 27,
+    neutral: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Iterator[HeadView | None]:
     """Every head from every side, None where the network sees no face.
 
     Args:
-        heads: (vertices (V, 3), landmarks (68, 3)) of neutral heads of one topology, metres, y up, z forward.
+        heads: (vertices (V, 3), landmarks (68, 3)) of heads of one topology, metres, y up, z forward.
         faces: (F, 3).
         seed: of colours, light and backgrounds.
+        neutral: the same heads without expression, where ``heads`` have one: lips, brows and eyes are coloured there.
 
     Raises:
         InputError: the network is not installed; says how to install it.
     """
     generator, triangles = torch.Generator().manual_seed(seed), torch.as_tensor(np.asarray(faces, np.int64))
     for number, (vertices, landmarks) in enumerate(heads):
-        neutral = torch.as_tensor(vertices, dtype=torch.float32)
-        regions = FaceRegions(neutral, triangles, torch.as_tensor(landmarks, dtype=torch.float32))
+        colored = (torch.as_tensor(part, dtype=torch.float32) for part in (neutral or heads)[number])
+        regions = FaceRegions(next(colored), triangles, next(colored))
         for yaw in YAWS:
             for pitch in PITCHES:
                 rotation = head_rotation(yaw, pitch)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
 
 from face4d.errors import InputError
@@ -24,6 +25,7 @@ from face4d.runtime.atomic import save_npz
 
 PACKAGED = {"flame": "points_flame.npz"}  # beside this module
 _ROUNDS = 6  # of reweighting
+_FLAT = 1e-12  # square metres, added to the normal equations of triangles that no picture shows from the front
 _LEAST_SHOWN = 0.2  # of the pictures: vertices shown more rarely hold no point
 
 
@@ -158,7 +160,7 @@ def measure_embedding(
     count = len(views[0].placed)
     piece = connected_components(count, faces)
     skin = piece == np.bincount(piece).argmax()
-    around = _faces_around(faces, count)
+    at_vertex = _faces_at_vertices(faces, count)
     group = np.array([view.head for view in views]) % folds
     yaws = np.unique([view.yaw for view in views])
     rows, left_out = [], np.full((len(views), NUM_POINTS), np.nan)
@@ -174,47 +176,49 @@ def measure_embedding(
             held = group[own] == fold
             if held.any() and not held.all():
                 start = candidates[(costs.sum(0) - costs[fold]).argmin(axis=1)]
-                face_idx, bary = _refined(placed[~held], seen[~held], start, faces, around)
+                face_idx, bary = _refined(placed[~held], seen[~held], start, faces, at_vertex)
                 left_out[own[held]] = _distances(placed[held], seen[held], faces[face_idx], bary)
-        face_idx, bary = _refined(placed, seen, candidates[costs.sum(0).argmin(axis=1)], faces, around)
+        face_idx, bary = _refined(placed, seen, candidates[costs.sum(0).argmin(axis=1)], faces, at_vertex)
         rows.append((face_idx, bary, np.median(_distances(placed, seen, faces[face_idx], bary), axis=0)))
     places, weights, spread = (np.stack(part) for part in zip(*rows))
     return PointEmbedding(yaws, places, weights, spread, count, checksum(faces)), left_out
 
 
-def _faces_around(faces: np.ndarray, count: int) -> np.ndarray:
-    """(V, K) faces at each vertex, the first of them again where there are fewer than K; face 0 at vertices of none."""
-    vertex, face = faces.ravel(), np.repeat(np.arange(len(faces)), 3)
-    order = np.argsort(vertex, kind="stable")
-    vertex, face = vertex[order], face[order]
-    first = np.searchsorted(vertex, np.arange(count + 1))
-    number = np.diff(first)
-    column = np.arange(max(number.max(), 1))
-    place = first[:-1, None] + np.where(column < number[:, None], column, 0)
-    return np.where(number[:, None] > 0, face[np.minimum(place, len(face) - 1)], 0)
+def _faces_at_vertices(faces: np.ndarray, count: int) -> csr_matrix:
+    """(V, F): the numbers of the faces at a vertex are the columns of its row."""
+    corner = np.arange(faces.size)
+    return csr_matrix((np.ones(faces.size, bool), (faces.ravel(), corner // 3)), shape=(count, len(faces)))
 
 
 def _refined(
-    placed: np.ndarray, seen: np.ndarray, start: np.ndarray, faces: np.ndarray, around: np.ndarray
+    placed: np.ndarray, seen: np.ndarray, start: np.ndarray, faces: np.ndarray, at_vertex: csr_matrix
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) faces and (N, 3) weights: of the places in triangles at vertices (N,) those with the least sum of distances
     from points (M, N, 2) in views of vertices (M, V, 2).
+
+    Every point is tried on every triangle at its vertex: P pairs, of which only dot products enter.
     """
-    tried = around[start]  # (N, K)
-    a, b, c = (placed[:, faces[tried, corner]] for corner in range(3))  # (M, N, K, 2) each
-    sides, aim = np.stack([a - c, b - c], axis=-1), seen[:, :, None] - c  # (M, N, K, 2, 2) and (M, N, K, 2)
-    weights = np.ones(aim.shape[:3])
-    for _ in range(_ROUNDS):
-        weighted = sides * weights[..., None, None]
-        left = np.einsum("mnkdi,mnkdj->nkij", weighted, sides) + 1e-12 * np.eye(2)
-        right = np.einsum("mnkdi,mnkd->nki", weighted, aim)
-        shares = np.linalg.solve(left, right[..., None])[..., 0]  # (N, K, 2)
-        bary = np.clip(np.concatenate([shares, 1 - shares.sum(-1, keepdims=True)], axis=-1), 0, None)
-        bary /= bary.sum(axis=-1, keepdims=True)
-        away = np.linalg.norm(np.einsum("mnkdi,nki->mnkd", sides, bary[..., :2]) - aim, axis=-1)
+    count = np.diff(at_vertex.indptr)[start]
+    point, tried = np.repeat(np.arange(len(start)), count), at_vertex[start].indices  # (P,) each
+    a, b, c = (placed[:, faces[tried, corner]] for corner in range(3))  # (M, P, 2) each
+    a, b, aim = a - c, b - c, seen[:, point] - c
+    aa, ab, bb, at, bt, tt = (
+        np.einsum("mpd,mpd->mp", one, other) for one, other in ((a, a), (a, b), (b, b), (a, aim), (b, aim), (aim, aim))
+    )
+    weights = np.ones(aim.shape[:2])
+    for _ in range(_ROUNDS):  # the 2 x 2 normal equations of the shares u, v of corners a, b
+        naa, nab, nbb, nat, nbt = (np.einsum("mp,mp->p", weights, part) for part in (aa, ab, bb, at, bt))
+        naa, nbb = naa + _FLAT, nbb + _FLAT
+        area = naa * nbb - nab**2
+        u, v = (nat * nbb - nbt * nab) / area, (nbt * naa - nat * nab) / area
+        bary = np.clip(np.stack([u, v, 1 - u - v], axis=1), 0, None)
+        bary /= bary.sum(axis=1, keepdims=True)
+        u, v = bary[:, 0], bary[:, 1]
+        away = np.sqrt(np.maximum(tt - 2 * (u * at + v * bt) + u**2 * aa + 2 * u * v * ab + v**2 * bb, 0))
         weights = 1 / (away + 1e-4)  # metres
-    best, rows = away.sum(axis=0).argmin(axis=1), np.arange(len(start))
-    return tried[rows, best], bary[rows, best]
+    order = np.lexsort((away.sum(axis=0), point))
+    best = order[np.cumsum(count) - count]
+    return tried[best], bary[best]
 
 
 def _distances(placed: np.ndarray, seen: np.ndarray, corners: np.ndarray, bary: np.ndarray) -> np.ndarray:
