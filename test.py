@@ -55,6 +55,7 @@ def build_parser() -> ArgumentParser:
     own.add_argument(
         "--actor", type=Path, metavar="FILE", help="neutral mesh (PLY, OBJ) or its 68 landmarks (npy), metres"
     )
+    cli.add_switch(own, "register", False, "of an --actor that is a scan of any topology, docs/registration.md")
     own.add_argument(
         "--photo", type=Path, metavar="FILE", help="a photo of the face in place of --actor, docs/reconstruction.md"
     )
@@ -134,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--label and --timeline belong together with --actor, --photo or --target")
     if args.actor and args.photo:
         parser.error("give --actor or --photo")
+    if args.register and not args.actor:
+        parser.error("--register belongs to --actor, a scan")
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
     motion_flags.check_control_flags(parser, args)
@@ -162,8 +165,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Own faces apart from the test set, which is scored as a whole.
     args.output = args.output or source.entry.generated / (args.checkpoint.stem + ("_own" if own else ""))
     require_outside(args.output, *(() if own else (source.landmarks, source.actors)))
-    if args.photo and args.dry_run:
-        print(f"would move the face in {args.photo} and write it to {args.output}")
+    if (args.photo or args.register) and args.dry_run:
+        print(f"would move the face in {args.photo or args.actor} and write it to {args.output}")
         return
     with sole_writer(args.output, dry_run=args.dry_run) as writing:
         if args.photo:

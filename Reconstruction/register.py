@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from face4d.commands import cli
+from face4d.commands.scans import files_of, print_registration, write_registration
 from face4d.errors import InputError
 
 DEFAULT_FLAME = Path("models/flame")
@@ -52,19 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if args.output.suffix.lower() != ".ply":
         raise InputError("--output", "a file named .ply", str(args.output))
-    beside = {name: args.output.with_name(f"{args.output.stem}{name}") for name in (".png", ".json", "_scan.ply")}
-    for path in (args.output, *beside.values()):
+    for path in files_of(args.output):
         cli.refuse_overwrite(path, args.overwrite)
 
     from face4d.landmarks import TEMPLATE_FILE
-    from face4d.mesh.ply import write_ply
-    from face4d.registration.picture import registration_picture
     from face4d.registration.pipeline import landmark_anchors, register_scan
     from face4d.registration.scan import read_scan
     from face4d.registration.template import DEMO, load_template
     from face4d.registration.views import view_anchors
-    from face4d.render.pictures import save_picture
-    from face4d.runtime.atomic import write_json
     from face4d.runtime.device import limit_threads
     from face4d.runtime.lock import sole_writer
 
@@ -75,29 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     anchors = landmark_anchors(args.landmarks, template) if args.landmarks else view_anchors(args.scan, scan, template)
     found = register_scan(args.scan, scan, template, anchors)
 
-    print(f"{args.scan}: in {found.unit}, {found.turned}; {100 * found.size:.0f} % of the size of {template.name}")
-    print("distance from the scan (mm)  median   95 %  covered")
-    for name, residual in found.residuals.items():
-        numbers = [f"{value:6.2f}" if value is not None else "     -" for value in (residual.median, residual.worst)]
-        print(f"{name:<27}  {' '.join(numbers)}  {100 * residual.covered:5.0f} %")
+    print_registration(args.scan, found, template)
     with sole_writer(args.output.parent, args.output.stem):
-        write_ply(beside["_scan.ply"], found.scan.vertices.astype("float32"), found.scan.faces.astype("int32"))
-        save_picture(beside[".png"], registration_picture(found, template) / 255)
-        write_json(
-            beside[".json"],
-            {
-                "scan": str(args.scan),
-                "template": template.name,
-                "unit": found.unit,
-                "metres": found.placed.scale,
-                "rotation": found.placed.rotation.tolist(),
-                "translation": found.placed.translation.tolist(),
-                "size": found.size,
-                "residuals_mm": {name: asdict(residual) for name, residual in found.residuals.items()},
-            },
-        )
-        write_ply(args.output, found.vertices, template.faces)
-    cli.report_written([args.output, *beside.values()])
+        written = write_registration(args.output, args.scan, found, template)
+    cli.report_written(written)
     cli.suggest_next(args, "test.py", "--checkpoint", "models/florence.pt", "--actor", args.output, "--label", "all")
 
 

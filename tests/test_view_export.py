@@ -1,9 +1,11 @@
 """From displacements to files, with a decoder that can be computed by hand; and test.py's way there."""
 
+import json
 import runpy
 import shutil
 from argparse import ArgumentTypeError
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,6 +189,48 @@ def test_the_face_of_a_photo_is_an_actor(place, script, monkeypatch):
     shutil.rmtree(place / "pictured"), shutil.rmtree(place / "acted")
 
 
+def test_an_actor_that_is_a_scan_is_registered_and_kept(place, script, monkeypatch, capsys):
+    """Its landmarks are given here in place of the networks', which may not be installed."""
+    from face4d.correspondence import load_correspondence
+    from face4d.registration import views
+    from face4d.registration.nonrigid import Anchors
+
+    own = load_embedding(place / "own.npz")
+    scanned, faces = read_mesh(place / "head.ply")
+    write_ply(place / "scan.ply", (100 * scanned).astype(np.float32), faces)  # another topology, in centimetres
+    known = 100 * load_correspondence(place / "head.npz").registered
+    asked = []
+    monkeypatch.setattr(
+        views,
+        "view_anchors",
+        lambda path, *_: asked.append(path) or Anchors(own.corners, own.bary, extract(own, known), np.ones(68)),
+    )
+    call = ["--label", "Happy", "--dense", "--export", "ply", "--no-gif", "--actor", "scan.ply", "--register"]
+    with pytest.raises(InputError, match="--actors: expected a folder with a neutral head"):
+        script(*call)
+    call += ["--actors", "actors", "--output", "scanned"]
+    script(*call, "--dry-run")
+    assert not (place / "scanned").exists() and not asked
+    script(*call)
+    head, own_faces = read_mesh(place / "scanned" / "scan.ply")
+    np.testing.assert_array_equal(own_faces, own.faces)
+    assert 1e3 * np.median(np.linalg.norm(head - known / 100, axis=1)) < 3  # in metres, in the topology's order
+    vertices, _ = read_sequence(frame_paths(place / "scanned" / "scan_Happy" / "Happy_scan_meshes"))
+    np.testing.assert_array_equal(vertices[0], head)
+    assert json.loads((place / "scanned" / "scan.json").read_text())["unit"] == "centimetres"
+    assert "in centimetres" in capsys.readouterr().out
+    script(*call[:-2], "--output", "scanned", "--frames", "5", "--overwrite")  # what is known already is used
+    assert asked == [Path("scan.ply")] and "registered before" in capsys.readouterr().out
+    write_ply(place / "scan.ply", (90 * scanned).astype(np.float32), faces)
+    with pytest.raises(InputError, match=r"scanned/scan.ply: .*registered head of this scan \(--overwrite"):
+        script(*call)
+    with pytest.raises(InputError, match="outside of the folder"):
+        script(*call[:-2], "--output", ".")
+    with pytest.raises(SystemExit):
+        script("--register", "--photo", "face.jpg", "--label", "Happy")
+    shutil.rmtree(place / "scanned"), (place / "scan.ply").unlink()
+
+
 def test_an_actor_of_another_size_moves_a_head_in_proportion(place):
 
     own = load_embedding(place / "own.npz")
@@ -216,7 +260,7 @@ def test_the_test_set_takes_its_neutral_meshes_from_actors(place, script):
     [
         (
             ["--actor", "head.ply", "--label", "Happy", "--dense"],
-            "head.ply: .*topology of the landmarks.* Reconstruction/register.py head.ply",
+            "--register here, or by: .*register.py head.ply --output head_registered.ply --template HEAD.ply --land",
         ),
         (["--actor", "turned.ply", "--label", "Happy", "--dense"], "turned.ply: .*flipped"),
         (["--actor", "me.npy", "--label", "Happy", "--dense"], "me.npy: expected a neutral mesh .* no surface"),

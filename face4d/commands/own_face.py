@@ -92,9 +92,10 @@ def load_face(args: Namespace, source: DataSource) -> tuple[np.ndarray, DenseFac
     --dense.
 
     Raises:
-        InputError: see :func:`face4d.landmarks.read_head`; of another topology it says which command registers a
-            scan.
+        InputError: see :func:`face4d.landmarks.read_head`; of another topology, without --register, it says which
+            command registers a scan.
     """
+    from face4d.commands.scans import register_command, registered_actor
     from face4d.errors import InputError
     from face4d.mesh.triangles import OtherTopologyError
 
@@ -103,8 +104,11 @@ def load_face(args: Namespace, source: DataSource) -> tuple[np.ndarray, DenseFac
     except OtherTopologyError as error:
         if error.path != str(args.actor):
             raise
-        command = f"python Reconstruction/register.py {args.actor} --output FILE.ply"
-        raise InputError(error.path, f"{error.expected}; a scan gets it by: {command}", error.found) from None
+        if not args.register:
+            ways = f"a scan gets it by --register here, or by: {register_command(args.actor, source)}"
+            raise InputError(error.path, f"{error.expected}; {ways}", error.found) from None
+    args.actor = registered_actor(args, source)
+    return _load_face(args, source)
 
 
 def _load_face(args: Namespace, source: DataSource) -> tuple[np.ndarray, DenseFace | None]:
