@@ -196,7 +196,8 @@ def test_command_line_on_landmarks_and_on_another_topology(tmp_path, demo, layer
         "90",
     ]
     with pytest.raises(
-        InputError, match="model's topology .* or --landmark-embedding, found 3627 vertices, 6984 triangles"
+        InputError,
+        match="model's topology .* or --landmark-embedding, or first: .*register.py .*, found 3627 vertices, 6984",
     ):
         main(call)
     assert not (tmp_path / "b").exists()

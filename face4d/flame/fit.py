@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,16 +29,16 @@ from face4d.landmarks import (
     load_flame_embedding,
     mesh_remarks,
 )
-from face4d.mesh.plausibility import as_float32, check_face, check_head, check_jumps, face_remarks, report
+from face4d.mesh.frames import Frames, check_sequence, open_frames
+from face4d.mesh.plausibility import as_float32, check_face, check_head, face_remarks, report
 from face4d.mesh.ply import write_ply
-from face4d.mesh.sequence import frame_paths, read_sequence
-from face4d.mesh.triangles import check_topology
+from face4d.mesh.triangles import OtherTopologyError
 from face4d.runtime.arrays import load_npz, load_numbers
 from face4d.runtime.atomic import replacing
 from face4d.runtime.progress import Lines, track
 
 # Standard deviations of the priors, radians; coefficients have standard deviation 1 by their meaning.
-_POSE_DEVIATION = {"neck_pose": 0.3, "jaw_pose": 0.2, "eye_pose": 0.2}
+POSE_DEVIATION = {"neck_pose": 0.3, "jaw_pose": 0.2, "eye_pose": 0.2}
 # A step of one in each variable moves the face by some millimetres, so that one step length suits them all.
 _UNITS = {
     "shape": 1.0,
@@ -50,8 +51,8 @@ _UNITS = {
 }
 _STEPS_PER_ROUND = 10
 _CONVERGED = 1e-4  # relative gain of a round below which a fit ends
-_FIRST_NOISE = 3.0  # millimetres, where the estimate of the noise starts
-_LEAST_NOISE = {"vertices": 0.1, "landmarks": 0.5}  # millimetres
+FIRST_NOISE = 3.0  # millimetres, where the estimate of the noise starts
+LEAST_NOISE = {"vertices": 0.1, "landmarks": 0.5}  # millimetres
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,12 @@ def fit_flame(
     for points in target:
         check_face(name, points) if on_landmarks else check_head(name, points)
     evaluate = layer.landmarks if on_landmarks else lambda **parameters: layer(**parameters).vertices
-    free = free if free is not None else (("jaw_pose",) if on_landmarks else tuple(_POSE_DEVIATION))
+    free = free if free is not None else (("jaw_pose",) if on_landmarks else tuple(POSE_DEVIATION))
 
     like = layer.joint_template
     points = torch.as_tensor(target, dtype=like.dtype, device=like.device)  # (T, N, 3)
     variables = _start(layer, evaluate, target, free)
-    held = {name: like.new_zeros(1, _columns(name)) for name in _POSE_DEVIATION if name not in free}
+    held = {name: like.new_zeros(1, _columns(name)) for name in POSE_DEVIATION if name not in free}
 
     def parameters() -> dict[str, Tensor]:
         return held | {name: value * _UNITS[name] for name, value in variables.items()}
@@ -142,15 +143,15 @@ def fit_flame(
         error = ((evaluate(**values) - points) * 1e3).square().sum(-1)  # (T, N) mm^2
         prior = values["shape"].square().sum() + values["expression"].square().sum()
         for name in free:
-            prior = prior + (values[name] / _POSE_DEVIATION[name]).square().sum()
+            prior = prior + (values[name] / POSE_DEVIATION[name]).square().sum()
         if smoothness:
             prior = prior + smoothness * (
                 values["expression"].diff(dim=0).square().sum() + (values["jaw_pose"] / 0.2).diff(dim=0).square().sum()
             )
         return (error.sum() + noise**2 * prior) / error.numel(), error.detach().mean()
 
-    least = _LEAST_NOISE["landmarks" if on_landmarks else "vertices"]
-    assumed, done = noise or _FIRST_NOISE, 0
+    least = LEAST_NOISE["landmarks" if on_landmarks else "vertices"]
+    assumed, done = noise or FIRST_NOISE, 0
     with track("fit", total=iterations, unit="step", quiet=quiet) as bar:
         while True:
             done, square = _minimise(partial(energy, assumed), list(variables.values()), done, iterations, bar)
@@ -254,6 +255,30 @@ def _result(
 
 
 PARAMETER_FILE = "flame_parameters.npz"
+MESHES = ("fitted.ply", "fitted.npy", "fitted_[0-9][0-9][0-9][0-9]*.ply")  # that a fit may have written
+
+
+def frames_of_model(path: Path, model: FlameModel, folder: Path) -> Frames:
+    """A sequence of vertices in the model's topology, all of it looked at once.
+
+    Args:
+        path: PLY or OBJ, a folder of numbered frames, or an npy (T, V, 3).
+        folder: of the model's landmark embeddings, by which the first frame is checked further where they are there.
+
+    Raises:
+        InputError: meshes that cannot be read, of another topology, no heads in metres, or that jump.
+    """
+    try:
+        frames = open_frames(path, model.num_vertices, model.faces, "the model's topology")
+    except OtherTopologyError as error:
+        scan = shlex.quote(str(path))
+        ways = f"or --landmark-embedding, or first: python Reconstruction/register.py {scan} --output REGISTERED"
+        raise InputError(error.path, f"{error.expected} {ways}", error.found) from None
+    if all((folder / name).is_file() for name in (STATIC_FILE, DYNAMIC_FILE, TEMPLATE_FILE)):
+        # sees more than sizes, a mirrored head for one
+        check_mesh(frames.names[0], frames.read(0, 1)[0], frames.faces, load_flame_embedding(folder))
+    check_sequence(frames)
+    return frames
 
 
 def points_of_meshes(path: Path, model: FlameModel, folder: Path, landmark_embedding: Path | None = None) -> np.ndarray:
@@ -262,31 +287,22 @@ def points_of_meshes(path: Path, model: FlameModel, folder: Path, landmark_embed
 
     Args:
         path: PLY or OBJ, or a folder of numbered frames.
-        folder: of the model's landmark embeddings, by which its meshes are checked further where they are there.
+        folder: see :func:`frames_of_model`.
         landmark_embedding: npz of the meshes' own topology.
 
     Raises:
         InputError: meshes that cannot be read, of another topology without an embedding, no heads in metres, or that
             jump.
     """
-    paths = [path]
-    if path.is_dir():
-        has_ply = any(entry.suffix.lower() == ".ply" for entry in path.iterdir())
-        paths = frame_paths(path, ".ply" if has_ply else ".obj")
-    target, faces = read_sequence(paths)
-    if landmark_embedding is not None:
-        own = load_embedding(landmark_embedding)
-        report(path, mesh_remarks(str(path), faces, check_mesh(paths[0], target[0], faces, own)))
-        target = extract(own, target)
-    else:
-        try:
-            check_topology(paths[0], target.shape[1], faces, model.num_vertices, model.faces, "the model's topology")
-        except InputError as error:
-            raise InputError(error.path, f"{error.expected} or --landmark-embedding", error.found) from None
-        if all((folder / name).is_file() for name in (STATIC_FILE, DYNAMIC_FILE, TEMPLATE_FILE)):
-            check_mesh(paths[0], target[0], faces, load_flame_embedding(folder))  # sees more, a mirrored head for one
-    check_jumps(paths, target[:, :: max(target.shape[1] // 300, 1)])
-    return target
+    if landmark_embedding is None:
+        frames = frames_of_model(path, model, folder)
+        return frames.read(0, len(frames))
+    own = load_embedding(landmark_embedding)
+    frames = open_frames(path, own.num_vertices, own.faces, "the topology of the landmarks")
+    landmarks = check_mesh(frames.names[0], frames.read(0, 1)[0], frames.faces, own)
+    report(path, mesh_remarks(str(path), frames.faces, landmarks))
+    check_sequence(frames)
+    return np.concatenate([extract(own, vertices) for _, vertices in frames.parts(64)])
 
 
 def points_of_landmarks(path: Path) -> np.ndarray:
@@ -323,9 +339,7 @@ def write_fit(output: Path, fit: FlameFit, faces: np.ndarray) -> list[Path]:
     with replacing(output / PARAMETER_FILE) as temporary, open(temporary, "wb") as file:
         arrays: dict[str, Any] = {**fit.parameters, "residual_mm": fit.residuals.mean(axis=1)}
         np.savez(file, **arrays)
-    for old in {*output.glob("fitted.ply"), *output.glob("fitted_[0-9][0-9][0-9][0-9].ply")} - {
-        output / name for name in names
-    }:
+    for old in {old for pattern in MESHES for old in output.glob(pattern)} - {output / name for name in names}:
         old.unlink()
     return [output / PARAMETER_FILE, output / names[0] if frames == 1 else output]
 

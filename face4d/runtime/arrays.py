@@ -360,6 +360,28 @@ def load_numbers(path: str | Path, expected: str, *, truth: bool = False) -> np.
         return array_of(file, header, path, expected)
 
 
+def map_numbers(path: str | Path, expected: str) -> np.ndarray:
+    """An ``.npy`` file of numbers that stays on disk: parts are read as they are asked for.
+
+    Args:
+        expected: what the file should hold, for the errors.
+
+    Returns:
+        A read-only array.
+
+    Raises:
+        InputError: see :func:`load_numbers`.
+    """
+    with open(open_file(path, expected), "rb") as file:
+        header = read_npy_header(file, os.fstat(file.fileno()).st_size, path, expected)
+        start = file.tell()
+    if header.type is None or header.type.kind not in "fiu":
+        raise InputError(path, expected, "something that is not numbers")
+    if not math.prod(header.shape):
+        return np.empty(header.shape, header.type)
+    return np.memmap(path, header.type, "r", start, header.shape, "F" if header.fortran else "C")
+
+
 def load_npz(
     path: str | Path, expected: str, required: Collection[str] = (), optional: Collection[str] | None = None
 ) -> dict[str, np.ndarray]:
