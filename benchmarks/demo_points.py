@@ -13,16 +13,16 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from face4d.demo.expressions import COMA_EXPRESSIONS, FLORENCE_EXPRESSIONS, deform, weights_of
-from face4d.demo.flame import dynamic_embedding, static_embedding
-from face4d.demo.head import SKIN, DemoHead, demo_head, identity_weights
+from face4d.demo.flame import demo_embedding
+from face4d.demo.head import SKIN, demo_head, identity_weights
 from face4d.demo.points import FILE
+from face4d.landmarks import extract
 from face4d.runtime.atomic import save_npz
 from face4d.runtime.progress import track
 from face4d.synthetic.head_views import PITCHES, YAWS, head_views
-from face4d.synthetic.point_embedding import HeadView, measure_embedding
+from face4d.synthetic.point_embedding import HeadView, errors_by_yaw, measure_embedding, mirror_partners
 
 LEVEL, PEOPLE, SEED = 2, 24, 468
 
@@ -35,8 +35,8 @@ def main() -> None:
     neutral = [head.neutral(identity_weights(SEED, number)) for number in range(PEOPLE)]
     labels = list((COMA_EXPRESSIONS | FLORENCE_EXPRESSIONS).keys())
     moved = [deform(head, face, weights_of(labels[number % len(labels)])) for number, face in enumerate(neutral)]
-    at_rest = with_landmarks(head, 2 * neutral)
-    drawn = head_views(with_landmarks(head, neutral + moved), head.faces, SEED, at_rest)
+    at_rest = with_landmarks(2 * neutral)
+    drawn = head_views(with_landmarks(neutral + moved), head.faces, SEED, at_rest)
     total = len(at_rest) * len(YAWS) * len(PITCHES)
     views: list[HeadView] = [view for view in track("looking", drawn, total=total, unit="picture") if view is not None]
     print(f"{len(at_rest)} heads, {len(views)} of {total} pictures in which the network sees a face")
@@ -45,7 +45,7 @@ def main() -> None:
     corners = skin[embedding.face_idx]  # (A, 468, 3)
     chart = np.stack([head.p * np.where(head.side < 0, -1, 1), head.q], axis=1)
     places = np.einsum("ank,ankd->and", embedding.bary, chart[corners])
-    other = partners(places[len(YAWS) // 2])
+    other = mirror_partners(places[len(YAWS) // 2])
     places = (places + places[::-1][:, other] * [-1, 1]) / 2
     spread = (embedding.spread + embedding.spread[::-1][:, other]) / 2
     save_npz(
@@ -57,24 +57,14 @@ def main() -> None:
         },
     )
     print("| yaw | median (mm) | 90th percentile |\n|---:|---:|---:|")
-    for yaw in embedding.yaw:
-        away = 1e3 * left_out[[view.yaw == yaw for view in views]]
-        print(f"| {yaw:.0f} | {np.nanmedian(away):.2f} | {np.nanpercentile(away, 90):.2f} |")
+    for yaw, median, most in errors_by_yaw(embedding, views, left_out):
+        print(f"| {yaw:.0f} | {median:.2f} | {most:.2f} |")
     print(f"wrote {output.resolve()}")
 
 
-def with_landmarks(head: DemoHead, faces: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def with_landmarks(faces: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Heads (V, 3) with their 68 landmarks."""
-    (inner, shares), (contour, weights) = static_embedding(head), dynamic_embedding(head)
-    corners, bary = head.faces[np.concatenate([contour[0], inner])], np.concatenate([weights[0], shares])
-    return [(face, np.einsum("nk,nkd->nd", bary, face[corners])) for face in faces]
-
-
-def partners(places: np.ndarray) -> np.ndarray:
-    """(468,) the point of the other half that each (468, 2) mirrors."""
-    distances = np.linalg.norm(places[:, None] * [-1, 1] - places, axis=2)
-    one, other = linear_sum_assignment(distances + distances.T)
-    return other[np.argsort(one)]
+    return [(face, extract(demo_embedding(LEVEL), face)) for face in faces]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ mouth).
 
 from __future__ import annotations
 
+import io
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -225,6 +227,24 @@ def save_embedding(path: str | Path, embedding: LandmarkEmbedding) -> None:
         arrays |= {"contour_face_idx": embedding.contour_face_idx, "contour_bary": embedding.contour_bary}
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def flame_embedding_files(embedding: LandmarkEmbedding) -> dict[str, bytes]:
+    """The two landmark files of FLAME's format, by name, as :func:`load_flame_embedding` and other programs read them.
+
+    Args:
+        embedding: with a contour table.
+    """
+    static = (embedding.face_idx[NUM_CONTOUR:], embedding.bary[NUM_CONTOUR:])
+    tables = [
+        {"lmk_face_idx": np.asarray(face_idx).astype(np.uint32), "lmk_b_coords": bary}
+        for face_idx, bary in (static, (embedding.contour_face_idx, embedding.contour_bary))
+    ]
+    holder = np.empty((), dtype=object)
+    holder[()] = tables[1]
+    stream = io.BytesIO()
+    np.save(stream, holder, allow_pickle=True)
+    return {STATIC_FILE: pickle.dumps(tables[0], protocol=2), DYNAMIC_FILE: stream.getvalue()}
 
 
 def extract(embedding: LandmarkEmbedding, vertices: np.ndarray) -> np.ndarray:

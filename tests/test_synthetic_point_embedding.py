@@ -18,6 +18,7 @@ from face4d.synthetic.point_embedding import (
     checksum,
     load_point_embedding,
     measure_embedding,
+    mirror_partners,
     save_point_embedding,
 )
 
@@ -150,3 +151,14 @@ def test_the_network_sees_the_points_where_the_embedding_says(monkeypatch, actor
         off = np.linalg.norm(np.einsum("nkd,nk->nd", view.placed[corners], weights) - view.seen, axis=1)
         assert np.median(off) < 0.004, view.yaw
         assert view.shown.any() and not view.shown.all()
+
+
+def test_points_of_both_halves_find_each_other():
+    half = RNG.random((40, 3)) + [0.2, 0, 0]
+    middle = RNG.random((5, 3)) * [0, 1, 1]
+    order = RNG.permutation(85)
+    points = np.concatenate([half, half * [-1, 1, 1], middle])[order] + RNG.normal(0, 1e-3, (85, 3))
+    truth = np.concatenate([np.arange(40, 80), np.arange(40), np.arange(80, 85)])
+    place = np.argsort(order)
+    assert (mirror_partners(points) == place[truth[order]]).all()
+    assert (mirror_partners(points[:, :2]) == place[truth[order]]).all()

@@ -39,13 +39,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import numpy as np
 
-    from face4d.constants import MM_PER_METRE
     from face4d.errors import InputError
     from face4d.landmarks import load_embedding, load_flame_embedding, read_head
     from face4d.photos.face_networks import INSTALL, installed
     from face4d.runtime.progress import track
     from face4d.synthetic.head_views import PITCHES, YAWS, head_views
-    from face4d.synthetic.point_embedding import measure_embedding, save_point_embedding
+    from face4d.synthetic.point_embedding import errors_by_yaw, measure_embedding, save_point_embedding
 
     if not installed():
         raise InputError("point-embedding", f"the networks that find faces: {INSTALL}", "none")
@@ -67,7 +66,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_point_embedding(args.output, embedding)
     print(f"{len(heads)} heads, {len(views)} of {len(seen)} pictures in which the network sees a face")
     print("yaw, median and 90th percentile of the distance of points from the embedding of other heads (mm):")
-    for yaw in embedding.yaw:
-        away = MM_PER_METRE * left_out[[view.yaw == yaw for view in views]]
-        print(f"  {yaw:4.0f}  {np.nanmedian(away):5.2f}  {np.nanpercentile(away, 90):5.2f}")
+    for yaw, median, most in errors_by_yaw(embedding, views, left_out):
+        print(f"  {yaw:4.0f}  {median:5.2f}  {most:5.2f}")
     cli.report_written([args.output])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +83,9 @@ def load_face_model(
         InputError: a missing file (says where it comes from) or one of other content.
     """
     if str(source) == DEMO:
-        from face4d.demo.flame import demo_flame_model
+        from face4d.demo.flame import demo_embedding, demo_flame_model
 
-        model, embedding, folder = demo_flame_model(), _demo_embedding(), None
+        model, embedding, folder = demo_flame_model(), demo_embedding(), None
     else:
         if not Path(source).exists():
             expected = (
@@ -122,24 +121,6 @@ def _fingerprint(model: FlameModel) -> tuple[float, ...]:
     parts = (model.template[..., None], model.shape_directions, model.expression_directions)
     sums = [np.einsum("vc,vck->k", weight, part.astype(np.float64)) for part in parts]
     return float(model.num_vertices), *np.concatenate(sums).round(9).tolist()
-
-
-@lru_cache(maxsize=1)
-def _demo_embedding() -> LandmarkEmbedding:
-    from face4d.demo.flame import dynamic_embedding, static_embedding
-    from face4d.demo.head import demo_head
-
-    head = demo_head()
-    static_face, static_bary = static_embedding(head)
-    contour_face, contour_bary = dynamic_embedding(head)  # row 0: a face that looks ahead
-    return LandmarkEmbedding(
-        face_idx=np.concatenate([contour_face[0], static_face]),
-        bary=np.concatenate([contour_bary[0], static_bary]),
-        faces=head.faces,
-        num_vertices=len(head.mean),
-        contour_face_idx=contour_face,
-        contour_bary=contour_bary,
-    )
 
 
 _RANGES = {("MU", "PC"): 1.0, ("mean", "tex_dir"): 255.0}  # names of mean and directions: the value of white

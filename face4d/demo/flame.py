@@ -18,10 +18,9 @@ Columns beyond these are zero, so that there are 300 shape and 100 expression co
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +29,10 @@ from face4d.demo.expressions import ACTION_UNITS, deform, jaw_hinge, jaw_weights
 from face4d.demo.head import EYE, SKIN, DemoHead, demo_head
 from face4d.demo.surface import smoothstep
 from face4d.demo.topology import half_head, mouth_chart
-from face4d.flame.model import NUM_EXPRESSION, NUM_JOINTS, NUM_POSE_FEATURES, NUM_SHAPE, FlameModel
+from face4d.flame.model import NUM_EXPRESSION, NUM_JOINTS, NUM_POSE_FEATURES, NUM_SHAPE, FlameModel, affine_row
+from face4d.landmarks import LandmarkEmbedding
 
-__all__ = ["YAW_DEGREES", "demo_flame_model", "dynamic_embedding", "dynamic_file", "static_embedding", "static_file"]
+__all__ = ["YAW_DEGREES", "demo_embedding", "demo_flame_model", "dynamic_embedding", "static_embedding"]
 
 # row of the dynamic table -> yaw in degrees: 0..39, then -1..-39
 YAW_DEGREES = np.concatenate([np.arange(40), -np.arange(1, 40)])
@@ -98,20 +98,19 @@ def dynamic_embedding(head: DemoHead) -> tuple[np.ndarray, np.ndarray]:
     return face_index, weights
 
 
-def static_file(head: DemoHead) -> bytes:
-    """Content of `flame_static_embedding.pkl`."""
-    face_index, weights = static_embedding(head)
-    return pickle.dumps({"lmk_face_idx": face_index.astype(np.uint32), "lmk_b_coords": weights}, protocol=2)
-
-
-def dynamic_file(head: DemoHead) -> bytes:
-    """Content of `flame_dynamic_embedding.npy`."""
-    face_index, weights = dynamic_embedding(head)
-    holder = np.empty((), dtype=object)
-    holder[()] = {"lmk_face_idx": face_index.astype(np.uint32), "lmk_b_coords": weights}
-    stream = io.BytesIO()
-    np.save(stream, holder, allow_pickle=True)
-    return stream.getvalue()
+@lru_cache(maxsize=3)
+def demo_embedding(level: int = 0) -> LandmarkEmbedding:
+    """The 68 landmarks of ``demo_head(level)``, the contour for all yaws."""
+    head = demo_head(level)
+    (inner, shares), (contour, weights) = static_embedding(head), dynamic_embedding(head)
+    return LandmarkEmbedding(
+        np.concatenate([contour[0], inner]),  # row 0: a face that looks ahead
+        np.concatenate([weights[0], shares]),
+        head.faces,
+        len(head.mean),
+        contour,
+        weights,
+    )
 
 
 def locate(head: DemoHead, sides: np.ndarray, chart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +184,8 @@ def demo_flame_model(level: int = 0) -> FlameModel:
         "joint_regressor": _joint_regressor(head),
         "skin_weights": weights,
     }
-    return FlameModel(**{name: array.astype(np.float32) for name, array in arrays.items()}, faces=head.faces)
+    floats: dict[str, Any] = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return FlameModel(**floats, faces=head.faces)
 
 
 def _principal(displacements: np.ndarray, columns: int) -> np.ndarray:
@@ -229,8 +229,7 @@ def _joint_regressor(head: DemoHead) -> np.ndarray:
     )  # fmt: skip
     regressor = np.zeros((NUM_JOINTS, len(head.mean)))
     for row, (joint, around) in zip(regressor, places):
-        conditions = np.vstack([head.mean[around].T / 0.1, np.ones(around.sum())])  # (4, N): where it is, and the sum 1
-        row[around] = np.linalg.lstsq(conditions, np.append(joint / 0.1, 1.0), rcond=None)[0]
+        row[around] = affine_row(head.mean[around], joint)
     return regressor
 
 

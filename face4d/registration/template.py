@@ -61,7 +61,9 @@ def load_template(
             raise InputError("--landmark-embedding", "the mesh that it belongs to (--template FILE)", "none")
         embedding, model, name = load_embedding(landmark_embedding), None, str(mesh)
     elif str(flame) == DEMO:
-        embedding, model, name = _demo()
+        from face4d.demo.flame import demo_embedding, demo_flame_model
+
+        embedding, model, name = demo_embedding(), demo_flame_model(), "the demo head"
     else:
         embedding, model, name = load_flame_embedding(flame), _model(Path(flame)), str(flame)
     if mesh is not None:
@@ -91,18 +93,3 @@ def _model(folder: Path) -> FlameModel | None:
     """The FLAME-format model of a folder, None where it has only the landmark files."""
     names = {path.stem.lower() for path in folder.iterdir() if path.suffix.lower() in (".pkl", ".npz")}
     return load_flame_model(find_model(folder)) if names & {*NEUTRAL_MODELS, *OTHER_MODELS} else None
-
-
-def _demo() -> tuple[LandmarkEmbedding, FlameModel, str]:
-    from face4d.demo.flame import demo_flame_model, dynamic_embedding, static_embedding
-    from face4d.demo.head import demo_head
-
-    head = demo_head()
-    static, contour = static_embedding(head), dynamic_embedding(head)
-    embedding = LandmarkEmbedding(
-        face_idx=np.concatenate([contour[0][0], static[0]]),
-        bary=np.concatenate([contour[1][0], static[1]]),
-        faces=head.faces,
-        num_vertices=len(head.mean),
-    )
-    return embedding, demo_flame_model(), "the demo head"

@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
 
+from face4d.constants import MM_PER_METRE
 from face4d.errors import InputError
 from face4d.mesh.geometry import connected_components
 from face4d.photos.face_points import NUM_POINTS
 from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import save_npz
 
-PACKAGED = {"flame": "points_flame.npz"}  # beside this module
+PACKAGE = Path(__file__).parent
+PACKAGED = {"flame": "points_flame.npz", "anny": "points_anny.npz"}  # there
 _ROUNDS = 6  # of reweighting
 _FLAT = 1e-12  # square metres, added to the normal equations of triangles that no picture shows from the front
 _LEAST_SHOWN = 0.2  # of the pictures: vertices shown more rarely hold no point
@@ -101,7 +104,7 @@ def load_point_embedding(path: str | Path) -> PointEmbedding:
     Raises:
         InputError: no such file, or another content.
     """
-    path = Path(__file__).with_name(PACKAGED[str(path)]) if str(path) in PACKAGED else Path(path)
+    path = PACKAGE / PACKAGED[str(path)] if str(path) in PACKAGED else Path(path)
     expected = f"an embedding of {NUM_POINTS} points (.npz of arrays yaw, face_idx, bary, spread, topology)"
     arrays = load_npz(path, expected, ("yaw", "face_idx", "bary", "spread", "topology"), ())
     yaw, face_idx, bary, spread, topology = (arrays[name] for name in ("yaw", "face_idx", "bary", "spread", "topology"))
@@ -182,6 +185,22 @@ def measure_embedding(
         rows.append((face_idx, bary, np.median(_distances(placed, seen, faces[face_idx], bary), axis=0)))
     places, weights, spread = (np.stack(part) for part in zip(*rows))
     return PointEmbedding(yaws, places, weights, spread, count, checksum(faces)), left_out
+
+
+def errors_by_yaw(
+    embedding: PointEmbedding, views: Sequence[HeadView], left_out: np.ndarray
+) -> list[tuple[float, float, float]]:
+    """Yaw, median and 90th percentile, millimetres, of what :func:`measure_embedding` gives of views."""
+    yaws = np.array([view.yaw for view in views])
+    shares = [np.nanpercentile(MM_PER_METRE * left_out[yaws == yaw], [50, 90]) for yaw in embedding.yaw]
+    return [(float(yaw), float(half), float(most)) for yaw, (half, most) in zip(embedding.yaw, shares)]
+
+
+def mirror_partners(points: np.ndarray) -> np.ndarray:
+    """(N,) the point of the other half that each mirrors, of points (N, 2 or 3) on a head whose middle is x = 0."""
+    flipped = points * [-1, *[1] * (points.shape[1] - 1)]
+    distances = cdist(flipped, points)
+    return linear_sum_assignment(distances + distances.T)[1]
 
 
 def _faces_at_vertices(faces: np.ndarray, count: int) -> csr_matrix:
