@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from face4d.mesh.geometry import vertex_normals
-from face4d.render.occlusion import ambient_light, occlusion_tint
+from face4d.render.occlusion import ambient_light, light_of_motion, occlusion_tint
 from tests.test_render_clay import ball
 
 
@@ -39,10 +39,10 @@ def test_what_opens_once_is_not_dark():
     opened = np.concatenate([vertices, 2 * vertices + [9, 0, 0]])
     both = np.concatenate([faces, faces + len(vertices)])
     dark = (0.1, 0.2, 0.3)
-    shut = occlusion_tint(np.stack([lid, lid]), both, dark)
+    shut = occlusion_tint(light_of_motion(np.stack([lid, lid]), both), dark)
     np.testing.assert_allclose(shut[: len(vertices)], np.tile(dark, (len(vertices), 1)), atol=1e-6)
     np.testing.assert_allclose(shut[len(vertices) :], 1)
-    assert occlusion_tint(np.stack([lid, opened]), both, dark)[: len(vertices)].mean() > 0.9
+    assert occlusion_tint(light_of_motion(np.stack([lid, opened]), both), dark)[: len(vertices)].mean() > 0.9
 
 
 def test_a_heap_of_triangles_is_left_alone():

@@ -14,6 +14,7 @@ import numpy as np
 
 from face4d.demo import surface, topology
 from face4d.demo.surface import bump, smoothstep
+from face4d.mesh.triangles import same_topology
 
 __all__ = [
     "EYE",
@@ -24,6 +25,7 @@ __all__ = [
     "TEETH",
     "DemoHead",
     "demo_head",
+    "head_of",
     "identity_weights",
     "vertex_colors",
 ]
@@ -116,6 +118,18 @@ def demo_head(level: int = 0) -> DemoHead:
         mirror,
         modes * _MM,
     )
+
+
+_VERTICES = {871: 0, 3627: 1, 13815: 2}  # level of detail by number of vertices: other heads are known without building
+
+
+def head_of(num_vertices: int, faces: np.ndarray) -> DemoHead | None:
+    """The demo head whose vertices and triangles (F, 3) a mesh has; None where it is no demo head of level 0 to 2."""
+    level = _VERTICES.get(num_vertices)
+    if level is None:
+        return None
+    head = demo_head(level)
+    return head if same_topology(faces, head.faces) else None
 
 
 def _eyeball(level: int) -> tuple[np.ndarray, np.ndarray]:

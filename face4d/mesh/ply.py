@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from struct import Struct
 from typing import Any
@@ -108,9 +109,32 @@ def read_ply_vertices(path: str | Path, num_vertices: int | None = None, copy: b
     return vertices.astype(np.float32) if copy or vertices.dtype != np.float32 else vertices
 
 
+def read_vertex_columns(path: str | Path, names: Sequence[str]) -> np.ndarray | None:
+    """Numbers (V, len(names)) of the vertices beside their places, such as ``red``, ``green``, ``blue``, as they are in
+    the file; None where the file has not all of them.
+
+    Raises:
+        InputError: no such file, not PLY, cut short before the vertices' end.
+    """
+    data = read_bytes(path, A_PLY)
+    header = header_of(path, data)
+    vertex = next(element for element in header.elements if element.name == "vertex")
+    if not set(names) <= {p.name for p in vertex.properties if p.count_type is None}:
+        return None
+    rows = _rows(path, data, header)
+    for element in header.elements[: header.elements.index(vertex)]:
+        rows.read(element)
+    columns = rows.read(vertex)
+    return np.stack([np.asarray(columns[name]) for name in names], axis=1)
+
+
+def _rows(path: str | Path, data: bytes, header: PlyHeader) -> _Rows:
+    return _AsciiRows(path, data, header) if header.encoding == "ascii" else _BinaryRows(path, data, header)
+
+
 def _read_any(path: str | Path, data: bytes, header: PlyHeader) -> tuple[np.ndarray, np.ndarray]:
     """Any encoding and any properties; vertices float32 and triangles int32."""
-    rows: _Rows = _AsciiRows(path, data, header) if header.encoding == "ascii" else _BinaryRows(path, data, header)
+    rows = _rows(path, data, header)
     num_vertices = next(element.count for element in header.elements if element.name == "vertex")
     vertices: np.ndarray = np.empty((0, 3), np.float32)
     faces: list[np.ndarray] = [np.empty((0, 3), np.int32)]

@@ -1,4 +1,6 @@
-"""Meshes with colour: OBJ with a texture picture or a colour per vertex, PLY with a colour per vertex."""
+"""Meshes with colour: OBJ with a texture picture or a colour per vertex, PLY with a colour per vertex; written, and
+their colours read.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.mesh.ply import face_rows
+from face4d.mesh.obj import coordinates, read_text, statements
+from face4d.mesh.ply import face_rows, read_vertex_columns
 from face4d.runtime.atomic import write_bytes, write_text
 
 
@@ -94,3 +97,53 @@ def write_coloured_obj(path: str | Path, vertices: np.ndarray, faces: np.ndarray
     text = "v %.6f %.6f %.6f %.4f %.4f %.4f\n" * len(rows) % tuple(rows.ravel())
     write_text(path, text + "f %d %d %d\n" * len(faces) % tuple((np.asarray(faces, np.int64) + 1).ravel()))
     return Path(path)
+
+
+def read_vertex_colours(path: str | Path) -> np.ndarray | None:
+    """The colours (V, 3) that a PLY or OBJ file has for its vertices, sRGB in 0..1; None where it has none.
+
+    In a PLY file they are the vertices' ``red``, ``green``, ``blue``: whole numbers up to 255 or 65535, or fractions.
+    In an OBJ file they follow the three coordinates, as fractions, on every ``v`` line.
+
+    Raises:
+        InputError: a file that is neither or is cut short; colours outside of their range, or of some vertices only.
+    """
+    if Path(path).suffix.lower() == ".obj":
+        words = [(number, words) for number, words in statements(path, read_text(path)) if words[0] == b"v"]
+        coloured = [len(line) == 7 for _, line in words]
+        if not any(coloured):
+            return None
+        if not all(coloured):
+            raise InputError(path, "a colour for every vertex, or for none", f"{sum(coloured)} of {len(coloured)}")
+        colours = np.array([coordinates(path, number, line[3:], 3) for number, line in words])
+    else:
+        found = read_vertex_columns(path, ("red", "green", "blue"))
+        if found is None:
+            return None
+        colours = found / np.iinfo(found.dtype).max if found.dtype.kind in "iu" else found.astype(float)
+    low, high = float(colours.min(initial=0)), float(colours.max(initial=0))
+    if not (low >= 0 and high <= 1):  # false for NaN, too
+        raise InputError(
+            path, "colours of vertices from 0 to 1 (PLY: whole numbers, or from 0 to 1)", f"{low} to {high}"
+        )
+    return colours
+
+
+def find_texture(path: str | Path) -> Path | None:
+    """The picture of an OBJ file's first material that has one (``mtllib``, ``map_Kd``); None where there is none in
+    the folder of the OBJ file or below it.
+    """
+    folder = Path(path).resolve().parent
+    for _, words in statements(path, read_text(path)):
+        if words[0] == b"v":
+            return None  # materials come before what they colour
+        if words[0] == b"mtllib" and (material := _within(folder, words[1:])):
+            maps = (line for _, line in statements(material, read_text(material)) if line[0] == b"map_Kd")
+            return next((picture for line in maps if (picture := _within(folder, line[1:]))), None)
+    return None
+
+
+def _within(folder: Path, words: list[bytes]) -> Path | None:
+    """The file of that name below the folder, never one elsewhere; None where there is none."""
+    path = (folder / b" ".join(words).decode("utf-8", "replace").replace("\\", "/")).resolve()
+    return path if path.is_relative_to(folder) and path.is_file() else None

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from face4d.render.clay import CLAY, frame_view, render_sequence
-from face4d.render.occlusion import occlusion_tint
+from face4d.render.occlusion import light_of_motion, occlusion_tint
 from face4d.runtime.atomic import replacing
 
 __all__ = ["chosen_frames", "contact_sheet", "face_framing_points", "head_points", "mesh_sheet", "write_mesh_sheet"]
@@ -112,7 +112,9 @@ def mesh_sheet(
     for caption, vertices in sequences.items():
         chosen = frames[caption]
         # a mouth is dark from the side, too
-        colors = np.array(CLAY, np.float32) * occlusion_tint(vertices[chosen], faces, _DARK).astype(np.float32)
+        colors = np.array(CLAY, np.float32) * occlusion_tint(light_of_motion(vertices[chosen], faces), _DARK).astype(
+            np.float32
+        )
         for yaw in yaws:
             row = render_sequence(
                 vertices[chosen],

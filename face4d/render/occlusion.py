@@ -19,7 +19,7 @@ import numpy as np
 from face4d.mesh.geometry import vertex_normals
 from face4d.render.zbuffer import visible_fragments
 
-__all__ = ["ambient_light", "cavity_shading", "occlusion_tint", "shading_reach"]
+__all__ = ["ambient_light", "cavity_shading", "light_of_motion", "occlusion_tint", "shading_reach"]
 
 # cavity shading: radius in metres, gain, darkest factor amid surface and at its edge
 _CAVITIES = ((0.003, 0.8, 0.70, 0.70), (0.015, 1.6, 0.10, 0.50))
@@ -166,17 +166,23 @@ def ambient_light(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) 
     return np.divide(reached, possible, out=np.ones(len(vertices)), where=possible > 0)
 
 
-def occlusion_tint(frames: np.ndarray, faces: np.ndarray, dark: Sequence[float]) -> np.ndarray:
-    """Factors (V, 3) on the colour of a moving mesh (T, V, 3): 1 on skin, ``dark`` where it is occluded.
+def light_of_motion(frames: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """:func:`ambient_light` (V,) of a moving mesh (T, V, 3).
 
     A vertex counts by the frame of those looked at that gives it the most light: lips that touch are not dark when they
     open.
     """
     farthest = int(np.linalg.norm(frames - frames[0], axis=2).mean(axis=1).argmax())
     chosen = {0, farthest, *np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)[1:-1].tolist()}
-    light = np.max(
+    return np.max(
         [ambient_light(frames[frame], faces, vertex_normals(frames[frame], faces)) for frame in sorted(chosen)], axis=0
     )
+
+
+def occlusion_tint(light: np.ndarray, dark: Sequence[float]) -> np.ndarray:
+    """Factors (V, 3) on colours for the light (V,) of :func:`light_of_motion`: 1 on skin, ``dark`` where it is
+    occluded.
+    """
     share = np.clip((light - _DARK) / (_LIT - _DARK), 0, 1)
     share = share * share * (3 - 2 * share)
     return np.asarray(dark) + share[:, None] * (1 - np.asarray(dark))

@@ -16,7 +16,7 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.mesh.geometry import vertex_normals
-from face4d.render.occlusion import occlusion_tint
+from face4d.render.occlusion import light_of_motion, occlusion_tint
 from face4d.runtime.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def write_glb(
     writer = _Writer(name)
     skin = (1.0, 1.0, 1.0) if colors is not None else SKIN
     if colors is None:
-        colors = occlusion_tint(vertices, faces, [dark / own for dark, own in zip(_INSIDE, SKIN)])
+        colors = occlusion_tint(light_of_motion(vertices, faces), [dark / own for dark, own in zip(_INSIDE, SKIN)])
     writer.meshes(
         base, base_normals, faces, skin, colors, motion.targets, normals, {**said, "tolerance_mm": tolerance_mm}
     )

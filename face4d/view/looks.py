@@ -1,0 +1,101 @@
+"""Colours of a head's surface: its own where its file has them, the demo head's, else clay; darker where less light
+comes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from face4d.demo.head import SKIN, head_of, vertex_colors
+from face4d.errors import InputError
+from face4d.mesh.geometry import connected_components
+from face4d.mesh.textured import find_texture, read_vertex_colours
+from face4d.photos.crops import read_photo
+from face4d.render import texture
+from face4d.render.clay import CLAY
+from face4d.render.occlusion import light_of_motion, occlusion_tint
+
+__all__ = ["surface_colours", "vertex_colours"]
+
+_GAMMA = 2.2  # of pictures, as in render/clay
+_CAVITY = (0.058, 0.033, 0.042)  # what is left of a colour where no light comes, as in a mouth
+_SHADE = 0.35  # how much of a colour goes where half of the light comes: creases, ears, below the chin
+_EYEBALL = (0.008, 0.020)  # metres, radii of balls that are eyes
+_ROUND = 0.06  # of a radius: how far an eyeball is from a ball, its cornea included
+_WHITE, _IRIS, _PUPIL = (0.72, 0.66, 0.60), (0.20, 0.15, 0.12), (0.04, 0.03, 0.03)  # linear RGB of eyes in clay
+_IRIS_ANGLE, _PUPIL_ANGLE = 27.0, 11.0  # degrees from the direction of the gaze
+
+
+def vertex_colours(vertices: np.ndarray, faces: np.ndarray, path: Path | None = None) -> np.ndarray:
+    """Colours (V, 3) uint8 sRGB of a head; arguments as those of :func:`surface_colours`."""
+    return (255 * surface_colours(vertices, faces, path) ** (1 / _GAMMA)).round().astype(np.uint8)
+
+
+def surface_colours(vertices: np.ndarray, faces: np.ndarray, path: Path | None = None) -> np.ndarray:
+    """Colours (V, 3) float64 of a head, linear RGB in 0..1: how much of the light its surface sends back, before any
+    lamp.
+
+    1. The colours of its file, unchanged: of its vertices (PLY, OBJ), or of its texture (OBJ with a picture in its own
+       folder).
+    2. A mesh of the demo head's triangles, whatever its shape: skin, lips, brows, lashes, eyes, teeth.
+    3. Clay. Parts of their own that are balls of the size of an eye get a white, an iris and a pupil that look along z.
+
+    2 and 3 are darker where less light comes (:mod:`face4d.render.occlusion`).
+
+    Args:
+        vertices: (V, 3) metres, or (T, V, 3) of a moving head: what is open once is not dark.
+        faces: (F, 3).
+        path: the file of the neutral head, or None.
+
+    Raises:
+        InputError: a file whose colours cannot be read, or of another number of vertices.
+    """
+    frames = np.asarray(vertices, np.float64)
+    frames = frames[None] if frames.ndim == 2 else frames
+    own = None if path is None else own_colours(path, frames.shape[1])
+    if own is not None:
+        return np.clip(own, 0, 1) ** _GAMMA
+    light = light_of_motion(frames, faces)
+    shade = 1 - _SHADE * np.minimum(2 * (1 - light), 1)[:, None]
+    head = head_of(frames.shape[1], faces)
+    if head is not None:
+        return np.clip(vertex_colors(head) * np.where((head.kind == SKIN)[:, None], shade, 1), 0, 1)
+    clay = np.tile(np.array(CLAY), (len(light), 1)) * shade * occlusion_tint(light, _CAVITY)
+    for ball, colours in _eyes(frames[0], faces):
+        clay[ball] = colours * shade[ball]
+    return np.clip(clay, 0, 1)
+
+
+def own_colours(path: Path, num_vertices: int) -> np.ndarray | None:
+    """Colours (V, 3), sRGB in 0..1, that a mesh file brings along; None where it has none (landmarks have none)."""
+    suffix = path.suffix.lower()
+    if suffix not in (".ply", ".obj"):
+        return None
+    colours = read_vertex_colours(path)
+    if colours is None and suffix == ".obj" and (picture := find_texture(path)):
+        layout = texture.read_layout(path)
+        if layout is not None and layout.mesh_faces.max() < num_vertices:
+            colours = texture.vertex_colours(read_photo(picture), layout, num_vertices)
+    if colours is not None and len(colours) != num_vertices:
+        raise InputError(path, f"colours of {num_vertices} vertices", f"of {len(colours)}")
+    return colours
+
+
+def _eyes(vertices: np.ndarray, faces: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Vertex numbers (N,) and linear colours (N, 3) of the eyeballs of a head (V, 3): its parts that are balls."""
+    part = connected_components(len(vertices), faces)
+    found = []
+    for number in np.flatnonzero(np.bincount(part) >= 50):
+        ball = np.flatnonzero(part == number)
+        rows = np.column_stack([2 * vertices[ball], np.ones(len(ball))])  # |x|^2 = 2 x.c + r^2 - |c|^2
+        solution = np.linalg.lstsq(rows, (vertices[ball] ** 2).sum(axis=1), rcond=None)[0]
+        ray = vertices[ball] - solution[:3]
+        distance = np.linalg.norm(ray, axis=1)
+        radius = float(distance.mean())
+        if not _EYEBALL[0] < radius < _EYEBALL[1] or np.abs(distance - radius).max() > 2 * _ROUND * radius:
+            continue
+        angle = np.rad2deg(np.arccos(np.clip(ray[:, 2] / distance, -1, 1)))[:, None]
+        found.append((ball, np.where(angle < _PUPIL_ANGLE, _PUPIL, np.where(angle < _IRIS_ANGLE, _IRIS, _WHITE))))
+    return found
