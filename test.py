@@ -17,7 +17,8 @@ r"""Step 5: generate landmark sequences with a trained generator.
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in
 metres with the start frame first, and a GIF (for the test set next to the ground truth). With --actor or --photo the
-folder is Generated_Animation/<run>_own/. --dense adds the moving mesh in the formats of --export (docs/export.md).
+folder is Generated_Animation/<run>_own/. --dense adds the moving mesh in the formats of --export (docs/export.md);
+the GLBs of several labels are also written as one, <subject>_all/<subject>_all.glb.
 --samples K writes K complete sets, Generated_Animation/<run>/sample_00/<subject>_<label>/ and so on. Running the
 command again continues a stopped run; made.json in each folder records how it was made.
 """
@@ -37,7 +38,7 @@ from face4d.controls import Controls, GivenControls
 from face4d.datasets.source import DataSource
 from face4d.runtime.files import require_outside
 from face4d.runtime.lock import Writing, sole_writer
-from face4d.view.export import FORMATS, DenseFace, export_mesh, load_dense_face
+from face4d.view.export import FORMATS, DenseFace, export_labels, export_mesh, load_dense_face
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +131,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
-    own = args.actor or args.photo or args.target
+    own = own_face(args)
     if (own is None) != (args.label is None and args.timeline is None):
         parser.error("--label and --timeline belong together with --actor, --photo or --target")
     if args.actor and args.photo:
@@ -175,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         items = make(args, generator, source)
         made = write_all(args, items, writing)
     if not args.dry_run:
-        cli.report_written([place_of(item) for item in items] if own else [args.output], kept=not made)
+        cli.report_written([*map(place_of, items), *together(args, items)] if own else [args.output], kept=not made)
     if not own and not args.dry_run:
         models = source.entry.models
         judges = (source.companion(models / name) for name in (f"{source.dataset}_classifier.pt", "classifier.pt"))
@@ -184,6 +185,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             cli.suggest_next(args, "Classification/main.py", *source.words(), "--run", f"{source.dataset}_classifier")
         else:
             cli.suggest_next(args, "Classification/test.py", "--checkpoint", judge, "--generated", args.output)
+
+
+def own_face(args: Namespace) -> Path | None:
+    """The file of one's own face, None where the test set moves."""
+    return args.actor or args.photo or args.target
 
 
 @dataclass(frozen=True)
@@ -253,6 +259,7 @@ def made_of(
         settings |= {
             "decoder": file_digest(decoder_path(args, source)),
             "face": array_digest(face.neutral, face.shown, face.faces),
+            "colours": None if face.colours is None else array_digest(face.colours),
         }
         settings |= {
             "export": sorted(args.export),
@@ -377,7 +384,9 @@ def sample_folders(args: Namespace, generator: Generator) -> list[tuple[int | No
 
 
 def write_all(args: Namespace, items: Sequence[Item], writing: Writing) -> int:
-    """Write the sequences that are not there yet; refuse before anything is written. Returns their number."""
+    """Write the sequences that are not there yet, and what holds several of them; refuse before anything is written.
+    Returns the number of folders written.
+    """
     import numpy as np
 
     from face4d.datasets.layout import sequence_name
@@ -386,10 +395,12 @@ def write_all(args: Namespace, items: Sequence[Item], writing: Writing) -> int:
     from face4d.runtime.incremental import choose_missing, making
     from face4d.runtime.progress import counted, track
 
-    missing = [
-        items[number]
-        for number in choose_missing([(place_of(item), item.made_of) for item in items], overwrite=args.overwrite)
-    ]
+    sets = list(together(args, items).items())
+    wanted = [(place_of(item), item.made_of) for item in items]
+    wanted += [(folder, {item.label: item.made_of for item, _ in moved}) for folder, moved in sets]
+    numbers = choose_missing(wanted, overwrite=args.overwrite)
+    missing = [items[number] for number in numbers if number < len(items)]
+    missing_sets = [sets[number - len(items)] for number in numbers if number >= len(items)]
     if args.dry_run:
         print(
             f"would write {counted(len(missing), 'sequence')} to {args.output}, {len(items) - len(missing)} unchanged"
@@ -397,7 +408,7 @@ def write_all(args: Namespace, items: Sequence[Item], writing: Writing) -> int:
         return 0
     for item in missing:
         item.motions()
-    if missing:
+    if numbers:
         writing.begin()
     moving = [(item.face, item.label, item.moved) for item in missing if item.face]
     if moving:
@@ -411,7 +422,9 @@ def write_all(args: Namespace, items: Sequence[Item], writing: Writing) -> int:
             path = folder / f"{sequence_name(item.label, item.subject)}.npy"
             save_npy(path, landmarks.astype(np.float32))
             write_pictures(args, item, landmarks, vertices, path.with_suffix(".gif"))
-    return len(missing)
+    for folder, moved in missing_sets:
+        write_together(args, folder, moved)
+    return len(numbers)
 
 
 def write_pictures(args: Namespace, item: Item, landmarks: np.ndarray, vertices: np.ndarray | None, path: Path) -> None:
@@ -422,7 +435,26 @@ def write_pictures(args: Namespace, item: Item, landmarks: np.ndarray, vertices:
         landmark_gif(path, landmarks, reference=item.reference, title=f"{item.label}, {item.subject}", fps=args.fps)
     if item.face is not None and vertices is not None:
         shown: dict[str, Any] = {"neutral": item.face.shown, "landmarks": landmarks, "fps": args.fps, "size": args.size}
-        export_mesh(path.with_suffix(""), item.label, vertices, item.face.faces, args.export, **shown)
+        base, face = path.with_suffix(""), item.face
+        export_mesh(base, item.label, vertices, face.faces, args.export, colours=face.colours, **shown)
+
+
+def together(args: Namespace, items: Sequence[Item]) -> dict[Path, list[tuple[Item, DenseFace]]]:
+    """What goes into one GLB, with an animation for every label, by its folder: where one face makes several."""
+    sets: dict[Path, list[tuple[Item, DenseFace]]] = {}
+    for item in items if own_face(args) and "glb" in args.export else ():
+        if item.face is not None:
+            sets.setdefault(item.folder / f"{item.subject}_all", []).append((item, item.face))
+    return {folder: moved for folder, moved in sets.items() if len(moved) > 1}
+
+
+def write_together(args: Namespace, folder: Path, moved: Sequence[tuple[Item, DenseFace]]) -> None:
+    """One GLB with an animation for every label of a face."""
+    from face4d.runtime.incremental import making
+
+    motions = {item.label: face.move(item.moved) for item, face in moved}
+    with making(folder, {item.label: item.made_of for item, _ in moved}) as place:
+        export_labels(place / f"{folder.name}.glb", motions, moved[0][1], fps=args.fps)
 
 
 if __name__ == "__main__":

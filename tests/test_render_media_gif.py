@@ -183,3 +183,16 @@ def test_bad_landmarks_are_refused():
     landmarks[2, 5, 1] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         landmark_frames(landmarks)
+
+
+def test_small_parts_keep_their_colours_and_white_stays_white():
+    """Teeth and eyes on a large face of many shades of skin."""
+    shades = np.random.default_rng(0).integers(0, 60, (4, 128, 128, 1)) + np.array([150, 110, 90])
+    frames = np.concatenate([np.full((4, 128, 128, 3), 255), shades], axis=2).astype(np.uint8)
+    frames[:, 60:66, 180:190] = [90, 140, 170]  # an iris
+    frames[:, 90:96, 170:200] = [200, 196, 180]  # teeth
+    indices, palette = quantise(frames)
+    shown = palette[indices].astype(int)
+    assert (shown[:, :, :128] == 255).all()
+    for part in (np.s_[:, 60:66, 180:190], np.s_[:, 90:96, 170:200]):
+        assert np.abs(shown[part] - frames[part]).max() <= 4

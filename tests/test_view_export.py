@@ -122,6 +122,28 @@ def test_one_command_from_a_label_to_all_files(place, script):
         script("--actor", "actors/me.ply", "--label", "Happy", "--dense")
 
 
+def test_labels_of_one_face_are_one_glb_too(place, script):
+    """An animation for every label; made again only when one of them changes."""
+    pygltflib = pytest.importorskip("pygltflib")
+    command = ["--actor", "actors/me.ply", "--dense", "--export", "glb", "--no-gif", "--label"]
+    script(*command, "Happy")
+    own = place / "Generated_Animation" / "x_own"
+    assert not (own / "me_all").exists()
+    script(*command, "Happy", "Rage")
+    path = own / "me_all" / "me_all.glb"
+    found = pygltflib.GLTF2().load(str(path))
+    assert [animation.name for animation in found.animations] == ["Happy", "Rage"]
+    assert found.meshes[0].extras["targetNames"][:2] == ["Happy", "Rage"] and found.meshes[0].name == "me_all"
+    written = path.stat().st_mtime_ns
+    script(*command, "Happy", "Rage")
+    assert path.stat().st_mtime_ns == written
+    path.unlink()
+    with pytest.raises(InputError, match="me_all.*--overwrite"):
+        script(*command, "Happy", "Rage")
+    script(*command, "Happy", "Rage", "--overwrite")
+    assert path.is_file()
+
+
 def test_another_head_makes_the_motion(place, script):
     arguments = [
         "--label",

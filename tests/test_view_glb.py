@@ -23,13 +23,14 @@ def moving():
 
 
 class Viewer:
-    """Reads a GLB by its own tables and evaluates the animation at a time, as the specification says."""
+    """Reads a GLB by its own tables and evaluates an animation at a time, as the specification says."""
 
-    def __init__(self, path):
+    def __init__(self, path, animation=0):
         self.file = pygltflib.GLTF2().load(str(path))
-        self.mesh = self.file.meshes[self.file.nodes[self.file.animations[0].channels[0].target.node].mesh]
+        self.animation = self.file.animations[animation]
+        self.mesh = self.file.meshes[self.file.nodes[self.animation.channels[0].target.node].mesh]
         self.primitive = self.mesh.primitives[0]
-        sampler = self.file.animations[0].samplers[0]
+        sampler = self.animation.samplers[0]
         assert sampler.interpolation == "LINEAR"
         self.times = self.array(sampler.input)
         self.weights = self.array(sampler.output).reshape(len(self.times), -1)
@@ -55,7 +56,7 @@ class Viewer:
 
 def test_every_frame_is_within_the_stated_error(moving, tmp_path):
     vertices, faces = moving
-    summary = write_glb(tmp_path / "a.glb", vertices, faces, fps=30)
+    summary = write_glb(tmp_path / "a.glb", {"mouth-extreme": vertices}, faces, fps=30)
     viewer = Viewer(tmp_path / "a.glb")
     np.testing.assert_array_equal(viewer.array(viewer.primitive.indices).reshape(-1, 3), faces)
     np.testing.assert_allclose(viewer.times, np.arange(30) / 30, rtol=1e-6)
@@ -69,6 +70,11 @@ def test_every_frame_is_within_the_stated_error(moving, tmp_path):
     ]
     assert max(errors) == pytest.approx(summary.max_error_mm, abs=2e-4) and summary.max_error_mm < 0.05
     said = viewer.mesh.extras
+    assert viewer.animation.name == "mouth-extreme" and viewer.animation.extras == {
+        "frames": 30,
+        "max_error_mm": said["max_error_mm"],
+    }
+    assert said["targetNames"][:3] == ["mouth-extreme", "detail 1", "detail 2"]
     assert said["components"] == summary.components == len(said["targetNames"]) == viewer.weights.shape[1]
     assert said["max_error_mm"] == pytest.approx(summary.max_error_mm, abs=1e-6) and said["frames"] == 30
     assert 1 < summary.components < 15 and summary.bytes == (tmp_path / "a.glb").stat().st_size
@@ -78,7 +84,7 @@ def test_every_frame_is_within_the_stated_error(moving, tmp_path):
 
 def test_a_dark_layer_inside_moves_along(moving, tmp_path):
     vertices, faces = moving
-    write_glb(tmp_path / "a.glb", vertices, faces)
+    write_glb(tmp_path / "a.glb", {"mouth-extreme": vertices}, faces)
     viewer = Viewer(tmp_path / "a.glb")
     assert [channel.target.node for channel in viewer.file.animations[0].channels] == [0, 1]
     skin, inside = (mesh.primitives[0] for mesh in viewer.file.meshes)
@@ -93,7 +99,7 @@ def test_normals_follow_the_motion(moving, tmp_path):
     from face4d.mesh.geometry import vertex_normals
 
     vertices, faces = moving
-    write_glb(tmp_path / "a.glb", vertices, faces)
+    write_glb(tmp_path / "a.glb", {"mouth-extreme": vertices}, faces)
     viewer, apex = Viewer(tmp_path / "a.glb"), int(np.linalg.norm(vertices - vertices[0], axis=2).sum(axis=1).argmax())
     shown, true = viewer.at(viewer.times[apex], "NORMAL"), vertex_normals(vertices[apex], faces)
     shown /= np.linalg.norm(shown, axis=1, keepdims=True)
@@ -105,22 +111,58 @@ def test_normals_follow_the_motion(moving, tmp_path):
 def test_fewest_components_and_exact_rank():
     draw = np.random.default_rng(0)
     displacement = np.einsum("tk,kvc->tvc", draw.normal(size=(20, 3)), draw.normal(size=(3, 50, 3))) * 1e-2
-    found = morph_targets(displacement)
-    assert found.targets.shape == (3, 50, 3) and found.max_error_mm < 1e-4
-    np.testing.assert_allclose(np.abs(found.weights).max(axis=0), 1)
-    assert (found.weights.max(axis=0) == 1).all()
-    assert len(morph_targets(displacement, 1e3).targets) == 1
+    found = morph_targets([displacement])
+    assert found.targets.shape == (3, 50, 3) and found.max_error_mm[0] < 1e-4
+    np.testing.assert_allclose(np.abs(found.weights[0]).max(axis=0), 1)
+    assert (found.weights[0].max(axis=0) == 1).all()
+    assert len(morph_targets([displacement], 1e3).targets) == 1
     noisy = displacement + draw.normal(size=displacement.shape) * 1e-4
-    loose, tight = morph_targets(noisy, 0.2), morph_targets(noisy, 0.02)
-    assert loose.max_error_mm < 0.2 and tight.max_error_mm < 0.02 and len(loose.targets) < len(tight.targets) <= 20
-    left = noisy.reshape(20, -1) - loose.weights[:, :-1] @ loose.targets[:-1].reshape(len(loose.targets) - 1, -1)
+    loose, tight = morph_targets([noisy], 0.2), morph_targets([noisy], 0.02)
+    assert loose.max_error_mm[0] < 0.2 and tight.max_error_mm[0] < 0.02
+    assert len(loose.targets) < len(tight.targets) <= 21
+    targets, weights = loose.targets[:-1].reshape(len(loose.targets) - 1, -1), loose.weights[0][:, :-1]
+    left = noisy.reshape(20, -1) - weights @ targets
     assert 1e3 * np.linalg.norm(left.reshape(20, 50, 3), axis=2).max() >= 0.2  # one component less is not enough
+
+
+def test_the_first_target_of_every_motion_is_its_apex():
+    draw = np.random.default_rng(3)
+    motions = [draw.normal(0, 1e-3, (frames, 40, 3)) for frames in (5, 9)]
+    for motion, apex in zip(motions, (2, 6)):
+        motion[apex] *= 5
+    found = morph_targets(motions, 0.01)
+    for number, (motion, apex) in enumerate(zip(motions, (2, 6))):
+        np.testing.assert_allclose(found.targets[number], motion[apex], atol=1e-9)
+        assert found.weights[number][apex, number] == pytest.approx(1)
+        assert (found.weights[number][:, 1 - number] == 0).all()  # none of another motion's apex
+        made = np.einsum("tk,kvc->tvc", found.weights[number], found.targets)
+        error = 1e3 * np.linalg.norm(made - motion, axis=2).max()
+        assert error == pytest.approx(found.max_error_mm[number], abs=1e-4) and error < 0.01
+
+
+def test_one_file_with_an_animation_for_every_label(moving, tmp_path):
+    from face4d.demo.head import demo_head
+    from face4d.demo.write import demo_sequence
+
+    opened, faces = moving
+    pursed = demo_sequence(demo_head(0), 27, 1, "mouth-middle", 20)
+    summary = write_glb(tmp_path / "a.glb", {"open": opened, "pursed": pursed}, faces, neutral=opened[0], name="Demo02")
+    for number, (label, vertices) in enumerate({"open": opened, "pursed": pursed}.items()):
+        viewer = Viewer(tmp_path / "a.glb", number)
+        assert viewer.animation.name == label and viewer.mesh.name == "Demo02" and len(viewer.times) == len(vertices)
+        assert viewer.mesh.extras["targetNames"][:3] == ["open", "pursed", "detail 1"]
+        error = max(1e3 * np.linalg.norm(viewer.at(t) - v, axis=1).max() for t, v in zip(viewer.times, vertices))
+        assert error == pytest.approx(viewer.animation.extras["max_error_mm"], abs=2e-4) and error < 0.05
+        apex = vertices[np.linalg.norm((vertices - opened[0]).reshape(len(vertices), -1), axis=1).argmax()]
+        target = viewer.array(viewer.primitive.targets[number]["POSITION"])  # alone: the expression
+        np.testing.assert_allclose(opened[0] + target, apex, atol=1e-6)
+    assert summary.components == len(viewer.mesh.extras["targetNames"])
 
 
 def test_a_face_that_rests_and_a_single_frame(moving, tmp_path):
     vertices, faces = moving
     for frames in (1, 3):
-        summary = write_glb(tmp_path / "a.glb", np.repeat(vertices[:1], frames, axis=0), faces)
+        summary = write_glb(tmp_path / "a.glb", {"rest": np.repeat(vertices[:1], frames, axis=0)}, faces)
         assert summary.components == 1 and summary.max_error_mm < 1e-4
         assert np.abs(Viewer(tmp_path / "a.glb").at(0) - vertices[0]).max() < 1e-6
 
@@ -128,18 +170,17 @@ def test_a_face_that_rests_and_a_single_frame(moving, tmp_path):
 def test_sixty_full_frames_stay_below_eight_megabytes(tmp_path):
     draw = np.random.default_rng(1)
     vertices = draw.normal(0, 0.05, (5023, 3)) + draw.normal(0, 1e-3, (60, 5023, 3))  # noise: nothing can be left out
-    summary = write_glb(tmp_path / "a.glb", vertices, draw.integers(0, 5023, (9976, 3)), neutral=vertices[0])
+    summary = write_glb(tmp_path / "a.glb", {"noise": vertices}, draw.integers(0, 5023, (9976, 3)), neutral=vertices[0])
     assert summary.components >= 59 and summary.bytes <= 8_000_000
-    long = write_glb(
-        tmp_path / "b.glb", np.concatenate([vertices, vertices[:15, ::-1]]), draw.integers(0, 5023, (9976, 3))
-    )
+    noise = {"noise": np.concatenate([vertices, vertices[:15, ::-1]])}
+    long = write_glb(tmp_path / "b.glb", noise, draw.integers(0, 5023, (9976, 3)))
     assert summary.morph_normals and not long.morph_normals
 
 
 def test_colors_material_and_neutral(moving, tmp_path):
     vertices, faces = moving
     colors = np.full(vertices.shape[1:], 0.25)
-    write_glb(tmp_path / "a.glb", vertices[10:], faces, neutral=vertices[0], colors=colors)
+    write_glb(tmp_path / "a.glb", {"open": vertices[10:]}, faces, neutral=vertices[0], colors=colors)
     viewer = Viewer(tmp_path / "a.glb")
     assert (viewer.array(viewer.primitive.attributes.COLOR_0) == 0.25).all()
     assert viewer.file.materials[0].doubleSided
@@ -150,8 +191,10 @@ def test_colors_material_and_neutral(moving, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"vertices": np.zeros((4, 3))}, "vertices"),
-        ({"vertices": np.full((2, 4, 3), np.nan)}, "finite"),
+        ({"motions": {"open": np.zeros((4, 3))}}, "open"),
+        ({"motions": {"open": np.full((2, 4, 3), np.nan)}}, "finite"),
+        ({"motions": {"open": np.zeros((2, 4, 3)), "shut": np.zeros((2, 5, 3))}}, "shut"),
+        ({"motions": {}}, "at least one"),
         ({"faces": np.array([[0, 1, 4]])}, "below 4"),
         ({"neutral": np.zeros((5, 3))}, "neutral"),
         ({"colors": np.zeros((4, 4))}, "colors"),
@@ -160,7 +203,7 @@ def test_colors_material_and_neutral(moving, tmp_path):
     ],
 )
 def test_wrong_input_is_refused(tmp_path, change, words):
-    arguments = {"vertices": np.zeros((2, 4, 3)), "faces": np.array([[0, 1, 2]])} | change
+    arguments = {"motions": {"open": np.zeros((2, 4, 3))}, "faces": np.array([[0, 1, 2]])} | change
     with pytest.raises(ValueError, match=words):
         write_glb(tmp_path / "a.glb", **arguments)
     assert not list(tmp_path.iterdir())
@@ -178,7 +221,7 @@ def test_the_khronos_validator_finds_nothing(moving, tmp_path):
     vertices, faces = moving
     for number, colors in enumerate((None, np.full(vertices.shape[1:], 0.5))):
         path = tmp_path / f"{number}.glb"
-        write_glb(path, vertices, faces, colors=colors)
+        write_glb(path, {"open": vertices, "shut": vertices[::-1]}, faces, colors=colors)
         result = subprocess.run(["node", "-e", script, str(path)], capture_output=True, text=True)
         if "Cannot find module" in result.stderr:
             pytest.skip("needs npm's gltf-validator")
@@ -192,16 +235,16 @@ def test_the_inside_of_the_mouth_is_dark_and_the_skin_is_not(tmp_path):
 
     head = demo_head(0)
     vertices = demo_sequence(head, 27, 1, "mouth-open", 12)
-    write_glb(tmp_path / "a.glb", vertices, head.faces)
+    write_glb(tmp_path / "a.glb", {"mouth-open": vertices}, head.faces)
     viewer = Viewer(tmp_path / "a.glb")
-    surface = viewer.file.materials[viewer.primitive.material].pbrMetallicRoughness.baseColorFactor[:3]
-    # (V, 3) linear, as viewers multiply them
-    shown = viewer.array(viewer.primitive.attributes.COLOR_0) * np.float32(surface)
-    assert shown[head.kind == POCKET].max() < 0.3 * max(surface) and shown[head.kind == POCKET].mean() < 0.12
-    skin = shown[head.kind == SKIN] / np.float32(surface)
-    assert np.median(skin) == 1 and (skin.min(axis=1) > 0.9).mean() > 0.85
-    lips = landmark_vertices(head)  # open and close: no dark rim where they touched
-    assert (shown[lips] / np.float32(surface)).mean() > 0.5
+    assert viewer.file.materials[viewer.primitive.material].pbrMetallicRoughness.baseColorFactor == [1, 1, 1, 1]
+    shown = viewer.array(viewer.primitive.attributes.COLOR_0)  # (V, 3) linear
+    assert (
+        shown[head.kind == POCKET].mean() < 0.12 and shown[(head.kind == POCKET) & (head.inner[:, 2] == 1)].max() < 0.1
+    )
+    skin = shown[head.kind == SKIN].mean(axis=1)
+    assert np.median(skin) > 0.35
+    assert shown[landmark_vertices(head)].mean() > 0.2  # lips open and close: no dark rim where they touched
 
 
 def landmark_vertices(head):

@@ -10,7 +10,7 @@ from face4d.errors import InputError
 from face4d.mesh.ply import write_ply
 from face4d.mesh.textured import write_coloured_obj, write_coloured_ply, write_textured_obj
 from face4d.render.clay import CLAY
-from face4d.view.looks import surface_colours, vertex_colours
+from face4d.view.looks import own_colours, shown_head, surface_colours, vertex_colours
 
 HEAD = demo_head(0)
 OTHER = HEAD.faces[:, [1, 2, 0]][:-1]  # no longer the demo head's triangles
@@ -106,3 +106,21 @@ def test_colours_that_are_none_are_refused(tmp_path):
     (tmp_path / "c.obj").write_text("v 0 0 0 1 1 1\nv 1 0 0\nv 0 1 0 1 1 1\nf 1 2 3\n")
     with pytest.raises(InputError, match="a colour for every vertex"):
         surface_colours(*triangle, tmp_path / "c.obj")
+
+
+def test_the_demo_head_is_shown_finer_and_others_are_not(tmp_path):
+    fine = demo_head(1)
+    frames = np.stack([HEAD.mean, deform(HEAD, HEAD.mean, weights_of("Happy"))]).astype(np.float32)
+    shown = shown_head([frames, frames[:1]], HEAD.faces)
+    assert shown.faces is fine.faces and [len(motion) for motion in shown.motions] == [2, 1]
+    wanted = deform(fine, fine.mean, weights_of("Happy"))
+    assert 1e3 * np.linalg.norm(shown.motions[0][1] - wanted, axis=1).max() < 0.5
+    np.testing.assert_allclose(shown.neutral, fine.mean, atol=1e-7)
+    np.testing.assert_allclose(shown.colours[fine.kind == TEETH], vertex_colors(fine)[fine.kind == TEETH])
+    own = np.random.default_rng(2).uniform(0, 1, HEAD.mean.shape)
+    path = write_coloured_ply(tmp_path / "a.ply", HEAD.mean, HEAD.faces, own)
+    coloured = shown_head([frames], HEAD.faces, HEAD.mean, own_colours(path, len(HEAD.mean)))
+    same = np.flatnonzero(HEAD.kind == SKIN)[:50]  # of the half head: the same numbers in both
+    np.testing.assert_allclose(coloured.colours[same], own[same] ** 2.2, atol=0.01)
+    other = shown_head([frames], OTHER)
+    assert other.motions[0] is frames and other.faces is OTHER and len(other.colours) == len(HEAD.mean)

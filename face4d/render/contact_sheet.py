@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from face4d.render.clay import CLAY, frame_view, render_sequence
-from face4d.render.occlusion import light_of_motion, occlusion_tint
+from face4d.render.clay import frame_view, render_sequence
 from face4d.runtime.atomic import replacing
 
 __all__ = ["chosen_frames", "contact_sheet", "face_framing_points", "head_points", "mesh_sheet", "write_mesh_sheet"]
 
 # a head with its neck ends within so many times the distance of its farthest landmark from their middle
 _HEAD_REACH = 2.5
-_DARK = (0.12, 0.12, 0.12)  # factors on the clay where it is occluded
 _MARGIN = 0.16  # around all that is shown; the captions stand in it
 
 
@@ -86,6 +84,7 @@ def mesh_sheet(
     size: int = 256,
     yaws: Sequence[float] = (0.0,),
     landmarks: np.ndarray | None = None,
+    colors: np.ndarray | None = None,
 ) -> np.ndarray:
     """One picture (H, W, 3) uint8 of several moving meshes of one topology, all in one scale.
 
@@ -97,6 +96,7 @@ def mesh_sheet(
         yaws: views, degrees; each has a row per sequence.
         landmarks: (..., 68, 3) metres; the pictures show the head they lie on, in all frames shown, else the whole
             mesh.
+        colors: (V, 3) linear RGB in 0..1; default: clay.
 
     Raises:
         ValueError: no sequences, or wrong shapes.
@@ -111,10 +111,6 @@ def mesh_sheet(
     pictures, captions = [], []
     for caption, vertices in sequences.items():
         chosen = frames[caption]
-        # a mouth is dark from the side, too
-        colors = np.array(CLAY, np.float32) * occlusion_tint(light_of_motion(vertices[chosen], faces), _DARK).astype(
-            np.float32
-        )
         for yaw in yaws:
             row = render_sequence(
                 vertices[chosen],

@@ -100,18 +100,35 @@ def write_gif(path: str | Path, frames: np.ndarray, *, fps: float = 25, palette:
     write_bytes(path, file.getvalue())
 
 
+_SHARE = 0.75  # power of a colour's pixels by which it counts in a palette
+
+
 def quantise(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Palette indices (T, H, W) uint8 and palette (K, 3) uint8, K <= 255, of RGB frames (T, H, W, 3).
 
     One palette for all frames, so that colours do not flicker; exact for up to 255 colours. More are chosen by median
-    cut over every second pixel of every second row.
+    cut over the colours of every second pixel of every second row, each counted by a power below 1 of its pixels: teeth
+    and eyes are small, and would else get the colours of skin.
     """
     tall = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))  # all frames, one below the other
     if tall.getcolors(255):
         reduced = tall.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     else:
         some = frames[:, ::2, ::2]
-        chosen = Image.fromarray(some.reshape(-1, *some.shape[2:])).quantize(255, method=Image.Quantize.MEDIANCUT)
+        red, green, blue = (some[..., channel].ravel().astype(np.int32) for channel in range(3))
+        block = (red >> 2) << 12 | (green >> 2) << 6 | blue >> 2  # of colours that count together
+        pixels = np.bincount(block)
+        blocks = np.flatnonzero(pixels)
+        levels = np.stack([np.bincount(block, channel)[blocks] / pixels[blocks] for channel in (red, green, blue)], 1)
+        levels, most = levels.round().astype(np.uint8), pixels[blocks].argmax()
+        counts = np.ceil(pixels[blocks] ** _SHARE).astype(int)
+        counts[most] = 0  # the background: it gets a colour of its own, the 255th
+        cut = Image.fromarray(np.repeat(levels, counts, axis=0)[None]).quantize(254, method=Image.Quantize.MEDIANCUT)
+        colours = np.zeros((255, 3), np.uint8) + levels[most]
+        found = np.array(cut.getpalette(), np.uint8).reshape(-1, 3)[:254]
+        colours[: len(found)] = found
+        chosen = Image.new("P", (1, 1))
+        chosen.putpalette(colours.tobytes())
         reduced = tall.quantize(palette=chosen, dither=Image.Dither.NONE)
     palette = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)[:255]
     return np.asarray(reduced).reshape(frames.shape[:3]), palette

@@ -4,6 +4,7 @@ contact sheet.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from face4d.correspondence import Correspondence
     from face4d.landmarks import LandmarkEmbedding
 
-__all__ = ["FORMATS", "DenseFace", "export_mesh", "load_dense_decoder", "load_dense_face"]
+__all__ = ["FORMATS", "DenseFace", "export_labels", "export_mesh", "load_dense_decoder", "load_dense_face"]
 
 FORMATS = {
     "glb": "3D with motion",
@@ -39,6 +40,7 @@ class DenseFace:
         target: (V', 3) metres, a head of another topology that is shown in place of ``neutral``, or None.
         correspondence: how ``target`` hangs on a registered copy of the decoder's topology.
         scale: size of the target's face over that of ``neutral``.
+        colours: (V, 3) sRGB in 0..1 of the mesh that is shown, from its file; None where it has none.
     """
 
     decoder: Any
@@ -48,6 +50,7 @@ class DenseFace:
     target: np.ndarray | None = None
     correspondence: Correspondence | None = None
     scale: float = 1.0
+    colours: np.ndarray | None = None
 
     @property
     def shown(self) -> np.ndarray:
@@ -109,11 +112,12 @@ def load_dense_face(
 
     Raises:
         InputError: a mesh of another topology, not in metres or mirrored (:func:`face4d.landmarks.check_mesh`), an
-            embedding that was made by hand or for another mesh.
+            embedding that was made by hand or for another mesh, colours that cannot be read.
     """
     from face4d.correspondence import check_copy, check_target, load_correspondence
     from face4d.landmarks import extract, read_head
     from face4d.mesh.sequence import read_mesh
+    from face4d.view.looks import own_colours
 
     neutral = None
     if actor is not None:
@@ -123,7 +127,8 @@ def load_dense_face(
     if target is None:
         if neutral is None:
             raise InputError("--actor", "a neutral mesh (PLY, OBJ) or a target", "neither")
-        return DenseFace(decoder, neutral, embedding.faces, landmarks)
+        colours = None if actor is None else own_colours(actor, len(neutral))
+        return DenseFace(decoder, neutral, embedding.faces, landmarks, colours=colours)
     if target_embedding is None:
         raise InputError(target, "--target-embedding FILE (python -m face4d landmarks makes it)", "none")
     correspondence = load_correspondence(target_embedding)
@@ -134,7 +139,9 @@ def load_dense_face(
     neutral = copy if neutral is None else neutral
     scale = _size(extract(embedding, copy)) / _size(extract(embedding, neutral))
     head_faces = head_faces if len(head_faces) else correspondence.embedding.faces
-    return DenseFace(decoder, neutral, head_faces, extract(correspondence.embedding, head), head, correspondence, scale)
+    landmarks = extract(correspondence.embedding, head)
+    colours = own_colours(target, len(head))
+    return DenseFace(decoder, neutral, head_faces, landmarks, head, correspondence, scale, colours)
 
 
 def _size(landmarks: np.ndarray) -> float:
@@ -151,20 +158,24 @@ def export_mesh(
     *,
     neutral: np.ndarray | None = None,
     landmarks: np.ndarray | None = None,
+    colours: np.ndarray | None = None,
     fps: float = 25,
     size: int = 512,
 ) -> list[Path]:
     """Write a moving mesh in several formats, each file whole or not at all.
 
-    ``<base>.glb``, ``<base>.mp4``, ``<base>_mesh.gif``, ``<base>_sheet.png`` and the folder ``<base>_meshes/`` with
-    ``<label>.000001.ply``, ... as in the CoMA data set.
+    ``<base>.glb``, ``<base>.mp4``, ``<base>_mesh.gif``, ``<base>_sheet.png``, all of the head as it is shown
+    (:func:`face4d.view.looks.shown_head`), and the folder ``<base>_meshes/`` with ``<label>.000001.ply``, ... as in the
+    CoMA data set, of the vertices given.
 
     Args:
         base: path without suffix.
+        label: of the motion.
         vertices, faces: (T, V, 3) metres and (F, 3).
         formats: of :data:`FORMATS`.
         neutral: (V, 3), base mesh of the GLB; default frame 0.
         landmarks: (..., 68, 3); pictures show the face they span, else the whole mesh.
+        colours: (V, 3) sRGB in 0..1, its own; default: see :func:`face4d.view.looks.surface_colours`.
         fps: frames per second; a GIF has at most 50.
         size: side of the pictures, pixels.
 
@@ -172,25 +183,46 @@ def export_mesh(
         The paths written.
     """
     written = []
+    if "ply" in formats:
+        written.append(base.with_name(f"{base.name}_meshes"))
+        write_frames(written[-1], label, vertices, faces)
+    if not {"glb", "png", "mp4", "gif"} & set(formats):
+        return written
+    from face4d.view.looks import shown_head
+
+    shown = shown_head([vertices], faces, neutral, colours)
     if "glb" in formats:
         from face4d.view.glb import write_glb
 
         written.append(base.with_name(f"{base.name}.glb"))
-        write_glb(written[-1], vertices, faces, neutral=neutral, fps=fps, name=base.name)
-    if "ply" in formats:
-        written.append(base.with_name(f"{base.name}_meshes"))
-        write_frames(written[-1], label, vertices, faces)
+        write_glb(
+            written[-1],
+            {label: shown.motions[0]},
+            shown.faces,
+            neutral=shown.neutral,
+            colors=shown.colours,
+            fps=fps,
+            name=base.name,
+        )
     if "png" in formats:
         from face4d.render.contact_sheet import write_mesh_sheet
 
         written.append(base.with_name(f"{base.name}_sheet.png"))
-        write_mesh_sheet(written[-1], {label: vertices}, faces, landmarks=landmarks, yaws=(0, 40), size=size // 2)
+        write_mesh_sheet(
+            written[-1],
+            {label: shown.motions[0]},
+            shown.faces,
+            landmarks=landmarks,
+            colors=shown.colours,
+            yaws=(0, 40),
+            size=size // 2,
+        )
     if "mp4" in formats or "gif" in formats:
         from face4d.render.clay import frame_view, render_sequence
         from face4d.render.contact_sheet import face_framing_points
 
         framing = None if landmarks is None else frame_view(face_framing_points(landmarks), margin=0.25)
-        pictures = render_sequence(vertices, faces, size=size, framing=framing)
+        pictures = render_sequence(shown.motions[0], shown.faces, size=size, framing=framing, colors=shown.colours)
         if "mp4" in formats:
             from face4d.render.media import write_mp4
 
@@ -202,6 +234,23 @@ def export_mesh(
             written.append(base.with_name(f"{base.name}_mesh.gif"))
             write_gif(written[-1], pictures, fps=fps)
     return written
+
+
+def export_labels(path: Path, motions: Mapping[str, np.ndarray], face: DenseFace, *, fps: float = 25) -> None:
+    """Write one GLB with an animation for every label.
+
+    Args:
+        path: file to write.
+        motions: (T, V, 3) metres by label, of ``face``.
+        face: what moves.
+        fps: frames per second.
+    """
+    from face4d.view.glb import write_glb
+    from face4d.view.looks import shown_head
+
+    shown = shown_head(list(motions.values()), face.faces, face.shown, face.colours)
+    moving = dict(zip(motions, shown.motions))
+    write_glb(path, moving, shown.faces, neutral=shown.neutral, colors=shown.colours, fps=fps, name=path.stem)
 
 
 def write_frames(folder: Path, label: str, vertices: np.ndarray, faces: np.ndarray) -> None:

@@ -1,13 +1,15 @@
-"""Moving meshes as one animated GLB file (glTF 2.0), played by browsers and Blender.
+"""Moving heads as one animated GLB file (glTF 2.0), played by browsers and Blender: an animation for every motion.
 
-The motion is a matrix of displacements from the base mesh, one row per frame. Its singular value decomposition gives
-morph targets (right vectors) and their weights over time (left vectors); as few of them are kept as bring every vertex
-of every frame closer than the tolerance: components are added one by one, the strongest first, and the worst vertex is
-measured with the numbers rounded as they are in the file.
+A motion is a matrix of displacements from the base mesh, one row per frame. The first morph target of every motion is
+its apex, the frame farthest from the base, named after the motion: at 1 it is that frame, and its weight over time is
+what the motion has of it. What is left over of all motions together is decomposed by singular value decomposition; as
+few of these details are kept as bring every vertex of every frame closer than the tolerance: they are added one by one,
+the strongest first, and the worst vertex is measured with the numbers rounded as they are in the file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,8 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.mesh.geometry import vertex_normals
-from face4d.render.occlusion import light_of_motion, occlusion_tint
 from face4d.runtime.atomic import write_bytes
+from face4d.view.looks import surface_colours
 
 if TYPE_CHECKING:
     from pygltflib import GLTF2
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["GlbSummary", "MorphTargets", "morph_targets", "write_glb"]
 
 TOLERANCE_MM = 0.05
-SKIN = (0.86, 0.60, 0.48)  # linear RGB reflectance of a mesh without colours
-MAX_BYTES = 8_000_000  # beyond it the targets go without normals of their own, which saves half
+# Beyond it the targets of one motion go without normals of their own, which saves half; more motions may take more.
+MAX_BYTES, MAX_BYTES_MORE = 8_000_000, 2_000_000
 
 # The surface again, dark, a little further in and seen from inside only: without it an open mouth would show the lit
 # inside of the back of the head. It shares its morph targets with the skin, and is an object of its own, to be deleted
@@ -36,17 +38,17 @@ _INSIDE, _INSIDE_DEPTH = (0.05, 0.02, 0.02), 5e-4  # linear RGB; metres
 
 @dataclass(frozen=True)
 class MorphTargets:
-    """A motion as ``base + weights @ targets``.
+    """Motions as ``base + weights @ targets``.
 
     Attributes:
-        targets: (K, V, 3) float32, metres.
-        weights: (T, K) float32, each column's largest magnitude is 1.
-        max_error_mm: the largest distance of a vertex of a frame from where it should be.
+        targets: (K, V, 3) float32, metres; the first are the apexes of the motions, one each.
+        weights: (T, K) float32 per motion; an apex has 1 in its own frame, every detail a largest magnitude of 1.
+        max_error_mm: per motion, the largest distance of a vertex of a frame from where it should be.
     """
 
     targets: np.ndarray
-    weights: np.ndarray
-    max_error_mm: float
+    weights: list[np.ndarray]
+    max_error_mm: list[float]
 
 
 @dataclass(frozen=True)
@@ -66,40 +68,60 @@ class GlbSummary:
     bytes: int
 
 
-def morph_targets(displacement: np.ndarray, tolerance_mm: float = TOLERANCE_MM) -> MorphTargets:
-    """The fewest principal components that reproduce a motion within a tolerance at every vertex of every frame.
+def morph_targets(displacements: Sequence[np.ndarray], tolerance_mm: float = TOLERANCE_MM) -> MorphTargets:
+    """The apexes of motions, and the fewest principal components of what is left over that reproduce the motions within
+    a tolerance at every vertex of every frame.
 
     Args:
-        displacement: (T, V, 3) from the base mesh, metres.
-        tolerance_mm: every vertex ends up closer than this, above 0. All T components are kept where rounding to
-            float32 is coarser.
+        displacements: (T, V, 3) from the base mesh, metres, per motion.
+        tolerance_mm: every vertex ends up closer than this, above 0. All components are kept where rounding to float32
+            is coarser.
 
     Raises:
-        ValueError: wrong shape, no frames or a tolerance that is not above 0.
+        ValueError: wrong shapes, no motions, no frames or a tolerance that is not above 0.
     """
-    displacement = np.asarray(displacement, np.float64)
-    if displacement.ndim != 3 or displacement.shape[2] != 3 or 0 in displacement.shape:
-        raise ValueError(f"displacement: expected (T, V, 3), found {displacement.shape}")
+    motions = [np.asarray(motion, np.float64) for motion in displacements]
+    if not motions or any(
+        motion.ndim != 3 or motion.shape[1:] != (motions[0].shape[1], 3) or 0 in motion.shape for motion in motions
+    ):
+        raise ValueError(f"displacements: expected (T, V, 3) each, found {[motion.shape for motion in motions]}")
     if not tolerance_mm > 0:
         raise ValueError(f"tolerance_mm: expected above 0, found {tolerance_mm}")
-    frames, count, _ = displacement.shape
-    rest = displacement.reshape(frames, -1).copy()  # what the components so far leave over
-    # (T, T) left singular vectors, the strongest first; T is small, 3 V is not
+    count = motions[0].shape[1]
+    ends = np.cumsum([len(motion) for motion in motions])
+    rest = np.concatenate([motion.reshape(len(motion), -1) for motion in motions])  # (sum of T, 3 V), for now the whole
+    apexes = np.zeros((len(motions), 3 * count), np.float32)
+    weights = np.zeros((len(rest), len(motions)), np.float32)
+    for number, rows in enumerate(np.split(np.arange(len(rest)), ends[:-1])):
+        apex = rest[rows[np.square(rest[rows]).sum(axis=1).argmax()]]
+        apexes[number] = apex
+        weights[rows, number] = rest[rows] @ apex / max(float(apex @ apex), np.finfo(float).tiny)
+        rest[rows] -= np.outer(weights[rows, number].astype(np.float64), apexes[number])
+    # left singular vectors, the strongest first; there are fewer frames than coordinates
     left = np.linalg.eigh(rest @ rest.T)[1][:, ::-1]
-    peak = left[np.abs(left).argmax(axis=0), np.arange(frames)]
-    weights = (left / peak).astype(np.float32)
-    targets = ((left * peak).T @ rest).astype(np.float32)  # (T, 3 V)
-    for components in range(1, frames + 1):
-        rest -= np.outer(weights[:, components - 1].astype(np.float64), targets[components - 1])
-        error = 1e3 * float(np.sqrt((rest.reshape(frames, count, 3) ** 2).sum(axis=2).max()))
-        if error < tolerance_mm:
-            break
-    return MorphTargets(targets[:components].reshape(components, count, 3), weights[:, :components], error)
+    peak = left[np.abs(left).argmax(axis=0), np.arange(len(rest))]
+    own = (left / peak).astype(np.float32)
+    details = ((left * peak).T @ rest).astype(np.float32)  # (sum of T, 3 V)
+    kept = 0
+    while (error := _largest(rest)).max() >= tolerance_mm and kept < len(details):
+        rest -= np.outer(own[:, kept].astype(np.float64), details[kept])
+        kept += 1
+    targets = np.concatenate([apexes, details[:kept]]).reshape(-1, count, 3)
+    return MorphTargets(
+        targets,
+        np.split(np.concatenate([weights, own[:, :kept]], axis=1), ends[:-1]),
+        [float(part.max()) for part in np.split(error, ends[:-1])],
+    )
+
+
+def _largest(rest: np.ndarray) -> np.ndarray:
+    """The longest of the vectors of each frame (T, 3 V), in millimetres (T,)."""
+    return 1e3 * np.sqrt((rest.reshape(len(rest), -1, 3) ** 2).sum(axis=2).max(axis=1))
 
 
 def write_glb(
     path: str | Path,
-    vertices: np.ndarray,
+    motions: Mapping[str, np.ndarray],
     faces: np.ndarray,
     *,
     neutral: np.ndarray | None = None,
@@ -108,29 +130,37 @@ def write_glb(
     colors: np.ndarray | None = None,
     name: str = "face",
 ) -> GlbSummary:
-    """Write a moving mesh as a GLB with one morph-target animation, whole or not at all.
+    """Write a head that moves as a GLB, whole or not at all: one mesh, one animation of its morph targets per motion.
 
     Args:
         path: file to write.
-        vertices: (T, V, 3) metres, y up.
+        motions: (T, V, 3) metres, y up, by the name of the animation.
         faces: (F, 3) triangles, counter-clockwise seen from outside.
-        neutral: (V, 3) base mesh; default frame 0.
+        neutral: (V, 3) base mesh; default: frame 0 of the first motion.
         fps: frames per second; between frames viewers interpolate linearly.
-        tolerance_mm: see :func:`morph_targets`; the error reached is in the summary and in the mesh's ``extras``.
-        colors: (V, 3) linear RGB in 0..1, else one skin-like colour, dark where no light comes, as in the mouth.
-        name: of the mesh and of the animation.
+        tolerance_mm: see :func:`morph_targets`; the error reached is in the summary and in the ``extras`` of mesh and
+            animations.
+        colors: (V, 3) linear RGB in 0..1; default: :func:`face4d.view.looks.surface_colours`.
+        name: of the mesh.
 
     Raises:
         ValueError: wrong shapes, NaN or infinity.
         InputError: pygltflib is not installed.
     """
-    vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
-    if vertices.ndim != 3 or vertices.shape[2] != 3 or 0 in vertices.shape or not np.isfinite(vertices).all():
-        raise ValueError(f"vertices: expected finite numbers (T, V, 3), found {vertices.shape}")
-    base = vertices[0] if neutral is None else np.asarray(neutral, np.float64)
-    for label, array in (("neutral", base), ("colors", colors)):
-        if array is not None and np.shape(array) != vertices.shape[1:]:
-            raise ValueError(f"{label}: expected {vertices.shape[1:]}, found {np.shape(array)}")
+    frames, faces = [np.asarray(motion, np.float64) for motion in motions.values()], np.asarray(faces)
+    for label, motion in zip(motions, frames):
+        if motion.ndim != 3 or motion.shape[2] != 3 or 0 in motion.shape or not np.isfinite(motion).all():
+            raise ValueError(f"{label}: expected finite numbers (T, V, 3), found {motion.shape}")
+    if not frames:
+        raise ValueError("motions: expected at least one, found none")
+    base = frames[0][0] if neutral is None else np.asarray(neutral, np.float64)
+    for label, array in (
+        ("neutral", base),
+        ("colors", colors),
+        *((label, motion[0]) for label, motion in motions.items()),
+    ):
+        if array is not None and np.shape(array) != frames[0].shape[1:]:
+            raise ValueError(f"{label}: expected {frames[0].shape[1:]}, found {np.shape(array)}")
     if (
         faces.ndim != 2
         or faces.shape[1] != 3
@@ -141,28 +171,38 @@ def write_glb(
         raise ValueError(f"faces: expected vertex numbers (F, 3) below {len(base)}, found {faces.dtype} {faces.shape}")
     if not fps > 0:
         raise ValueError(f"fps: expected above 0, found {fps}")
+    if colors is None:
+        colors = surface_colours(np.concatenate([base[None], *frames]), faces)
     base = base.astype(np.float32)
-    motion = morph_targets(vertices - base, tolerance_mm)
+    morphs = morph_targets([motion - base for motion in frames], tolerance_mm)
     base_normals = _unit_normals(base, faces)
-    with_normals = 24 * motion.targets.size / 3 + 110 * len(base) < MAX_BYTES
-    normals = _target_normals(vertices, faces, base_normals, motion.weights) if with_normals else None
+    most = MAX_BYTES + MAX_BYTES_MORE * (len(frames) - 1)
+    with_normals = 24 * morphs.targets.size / 3 + 110 * len(base) < most
+    normals = _target_normals(frames, faces, base_normals, morphs.weights) if with_normals else None
+    error = max(morphs.max_error_mm)
     said = {
-        "frames": len(vertices),
+        "frames": sum(map(len, frames)),
         "fps": fps,
-        "components": len(motion.targets),
-        "max_error_mm": round(motion.max_error_mm, 6),
+        "components": len(morphs.targets),
+        "max_error_mm": round(error, 6),
+        "tolerance_mm": tolerance_mm,
     }
     writer = _Writer(name)
-    skin = (1.0, 1.0, 1.0) if colors is not None else SKIN
-    if colors is None:
-        colors = occlusion_tint(light_of_motion(vertices, faces), [dark / own for dark, own in zip(_INSIDE, SKIN)])
+    details = range(1, len(morphs.targets) - len(frames) + 1)
     writer.meshes(
-        base, base_normals, faces, skin, colors, motion.targets, normals, {**said, "tolerance_mm": tolerance_mm}
+        base,
+        base_normals,
+        faces,
+        colors,
+        {name: morphs.targets[k] for k, name in enumerate([*motions, *(f"detail {number}" for number in details)])},
+        normals,
+        said,
     )
-    writer.animation(np.arange(len(vertices), dtype=np.float32) / np.float32(fps), motion.weights)
+    for label, weights, reached in zip(motions, morphs.weights, morphs.max_error_mm):
+        writer.animation(label, fps, weights, {"frames": len(weights), "max_error_mm": round(reached, 6)})
     data = writer.bytes()
     write_bytes(path, data)
-    return GlbSummary(len(motion.targets), motion.max_error_mm, normals is not None, len(data))
+    return GlbSummary(len(morphs.targets), error, normals is not None, len(data))
 
 
 def _unit_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -173,14 +213,14 @@ def _unit_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _target_normals(
-    vertices: np.ndarray, faces: np.ndarray, base_normals: np.ndarray, weights: np.ndarray
+    motions: Sequence[np.ndarray], faces: np.ndarray, base_normals: np.ndarray, weights: Sequence[np.ndarray]
 ) -> np.ndarray:
     """Normals (K, V, 3) of the targets: those whose weighted sum is closest to every frame's normals (least squares).
 
     Normals do not depend linearly on positions, so the targets' own normals would be worse.
     """
-    change = np.stack([_unit_normals(frame, faces) - base_normals for frame in vertices])  # (T, V, 3)
-    fitted = np.linalg.pinv(weights.astype(np.float64)) @ change.reshape(len(change), -1)
+    change = np.stack([_unit_normals(frame, faces) - base_normals for motion in motions for frame in motion])
+    fitted = np.linalg.pinv(np.concatenate(weights).astype(np.float64)) @ change.reshape(len(change), -1)
     return fitted.reshape(-1, *base_normals.shape).astype(np.float32)
 
 
@@ -222,16 +262,13 @@ class _Writer:
         base: np.ndarray,
         base_normals: np.ndarray,
         faces: np.ndarray,
-        skin: tuple[float, float, float],
         colors: np.ndarray,
-        targets: np.ndarray,
+        targets: Mapping[str, np.ndarray],
         normals: np.ndarray | None,
         said: dict[str, Any],
     ) -> None:
         """The skin and what is seen behind it through mouth and nostrils, with their morph targets, and the scene that
-        shows both.
-
-        The skin's colour is ``skin`` times ``colors`` (V, 3).
+        shows both; ``targets`` (V, 3) each by name, ``colors`` (V, 3).
         """
         lib, vertex_data = self.format, self.format.ARRAY_BUFFER
         small = len(base) < 65535  # that index means "start again" to some graphics cards
@@ -245,13 +282,12 @@ class _Writer:
             for order in (faces, faces[:, ::-1])
         ]
         morphs = []
-        for number, target in enumerate(targets):
+        for number, target in enumerate(targets.values()):
             morphs.append({"POSITION": self._accessor(target, "VEC3", vertex_data, bounds=True)})
             if normals is not None:
                 morphs[-1]["NORMAL"] = self._accessor(normals[number], "VEC3", vertex_data)
-        names = [f"component {number + 1}" for number in range(len(morphs))]
         layers = (
-            ("", skin, base),
+            ("", (1.0, 1.0, 1.0), base),
             (" inside", _INSIDE, base - np.float32(_INSIDE_DEPTH) * base_normals.astype(np.float32)),
         )
         for suffix, material, positions in layers:
@@ -270,7 +306,7 @@ class _Writer:
             primitive = lib.Primitive(
                 attributes=attributes, indices=indices[number], material=number, mode=lib.TRIANGLES, targets=morphs
             )
-            extras = {"targetNames": names, **({} if suffix else said)}
+            extras = {"targetNames": list(targets), **({} if suffix else said)}
             self.document.meshes.append(
                 lib.Mesh(name=self.name + suffix, primitives=[primitive], weights=[0.0] * len(morphs), extras=extras)
             )
@@ -278,9 +314,9 @@ class _Writer:
         self.document.scenes.append(lib.Scene(nodes=[0, 1]))
         self.document.scene = 0
 
-    def animation(self, seconds: np.ndarray, weights: np.ndarray) -> None:
-        """Weights (T, K) of the morph targets at times (T,), linear in between."""
-        lib = self.format
+    def animation(self, label: str, fps: float, weights: np.ndarray, said: dict[str, Any]) -> None:
+        """Weights (T, K) of the morph targets, frame by frame, linear in between."""
+        lib, seconds = self.format, np.arange(len(weights), dtype=np.float32) / np.float32(fps)
         sampler = lib.AnimationSampler(
             input=self._accessor(seconds, "SCALAR", bounds=True),
             output=self._accessor(weights, "SCALAR"),
@@ -288,7 +324,7 @@ class _Writer:
         )
         targets = [lib.AnimationChannelTarget(node=node, path="weights") for node in range(len(self.document.nodes))]
         channels = [lib.AnimationChannel(sampler=0, target=target) for target in targets]
-        self.document.animations.append(lib.Animation(name=self.name, samplers=[sampler], channels=channels))
+        self.document.animations.append(lib.Animation(name=label, samplers=[sampler], channels=channels, extras=said))
 
     def bytes(self) -> bytes:
         """The whole file."""

@@ -1,13 +1,16 @@
-"""Colours of a head's surface: its own where its file has them, the demo head's, else clay; darker where less light
-comes.
+"""How a head is shown: its colours (its own where its file has them, the demo head's, else clay; darker where less
+light comes), and the demo head finer than its data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from face4d.demo.detail import finer_head
 from face4d.demo.head import SKIN, head_of, vertex_colors
 from face4d.errors import InputError
 from face4d.mesh.geometry import connected_components
@@ -17,15 +20,60 @@ from face4d.render import texture
 from face4d.render.clay import CLAY
 from face4d.render.occlusion import light_of_motion, occlusion_tint
 
-__all__ = ["surface_colours", "vertex_colours"]
+__all__ = ["ShownHead", "own_colours", "shown_head", "surface_colours", "vertex_colours"]
 
 _GAMMA = 2.2  # of pictures, as in render/clay
 _CAVITY = (0.058, 0.033, 0.042)  # what is left of a colour where no light comes, as in a mouth
 _SHADE = 0.35  # how much of a colour goes where half of the light comes: creases, ears, below the chin
 _EYEBALL = (0.008, 0.020)  # metres, radii of balls that are eyes
-_ROUND = 0.06  # of a radius: how far an eyeball is from a ball, its cornea included
+_ROUND = 0.06  # of a radius: how far an eyeball is from a ball on average, cornea and iris included
 _WHITE, _IRIS, _PUPIL = (0.72, 0.66, 0.60), (0.20, 0.15, 0.12), (0.04, 0.03, 0.03)  # linear RGB of eyes in clay
 _IRIS_ANGLE, _PUPIL_ANGLE = 27.0, 11.0  # degrees from the direction of the gaze
+
+
+@dataclass(frozen=True)
+class ShownHead:
+    """A moving head as it is shown.
+
+    Attributes:
+        motions: (T, V, 3) metres each, all of one topology.
+        neutral: (V, 3) metres.
+        faces: (F, 3).
+        colours: (V, 3) linear RGB in 0..1, see :func:`surface_colours`.
+    """
+
+    motions: list[np.ndarray]
+    neutral: np.ndarray
+    faces: np.ndarray
+    colours: np.ndarray
+
+
+def shown_head(
+    motions: Sequence[np.ndarray],
+    faces: np.ndarray,
+    neutral: np.ndarray | None = None,
+    colours: np.ndarray | None = None,
+) -> ShownHead:
+    """What is drawn of a head that moves: the demo head of 871 vertices as one of 3,627 (:mod:`face4d.demo.detail`),
+    every other head as it is.
+
+    Args:
+        motions: (T, V, 3) metres, one or more.
+        faces: (F, 3).
+        neutral: (V, 3) metres; default: the first frame.
+        colours: (V, 3) sRGB in 0..1 of its own, as of :func:`own_colours`; default: see :func:`surface_colours`.
+    """
+    motions, neutral = list(motions), motions[0][0] if neutral is None else neutral
+    head = head_of(len(neutral), faces)
+    if head is not None and head.level == 0:
+        finer = finer_head()
+        motions = [finer.move(frames, neutral).astype(np.float32) for frames in motions]
+        neutral, faces = finer.neutral(neutral), finer.head.faces
+        colours = None if colours is None else finer.spread(colours)
+    if colours is not None:
+        return ShownHead(motions, neutral, faces, _linear(colours))
+    apexes = [frames[np.linalg.norm(frames - neutral, axis=2).mean(axis=1).argmax()] for frames in motions]
+    return ShownHead(motions, neutral, faces, _painted(np.stack([neutral, *apexes]), faces))
 
 
 def vertex_colours(vertices: np.ndarray, faces: np.ndarray, path: Path | None = None) -> np.ndarray:
@@ -55,8 +103,16 @@ def surface_colours(vertices: np.ndarray, faces: np.ndarray, path: Path | None =
     frames = np.asarray(vertices, np.float64)
     frames = frames[None] if frames.ndim == 2 else frames
     own = None if path is None else own_colours(path, frames.shape[1])
-    if own is not None:
-        return np.clip(own, 0, 1) ** _GAMMA
+    return _painted(frames, faces) if own is None else _linear(own)
+
+
+def _linear(colours: np.ndarray) -> np.ndarray:
+    """sRGB in 0..1 as linear RGB."""
+    return np.clip(colours, 0, 1) ** _GAMMA
+
+
+def _painted(frames: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Linear RGB (V, 3) of a moving head (T, V, 3) without colours of its own."""
     light = light_of_motion(frames, faces)
     shade = 1 - _SHADE * np.minimum(2 * (1 - light), 1)[:, None]
     head = head_of(frames.shape[1], faces)
@@ -69,7 +125,11 @@ def surface_colours(vertices: np.ndarray, faces: np.ndarray, path: Path | None =
 
 
 def own_colours(path: Path, num_vertices: int) -> np.ndarray | None:
-    """Colours (V, 3), sRGB in 0..1, that a mesh file brings along; None where it has none (landmarks have none)."""
+    """Colours (V, 3), sRGB in 0..1, that a mesh file brings along; None where it has none (landmarks have none).
+
+    Raises:
+        InputError: colours that cannot be read, or of another number of vertices.
+    """
     suffix = path.suffix.lower()
     if suffix not in (".ply", ".obj"):
         return None
@@ -87,14 +147,15 @@ def _eyes(vertices: np.ndarray, faces: np.ndarray) -> list[tuple[np.ndarray, np.
     """Vertex numbers (N,) and linear colours (N, 3) of the eyeballs of a head (V, 3): its parts that are balls."""
     part = connected_components(len(vertices), faces)
     found = []
-    for number in np.flatnonzero(np.bincount(part) >= 50):
+    for number in np.flatnonzero(np.bincount(part) >= 20):
         ball = np.flatnonzero(part == number)
         rows = np.column_stack([2 * vertices[ball], np.ones(len(ball))])  # |x|^2 = 2 x.c + r^2 - |c|^2
         solution = np.linalg.lstsq(rows, (vertices[ball] ** 2).sum(axis=1), rcond=None)[0]
         ray = vertices[ball] - solution[:3]
         distance = np.linalg.norm(ray, axis=1)
         radius = float(distance.mean())
-        if not _EYEBALL[0] < radius < _EYEBALL[1] or np.abs(distance - radius).max() > 2 * _ROUND * radius:
+        is_ball = np.abs(distance - radius).mean() < _ROUND * radius and np.ptp(ray, axis=0).min() > 1.5 * radius
+        if not is_ball or not _EYEBALL[0] < radius < _EYEBALL[1]:
             continue
         angle = np.rad2deg(np.arccos(np.clip(ray[:, 2] / distance, -1, 1)))[:, None]
         found.append((ball, np.where(angle < _PUPIL_ANGLE, _PUPIL, np.where(angle < _IRIS_ANGLE, _IRIS, _WHITE))))
