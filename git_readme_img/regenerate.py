@@ -3,8 +3,9 @@
     bash run.sh demo
     .venv/bin/python git_readme_img/regenerate.py
 
-Writes into git_readme_img/: face4d.gif (docs/example_timeline.csv, played by the demo's generator on the demo head in
-more detail) and expressions.png (all labels of both data sets on that head).
+Writes into git_readme_img/, each below one megabyte: face4d.gif (docs/example_timeline.csv, played by the demo's
+generator, its surface moved by the demo's decoder), florence.gif and coma.gif (the ten labels of Florence 4D and the
+twelve of CoMA, performed by the demo head), all drawn as test.py draws its exports.
 """
 
 from __future__ import annotations
@@ -19,15 +20,14 @@ from face4d.commands import cli
 if TYPE_CHECKING:
     import numpy as np
 
-    from face4d.demo.head import DemoHead
     from face4d.generation.timeline import Expression
-    from face4d.landmarks import LandmarkEmbedding
 
 TIMELINE = Path(__file__).resolve().parents[1] / "docs" / "example_timeline.csv"
-SIZE, YAW = 240, 16
+SIZE, SMALL, YAW = 240, 144, 16
 FPS, STEP = 30, 2  # frames a second of the timeline, of which every second is shown
 CHART, LABELS, MARGIN = 400, 160, 12  # pixels: width of the chart, of its captions, and its margin
-TRAINING, STRENGTH = 4, 1e-4  # subjects the decoder learns from; of its ridge regression, square millimetres
+FRAMES, LABEL_FPS = 40, 12.5  # of the labels
+HEAD, FACE = ((0.0, 0.006), 0.136), ((0.004, 0.003), 0.120)  # middles and half the sides of what is shown, metres
 
 
 def build_parser() -> ArgumentParser:
@@ -43,77 +43,71 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
 
     from face4d.constants import COMA_LABELS, FLORENCE_LABELS
-    from face4d.demo.head import demo_head
     from face4d.errors import InputError
 
-    checkpoint = args.demo / "models" / "demo_controls.pt"
-    if not checkpoint.is_file():
-        raise InputError(checkpoint, "the demo's results (bash run.sh demo)", "no such file")
+    checkpoint, decoder = args.demo / "models" / "demo_controls.pt", args.demo / "models" / "dense_demo_regional.pt"
+    for path in (checkpoint, decoder):
+        if not path.is_file():
+            raise InputError(path, "the demo's results (bash run.sh demo)", "no such file")
     args.output.mkdir(parents=True, exist_ok=True)
-    head = demo_head(1)
     written = [
-        moving_scene(head, checkpoint, args.output / "face4d.gif"),
-        expressions(head, (*COMA_LABELS, *FLORENCE_LABELS), args.output / "expressions.png"),
+        moving_scene(checkpoint, decoder, args.output / "face4d.gif"),
+        moving_labels(FLORENCE_LABELS, args.output / "florence.gif", columns=5),
+        moving_labels(COMA_LABELS, args.output / "coma.gif", columns=6),
     ]
     cli.report_written(written)
 
 
-def moving_scene(head: DemoHead, checkpoint: Path, path: Path) -> Path:
+def moving_scene(checkpoint: Path, decoder: Path, path: Path) -> Path:
     """The timeline, played by the demo's generator, on the mean head; beside it what is asked for when."""
     import numpy as np
 
-    from face4d.demo.head import vertex_colors
+    from face4d.demo.head import demo_head
     from face4d.generation.sample import load_generator
     from face4d.generation.timeline import play, read_timeline
     from face4d.landmarks import extract
     from face4d.render.clay import Framing, render_sequence
     from face4d.render.media import write_gif
+    from face4d.view.export import load_dense_decoder
+    from face4d.view.looks import shown_head
 
-    generator = load_generator(checkpoint)
+    generator, dense, head = load_generator(checkpoint), load_dense_decoder(decoder), demo_head(0)
     expressions = read_timeline(TIMELINE, generator.labels, cli.MOST_FRAMES)
-    embedding = embedding_of(head)
-    moved = play(generator, expressions, extract(embedding, head.mean))[::STEP]  # (T, 68, 3)
-    vertices = head.mean + decoded(head, embedding, moved)
+    moved = play(generator, expressions, extract(dense.embedding, head.mean))[::STEP]  # (T, 68, 3)
+    shown = shown_head([dense.decode(moved, head.mean)], head.faces, head.mean)
     faces = render_sequence(
-        vertices, head.faces, size=SIZE, colors=vertex_colors(head), yaw=YAW, framing=Framing((0.0, 0.008), 0.128)
+        shown.motions[0], shown.faces, size=SIZE, colors=shown.colours, yaw=YAW, framing=Framing(*HEAD)
     )
     charts = [chart(expressions, frame * STEP) for frame in range(len(moved))]
     write_gif(path, np.concatenate([faces, charts], axis=2), fps=FPS / STEP)
     return path
 
 
-def embedding_of(head: DemoHead) -> LandmarkEmbedding:
-    """The 68 landmarks of a head of any level of detail."""
+def moving_labels(labels: Sequence[str], path: Path, columns: int) -> Path:
+    """Every label, performed by the mean head as the demo's first person performs it, side by side and in step."""
     import numpy as np
 
-    from face4d.demo.flame import dynamic_embedding, static_embedding
-    from face4d.landmarks import LandmarkEmbedding
-
-    (contour_face, contour_bary), (static_face, static_bary) = dynamic_embedding(head), static_embedding(head)
-    face_idx = np.concatenate([contour_face[0], static_face])  # row 0: a face that looks ahead
-    bary = np.concatenate([contour_bary[0], static_bary])
-    return LandmarkEmbedding(face_idx, bary, head.faces, len(head.mean))
-
-
-def decoded(head: DemoHead, embedding: LandmarkEmbedding, moved: np.ndarray) -> np.ndarray:
-    """Vertex displacements (T, V, 3) of the mean head for those of its landmarks (T, 68, 3): ridge regression on the
-    expressions of the demo's training subjects, performed by this head.
-    """
-    import numpy as np
-
-    from face4d.constants import COMA_LABELS, MM_PER_METRE, THESIS_SEED
+    from face4d.constants import THESIS_SEED
     from face4d.demo.expressions import deform
+    from face4d.demo.head import demo_head
     from face4d.demo.write import sequence_weights
-    from face4d.dense.closed_form import NormalEquations, ridge
-    from face4d.landmarks import extract
+    from face4d.render.clay import Framing, render_sequence
+    from face4d.render.contact_sheet import contact_sheet
+    from face4d.render.media import write_gif
+    from face4d.view.looks import shown_head
 
-    weights = [
-        sequence_weights(THESIS_SEED, subject, label, 24) for label in COMA_LABELS for subject in range(TRAINING)
+    head = demo_head(1)
+    motions = [
+        np.stack([deform(head, head.mean, weights) for weights in sequence_weights(THESIS_SEED, 0, label, FRAMES)])
+        for label in labels
     ]
-    meshes = np.stack([deform(head, head.mean, frame) for frame in np.concatenate(weights)])  # (N, V, 3)
-    seen = extract(embedding, meshes) - extract(embedding, head.mean)
-    flat = [MM_PER_METRE * array.reshape(len(array), -1) for array in (seen, meshes - head.mean, moved)]
-    return ((flat[2] @ ridge(NormalEquations.of(*flat[:2]), STRENGTH)) / MM_PER_METRE).reshape(len(moved), -1, 3)
+    shown = shown_head(motions, head.faces, head.mean)
+    faces = [
+        render_sequence(motion, head.faces, size=SMALL, colors=shown.colours, yaw=YAW, framing=Framing(*FACE))
+        for motion in motions
+    ]  # (T, SMALL, SMALL, 3) each
+    write_gif(path, np.stack([contact_sheet(row, columns, labels) for row in zip(*faces)]), fps=LABEL_FPS)
+    return path
 
 
 def chart(expressions: Sequence[Expression], now: int) -> np.ndarray:
@@ -141,29 +135,6 @@ def chart(expressions: Sequence[Expression], now: int) -> np.ndarray:
     x = LABELS + scale * now
     pen.line([(x, MARGIN), (x, SIZE - MARGIN)], fill=(60, 60, 60), width=1)
     return np.asarray(picture)
-
-
-def expressions(head: DemoHead, labels: Sequence[str], path: Path) -> Path:
-    """Every label at its apex on the mean head."""
-    from PIL import Image
-
-    from face4d.demo.expressions import deform, weights_of
-    from face4d.demo.head import vertex_colors
-    from face4d.render.clay import frame_view, render_mesh
-    from face4d.render.contact_sheet import contact_sheet
-    from face4d.runtime.atomic import replacing
-
-    framing = frame_view(head.mean, yaw=12)
-    colors = vertex_colors(head)
-    pictures = [
-        render_mesh(
-            deform(head, head.mean, weights_of(label)), head.faces, size=240, yaw=12, framing=framing, colors=colors
-        )
-        for label in labels
-    ]
-    with replacing(path) as temporary:
-        Image.fromarray(contact_sheet(pictures, columns=6, captions=list(labels))).save(temporary)
-    return path
 
 
 if __name__ == "__main__":

@@ -129,7 +129,9 @@ def quantise(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         colours[: len(found)] = found
         chosen = Image.new("P", (1, 1))
         chosen.putpalette(colours.tobytes())
-        reduced = tall.quantize(palette=chosen, dither=Image.Dither.NONE)
+        indices = np.array(tall.quantize(palette=chosen, dither=Image.Dither.NONE)).reshape(frames.shape[:3])
+        indices[(frames == levels[most]).all(axis=3)] = 254  # Pillow takes colours that differ little for one
+        return indices, colours
     palette = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)[:255]
     return np.asarray(reduced).reshape(frames.shape[:3]), palette
 
