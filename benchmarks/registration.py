@@ -96,8 +96,9 @@ def main() -> None:
     args = parser.parse_args()
     template = load_template(args.flame)
     results: dict[str, dict[str, dict[str, float | str]]] = {"clean": {}, "damaged": {}}
-    paths = [path for path in sorted(args.actors.glob("*.ply")) if not args.only or path.stem in args.only]
-    for number, path in enumerate(paths):
+    for number, path in enumerate(sorted(args.actors.glob("*.ply"))):  # numbers, and so draws, do not depend on --only
+        if args.only and path.stem not in args.only:
+            continue
         vertices = read_mesh(path)[0].astype(np.float64)
         for kind, rows in results.items():
             draw = np.random.default_rng([args.seed, number, kind == "damaged"])

@@ -6,7 +6,7 @@ import shlex
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from face4d.datasets.source import DataSource
 from face4d.errors import InputError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
     from face4d.registration.template import Template
 
 REPORT = (".png", ".json", "_scan.ply")  # beside the registered head, after its stem
+RECORD = "registration.json"  # in a folder of registered heads
 
 
 def files_of(head: Path) -> list[Path]:
@@ -43,22 +44,85 @@ def write_registration(head: Path, scan: Path, found: Registration, template: Te
     _, picture, record, cleaned = paths
     write_ply(cleaned, found.scan.vertices.astype("float32"), found.scan.faces.astype("int32"))
     save_picture(picture, registration_picture(found, template) / 255)
-    write_json(
-        record,
-        {
-            "scan": str(scan),
-            "made_of": _made_of(scan, template),
-            "template": template.name,
-            "unit": found.unit,
-            "metres": found.placed.scale,
-            "rotation": found.placed.rotation.tolist(),
-            "translation": found.placed.translation.tolist(),
-            "size": found.size,
-            "residuals_mm": {name: asdict(residual) for name, residual in found.residuals.items()},
-        },
-    )
+    made_of = {"scan": str(scan), "made_of": _made_of(scan, template)}
+    write_json(record, made_of | _place(found, template) | {"residuals_mm": _residuals(found)})
     write_ply(head, found.vertices, template.faces)
     return paths
+
+
+def _place(found: Registration, template: Template) -> dict[str, Any]:
+    return {
+        "template": template.name,
+        "unit": found.unit,
+        "metres": found.placed.scale,
+        "rotation": found.placed.rotation.tolist(),
+        "translation": found.placed.translation.tolist(),
+        "size": found.size,
+    }
+
+
+def _residuals(found: Registration) -> dict[str, Any]:
+    return {name: asdict(residual) for name, residual in found.residuals.items()}
+
+
+def scan_paths(folder: Path) -> list[Path]:
+    """The numbered scans of a folder, of the first kind of file that it has: PLY, OBJ, OFF, STL.
+
+    Raises:
+        InputError: none, a gap in the numbers, or two of one number.
+    """
+    from face4d.mesh.sequence import MESH_SUFFIXES, frame_paths
+
+    kinds = {entry.suffix.lower() for entry in folder.iterdir()}
+    return frame_paths(folder, next((kind for kind in MESH_SUFFIXES if kind in kinds), MESH_SUFFIXES[0]))
+
+
+def track_folder(output: Path, paths: list[Path], first: Registration, template: Template, *, quiet: bool) -> None:
+    """Register the later scans of a sequence and write all heads, PLY files of the scans' names, with the record
+    registration.json and pictures of the first frame and of the one farthest from its scan.
+    """
+    import time
+
+    import numpy as np
+
+    from face4d.mesh.ply import write_ply
+    from face4d.registration.picture import registration_picture
+    from face4d.registration.scan import read_scan
+    from face4d.registration.tracking import track
+    from face4d.render.pictures import save_picture
+    from face4d.runtime.atomic import replacing_folder, write_json
+    from face4d.runtime.progress import counted
+    from face4d.runtime.progress import track as progress
+
+    start = time.perf_counter()
+    made = [old.name for pattern in ("*.ply", "registration*.png", RECORD) for old in output.glob(pattern)]
+    with replacing_folder(output, made) as folder:
+        write_ply(folder / f"{paths[0].stem}.ply", first.vertices, template.faces)
+        residuals = {paths[0].name: _residuals(first)}
+        worst, led = (paths[0], first), 0
+        scans = ((path, read_scan(path)) for path in progress("track", paths[1:], unit="scan", quiet=quiet))
+        for path, (found, by_points) in zip(paths[1:], track(first, template, scans)):
+            write_ply(folder / f"{path.stem}.ply", found.vertices, template.faces)
+            residuals[path.name] = _residuals(found)
+            led += by_points
+            if _on_face(found) > _on_face(worst[1]):
+                worst = path, found
+        save_picture(folder / "registration.png", registration_picture(first, template) / 255)
+        if worst[0] != paths[0]:
+            save_picture(folder / f"registration_{worst[0].stem}.png", registration_picture(worst[1], template) / 255)
+        write_json(folder / RECORD, _place(first, template) | {"frames": residuals})
+    seconds = (time.perf_counter() - start) / max(len(paths) - 1, 1)
+    medians = [one["face"]["median"] for one in residuals.values() if one["face"]["median"] is not None]
+    print(
+        f"{counted(len(paths), 'frame')}, the face seen in {led} of the later ones; on it, from the scan: "
+        f"median {np.median(medians):.2f} mm, worst {_on_face(worst[1]):.2f} mm ({worst[0].name}); "
+        f"{seconds:.1f} s per frame"
+    )
+
+
+def _on_face(found: Registration) -> float:
+    median = found.residuals["face"].median
+    return float("inf") if median is None else median
 
 
 def _made_of(scan: Path, template: Template) -> dict[str, str]:

@@ -272,8 +272,10 @@ def frames_of_model(path: Path, model: FlameModel, folder: Path) -> Frames:
         frames = open_frames(path, model.num_vertices, model.faces, "the model's topology")
     except OtherTopologyError as error:
         output = f"{path.stem}_registered{'' if path.is_dir() else '.ply'}"
-        command = shlex.join(["python", "Reconstruction/register.py", str(path), "--output", output])
-        ways = f"or --landmark-embedding, or first: {command} (--flame as the model's folder)"
+        command = shlex.join(
+            ["python", "Reconstruction/register.py", str(path), "--output", output, "--flame", str(folder)]
+        )
+        ways = f"or --landmark-embedding, or first: {command}"
         raise InputError(error.path, f"{error.expected} {ways}", error.found) from None
     if all((folder / name).is_file() for name in (STATIC_FILE, DYNAMIC_FILE, TEMPLATE_FILE)):
         # sees more than sizes, a mirrored head for one

@@ -21,6 +21,9 @@ from face4d.registration.scan import Scan
 _SLIDE = 0.1  # weight of the distance along the tangent plane, beside 1 across it
 _MIN_COSINE = 0.5  # between the normals of two points that belong together
 _NEAR = 120  # vertices of the surface that a loose part moves with
+_LEAST_COVERED = 0.1  # of the vertices, to align the template by them
+_STRETCH = 0.05  # weight of stretching beside bending
+_ALONE = 0.050  # metres from what the scan covers, at which the rest keeps the template's shape
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Anchors:
     def on(self, vertices: np.ndarray) -> np.ndarray:
         """(N, 3), the points on the template's vertices (V, 3)."""
         return np.einsum("nk,nkd->nd", self.bary, vertices[self.corners])
+
+
+NO_ANCHORS = Anchors(np.zeros((0, 3), np.int64), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0))
 
 
 class Stage(NamedTuple):
@@ -98,12 +104,14 @@ def register(
     scan: Scan,
     anchors: Anchors,
     stages: tuple[Stage, ...] = STAGES,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
     """Bring a template to a scan.
 
     Args:
-        vertices, faces: (V, 3) metres and (F, 3), the template, aligned to the scan.
+        vertices, faces: (V, 3) metres and (F, 3), the template; without ``start`` aligned to the scan.
         anchors: points known on both.
+        start: (V, 3) vertices from which closest points are looked for first, default the template's own.
 
     Returns:
         (V, 3) vertices in the template's order. Its largest connected part is registered; others (eyeballs, teeth)
@@ -119,7 +127,9 @@ def register(
         number[anchors.corners[inside]], anchors.bary[inside], anchors.targets[inside], anchors.weights[inside]
     )
     result = vertices.copy()
-    result[skin] = _surface(vertices[skin], own_faces, scan, own, stages)
+    result[skin] = _surface(
+        vertices[skin], own_faces, scan, own, stages, vertices[skin] if start is None else start[skin]
+    )
     for part in np.setdiff1d(piece, piece[skin[:1]]):
         members = np.flatnonzero(piece == part)
         away = np.linalg.norm(vertices[skin] - vertices[members].mean(axis=0), axis=1)
@@ -129,27 +139,36 @@ def register(
 
 
 def _surface(
-    start: np.ndarray, faces: np.ndarray, scan: Scan, anchors: Anchors, stages: tuple[Stage, ...]
+    template: np.ndarray, faces: np.ndarray, scan: Scan, anchors: Anchors, stages: tuple[Stage, ...], now: np.ndarray
 ) -> np.ndarray:
-    plate, membrane, area = _smoothness(start, faces)
+    """The surface (V, 3), by displacements of the template, which before every stage is brought to the surface as it is
+    by then: what the scan does not cover then follows the template's shape and not the tilt of a first guess.
+    """
+    plate, membrane, area = _smoothness(template, faces)
     size = np.sqrt(area.mean())
     share = area / area.mean()
     reads = sparse.csr_matrix(
         (anchors.bary.ravel(), (np.repeat(np.arange(len(anchors.bary)), 3), anchors.corners.ravel())),
-        shape=(len(anchors.bary), len(start)),
+        shape=(len(anchors.bary), len(template)),
     )
-    moved = np.zeros_like(start)
+    covered = np.ones(len(template), bool)
     for stage in stages:
-        bend, stretch = (stage.length / size) ** 4, 0.05 * (stage.length / size) ** 2
-        held = anchors.weights * stage.anchors * len(start) / max(anchors.weights.sum(), 1e-9)
-        fixed = (bend * plate + stretch * membrane + reads.T @ sparse.diags(held) @ reads).tocsr()
-        pull = reads.T @ (held[:, None] * (anchors.targets - reads @ start))
+        base = fit_similarity(template[covered], now[covered]).apply(template)
+        moved = now - base
+        bend, stretch = (stage.length / size) ** 4, _STRETCH * (stage.length / size) ** 2
+        alone = _STRETCH * (stage.length / _ALONE) ** 2
+        held = anchors.weights * stage.anchors * len(template) / max(anchors.weights.sum(), 1e-9)
+        smooth = bend * plate + stretch * membrane + alone * sparse.diags(share)
+        fixed = (smooth + reads.T @ sparse.diags(held) @ reads).tocsr()
+        pull = reads.T @ (held[:, None] * (anchors.targets - reads @ base))
         for _ in range(stage.rounds):
-            now = start + moved
+            now = base + moved
             found = match(now, vertex_normals(now, faces), scan, stage.reach)
             weight = share * found.valid / (1 + 4 * (found.distance.clip(max=1) / stage.reach) ** 2) ** 2
-            moved = _solve(fixed, pull, weight, found, start, moved)
-    return start + moved
+            moved = _solve(fixed, pull, weight, found, base, moved)
+        now = base + moved
+        covered = found.valid if found.valid.mean() > _LEAST_COVERED else np.ones(len(template), bool)
+    return now
 
 
 def _solve(

@@ -143,7 +143,7 @@ def register_scan(path: str | Path, scan: Scan, template: Template, anchors: Anc
     if len(template.directions):
         start = fit_directions(start, size * template.directions, template.faces, there, known)
     vertices = register(start, template.faces, there, known, STAGES)
-    return Registration(vertices.astype(np.float32), there, unit, placed, size, _residuals(vertices, template, there))
+    return Registration(vertices.astype(np.float32), there, unit, placed, size, residuals_of(vertices, template, there))
 
 
 def fit_directions(
@@ -204,7 +204,8 @@ def regions(template: Template) -> dict[str, np.ndarray]:
     return found
 
 
-def _residuals(vertices: np.ndarray, template: Template, scan: Scan) -> dict[str, Residual]:
+def residuals_of(vertices: np.ndarray, template: Template, scan: Scan) -> dict[str, Residual]:
+    """How near vertices (V, 3) in the template's order are to a scan, by region."""
     found = match(vertices, vertex_normals(vertices, template.faces), scan, _REACH)
     distance = MM_PER_METRE * found.distance
     residuals = {}

@@ -6,7 +6,7 @@ The same is done with the template, so that what the networks see differently fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -198,7 +198,29 @@ def upright_points(scan: Scan, frame: np.ndarray, middle: np.ndarray, size: floa
         if better is None:
             return None
         frame, middle, size = better.frame, better.middle, better.size
-    answers = [_from_turn(scan, frame, middle, size, turn) for turn in _TURNS]
+    return _from_turns(scan, frame, middle, size, _TURNS)
+
+
+def points_near(
+    scan: Scan, landmarks: np.ndarray, turns: Sequence[tuple[float, float]] = _TURNS
+) -> SurfacePoints | None:
+    """The points of a face whose 68 landmarks (68, 3) are known about, as of a moment before.
+
+    Args:
+        turns: degrees to the side and up, from where to look.
+
+    Returns:
+        None where the network sees no face there.
+    """
+    inner = landmarks[_INNER]
+    frame = fit_similarity(inner, MEAN_FACE[_INNER]).rotation
+    return _from_turns(scan, frame, inner.mean(axis=0), float(face_size(landmarks)), turns)
+
+
+def _from_turns(
+    scan: Scan, frame: np.ndarray, middle: np.ndarray, size: float, turns: Sequence[tuple[float, float]]
+) -> SurfacePoints | None:
+    answers = [_from_turn(scan, frame, middle, size, turn) for turn in turns]
     lifted = [view.lift(face.points[:, :2], _STEP * size) for face, view in filter(None, answers)]
     if not lifted:
         return None
