@@ -1,8 +1,7 @@
 """FLAME parameters of every frame of a long sequence: one identity, then frames in chunks, each from the one before.
 
 The energy is that of :mod:`face4d.flame.fit`, minimised by Gauss-Newton (Levenberg-Marquardt). Its gradient is exact.
-Its matrix is summed over some of the vertices, and in it what concerns coefficients alone is that of the unposed face,
-as rotations keep lengths: that changes how many steps it takes, not where they lead.
+Its matrix is summed over some of the vertices: that changes how many steps it takes, not where they lead.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ KEYFRAMES = 16  # of which the identity is fitted
 CHUNK = 16  # frames at once; with smoothness, so many more are looked ahead:
 LOOK_AHEAD = 8
 _CONVERGED = 1e-4  # relative gain of a step below which frames are done
-_PROBES = 1200  # vertices that the matrix of the poses is summed over
+_PROBES = 800  # vertices that the matrix is summed over
+_COLUMNS = 64  # of derivatives at once
 _POSES = {"global_pose": 3, "neck_pose": 3, "jaw_pose": 3, "eye_pose": 6, "translation": 3}
 _NUM_POSES = sum(_POSES.values())
 _JAW = slice(6, 9)
@@ -213,8 +213,6 @@ class _Problem:
         changes[: self.num_expression] = 1
         changes[self.num_expression :][_JAW] = POSE_DEVIATION["jaw_pose"] ** -2
         self.changes = smoothness * changes
-        blend = 1e3 * self.probe.surface.directions[: self.num_shape + self.num_expression].double()
-        self.blend = self.share * (blend @ blend.T)  # (S + E, S + E) mm^2
 
     def errors(self, shape: Tensor, variables: Tensor) -> Tensor:
         """(T, V, 3) millimetres."""
@@ -259,33 +257,22 @@ class _Problem:
 
     def _system(self, shape: Tensor, variables: Tensor) -> _NormalEquations:
         """The normal equations around here."""
-        frames, split = len(variables), self.num_expression
-        blend = torch.cat([shape.expand(frames, -1), variables[:, :split]], dim=1)  # (T, S + E)
-        poses = variables[:, split:]
+        frames, own = len(variables), self.num_shape
+        at = torch.cat([shape.expand(frames, -1), variables], dim=1)  # (T, S + E + 18)
 
-        def posed(layer: FlameLayer, blend: Tensor, poses: Tensor) -> Tensor:
-            parts = dict(zip(_POSES, poses.split(list(_POSES.values()), dim=1)))
-            own, expression = blend.split([self.num_shape, split], dim=1)
-            return 1e3 * layer(shape=own, expression=expression, **parts).vertices
+        def posed(layer: FlameLayer, at: Tensor) -> Tensor:
+            return 1e3 * layer(shape=at[:, :own], **named(layer, at[:, own:])).vertices
 
-        vertices, back = vjp(lambda *at: posed(self.layer, *at), blend, poses)[:2]
-        pull_blend, pull_poses = back(vertices - 1e3 * self.target)
-        back_of_probe = vjp(lambda *at: posed(self.probe, *at), blend, poses)[1]
-        unit = torch.eye(_NUM_POSES, dtype=poses.dtype, device=poses.device)[:, None].expand(-1, frames, -1)
-        columns = vmap(lambda way: jvp(lambda at: posed(self.probe, blend, at), (poses,), (way,))[1])(unit)
-        across, within = vmap(back_of_probe)(columns)  # (18, T, S + E), (18, T, 18)
-        across, within = self.share * across.double().transpose(0, 1), self.share * within.double().transpose(0, 1)
+        vertices, back = vjp(lambda at: posed(self.layer, at), at)[:2]
+        pull = back(vertices - 1e3 * self.target)[0].double()  # (T, S + E + 18)
+        unit = torch.eye(at.shape[1], dtype=at.dtype, device=at.device)[:, None].expand(-1, frames, -1)
+        along = vmap(lambda way: jvp(lambda at: posed(self.probe, at), (at,), (way,))[1], chunk_size=_COLUMNS)
+        columns = along(unit).flatten(2).transpose(0, 1)  # (T, S + E + 18, 3 P)
+        normal = self.share * (columns @ columns.transpose(1, 2)).double()
 
-        weight, own = self.noise**2, self.num_shape
-        count = split + _NUM_POSES
-        frame = pull_poses.new_zeros(frames, count, count, dtype=torch.float64)
-        frame[:, :split, :split] = self.blend[own:, own:]
-        frame[:, split:, :split], frame[:, :split, split:] = across[:, :, own:], across[:, :, own:].transpose(1, 2)
-        frame[:, split:, split:] = (within + within.transpose(1, 2)) / 2
-        frame += weight * torch.diag(self.prior.double())
-        right = (
-            torch.cat([pull_blend[:, own:], pull_poses], dim=1).double() + weight * (self.prior * variables).double()
-        )
+        weight = self.noise**2
+        frame = normal[:, own:, own:] + weight * torch.diag(self.prior.double())
+        right = pull[:, own:] + weight * (self.prior * variables).double()
         changes = weight * self.changes.double()
         if self.smoothness:
             steps = changes * self._steps(variables).double()
@@ -296,14 +283,13 @@ class _Problem:
             frame += torch.diag_embed(both * changes)
             right[0 if first else 1 :] += steps
             right[: len(steps) - first] -= steps[first:]
-        shared = torch.cat([self.blend[:own, own:].expand(frames, -1, -1), across[:, :, :own].transpose(1, 2)], dim=2)
         return _NormalEquations(
             frame,
             -right,
             changes if self.smoothness else None,
-            frames * self.blend[:own, :own] + weight * torch.eye(own, dtype=torch.float64, device=frame.device),
-            -(pull_blend[:, :own].double().sum(0) + weight * shape.double()),
-            shared,
+            normal[:, :own, :own].sum(0) + weight * torch.eye(own, dtype=torch.float64, device=frame.device),
+            -(pull[:, :own].sum(0) + weight * shape.double()),
+            normal[:, :own, own:],
         )
 
 
