@@ -5,7 +5,7 @@ import pytest
 
 from face4d.constants import COMA_LABELS, FLORENCE_LABELS
 from face4d.demo.detail import finer_head
-from face4d.demo.expressions import deform
+from face4d.demo.expressions import deform, weights_of
 from face4d.demo.head import EYE, SKIN, TEETH, demo_head, identity_weights
 from face4d.demo.write import sequence_weights
 from face4d.mesh.geometry import fit_similarity
@@ -31,7 +31,8 @@ def test_expressions_are_the_formulas():
             coarse, fine = of(subject)
             weights = sequence_weights(27, subject, label, 24)[[6, 12]]
             found = finer_head().move(np.stack([deform(COARSE, coarse, w) for w in weights]), coarse)
-            errors.append(1e3 * np.linalg.norm(found - [deform(FINE, fine, w) for w in weights], axis=2))
+            true = np.stack([deform(FINE, fine, w) for w in weights])[:, FINE.kind != TEETH]
+            errors.append(1e3 * np.linalg.norm(found[:, FINE.kind != TEETH] - true, axis=2))
     assert np.mean(errors) < 0.003 and np.max(errors) < 0.7  # millimetres
 
 
@@ -68,9 +69,31 @@ def test_eyes_stay_and_the_lower_teeth_follow_the_jaw():
         (FINE.kind == TEETH) & (FINE.inner[:, 1] < 0),
     )
     for part in (eyes, upper):
-        np.testing.assert_allclose(found[:, part], np.broadcast_to(fine[part], found[:, part].shape), atol=2e-5)
+        still = np.broadcast_to(fine[part], found[:, part].shape)
+        np.testing.assert_allclose(found[:, part], still, atol=2e-5 if part is eyes else 2e-4)
     apex = found[12]
     assert (fine[lower, 1] - apex[lower, 1]).min() > 0.015
     true = deform(FINE, fine, weights[12])  # of which the two sides of the jaw turn by slightly different angles
     np.testing.assert_allclose(apex[lower], true[lower], atol=2e-4)
     assert fit_similarity(fine[lower], apex[lower]).scale == pytest.approx(1, abs=0.002)
+
+
+def test_teeth_do_not_stick_out_of_sucked_in_cheeks():
+    """Of the narrowest face of the demo; where one sees teeth, no skin that looks forward lies behind them."""
+    from face4d.render.zbuffer import rasterize
+
+    coarse, fine = of(4)
+    weights = weights_of("cheeks_in")
+    found = finer_head().move(deform(COARSE, coarse, weights)[None], coarse)[0]
+    kind = FINE.kind[FINE.faces].max(axis=1)
+    counts = []
+    for vertices in (deform(FINE, fine, weights), found):
+        screen = (vertices - [-0.04, -0.005, 0]) * [5000, -5000, -5000]  # five pixels a millimetre, 80 mm wide
+        seen, _, _ = rasterize(screen, FINE.faces, 400, 400, backfaces=True)
+        others = FINE.faces[kind != TEETH]
+        behind, _, _ = rasterize(screen, others, 400, 400, backfaces=True)
+        a, b, c = (screen[others[:, corner], :2] for corner in range(3))
+        forward = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) < 0
+        skin = forward & (kind[kind != TEETH] == SKIN)
+        counts.append(((seen >= 0) & (kind[seen] == TEETH) & (behind >= 0) & skin[behind]).sum())
+    assert counts[0] > 30 and counts[1] < 5  # pixels: of the formula, of what is shown

@@ -5,7 +5,8 @@ The neutral face is the formula's: the identity weights that fit the coarse one 
 is left over, and all motion, is carried by one linear operator: vertices of the skin that both levels have keep their
 own displacement, new ones get the mean of their neighbours' (they lie in the middle of edges), and each eyeball and row
 of teeth moves by the affine map of its coarse vertices, so as a rigid body where they do. What that misses where the
-skin is strongly bent, at corners of the mouth and at lids, is learned from the action units by ridge regression.
+skin is strongly bent, at corners of the mouth and at lids, is learned from the action units by ridge regression. Teeth
+that would stick out of the skin, as sucked-in cheeks of narrow faces make them in the data, are held back behind it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from scipy import sparse
 
 from face4d.constants import COMA_LABELS, FLORENCE_LABELS
 from face4d.demo.expressions import ACTION_UNITS, deform, weights_of
-from face4d.demo.head import EYE, TEETH, DemoHead, demo_head
+from face4d.demo.head import EYE, SKIN, TEETH, DemoHead, demo_head
+from face4d.demo.surface import MOUTH_Q
 from face4d.demo.topology import half_head
 
 __all__ = ["FinerHead", "finer_head"]
 
 _STRENGTH = 1e-8  # of the ridge regression, square metres
+_BEHIND, _BACK = 5e-4, 2.5  # metres, teeth nearer to the skin before them go back; by so much of what is too near
 _UNIT_WEIGHTS, _LABEL_WEIGHTS = (0.6, 1.2), (0.4, 0.75, 1.1)  # of what it learns from
 
 
@@ -43,6 +46,10 @@ class FinerHead:
         missed = (moved - self.spread(self._seen)).reshape(len(poses), -1)
         self._seen = self._seen.reshape(len(poses), -1)
         gram = self._seen @ self._seen.T
+        skin = (self.head.kind == SKIN) & (self.head.p < 85) & (np.abs(self.head.q - MOUTH_Q) < 42)
+        self._cheeks = self.head.faces[skin[self.head.faces].all(axis=1)]
+        self._teeth = np.flatnonzero(self.head.kind == TEETH)
+        self._columns = int(np.unique(self.head.p[self._teeth].round(6)).size) * 2 - 1
         self._missed = np.linalg.solve(gram + _STRENGTH * np.eye(len(poses)), missed)  # (N, 3 V')
 
     def spread(self, values: np.ndarray) -> np.ndarray:
@@ -62,13 +69,37 @@ class FinerHead:
         """Fine frames (T, V', 3) of coarse ones (T, V, 3) of the face ``neutral`` (V, 3), metres."""
         moved = frames - neutral
         learned = (moved.reshape(len(moved), -1) @ self._seen.T) @ self._missed
-        return self.neutral(neutral) + self.spread(moved) + learned.reshape(len(moved), -1, 3)
+        fine = self.neutral(neutral) + self.spread(moved) + learned.reshape(len(moved), -1, 3)
+        for frame in fine:
+            teeth = frame[self._teeth]
+            out = np.maximum(teeth[:, 2] + _BEHIND - _depth_in_front(teeth, frame[self._cheeks]), 0)
+            columns = out.reshape(2, -1, self._columns)  # a row of teeth is a band of columns
+            columns[:] = columns.max(axis=1, keepdims=True)
+            frame[self._teeth, 2] -= _BACK * out
+        return fine
 
 
 @lru_cache(maxsize=1)
 def finer_head() -> FinerHead:
     """The one there is; made in half a second, once."""
     return FinerHead()
+
+
+def _depth_in_front(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """The z (N,) of the foremost of the triangles (M, 3, 3) that look forward, at x and y of points (N, 3); infinite
+    where there is none.
+    """
+    a, b, c = (triangles[:, corner] for corner in range(3))
+    doubled = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    forward = doubled > 1e-12
+    a, b, c, doubled = a[forward], b[forward], c[forward], doubled[forward]
+    x, y = points[:, None, 0], points[:, None, 1]
+    of_b = ((x - a[:, 0]) * (c[:, 1] - a[:, 1]) - (y - a[:, 1]) * (c[:, 0] - a[:, 0])) / doubled  # (N, M)
+    of_c = ((b[:, 0] - a[:, 0]) * (y - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x - a[:, 0])) / doubled
+    inside = (of_b >= 0) & (of_c >= 0) & (of_b + of_c <= 1)
+    depth = a[:, 2] + of_b * (b[:, 2] - a[:, 2]) + of_c * (c[:, 2] - a[:, 2])
+    foremost = np.where(inside, depth, -np.inf).max(axis=1)
+    return np.where(np.isfinite(foremost), foremost, np.inf)
 
 
 def _poses() -> np.ndarray:
