@@ -6,7 +6,8 @@
     python figures.py --only strips galleries --every-subject
 
 Reads runs/ (main.py, Classification/main.py), results/*/evaluate.json (Classification/test.py), Generated_Animation/
-(test.py) and the landmark folders. Writes figures/report.html, figures/curves/, figures/<result>/ (error over time
+(test.py), the landmark folders and, for surfaces, meshes and decoder (Sparse2Dense/main.py). Writes
+figures/report.html, a page with moving heads, scores and curves, figures/curves/, figures/<result>/ (error over time
 and per landmark, confusion matrices, features, strips/, gallery.gif) as PDF and PNG, and figures/tables/ as CSV,
 Markdown and LaTeX. See docs/figures.md.
 """
@@ -23,7 +24,7 @@ from face4d.errors import InputError
 from face4d.runtime.files import is_hidden, require_outside
 from face4d.runtime.lock import sole_writer
 
-FAMILIES = ("curves", "strips", "galleries", "scores", "tables", "report")
+FAMILIES = ("heads", "curves", "strips", "galleries", "scores", "tables", "report")
 
 
 def build_parser() -> ArgumentParser:

@@ -185,9 +185,9 @@ learn() { # variables of run_all
     [ -d "$own" ] && echo "moving mesh    $own/*/*.glb, .mp4, .gif"
     [ "$name" != demo ] || echo "scene          ${root}Generated_Animation/demo_controls_own/*/*.glb, .gif"
     echo "table          $results/scores.md"
-    echo "page           $report"
     echo "generator      $generator"
     echo "own face       .venv/bin/python test.py --checkpoint $generator --actor $another --label all --dense --export glb,mp4"
+    echo "open this      $report, a page with moving heads, scores and curves"
 }
 
 case "${1:-}" in

@@ -5,6 +5,7 @@ page.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from face4d.datasets.landmark_set import read_landmarks
+from face4d.errors import InputError
 from face4d.evaluation.breakdowns import error_keys, per_group_columns, per_label_columns, per_subject_columns
 from face4d.evaluation.comparison import comparison_table, groups, runs_table, score_title
 from face4d.evaluation.results import RECORD, Key, Scored, test_set
@@ -25,7 +27,7 @@ from face4d.render.landmarks import Tile, write_contact_sheet
 from face4d.runtime.progress import counted
 from face4d.view import curves, score_plots
 from face4d.view.plots import confusion_matrix_figure, save_figure
-from face4d.view.report import Section, embedded, write_page
+from face4d.view.report import Section, Top, embedded, write_page
 from face4d.view.score_plots import strip
 
 TRIVIAL = ("static neutral", "class mean")
@@ -33,7 +35,9 @@ _JUDGED = ("real", "generated")
 _ON_FACE = ("generated", "class mean")
 _ERROR = " mm_mean"  # ends the keys of errors by method
 GALLERY_FPS = 25
-PAGE_BYTES = 16_000_000  # of scorings' pictures in the page: below it, a page still fits into a mail
+PAGE_BYTES = 5_000_000  # of scorings' pictures in the page, which with its moving heads still fits into a mail
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -44,7 +48,7 @@ class FigureSet:
         output: folder to write to.
         records: runs, one's own and others'.
         scored: scorings, each with the ground truth of its sequences.
-        families: what to make: curves, strips, galleries, scores, tables, report.
+        families: what to make: heads, curves, strips, galleries, scores, tables, report.
         every_subject: strips of every test subject, not of the first only.
         written: all paths so far.
     """
@@ -56,6 +60,7 @@ class FigureSet:
     every_subject: bool = False
     written: list[Path] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
+    _top: Top | None = field(default=None, init=False)  # the moving heads
     _room: int = field(default=PAGE_BYTES, init=False)  # what is left of it
     _left_out: int = field(default=0, init=False)  # pictures of the section at hand that there was no room for
 
@@ -70,6 +75,8 @@ class FigureSet:
         for kind, dataset in dict.fromkeys((kind, dataset) for kind, dataset, _ in groups(self.records)):
             yield f"{kind}s, {dataset}", partial(self._training, kind, dataset)
         if "report" in self.families:
+            if "heads" in self.families and any(scored.generated for scored, _ in self.scored):
+                yield "moving heads", partial(self._heads, newest_first)
             yield "report", self._report
 
     def _save(self, name: str, figure: Figure, caption: str, *, limited: bool = False) -> str:
@@ -301,6 +308,18 @@ class FigureSet:
                 }
         return {}
 
+    def _heads(self, scored: Sequence[tuple[Scored, dict[Key, Path]]]) -> None:
+        """What was generated, beside the real motion, as heads that move in the page."""
+        from face4d.view.page import describe, heads_top
+        from face4d.view.page_heads import find_motions
+
+        datasets = [dataset_of(one, self.records) for one, _ in scored]
+        steered = [record.name for record in self.records if record.origin == OURS and record.config.get("controls")]
+        try:
+            self._top = heads_top(describe(find_motions(scored, datasets, steered)))
+        except InputError as error:
+            log.warning("note: the page has no moving heads: %s", error)
+
     def _report(self) -> None:
         own = sum(record.origin == OURS for record in self.records)
         others = len(self.records) - own
@@ -309,7 +328,7 @@ class FigureSet:
         )
         introduction += f", {counted(others, 'run')} of others." if others else "."
         path = self.output / "report.html"
-        write_page(path, "Generated facial expressions", introduction, self.sections)
+        write_page(path, "Generated facial expressions", introduction, self.sections, self._top)
         self.written.append(path)
 
 

@@ -18,22 +18,28 @@ SCREEN_SCALE = 0.6  # of the 200 dots per inch of print
 COLOURS = 128
 
 _STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; }
-body { margin: 0 auto; padding: 1rem; max-width: 78rem; }
+:root { --ink: #1d2226; --soft: #59636b; --paper: #fff; --raised: #fff; --rule: #d9dee2; --accent: #0b6bab; }
+:root { --on-accent: #fff; --hover: #f3f7fa; --code: #f5f6f7; color-scheme: light; }
+:root { --stage: radial-gradient(ellipse at 50% 35%, #fdfdfd, #d8dde1); }
+[data-theme="dark"] { --ink: #e6eaed; --soft: #9aa6af; --paper: #14181b; --raised: #1e2428; --rule: #353d43; }
+[data-theme="dark"] { --accent: #5db3ea; --on-accent: #0c1318; --hover: #20282d; --code: #1b2125; }
+[data-theme="dark"] { --stage: radial-gradient(ellipse at 50% 35%, #353d43, #14181b); color-scheme: dark; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
+body { margin: 0 auto; padding: 1rem; max-width: 78rem; overflow-x: hidden; }
 h1 { font-size: 1.6rem; margin: .5rem 0; }
-h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 2px solid #0072B2; padding-bottom: .2rem; }
+h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 2px solid var(--accent); padding-bottom: .2rem; }
 h3 { font-size: 1.02rem; margin: 1.4rem 0 .4rem; }
-nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; font-size: .9rem; } a { color: #0072B2; }
-figure { margin: .8rem 0; } figcaption { color: #555; font-size: .88rem; max-width: 46rem; }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; font-size: .9rem; } a { color: var(--accent); }
+figure { margin: .8rem 0; } figcaption { color: var(--soft); font-size: .88rem; max-width: 46rem; }
 img { max-width: 100%; height: auto; }
+[data-theme="dark"] img { background: #fff; border-radius: .3rem; filter: brightness(.92); }
 .table { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .22rem .7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid #e4e4e4; }
-thead th { border-bottom: 1.5px solid #888; white-space: normal; vertical-align: bottom; }
-.number { text-align: right; } tbody tr:hover { background: #f3f7fa; }
-details { margin: .3rem 0; } summary { cursor: pointer; color: #0072B2; }
-pre { overflow-x: auto; font-size: .8rem; background: #f6f6f6; padding: .6rem; }
+th, td { padding: .22rem .7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--rule); }
+thead th { border-bottom: 1.5px solid var(--soft); white-space: normal; vertical-align: bottom; }
+.number { text-align: right; } tbody tr:hover { background: var(--hover); }
+details { margin: .3rem 0; } summary { cursor: pointer; color: var(--accent); }
+pre { overflow-x: auto; font-size: .8rem; background: var(--code); padding: .6rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: .4rem 1rem; }
 """
 
@@ -105,7 +111,22 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def page(title: str, introduction: str, sections: Sequence[Section]) -> str:
+@dataclass(frozen=True)
+class Top:
+    """What comes before the sections.
+
+    Attributes:
+        style: CSS.
+        body: HTML.
+        scripts: HTML for the end of the page.
+    """
+
+    style: str
+    body: str
+    scripts: str
+
+
+def page(title: str, introduction: str, sections: Sequence[Section], top: Top | None = None) -> str:
     """The HTML of a page; everything is inside it."""
     links = "".join(
         f'<a href="#part{number}">{html.escape(section.title)}</a>' for number, section in enumerate(sections)
@@ -114,15 +135,18 @@ def page(title: str, introduction: str, sections: Sequence[Section]) -> str:
         f'<h2 id="part{number}">{html.escape(section.title)}</h2>\n{"".join(section.blocks)}'
         for number, section in enumerate(sections)
     )
+    top = top or Top("", "", "")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" '
         'content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}{top.style}</style>\n</head>\n<body>\n"
         f"<h1>{html.escape(title)}</h1>\n"
-        f"<p>{html.escape(introduction)}</p>\n<nav>{links}</nav>\n{parts}</body>\n</html>\n"
+        f"<p>{html.escape(introduction)}</p>\n{top.body}<nav>{links}</nav>\n{parts}{top.scripts}</body>\n</html>\n"
     )
 
 
-def write_page(path: str | Path, title: str, introduction: str, sections: Sequence[Section]) -> None:
+def write_page(
+    path: str | Path, title: str, introduction: str, sections: Sequence[Section], top: Top | None = None
+) -> None:
     """Write :func:`page`, whole or not at all."""
-    write_text(path, page(title, introduction, sections))
+    write_text(path, page(title, introduction, sections, top))
