@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 Curve = tuple[list[int], list[float]]
 OURS = "ours"
+CONTROLS_SUFFIX = "_controls"  # of the data set of generators that are scored with the controls of the real sequences
 
 _KINDS = {"generator": {"loss", "network"}, "classifier": {"layers"}}  # settings that tell what was trained
 _CONFIGS = {"generator": GeneratorConfig, "classifier": ClassifierConfig}
@@ -146,7 +147,7 @@ def read_runs(folder: str | Path) -> list[RunRecord]:
             "config": config,
         }
         if config.get("controls"):  # no rival of those that have the label alone
-            common["dataset"] += "_controls"
+            common["dataset"] += CONTROLS_SUFFIX
         if kind == "generator":
             preset = "thesis" if config["network"] == "thesis" else "default"
             records.append(RunRecord(kind=kind, preset=preset, loss=config["loss"], **common))

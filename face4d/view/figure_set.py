@@ -20,7 +20,7 @@ from face4d.errors import InputError
 from face4d.evaluation.breakdowns import error_keys, per_group_columns, per_label_columns, per_subject_columns
 from face4d.evaluation.comparison import comparison_table, groups, runs_table, score_title
 from face4d.evaluation.results import RECORD, Key, Scored, test_set
-from face4d.evaluation.run_records import OURS, RunRecord
+from face4d.evaluation.run_records import CONTROLS_SUFFIX, OURS, RunRecord
 from face4d.evaluation.scores import REALISM_COLUMNS, SCORE_COLUMNS, TIMING_COLUMNS, competes
 from face4d.evaluation.tables import Column, Row, filled, html_table, write_table
 from face4d.render.landmarks import Tile, write_contact_sheet
@@ -313,7 +313,8 @@ class FigureSet:
         from face4d.view.page import describe, heads_top
         from face4d.view.page_heads import find_motions
 
-        datasets = [dataset_of(one, self.records) for one, _ in scored]
+        named = (dataset_of(one, self.records) for one, _ in scored)
+        datasets = [name and name.removesuffix(CONTROLS_SUFFIX) for name in named]
         steered = [record.name for record in self.records if record.origin == OURS and record.config.get("controls")]
         try:
             self._top = heads_top(describe(find_motions(scored, datasets, steered)))

@@ -16,8 +16,7 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.evaluation.results import Key
-from face4d.mesh.geometry import vertex_normals
-from face4d.render.occlusion import ambient_light
+from face4d.view.looks import vertex_colours
 from face4d.view.page_codec import Surface, encode_surfaces, pack, packed_bytes
 from face4d.view.page_heads import Motion, Surfaces, TestMotions
 from face4d.view.page_steered import pack_network, surface_map, typical_motions
@@ -145,7 +144,7 @@ def _add_surfaces(found: dict[str, Any], one: TestMotions, surfaces: Surfaces, b
         "faces": pack(faces, 1, delta=True),
         "heads": [pack(heads[subject], LANDMARK_STEP) if subject in heads else None for subject in subjects],
         "colours": [
-            pack(_colours(heads[subject], faces, surfaces.files[subject]), 1) if subject in heads else None
+            pack(vertex_colours(heads[subject], faces, surfaces.files[subject]), 1) if subject in heads else None
             for subject in subjects
         ],
         "components": encoded.packed,
@@ -171,13 +170,6 @@ def _displacement(motion: Motion, head: np.ndarray) -> np.ndarray:
 def _decoded(surfaces: Surfaces, key: Key, landmarks: np.ndarray) -> np.ndarray:
     """Displacements (N, V, 3) of the neutral face of a sequence, for those of its landmarks (N, 68, 3), metres."""
     return surfaces.decoded(key, landmarks) - surfaces.heads[key]
-
-
-def _colours(vertices: np.ndarray, faces: np.ndarray, path: Path) -> np.ndarray:
-    """(V, 3) integers 0..255, sRGB."""
-    light = ambient_light(vertices, faces, vertex_normals(vertices, faces))
-    shade = np.clip(light / 0.45, 0.25, 1)[:, None]
-    return np.rint(np.array([205, 198, 190]) * shade).astype(np.int64)
 
 
 def heads_top(described: dict[str, Any]) -> Top:

@@ -154,7 +154,7 @@ def _test_motions(group: Sequence[tuple[Scored, Truth]], name: str | None, steer
     keys, more = keys[: MOST_MOTIONS // 3], keys[MOST_MOTIONS // 3 :]
     real = {key: read_landmarks(truth[key]) for key in keys if key in truth}
     source = _source(scored, name, owner)
-    split = _split(source)
+    split = _split(source, scored.labels)
     neutrals = {key: landmarks[0] for key, landmarks in real.items()}
     for one, _ in group:
         neutrals |= {
@@ -198,9 +198,9 @@ def _source(scored: Scored, name: str | None, owner: Path) -> DataSource | None:
         return None
 
 
-def _split(source: DataSource | None) -> LandmarkSplit | None:
+def _split(source: DataSource | None, labels: Sequence[str]) -> LandmarkSplit | None:
     try:
-        return source.load() if source else None
+        return source.load(labels) if source else None
     except InputError as error:
         log.info("no class mean: %s", error)
         return None

@@ -1,0 +1,304 @@
+"""The page of moving heads as a browser shows it: what moves, what controls change, what arrives, what is asked for."""
+
+import io
+import json
+import os
+import shutil
+import struct
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from face4d.controls import GivenControls
+from face4d.datasets.landmark_set import load_split
+from face4d.demo.write import write_demo
+from face4d.dense.decode import load_decoder
+from face4d.generation.config import PRESETS
+from face4d.generation.sample import load_generator
+from face4d.landmarks import extract, load_flame_embedding
+from face4d.mesh.ply import read_ply
+from face4d.mesh.sequence import frame_paths, read_sequence
+from face4d.runtime.run_folder import Run
+from tests.conftest import load_script
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install -e '.[browser]')")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (apt-get install chromium, or CHROMIUM=PATH)")
+SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+LABELS = ("mouth-open", "high-smile")
+FRAMES = 21
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder after every step, small: two labels, three people, one of them to test, and its page."""
+    folder = tmp_path_factory.mktemp("page")
+    names = [label.replace("-", "_") for label in LABELS]
+    write_demo(folder / "demo", subjects=3, coma_labels=names, florence_labels=[], florence_subjects=[])
+    demo = folder / "demo"
+    embedding = load_flame_embedding(demo / "models" / "flame")
+    for subject in ("Demo01", "Demo02", "Demo03"):
+        for label in LABELS:
+            source = demo / "Dataset_FLAME_Aligned_COMA" / subject / label.replace("-", "_")
+            paths = frame_paths(source)
+            chosen = [paths[round(place)] for place in np.linspace(0, len(paths) - 1, FRAMES)]
+            place = demo / "sampling" / subject / label.replace("-", "_")
+            place.mkdir(parents=True)
+            for number, path in enumerate(chosen, 1):
+                shutil.copy(path, place / f"{label}.{number:06d}.ply")
+            half = "dataset_testing" if subject == "Demo03" else "dataset_training"
+            (demo / "Landmark_dataset_flame_aligned_coma" / half).mkdir(parents=True, exist_ok=True)
+            landmarks = extract(embedding, read_sequence(frame_paths(place))[0])
+            np.save(demo / "Landmark_dataset_flame_aligned_coma" / half / f"{label}_{subject}.npy", landmarks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        fill(folder)
+        load_script("figures.py").main(["--dataset", "demo", "--only", "heads", "report", "--quiet"])
+    return folder
+
+
+def fill(folder):
+    """Train a generator that follows controls and a decoder; a generated set: the real one at 0.8 of its size."""
+    demo = folder / "demo"
+    landmarks = demo / "Landmark_dataset_flame_aligned_coma"
+    source = {"dataset": "demo", "landmarks": str(landmarks), "test_subjects": ["Demo03"]}
+    split = replace(load_split(landmarks), source=source)
+    config = PRESETS["default"].with_settings({"hidden_size": 8, "epochs": 2, "components": 6, "controls": True})
+    load_script("main.py").train(split, config, Run("steerable", demo / "models", demo / "runs", quiet=True))
+    words = ["--dataset", "demo", "--meshes", "demo/sampling", "--decoder", "regional", "--fold", "none", "--quiet"]
+    load_script("Sparse2Dense/main.py").main(words)
+    for one in split.test:
+        place = demo / "Generated_Animation" / "steerable" / f"{one.subject}_{one.label}"
+        place.mkdir(parents=True)
+        np.save(place / f"{one.label}_{one.subject}.npy", (one.neutral + 0.8 * one.displacement).astype(np.float32))
+    (demo / "results" / "steerable").mkdir(parents=True)
+    record = {"generated": "demo/Generated_Animation/steerable", "landmarks": str(landmarks), "labels": list(LABELS)}
+    record["scores"] = [{"method": "generated", "accuracy": 1.0, "mm_mean": 0.5}]
+    (demo / "results" / "steerable" / "evaluate.json").write_text(json.dumps(record))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE)
+        yield chromium
+        chromium.close()
+
+
+class Tab:
+    """One page, what it complained of and what it asked for."""
+
+    def __init__(self, browser, path, **context):
+        self.context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **context})
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(10_000)
+        self.complaints, self.requests = [], []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.address = path.as_uri()
+        self.page.goto(self.address)
+        self.run("face4d.ready")
+        self.run("face4d.play(false)")
+        self.at(10)
+
+    def run(self, words):
+        return self.page.evaluate(words)
+
+    def at(self, frame):
+        """Show a frame, and let it be drawn."""
+        self.run(f"face4d.seek({frame})")
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def pixels(self):
+        """(H, W, 3) of the stage."""
+        picture = self.page.locator(".stage").screenshot()
+        return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), np.int16)
+
+    def choose(self, panel, name, text):
+        self.page.locator(".panel").nth(panel).locator(f"select.{name}").select_option(label=text)
+        self.run("new Promise((done) => setTimeout(done, 150))")
+        self.at(self.run("face4d.state.time"))
+
+    def vertices(self, panel, frame):
+        """(V, 3) metres as they are drawn."""
+        self.at(frame)
+        drawn = f"Array.from(face4d.panels[{panel}].head.geometry.attributes.position.array)"
+        return np.array(self.run(drawn)).reshape(-1, 3) / 1000
+
+    def landmarks(self, panel):
+        """(T, 68, 3) metres."""
+        return np.array(self.run(f"Array.from(face4d.panels[{panel}].motion.landmarks)")).reshape(-1, 68, 3) / 1000
+
+
+@pytest.fixture
+def tab(browser, folder):
+    tab = Tab(browser, folder / "demo" / "figures" / "report.html")
+    yield tab
+    tab.context.close()
+    assert tab.complaints == [] and tab.requests == [tab.address]
+
+
+def changed(before, after):
+    """Share of pixels that differ."""
+    return float((np.abs(before - after).max(axis=2) > 12).mean())
+
+
+def test_real_heads_are_the_meshes_and_generated_ones_move_by_the_landmarks(tab, folder):
+    tab.choose(0, "label", "mouth-open")
+    assert tab.run("face4d.panels.slice(0, 2).map((one) => one.method.name)") == ["real", "steerable"]
+    paths = frame_paths(folder / "demo" / "sampling" / "Demo03" / "mouth_open")
+    for frame in (0, 10, 20):
+        np.testing.assert_allclose(tab.vertices(0, frame), read_ply(paths[frame])[0], atol=3e-5)
+    generated = np.load(folder / "demo/Generated_Animation/steerable/Demo03_mouth-open/mouth-open_Demo03.npy")
+    np.testing.assert_allclose(tab.landmarks(1), generated, atol=6e-6)
+    decoder = load_decoder(folder / "demo/models/dense_demo_regional.pt")
+    neutral = read_ply(paths[0])[0]
+    moved = decoder.decode(generated - generated[0], neutral)
+    np.testing.assert_allclose(tab.vertices(1, 10), moved[10], atol=3e-5)
+    by_page = tab.vertices(1, 10) - tab.vertices(1, 0)
+    assert np.linalg.norm(by_page, axis=1).max() > 5e-3
+    between = 0.5 * (moved[10] + moved[11])
+    np.testing.assert_allclose(tab.vertices(1, 10.5), between, atol=3e-5)
+
+
+def test_play_moves_and_pause_stops(tab):
+    before = tab.pixels()
+    tab.at(0)
+    tab.page.get_by_role("button", name="play").click()
+    tab.page.wait_for_function("face4d.state.time > 3")
+    tab.page.keyboard.press("Space")
+    time = tab.run("face4d.state.time")
+    tab.run("new Promise((done) => setTimeout(done, 200))")
+    assert not tab.run("face4d.state.playing") and tab.run("face4d.state.time") == time
+    tab.at(0)
+    assert changed(before, tab.pixels()) > 0.01
+
+
+def test_label_method_and_switches_change_what_is_drawn(tab):
+    tab.choose(0, "label", "mouth-open")
+    shown = [tab.pixels()]
+    tab.choose(0, "label", "high-smile")
+    assert tab.run("face4d.panels[1].choice.label") == tab.run("face4d.panels[0].choice.label")  # together
+    shown.append(tab.pixels())
+    tab.choose(1, "method", "class mean")
+    shown.append(tab.pixels())
+    for key in "ewl":
+        tab.page.keyboard.press(key)
+        tab.at(10)
+        shown.append(tab.pixels())
+    tab.page.keyboard.press("4")
+    tab.at(10)
+    shown.append(tab.pixels())
+    assert tab.page.locator(".panel").count() == 4
+    shares = [changed(a, b) if a.shape == b.shape else 1.0 for a, b in pairwise(shown)]
+    assert min(shares) > 0.002, shares
+
+
+def test_sliders_steer_as_test_py_does(tab, folder):
+    tab.choose(1, "method", "steerable, steered")
+    tab.choose(1, "label", "high-smile")
+    generator = load_generator(folder / "demo/models/steerable.pt")
+    neutral = np.load(folder / "demo/Landmark_dataset_flame_aligned_coma/dataset_testing/high-smile_Demo03.npy")[0]
+    before, seen = tab.pixels(), []
+    for given in ({}, {"strength": 1.7}, {"strength": 0.5, "apex": 5.0, "hold": 8.0}):
+        panel = tab.page.locator(".panel").nth(1)
+        for name, value in given.items():
+            panel.locator(f"input.{name}").fill(str(value))
+        tab.run("new Promise((done) => setTimeout(done, 200))")
+        start = np.zeros((1, 68, 3))
+        label = [generator.label_index("high-smile")]
+        wanted = neutral + generator.generate(start, label, controls=GivenControls(**given))[0]
+        np.testing.assert_allclose(tab.landmarks(1), wanted, atol=2e-5)
+        seen.append(tab.vertices(1, 10))
+    head = read_ply(frame_paths(folder / "demo/sampling/Demo03/high_smile")[0])[0]
+    decoder = load_decoder(folder / "demo/models/dense_demo_regional.pt")
+    np.testing.assert_allclose(seen[-1], decoder.decode(wanted - neutral, head)[10], atol=5e-5)
+    assert changed(before, tab.pixels()) > 0.002
+    assert np.abs(seen[1] - seen[0]).max() > 1e-3
+
+
+def test_download_is_a_glb_that_moves_as_the_page(tab, tmp_path):
+    tab.choose(0, "label", "mouth-open")
+    with tab.page.expect_download() as waiting:
+        tab.page.locator(".panel").nth(0).locator(".save").click()
+    path = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    assert path.name == "real_mouth_open_Demo03.glb"
+    content = path.read_bytes()
+    magic, version, length = struct.unpack("<4sII", content[:12])
+    assert (magic, version, length) == (b"glTF", 2, len(content))
+    pygltflib = pytest.importorskip("pygltflib")
+    document = pygltflib.GLTF2().load(str(path))
+    blob = document.binary_blob()
+
+    def array(number):
+        accessor = document.accessors[number]
+        view = document.bufferViews[accessor.bufferView]
+        width = {"SCALAR": 1, "VEC3": 3}[accessor.type]
+        kind = {5125: "<u4", 5126: "<f4"}[accessor.componentType]
+        return np.frombuffer(blob, kind, accessor.count * width, view.byteOffset).reshape(-1, width)
+
+    primitive = document.meshes[0].primitives[0]
+    base = array(primitive.attributes.POSITION)
+    targets = np.stack([array(target["POSITION"]) for target in primitive.targets])
+    sampler = document.animations[0].samplers[0]
+    weights = array(sampler.output).reshape(FRAMES, len(targets))
+    assert 1 <= len(targets) < FRAMES and document.meshes[0].extras["maxErrorMm"] < 0.05
+    assert np.linalg.norm(array(primitive.attributes.NORMAL), axis=1).round(3).max() == 1
+    for frame in (0, 10, 20):
+        shown = base + np.tensordot(weights[frame], targets, 1)
+        assert np.linalg.norm(shown - tab.vertices(0, frame), axis=1).max() < 6e-5
+    np.testing.assert_allclose(array(sampler.input)[:, 0], np.arange(FRAMES) / 25, rtol=1e-5)
+
+
+def test_camera_turns_and_comes_back(tab):
+    before = tab.pixels()
+    box = tab.page.locator(".view").nth(0).bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.page.mouse.move(*middle)
+    tab.page.mouse.down()
+    tab.page.mouse.move(middle[0] + 90, middle[1] + 20, steps=4)
+    tab.page.mouse.up()
+    tab.at(10)
+    turned = tab.pixels()
+    tab.page.keyboard.press("r")
+    tab.at(10)
+    assert changed(before, turned) > 0.02 and changed(before, tab.pixels()) < 0.01
+
+
+def test_phone_and_dark(browser, folder):
+    path = folder / "demo" / "figures" / "report.html"
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    brightness = []
+    for scheme in ("light", "dark"):
+        tab = Tab(browser, path, color_scheme=scheme, **phone)
+        assert tab.run("document.documentElement.scrollWidth") <= 390
+        assert tab.run("face4d.state.layout") == 1
+        pixels = tab.pixels()
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 500  # a shaded head, not one colour
+        brightness.append(np.median(pixels))
+        tab.context.close()
+        assert tab.complaints == []
+    assert brightness[1] < 90 < 180 < brightness[0]
+
+
+def test_landmarks_alone_and_hostile_names(browser, tmp_path):
+    from face4d.view.page import describe, heads_top
+    from face4d.view.page_heads import find_motions
+    from face4d.view.report import write_page
+    from tests.test_view_page import landmark_scoring
+
+    evil = "<img src=x onerror=alert(1)>"
+    scored, truth = landmark_scoring(tmp_path, (evil, "Rage"), "</script><script>alert(1)</script>")
+    top = heads_top(describe(find_motions([(scored, truth)], [evil], [])))
+    write_page(tmp_path / "report.html", "title", "", [], top)
+    tab = Tab(browser, tmp_path / "report.html")
+    assert len(np.unique(tab.pixels().reshape(-1, 3), axis=0)) > 30
+    assert tab.page.locator("select.label").nth(0).locator("option").nth(0).text_content() == evil
+    assert tab.page.locator(".heads img").count() == 0
+    tab.context.close()
+    assert tab.complaints == [] and tab.requests == [tab.address]
