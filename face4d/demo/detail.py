@@ -6,7 +6,8 @@ is left over, and all motion, is carried by one linear operator: vertices of the
 own displacement, new ones get the mean of their neighbours' (they lie in the middle of edges), and each eyeball and row
 of teeth moves by the affine map of its coarse vertices, so as a rigid body where they do. What that misses where the
 skin is strongly bent, at corners of the mouth and at lids, is learned from the action units by ridge regression. Teeth
-that would stick out of the skin, as sucked-in cheeks of narrow faces make them in the data, are held back behind it.
+and the inside of the mouth that would stick out of the skin, as sucked-in cheeks of narrow faces make them in the data,
+are held back behind it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy import sparse
 
 from face4d.constants import COMA_LABELS, FLORENCE_LABELS
 from face4d.demo.expressions import ACTION_UNITS, deform, weights_of
-from face4d.demo.head import EYE, SKIN, TEETH, DemoHead, demo_head
+from face4d.demo.head import EYE, POCKET, SKIN, TEETH, DemoHead, demo_head
 from face4d.demo.surface import MOUTH_Q
 from face4d.demo.topology import half_head
 
@@ -48,6 +49,7 @@ class FinerHead:
         gram = self._seen @ self._seen.T
         skin = (self.head.kind == SKIN) & (self.head.p < 85) & (np.abs(self.head.q - MOUTH_Q) < 42)
         self._cheeks = self.head.faces[skin[self.head.faces].all(axis=1)]
+        self._pocket = np.flatnonzero((self.head.kind == POCKET) & (self.head.inner[:, 2] > 0.1))
         self._teeth = np.flatnonzero(self.head.kind == TEETH)
         self._columns = int(np.unique(self.head.p[self._teeth].round(6)).size) * 2 - 1
         self._missed = np.linalg.solve(gram + _STRENGTH * np.eye(len(poses)), missed)  # (N, 3 V')
@@ -76,6 +78,9 @@ class FinerHead:
             columns = out.reshape(2, -1, self._columns)  # a row of teeth is a band of columns
             columns[:] = columns.max(axis=1, keepdims=True)
             frame[self._teeth, 2] -= _BACK * out
+            pocket = frame[self._pocket]
+            out = pocket[:, 2] + _BEHIND - _depth_in_front(pocket, frame[self._cheeks])
+            frame[self._pocket, 2] -= _BACK * np.maximum(out, 0)
         return fine
 
 
