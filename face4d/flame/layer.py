@@ -89,7 +89,7 @@ class FlameLayer(nn.Module):
         joint_directions = np.tensordot(regressor, shape, axes=1).reshape(3 * NUM_JOINTS, -1).T  # (S + E, 15)
         self.register_buffer("joint_directions", torch.as_tensor(np.ascontiguousarray(joint_directions), dtype=dtype))
         directions = np.concatenate([shape, model.pose_directions], axis=2)  # (V, 3, S + E + 36)
-        self.surface = _SkinnedPoints(model.template, directions, model.skin_weights, dtype)
+        self.surface = SkinnedPoints.of_vertices(model.template, directions, model.skin_weights, dtype)
         self.marks: _Landmarks | None = None
         if embedding is not None:
             if embedding.num_vertices != model.num_vertices:
@@ -100,7 +100,7 @@ class FlameLayer(nn.Module):
                 )
             self.marks = _Landmarks(embedding, model, contour, dtype)
             used = self.marks.used
-            self.mark_points = _SkinnedPoints(model.template[used], directions[used], model.skin_weights[used], dtype)
+            self.mark_points = SkinnedPoints.of_vertices(model.template[used], directions[used], model.skin_weights[used], dtype)
 
     @property
     def num_vertices(self) -> int:
@@ -158,6 +158,38 @@ class FlameLayer(nn.Module):
         )
         return self.marks(self.mark_points(coefficients, transforms), rotations, all_vertices=False)
 
+    def skinned_points(self, corners: np.ndarray, weights: np.ndarray) -> SkinnedPoints:
+        """Points between vertices as points of the model, for :meth:`points`: template, directions and skinning weights
+        of each are means of its vertices' (exact but for the change of skinning weights within a triangle).
+
+        Args:
+            corners: (N, K) vertices.
+            weights: (N, K), rows sum to 1.
+        """
+        like, (numbers, count) = self.surface.directions, corners.shape
+        share = torch.as_tensor(weights, dtype=like.dtype, device=like.device)
+        chosen = torch.as_tensor(corners.ravel(), dtype=torch.int64, device=like.device)
+        planes = like.unflatten(1, (3, -1))[:, :, chosen].unflatten(2, (numbers, count))  # (S + E + 37, 3, N, K)
+        skin = self.surface.weights[:, chosen].unflatten(1, (numbers, count))  # (6, N, K)
+        return SkinnedPoints((planes * share).sum(-1).flatten(1), (skin * share).sum(-1))
+
+    def points(
+        self,
+        points: SkinnedPoints,
+        shape: Tensor | None = None,
+        expression: Tensor | None = None,
+        global_pose: Tensor | None = None,
+        neck_pose: Tensor | None = None,
+        jaw_pose: Tensor | None = None,
+        eye_pose: Tensor | None = None,
+        translation: Tensor | None = None,
+    ) -> Tensor:
+        """Where :meth:`skinned_points` are, (B, N, 3) metres, with the parameters of :meth:`forward`."""
+        coefficients, _, transforms, _ = self._pose(
+            shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation
+        )
+        return points(coefficients, transforms)
+
     def _pose(
         self,
         shape: Tensor | None,
@@ -207,20 +239,32 @@ class FlameLayer(nn.Module):
         return functional.pad(value, (0, columns - value.shape[1])).expand(batch, columns)
 
 
-class _SkinnedPoints(nn.Module):
-    """Some vertices of the model: one product with all blend shapes, then skinning."""
+class SkinnedPoints(nn.Module):
+    """Some points of the model: one product with all blend shapes, then skinning.
+
+    Args:
+        directions: (S + E + 37, 3 N): all x, all y, all z; the last row the template, times 1.
+        weights: (6, N), the last row the translation's, 1.
+    """
 
     directions: Tensor
     weights: Tensor
 
-    def __init__(self, template: np.ndarray, directions: np.ndarray, weights: np.ndarray, dtype: torch.dtype) -> None:
+    def __init__(self, directions: Tensor, weights: Tensor) -> None:
         super().__init__()
-        # the template: one more, times 1
+        self.register_buffer("directions", directions)
+        self.register_buffer("weights", weights)
+
+    @classmethod
+    def of_vertices(
+        cls, template: np.ndarray, directions: np.ndarray, weights: np.ndarray, dtype: torch.dtype
+    ) -> SkinnedPoints:
+        """Vertices with template (N, 3), directions (N, 3, S + E + 36) and skinning weights (N, 5)."""
         rows = np.concatenate([directions, template[:, :, None]], axis=2).transpose(2, 1, 0)
-        with_translation = np.concatenate([weights.T, np.ones((1, len(weights)), weights.dtype)])  # (6, V)
-        # (S + E + 37, 3 V): all x, all y, all z
-        self.register_buffer("directions", torch.as_tensor(rows.reshape(len(rows), -1), dtype=dtype))
-        self.register_buffer("weights", torch.as_tensor(with_translation, dtype=dtype))
+        with_translation = np.concatenate([weights.T, np.ones((1, len(weights)), weights.dtype)])
+        return cls(
+            torch.as_tensor(rows.reshape(len(rows), -1), dtype=dtype), torch.as_tensor(with_translation, dtype=dtype)
+        )
 
     def forward(self, coefficients: Tensor, transforms: Tensor) -> Tensor:
         """Points (B, V, 3) of coefficients (B, S + E + 37), the last of them 1, and transforms (B, 6, 3, 4)."""
