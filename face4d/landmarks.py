@@ -82,6 +82,26 @@ class LandmarkEmbedding:
         face_idx[:NUM_CONTOUR], bary[:NUM_CONTOUR] = self.contour_face_idx[row], self.contour_bary[row]
         return replace(self, face_idx=face_idx, bary=bary)
 
+    def on_jaw_line(self, vertices: np.ndarray) -> LandmarkEmbedding:
+        """The same embedding with a contour for all views: on either side the row of the table that lies farthest back.
+
+        These are points of the jaw's edge from ear to chin, as the 68 three-dimensional landmarks of 300W-LP and
+        AFLW2000-3D are; the contour of a head that looks ahead lies farther forward on the cheek.
+
+        Args:
+            vertices: (V, 3) of a head that looks along +z.
+
+        Raises:
+            InputError: no contour table.
+        """
+        sides = [self.at_contour_angle(angle) for angle in (MAX_CONTOUR_ANGLE, -MAX_CONTOUR_ANGLE)]
+        face_idx, bary = self.face_idx.copy(), self.bary.copy()
+        middle = NUM_CONTOUR // 2
+        for half in (slice(0, middle), slice(middle + 1, NUM_CONTOUR)):
+            back = min(sides, key=lambda side: extract(side, vertices)[half, 2].mean())
+            face_idx[half], bary[half] = back.face_idx[half], back.bary[half]
+        return replace(self, face_idx=face_idx, bary=bary)
+
 
 def contour_row(degrees: float) -> int:
     """Row of the contour table for a head turned by ``degrees``, rounded to whole degrees.

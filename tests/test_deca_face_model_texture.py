@@ -155,7 +155,7 @@ def test_the_writer_adds_the_albedo_where_there_is_a_model(face, faces, colours,
     found = photo_face(face, faces, [2.0, 0.0])
     names = {
         path.name
-        for path in ResultWriter(tmp_path / "without", Reconstructor(encoder, published), SIDE)
+        for path in ResultWriter.of_encoder(tmp_path / "without", Reconstructor(encoder, published), SIDE)
         .write("me", found)
         .iterdir()
     }
@@ -163,11 +163,11 @@ def test_the_writer_adds_the_albedo_where_there_is_a_model(face, faces, colours,
     assert "me_albedo.png" not in names and find_texture_model(folder) is not None
     with pytest.raises(InputError, match="FLAME_texture.npz"):
         np.savez(folder / "FLAME_texture.npz", mean=1)
-        ResultWriter(tmp_path / "bad", Reconstructor(encoder, published), SIDE)
+        ResultWriter.of_encoder(tmp_path / "bad", Reconstructor(encoder, published), SIDE)
     assert "trained with FLAME_albedo_from_BFM.npz" in caplog.text
     (folder / "FLAME_texture.npz").unlink()
     save_albedo(folder / "FLAME_albedo_from_BFM.npz", *colours)
-    written = ResultWriter(tmp_path / "with", Reconstructor(encoder, published), SIDE).write("me", found)
+    written = ResultWriter.of_encoder(tmp_path / "with", Reconstructor(encoder, published), SIDE).write("me", found)
     assert {path.name for path in written.iterdir()} == names | {"me_albedo.png"}
     mean, directions = colours
     albedo = np.asarray(Image.open(written / "me_albedo.png")) / 255

@@ -17,7 +17,7 @@ from face4d.deca.config import EncoderConfig
 from face4d.deca.face_model import load_face_model
 from face4d.deca.inversion import InversionOptions, moved_codes, projection, smoothed, write_inversion_set
 from face4d.deca.networks import NUM_DETAIL, DetailGenerator, Encoder
-from face4d.deca.reconstruction import PhotoFace, Reconstructor, as_batch, neutral_from_photo, reconstruct
+from face4d.deca.reconstruction import PhotoFace, Reconstructor, as_batch, decoded, neutral_from_photo, reconstruct
 from face4d.deca.rendered_faces import render_faces
 from face4d.deca.results import ResultWriter
 from face4d.deca.train import build_network, code_layout, true_points
@@ -71,7 +71,7 @@ def true_face(face, reconstructor):
     picture = reconstruct(reconstructor, photo, points)
     code = faces.code[1:2]
     crop = replace(picture.crop, scale=1.0, shift=(0.0, 0.0), size=160)
-    found = reconstructor.decode(code)
+    found = decoded(reconstructor.face, code)
     places = [crop.to_photo(found.in_crop(p, 160)[0].numpy().astype(float)) for p in (found.vertices, found.landmarks)]
     return PhotoFace(photo, crop, found, *places)
 
@@ -142,7 +142,7 @@ def test_placed_vertices_are_where_the_photo_shows_the_face(true_face, reconstru
 
 
 def test_results_of_a_photo(true_face, reconstructor, tmp_path, face):
-    writer = ResultWriter(tmp_path, reconstructor, 128)
+    writer = ResultWriter.of_encoder(tmp_path, reconstructor, 128)
     detailed = replace(true_face, face=replace(true_face.face, displacement=torch.full((1, 64, 64), 0.001)))
     folder = writer.write("me", detailed)
     names = {path.name for path in folder.iterdir()}
@@ -317,7 +317,7 @@ def test_video_gives_one_person_and_every_frame(true_face, reconstructor, tmp_pa
 
     frames = [np.roll((true_face.photo * 255).astype(np.uint8), shift, axis=1) for shift in (0, 2, 4)]
     write_mp4(tmp_path / "talk.mp4", frames, fps=10)
-    writer = ResultWriter(tmp_path / "out", reconstructor, 64)
+    writer = ResultWriter.of_encoder(tmp_path / "out", reconstructor, 64)
     finder = FaceFinder((20, 20, 130, 140))
 
     folder = reconstruct_frames(tmp_path / "talk.mp4", "talk", finder, reconstructor, writer, quiet=True)

@@ -2,16 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from face4d.commands import cli
 from face4d.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from tqdm import tqdm
 
+    from face4d.deca.reconstruction import PhotoFace
+    from face4d.deca.results import ResultWriter
     from face4d.runtime.progress import Lines
+
+
+def add_photo_flags(parser: ArgumentParser) -> None:
+    """Which photos, or which video, and where the face is."""
+    parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photos, or folders of photos")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="a video in place of photos")
+    face = parser.add_argument_group("where the face is", "default: found by the detector")
+    cli.add_box_flag(face, "pixels, from brows to chin and ear to ear")
+    face.add_argument(
+        "--landmarks",
+        type=Path,
+        metavar="PATH",
+        help="68 landmarks in pixels, npy or AFLW2000's mat; a folder: <photo>.npy or .mat",
+    )
+
+
+def add_result_flags(parser: ArgumentParser, output: Path) -> Any:
+    """Where results go, by default the folder ``output``, and which; returns the group of the flags."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--output", type=Path, default=output, metavar="DIR", help="a folder per photo is made in it")
+    group.add_argument(
+        "--texture-size", type=cli.integer(8, 8192), default=512, metavar="PIXELS", help="side of the texture"
+    )
+    cli.add_switch(group, "meshes", True, "write meshes and textures, not only parameters, landmarks and pictures")
+    return group
+
+
+def planned(args: Namespace) -> list[tuple[Path, str]]:
+    """(file, name of its results) of all inputs."""
+    from face4d.photos.faces import name_results, photo_paths
+
+    return name_results([args.video] if args.video else photo_paths(args.photos))
+
+
+def inputs_of_results(args: Namespace, path: Path) -> dict[str, Any]:
+    """What the results of a photo or video follow from, whatever finds the face: files by digest, and flags."""
+    from face4d.photos.detection import detector_name
+
+    return {
+        "input": photo_digest(path),
+        "box": args.box,
+        "landmarks": args.landmarks and str(args.landmarks),
+        "detector": detector_name() if args.box is None and args.landmarks is None else None,
+        "texture size": args.texture_size,
+        "meshes": args.meshes,
+    }
+
+
+def write_photos(
+    args: Namespace,
+    jobs: Sequence[tuple[Path, str]],
+    settings: Mapping[Path, dict[str, Any]],
+    missing: Sequence[Path],
+    reconstruct: Callable[[np.ndarray, Path], tuple[PhotoFace, np.ndarray | None]],
+    writer: ResultWriter,
+) -> list[Path]:
+    """Reconstruct photos that have no results yet (with ``--landmarks`` all, for their errors), write them and report.
+
+    Args:
+        jobs: of :func:`planned`.
+        settings: what the results in each folder follow from.
+        missing: folders to write.
+        reconstruct: a photo (H, W, 3) and its path to the face and, where they are known, its true landmarks.
+
+    Returns:
+        The folders there are.
+
+    Raises:
+        InputError: of a photo that is the only one; of many, one without a face stops nothing.
+    """
+    from face4d.photos.crops import read_photo
+    from face4d.runtime.incremental import making
+    from face4d.runtime.progress import track
+
+    folders: list[Path] = []
+    errors: list[float] = []
+    skipped: list[str] = []
+    bar = track("reconstructing", jobs, unit="photo", quiet=args.quiet)
+    for path, name in bar:
+        folder = args.output / name
+        if folder not in missing and args.landmarks is None:
+            folders.append(folder)
+            continue
+        try:
+            found, truth = reconstruct(read_photo(path), path)
+        except InputError as error:
+            if len(jobs) == 1:
+                raise
+            skipped.append(str(error))
+            continue
+        if folder in missing:
+            with making(folder, settings[folder]) as place:
+                writer.write(name, found, meshes=args.meshes, folder=place)
+        folders.append(folder)
+        if truth is not None:
+            errors.append(found.error(writer.face, truth))
+            report_photo(bar, path, errors[-1])
+    report_photos(args.output, skipped, errors, folders)
+    return folders
+
+
+def suggest_moving(args: Namespace, folder: Path, is_demo: bool) -> None:
+    """Suggest to move the neutral face in a folder of results."""
+    generator = "demo/models/demo.pt" if is_demo else "models/florence.pt"
+    neutral = folder / f"{folder.name}_neutral.ply"
+    cli.suggest_next(args, "test.py", "--checkpoint", generator, "--actor", neutral, "--label", "all")
 
 
 def photo_digest(path: Path) -> str | None:

@@ -41,6 +41,8 @@ class FaceModel:
         uv: its texture layout.
         fingerprint: numbers that tell models apart; the codes of an encoder hold for one model only.
         folder: where its files are, None of the demo head.
+        embedding: its 68 landmarks.
+        own_shape: identity directions that are the model's own; those after them are smooth displacements.
     """
 
     source: str
@@ -48,7 +50,9 @@ class FaceModel:
     layer: FlameLayer
     uv: UvLayout
     fingerprint: tuple[float, ...]
-    folder: Path | None = None
+    folder: Path | None
+    embedding: LandmarkEmbedding
+    own_shape: int
 
     def is_model_of(self, fingerprint: Sequence[float]) -> bool:
         """Whether a fingerprint is this model's, up to the rounding of other machines."""
@@ -112,7 +116,7 @@ def build_face_model(
         device
     )
     uv = find_layout(folder, model.template, model.faces)
-    return FaceModel(source, model, layer, uv, _fingerprint(model), folder)
+    return FaceModel(source, model, layer, uv, _fingerprint(model), folder, embedding, layer.num_shape)
 
 
 def _fingerprint(model: FlameModel) -> tuple[float, ...]:

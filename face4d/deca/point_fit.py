@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
-from torch import Tensor
 
 from face4d.flame.layer import FlameLayer, SkinnedPoints
 from face4d.mesh.geometry import fit_similarity
 from face4d.synthetic.point_embedding import PointEmbedding
 
 JAW_DEVIATION = (0.2, 0.02, 0.02)  # radians, about x, y, z
-DEPTH_DEVIATION = 0.020  # metres: the network's depths are guesses
+DEPTH_DEVIATION = 0.050  # metres: the network's depths are guesses
 _SEEN = 0.0007  # metres: what pictures add to the embedding's spread
 _FREEDOM = 4.0  # of the t distribution
-_ALIKE = 4.0  # neighbouring points err alike: so many count as one
+_ALIKE = 8.0  # neighbouring points err alike: so many count as one
 _STEPS, _CONVERGED = 15, 0.01  # of Gauss-Newton, largest change of a coefficient
+_SMALL = 1e-4  # radians
 _RIGID = 6  # rotation, log of the scale, shift in x and y; the depth's shift follows
 
 Z_FLIPPED = np.array([1.0, -1.0, -1.0])  # between pixels (y down, z away) and the model's axes
@@ -152,18 +151,13 @@ def _linearised(
     shift; (3 N,) errors in metres and (3 N,) weights.
     """
     corners, weights, spread = embedding.at(view_of(state.turn), faces)
-    placed = partial(_posed, layer, layer.skinned_points(corners, weights))
-    values = torch.as_tensor(np.concatenate([shape, state.free]))
-    skip = len(shape) - free_shape  # all of the identity, or none
-    with torch.no_grad():
-        still = placed(values).numpy()  # (N, 3), the head not turned
-        tangents = torch.eye(len(values), dtype=values.dtype)[skip:]
-        inner = torch.func.vmap(lambda tangent: torch.func.jvp(placed, (values,), (tangent,))[1])(tangents)
+    still, inner = _posed(layer, layer.skinned_points(corners, weights), shape, state.free)
+    inner = inner[len(shape) - free_shape :]  # all of the identity, or none of it
     root = layer.joint_template[0].numpy()
     turned = (still - root) @ state.turn.T + root
     count = len(turned)
     jacobian = np.zeros((count, 3, len(inner) + _RIGID))
-    jacobian[:, :, : len(inner)] = np.einsum("knd,rd->nrk", inner.numpy(), state.turn)
+    jacobian[:, :, : len(inner)] = np.einsum("knd,rd->nrk", inner, state.turn, optimize=True)
     for axis in range(3):
         jacobian[:, :, len(inner) + axis] = np.cross(np.eye(3)[axis], turned - root)
     jacobian[:, :, len(inner) + 3] = turned
@@ -180,10 +174,30 @@ def _linearised(
     return jacobian.reshape(3 * count, -1), error.ravel(), precision.ravel()
 
 
-def _posed(layer: FlameLayer, points: SkinnedPoints, values: Tensor) -> Tensor:
-    """(N, 3) points of a head that looks ahead; values: identity, expression, jaw in one row."""
-    shape, expression, jaw = values.split([layer.num_shape, layer.num_expression, 3])
-    return layer.points(points, shape=shape[None], expression=expression[None], jaw_pose=jaw[None])[0]
+def _posed(
+    layer: FlameLayer, points: SkinnedPoints, shape: np.ndarray, free: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3) points of a head that looks ahead, and (S + E + 3, N, 3) their derivatives by identity, expression and
+    jaw.
+
+    With the jaw held, points are affine in the coefficients, so that one unit of each gives exact derivatives; those by
+    the jaw are central differences.
+    """
+    coefficients, jaw = np.concatenate([shape, free[:-3]]), free[-3:]
+    count = len(coefficients)
+    units = np.concatenate([np.eye(count), np.zeros((1, count)), np.tile(coefficients, (6, 1))])
+    jaws = np.concatenate([np.tile(jaw, (count + 1, 1)), jaw + _SMALL * np.eye(3), jaw - _SMALL * np.eye(3)])
+    rows, turns = (torch.as_tensor(part, dtype=layer.joint_template.dtype) for part in (units, jaws))
+    with torch.no_grad():
+        placed = layer.points(
+            points, shape=rows[:, : layer.num_shape], expression=rows[:, layer.num_shape :], jaw_pose=turns
+        ).numpy()
+    origin = placed[count]
+    by_coefficient, by_jaw = (
+        placed[:count] - origin,
+        (placed[count + 1 : count + 4] - placed[count + 4 :]) / (2 * _SMALL),
+    )
+    return origin + np.tensordot(coefficients, by_coefficient, axes=1), np.concatenate([by_coefficient, by_jaw])
 
 
 def _move(state: _Photo, step: np.ndarray) -> None:

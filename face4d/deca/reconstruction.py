@@ -29,8 +29,10 @@ from face4d.deca.face_model import (
 )
 from face4d.deca.networks import FaceCode, for_inference
 from face4d.errors import InputError
+from face4d.landmarks import extract
 from face4d.photos.crops import DECA_SIZE, Crop, FaceBox, check_inside, crop_face, read_photo
 from face4d.photos.detection import find_face
+from face4d.photos.faces import landmark_nme
 from face4d.render.lit import to_pixels, to_screen
 from face4d.render.texture import UvMap, texture_of_photo
 
@@ -151,19 +153,20 @@ class Reconstructor:
         if detail and self.detail_encoder is not None and self.detail_generator is not None:
             fine = self.detail_encoder(self._sized(crops, DECA_SIZE))  # (B, 128)
             displacement = self.detail_generator(torch.cat([code.pose[:, 3:], code.expression, fine], dim=1))[:, 0]
-        return self.decode(code, displacement)
-
-    @torch.inference_mode()
-    def decode(self, code: FaceCode, displacement: Tensor | None = None) -> Reconstruction:
-        """Faces of codes."""
-        vertices, landmarks = self.face.pose(code)
-        return Reconstruction(code, vertices, landmarks, self.face.neutral(code.shape), displacement)
+        return decoded(self.face, code, displacement)
 
     def _sized(self, crops: Tensor, size: int) -> Tensor:
         crops = crops.to(self.device)
         if crops.shape[-2:] != (size, size):
             crops = functional.interpolate(crops, (size, size), mode="bilinear", antialias=True)
         return crops.contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def decoded(face: FaceModel, code: FaceCode, displacement: Tensor | None = None) -> Reconstruction:
+    """Faces of codes."""
+    vertices, landmarks = face.pose(code)
+    return Reconstruction(code, vertices, landmarks, face.neutral(code.shape), displacement)
 
 
 def as_batch(pictures: np.ndarray) -> Tensor:
@@ -189,6 +192,26 @@ class PhotoFace:
     face: Reconstruction
     placed: np.ndarray
     landmarks: np.ndarray
+
+    @classmethod
+    def of(cls, photo: np.ndarray, crop: Crop, face: Reconstruction) -> PhotoFace:
+        """A face whose code is of a crop of a photo."""
+        placed, landmarks = (
+            crop.to_photo(face.in_crop(points, crop.size)[0].cpu().numpy().astype(np.float64))
+            for points in (face.vertices, face.landmarks)
+        )
+        return cls(photo, crop, face, placed, landmarks)
+
+    def error(self, face_model: FaceModel, true: np.ndarray) -> float:
+        """Normalised mean error of the landmarks, see :func:`~face4d.photos.faces.landmark_nme`, in the convention of
+        the true ones: with a depth (68, 3) those of the jaw lie on its edge in all views, without (68, 2) where the
+        picture shows the face to end.
+        """
+        landmarks = self.landmarks
+        if true.shape[1] == 3:
+            jaw = face_model.embedding.on_jaw_line(face_model.model.template)
+            landmarks = extract(jaw, self.placed.astype(np.float64))
+        return landmark_nme(landmarks, true)
 
     def texture(
         self, face_model: FaceModel, texels: UvMap, texture_model: TextureModel | None = None
@@ -218,12 +241,7 @@ def reconstruct(
         InputError: a box beside the photo, or without area.
     """
     picture, crop = crop_face(photo, face)
-    found = reconstructor(as_batch(picture), detail=detail)
-    placed, landmarks = (
-        crop.to_photo(found.in_crop(points)[0].cpu().numpy().astype(np.float64))
-        for points in (found.vertices, found.landmarks)
-    )
-    return PhotoFace(photo, crop, found, placed, landmarks)
+    return PhotoFace.of(photo, crop, reconstructor(as_batch(picture), detail=detail))
 
 
 def neutral_from_photo(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from face4d.deca.face_model import FaceModel, TextureModel
 from face4d.deca.reconstruction import PhotoFace, Reconstruction, Reconstructor
 from face4d.mesh.textured import write_coloured_ply, write_textured_obj
 from face4d.render.pictures import as_bytes, clay, depth_picture, dots, draw, save_picture, textured
@@ -22,17 +23,36 @@ class ResultWriter:
 
     Args:
         output: the folder.
-        reconstructor: what made them.
+        face: the model whose faces they are.
         texture_size: pixels a side of the texture.
+        checkpoint: of the encoder that found them, where one has.
+        texture_model: of hidden parts, where there is one.
     """
 
-    def __init__(self, output: str | Path, reconstructor: Reconstructor, texture_size: int = 512) -> None:
-        self.output = Path(output)
-        self.face = reconstructor.face
-        self.checkpoint = reconstructor.encoder.path
+    def __init__(
+        self,
+        output: str | Path,
+        face: FaceModel,
+        texture_size: int = 512,
+        *,
+        checkpoint: Path | None = None,
+        texture_model: TextureModel | None = None,
+    ) -> None:
+        self.output, self.face = Path(output), face
+        self.checkpoint, self.texture_model = checkpoint, texture_model
         self.texels = uv_map(self.face.uv, texture_size)
-        self.texture_model = reconstructor.load_texture_model()
         self.detail_texels: UvMap | None = None
+
+    @classmethod
+    def of_encoder(cls, output: str | Path, reconstructor: Reconstructor, texture_size: int = 512) -> ResultWriter:
+        """For what an encoder finds."""
+        return cls(
+            output,
+            reconstructor.face,
+            texture_size,
+            checkpoint=reconstructor.encoder.path,
+            texture_model=reconstructor.load_texture_model(),
+        )
 
     def write(self, name: str, found: PhotoFace, *, meshes: bool = True, folder: Path | None = None) -> Path:
         """Write one face: ``<name>_parameters.npz``, ``_landmarks.npy``, ``_landmarks_photo.npy``, ``_overlay.png``,
@@ -96,12 +116,19 @@ class ResultWriter:
 
     def parameters(self, face: Reconstruction, crops: np.ndarray, crop_size: int) -> dict[str, Any]:
         """Arrays of the parameters file: the code's parts (B, ...), ``crop`` (B, 3, 3) photo to crop pixels,
-        ``crop_size``, names.
+        ``crop_size``, names; of a model that was widened by smooth displacements those in metres, ``offset`` (B, V, 3).
         """
-        arrays = {name: value.cpu().numpy() for name, value in face.code.as_dict().items()}
+        arrays = {name: value.cpu().numpy() for name, value in face.code.as_dict().items() if value.numel()}
+        count = self.face.own_shape
+        if count < arrays["shape"].shape[1]:
+            arrays["shape"], beyond = np.split(arrays["shape"], [count], axis=1)
+            directions = self.face.model.shape_directions[:, :, count:]
+            arrays["offset"] = np.einsum("vck,bk->bvc", directions, beyond).astype(np.float32)
         if face.displacement is not None:
             arrays["displacement"] = face.displacement.cpu().numpy()
-        names = {"face_model": np.array(self.face.source), "checkpoint": np.array(str(self.checkpoint))}
+        names = {"face_model": np.array(self.face.source)}
+        if self.checkpoint is not None:
+            names["checkpoint"] = np.array(str(self.checkpoint))
         return arrays | {"crop": np.asarray(crops), "crop_size": np.array(crop_size)} | names
 
 

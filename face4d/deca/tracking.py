@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from face4d.deca.networks import FaceCode
-from face4d.deca.reconstruction import PhotoFace, Reconstructor, as_batch
+from face4d.deca.reconstruction import PhotoFace, Reconstructor, as_batch, decoded
 from face4d.deca.results import ResultWriter
 from face4d.errors import InputError
 from face4d.photos.crops import Crop, FaceBox, crop_face
@@ -54,7 +54,22 @@ def reconstruct_frames(
     identity = codes.shape.mean(0, keepdim=True)
     # one person, so one identity: its mean is the better estimate
     codes = replace(codes, shape=identity.expand(len(codes), -1))
-    folder = folder or writer.output / name
+    return write_frames(path, name, codes, crops, fps, writer, folder=folder, quiet=quiet)
+
+
+def write_frames(
+    path: Path,
+    name: str,
+    codes: FaceCode,
+    crops: Sequence[Crop],
+    fps: float,
+    writer: ResultWriter,
+    *,
+    folder: Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Write the face of a video whose frames' codes, T of one person, are known; see :func:`reconstruct_frames`."""
+    folder, face = folder or writer.output / name, writer.face
     landmarks, placed_landmarks = [], []
     ahead = int(codes.pose[:, :3].norm(dim=1).argmin())
 
@@ -64,20 +79,16 @@ def reconstruct_frames(
         ):
             if number >= len(codes):
                 return
-            photo, crop = frame.astype(np.float32) / 255, crops[number]
-            found = reconstructor.decode(codes[number : number + 1])
-            placed, points = (
-                crop.to_photo(found.in_crop(p)[0].cpu().numpy().astype(float))
-                for p in (found.vertices, found.landmarks)
-            )
-            landmarks.append(found.landmarks[0].cpu().numpy())
-            placed_landmarks.append(points)
+            photo = frame.astype(np.float32) / 255
+            found = PhotoFace.of(photo, crops[number], decoded(face, codes[number : number + 1]))
+            landmarks.append(found.face.landmarks[0].cpu().numpy())
+            placed_landmarks.append(found.landmarks)
             if number == ahead:
-                writer.write(name, PhotoFace(photo, crop, found, placed, points), folder=folder)
-            drawn = draw(placed, reconstructor.face.uv.mesh_faces, *photo.shape[:2])
+                writer.write(name, found, folder=folder)
+            drawn = draw(found.placed, face.uv.mesh_faces, *photo.shape[:2])
             yield as_bytes(
                 np.concatenate(
-                    [dots(photo, points), clay(photo, placed, reconstructor.face.uv.mesh_faces, drawn)], axis=1
+                    [dots(photo, found.landmarks), clay(photo, found.placed, face.uv.mesh_faces, drawn)], axis=1
                 )
             )
 
@@ -85,7 +96,7 @@ def reconstruct_frames(
     save_npy(folder / f"{name}_landmarks.npy", np.stack(landmarks))
     save_npy(folder / f"{name}_landmarks_photo.npy", np.stack(placed_landmarks).astype(np.float32))
     matrices = np.stack([crop.matrix for crop in crops])
-    arrays = writer.parameters(reconstructor.decode(codes), matrices, crops[0].size)
+    arrays = writer.parameters(decoded(face, codes), matrices, crops[0].size)
     save_npz(folder / f"{name}_parameters.npz", arrays | {"fps": np.array(fps)})
     return folder
 

@@ -100,7 +100,9 @@ class FlameLayer(nn.Module):
                 )
             self.marks = _Landmarks(embedding, model, contour, dtype)
             used = self.marks.used
-            self.mark_points = SkinnedPoints.of_vertices(model.template[used], directions[used], model.skin_weights[used], dtype)
+            self.mark_points = SkinnedPoints.of_vertices(
+                model.template[used], directions[used], model.skin_weights[used], dtype
+            )
 
     @property
     def num_vertices(self) -> int:

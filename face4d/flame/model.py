@@ -122,6 +122,15 @@ def find_model(path: str | Path) -> Path:
     return path / found[0]
 
 
+def has_model(folder: str | Path) -> bool:
+    """Whether a folder is there and holds a file that :func:`find_model` finds."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return False
+    stems = {Path(name).stem.lower() for name in matching(os.listdir(folder), _SUFFIXES)}
+    return not stems.isdisjoint((*NEUTRAL_MODELS, *OTHER_MODELS))
+
+
 def load_flame_model(path: str | Path) -> FlameModel:
     """Read a FLAME model.
 

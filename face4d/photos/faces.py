@@ -13,16 +13,20 @@ import numpy as np
 
 from face4d.constants import NUM_LANDMARKS, OUTER_EYES
 from face4d.errors import InputError
+from face4d.photos import face_networks
 from face4d.photos.crops import FaceBox, check_inside
 from face4d.photos.detection import find_face, require_detector
+from face4d.photos.face_points import FacePoints, points_in, refined
 from face4d.photos.face_tracking import FaceTracker
 from face4d.photos.picture_files import HEIC_ADVICE, HEIC_SUFFIXES, SUFFIXES
+from face4d.photos.turned import TurnedSquare
 from face4d.runtime.arrays import load_numbers
 from face4d.runtime.files import beside, has_suffix, is_hidden, matching, read_bytes, report_passed_over
 from face4d.runtime.mat import read_mat
 
 MAT_LANDMARKS = "pt3d_68"  # AFLW2000-3D and 300W-LP, (3, 68)
 _LONGEST_TEXT = 1 << 20  # bytes of a landmark file in text
+_AROUND = 1.5  # the network sees a window so much larger than the face
 _FARTHEST = 1e6  # pixels: no landmark of a photo lies beyond
 
 
@@ -196,6 +200,27 @@ class FaceFinder:
         points = read_landmarks(file)
         check_inside(FaceBox.of_landmarks(points), photo, f"{path} with {file}")
         return points, points
+
+    def points(self, photo: np.ndarray, path: str | Path) -> FacePoints:
+        """The 468 points of the face of a photo (H, W, 3); landmarks given say only where the face is.
+
+        Raises:
+            InputError: no face there, or the networks that see points are not installed.
+        """
+        if not face_networks.installed():
+            raise InputError(path, f"networks that see the points of a face: {face_networks.INSTALL}", "none")
+        if self.box is None and self.landmarks is None:
+            face = self._tracker.find(photo, path) if self._tracker else find_face(photo, path)
+            if face.points is None:
+                raise InputError(path, "a face", "none")
+            return face.points
+        place, _ = self.find(photo, path)
+        box = place if isinstance(place, FaceBox) else FaceBox.of_landmarks(place)
+        first = points_in(photo, TurnedSquare(*box.center, _AROUND * max(box.width, box.height)))
+        found = refined(photo, first) if first.is_face else None
+        if found is None:
+            raise InputError(path, f"a face at {box.left:.0f} {box.top:.0f} {box.right:.0f} {box.bottom:.0f}", "none")
+        return found
 
     def file(self, photo: Path) -> Path:
         """The landmark file of a photo; raises :class:`InputError` where there is none."""
