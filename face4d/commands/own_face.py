@@ -13,28 +13,68 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
     import numpy as np
 
     from face4d.deca.checkpoints import LoadedEncoder
+    from face4d.deca.photo_fit import PhotoFitter
     from face4d.dense.decode import DenseDecoder
 
 
 def face_of_photo(args: Namespace, source: DataSource) -> Path:
-    """The neutral face in the photo, as a mesh in the output folder."""
-    from face4d.deca.reconstruction import neutral_from_photo
+    """The neutral face in the photo, as a mesh in the output folder.
+
+    By DECA's encoder or one that is named, where it is there; else by fitting a face model of the generator's topology
+    to the points of the landmark network, where both are there; else by an encoder of one's own.
+    """
     from face4d.errors import InputError
-    from face4d.mesh.ply import ply_bytes
-    from face4d.photos.crops import FaceBox
+    from face4d.mesh.textured import coloured_ply_bytes
     from face4d.runtime.atomic import write_bytes
 
     path = args.output / f"{args.photo.stem}.ply"
-    vertices, faces, _ = neutral_from_photo(
-        args.photo, photo_encoder(args, source), face=FaceBox(*args.box) if args.box else None
-    )
-    mesh = ply_bytes(vertices, faces)
+    vertices, faces, colours = neutral_face(args, source)
+    mesh = coloured_ply_bytes(vertices, faces, colours)
     if path.exists() and not args.overwrite and path.read_bytes() != mesh:
         raise InputError(
             path, "no file of that name, or the face in this photo (--overwrite replaces it)", "another one"
         )
     write_bytes(path, mesh)
     return path
+
+
+def neutral_face(args: Namespace, source: DataSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices (V, 3) metres, faces (F, 3) and colours (V, 3) 0..1 of the neutral face in the photo."""
+    from face4d.deca.checkpoints import PUBLISHED_FILE
+    from face4d.deca.reconstruction import coloured, neutral_from_photo
+    from face4d.photos import face_networks
+    from face4d.photos.crops import FaceBox, read_photo
+    from face4d.photos.faces import FaceFinder
+
+    if not args.encoder and not source.companion(PUBLISHED_FILE).is_file() and face_networks.installed():
+        fitter = photo_fitter(args, source)
+        if fitter is not None:
+            photo = read_photo(args.photo)
+            found = fitter.fit(photo, FaceFinder(args.box).points(photo, args.photo).points)
+            return coloured(found, fitter.face)
+    box = FaceBox(*args.box) if args.box else None
+    vertices, faces, info = neutral_from_photo(args.photo, photo_encoder(args, source), face=box)
+    return vertices, faces, info["colours"]
+
+
+def photo_fitter(args: Namespace, source: DataSource) -> PhotoFitter | None:
+    """A face model to fit to a photo: of --flame, else of the usual places beside the generator, else the demo head;
+    the first of the topology of the generator's landmarks. None where there is none.
+    """
+    import numpy as np
+
+    from face4d.deca.face_model import DEMO, load_face_model
+    from face4d.deca.photo_fit import OWN_MODELS, PhotoFitter
+    from face4d.flame.model import has_model
+
+    wanted = source.topology()
+    places = [args.flame] if args.flame else [source.companion(Path(place)) for place in OWN_MODELS]
+    for place in [*(place for place in places if has_model(place)), DEMO]:
+        face = load_face_model(place)
+        same_count = wanted is None or wanted.vertices == face.model.num_vertices
+        if same_count and (wanted is None or wanted.faces is None or np.array_equal(wanted.faces, face.model.faces)):
+            return PhotoFitter(face)
+    return None
 
 
 def photo_encoder(args: Namespace, source: DataSource) -> LoadedEncoder | None:

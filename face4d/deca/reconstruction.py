@@ -34,7 +34,7 @@ from face4d.photos.crops import DECA_SIZE, Crop, FaceBox, check_inside, crop_fac
 from face4d.photos.detection import find_face
 from face4d.photos.faces import landmark_nme
 from face4d.render.lit import to_pixels, to_screen
-from face4d.render.texture import UvMap, texture_of_photo
+from face4d.render.texture import UvMap, texture_of_photo, uv_map, vertex_colours
 
 log = logging.getLogger(__name__)
 
@@ -244,6 +244,17 @@ def reconstruct(
     return PhotoFace.of(photo, crop, reconstructor(as_batch(picture), detail=detail))
 
 
+def coloured(
+    found: PhotoFace, face_model: FaceModel, texture_size: int = 512
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The neutral face of the person in a photo: vertices (V, 3) float32 metres, faces (F, 3), and the photo's colours
+    (V, 3) 0..1.
+    """
+    texture, _ = found.texture(face_model, uv_map(face_model.uv, texture_size))
+    neutral = found.face.neutral[0].cpu().numpy()
+    return neutral, face_model.model.faces, vertex_colours(texture, face_model.uv, len(neutral))
+
+
 def neutral_from_photo(
     path: str | Path,
     checkpoint: str | Path | LoadedEncoder | None = None,
@@ -262,7 +273,8 @@ def neutral_from_photo(
 
     Returns:
         vertices (V, 3) float32 metres of the neutral expression and pose, faces (F, 3) int32, and what else is known:
-        ``checkpoint``, ``face_model``, ``crop`` (3, 3), ``landmarks`` (68, 3) in photo pixels and the code's parts.
+        ``colours`` (V, 3) 0..1 of the photo, ``checkpoint``, ``face_model``, ``crop`` (3, 3), ``landmarks`` (68, 3) in
+        photo pixels and the code's parts.
 
     Raises:
         InputError: no photo, no face, no weights: each in one line.
@@ -278,5 +290,5 @@ def neutral_from_photo(
         "face_model": reconstructor.face.source,
         "crop": found.crop.matrix,
     }
-    info |= {"landmarks": found.landmarks}
-    return found.face.neutral[0].cpu().numpy(), reconstructor.face.model.faces, info
+    vertices, faces, colours = coloured(found, reconstructor.face)
+    return vertices, faces, info | {"landmarks": found.landmarks, "colours": colours}

@@ -55,18 +55,25 @@ def write_textured_obj(
 
 
 def write_coloured_ply(path: str | Path, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray) -> Path:
-    """Write a binary PLY with a colour per vertex.
-
-    Args:
-        vertices: (V, 3) metres.
-        faces: (F, 3).
-        colours: (V, 3) sRGB in 0..1, rounded to 8 bits.
+    """Write the file of :func:`coloured_ply_bytes`.
 
     Raises:
         InputError: coordinates that are not finite.
     """
     if not np.isfinite(vertices).all():
         raise InputError(path, "finite vertex coordinates", "NaN or infinity")
+    write_bytes(path, coloured_ply_bytes(vertices, faces, colours))
+    return Path(path)
+
+
+def coloured_ply_bytes(vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray) -> bytes:
+    """Content of a binary PLY file with a colour per vertex.
+
+    Args:
+        vertices: (V, 3) metres.
+        faces: (F, 3).
+        colours: (V, 3) sRGB in 0..1, rounded to 8 bits.
+    """
     rows = np.empty(len(vertices), dtype=[("place", "<f4", 3), ("colour", "u1", 3)])
     rows["place"] = vertices
     rows["colour"] = (np.clip(colours, 0, 1) * 255).round()
@@ -76,8 +83,7 @@ def write_coloured_ply(path: str | Path, vertices: np.ndarray, faces: np.ndarray
         "property uchar red\nproperty uchar green\nproperty uchar blue\n"
         f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
-    write_bytes(path, b"".join((header.encode("ascii"), rows.tobytes(), face_rows(faces))))
-    return Path(path)
+    return b"".join((header.encode("ascii"), rows.tobytes(), face_rows(faces)))
 
 
 def write_coloured_obj(path: str | Path, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray) -> Path:
