@@ -49,10 +49,11 @@ def build_parser() -> ArgumentParser:
     model.add_argument(
         "--displacement",
         type=cli.number(0, 10),
-        default=1.0,
+        default=0.5,
         metavar="MM",
         help="expected size of smooth displacements beyond the model's identities; 0 keeps to the model",
     )
+    cli.add_switch(model, "shading", True, "use the shading of the skin, not only the points")
     add_result_flags(parser, Path("Reconstruction_fit"))
     cli.add_run_flags(parser, "threads", "overwrite", "dry-run", "quiet")
     return parser
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     limit_threads(args.threads, small=False)
     jobs, finder = planned(args), FaceFinder(args.box, args.landmarks)
-    fitter = PhotoFitter.load(args.flame or default_face_model(), args.displacement / MM_PER_METRE)
+    displacement = args.displacement / MM_PER_METRE
+    fitter = PhotoFitter.load(args.flame or default_face_model(), displacement, shading=args.shading)
     if args.dry_run:
         print(f"would write {counted(len(jobs), 'face')} to {args.output}, with face model {fitter.face.source}")
         return
@@ -102,6 +104,7 @@ def made_of(args: Namespace, fitter: PhotoFitter, jobs: Sequence[tuple[Path, str
     return inputs_of_results(args, path) | {
         "face model": [fitter.face.source, *fitter.face.fingerprint],
         "displacement": args.displacement,
+        "shading": args.shading,
         "one person": [photo_digest(other) for other, _ in jobs] if args.one_person else None,
     }
 
@@ -137,7 +140,8 @@ def shared_identity(
     seen = []
     for path, _ in track("looking", jobs, unit="photo", quiet=args.quiet):
         try:
-            seen.append(finder.points(read_photo(path), path).points)
+            photo = read_photo(path)
+            seen.append(fitter.seen(photo, finder.points(photo, path).points))
         except InputError:
             if len(jobs) == 1:
                 raise

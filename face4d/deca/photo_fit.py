@@ -7,6 +7,7 @@ the cheeks, a likeness beyond proportions) stays the model's mean.
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,9 +19,10 @@ from torch import Tensor
 
 from face4d.deca.face_model import DEMO, FaceModel, load_face_model
 from face4d.deca.networks import FaceCode
-from face4d.deca.point_fit import FittedPoints, fit_points
+from face4d.deca.point_fit import FittedPoints, PointFitter, SeenFace
 from face4d.deca.reconstruction import PhotoFace, decoded
 from face4d.deca.results import ResultWriter
+from face4d.deca.skin_shading import SkinShading
 from face4d.deca.tracking import write_frames
 from face4d.errors import InputError
 from face4d.flame.layer import FlameLayer
@@ -28,6 +30,7 @@ from face4d.flame.model import has_model
 from face4d.flame.smooth import DEVIATION, smooth_directions, with_directions
 from face4d.landmarks import extract
 from face4d.photos.crops import Crop, FaceBox, deca_crop
+from face4d.photos.face_points import TO_68
 from face4d.photos.faces import FaceFinder
 from face4d.registration.embeddings import point_embedding_of
 from face4d.render.media import read_video
@@ -51,32 +54,43 @@ class PhotoFitter:
         face: the model.
         displacement: metres, standard deviation of smooth displacements beyond the model's identities
             (:mod:`face4d.flame.smooth`); 0 keeps to the model.
+        shading: use the shading of the skin too.
 
     Raises:
         InputError: no embedding of the 468 points on the model's topology; says how to measure one.
     """
 
-    def __init__(self, face: FaceModel, displacement: float = DEVIATION) -> None:
+    def __init__(self, face: FaceModel, displacement: float = DEVIATION, *, shading: bool = True) -> None:
         model = face.model
         place = face.folder if face.folder is not None else Path(face.source)
-        self.embedding = point_embedding_of(place, model.num_vertices, model.faces)
+        embedding = point_embedding_of(place, model.num_vertices, model.faces)
+        template = model.template.astype(np.float64)
+        skin = SkinShading(template, extract(face.embedding, template), model.faces) if shading else None
         self.face = _widened(face, displacement)
         self._layer = copy.deepcopy(self.face.layer).double()
+        self._fitter = PointFitter(self._layer, embedding, skin)
 
     @classmethod
-    def load(cls, source: str | Path, displacement: float = DEVIATION) -> PhotoFitter:
+    def load(cls, source: str | Path, displacement: float = DEVIATION, *, shading: bool = True) -> PhotoFitter:
         """Of ``demo``, a folder or a model file, see :func:`~face4d.deca.face_model.load_face_model`."""
-        return cls(load_face_model(source), displacement)
+        return cls(load_face_model(source), displacement, shading=shading)
 
-    def identity(self, seen: Sequence[np.ndarray]) -> np.ndarray:
-        """(S,) coefficients of one person, of the (468, 3) points in several photos, pixels."""
-        return fit_points(self._layer, self.embedding, seen)[0].identity
+    def seen(self, photo: np.ndarray, points: np.ndarray) -> SeenFace:
+        """A face of a photo (H, W, 3) in 0..1, by its (468, 3) points in pixels, as :meth:`identity` and :meth:`fit`
+        take it.
+        """
+        crop = deca_crop(FaceBox.of_landmarks(points[TO_68]))
+        return SeenFace(points, crop.warp(photo), crop)
 
-    def fit(self, photo: np.ndarray, seen: np.ndarray, identity: np.ndarray | None = None) -> PhotoFace:
+    def identity(self, faces: Sequence[SeenFace]) -> np.ndarray:
+        """(S,) coefficients of the person in several photos."""
+        return self._fitter.fit(faces)[0].identity
+
+    def fit(self, photo: np.ndarray, points: np.ndarray, identity: np.ndarray | None = None) -> PhotoFace:
         """The face in a photo (H, W, 3) in 0..1, of its (468, 3) points in pixels and, where it is known, its
         identity.
         """
-        found = fit_points(self._layer, self.embedding, [seen], identity=identity)[0]
+        found = self._fitter.fit([self.seen(photo, points)], identity=identity)[0]
         crop = deca_crop(FaceBox.of_landmarks(self._landmarks(found)))
         return PhotoFace.of(photo, crop, decoded(self.face, self.code(found, crop)))
 
@@ -124,16 +138,21 @@ class PhotoFitter:
             InputError: no video, or no face in any frame.
         """
         seen, fps = _followed(path, finder, quiet)
-        keys = np.unique(np.linspace(0, len(seen) - 1, _KEY_FRAMES).round().astype(int))
-        identity = self.identity([seen[key] for key in keys])
+        identity = self.identity(self._key_frames(path, seen))
         codes: list[FaceCode] = []
         crops: list[Crop] = []
         before: FittedPoints | None = None
         for points in track("fitting", seen, unit="frame", quiet=quiet):
-            before = fit_points(self._layer, self.embedding, [points], identity=identity, start=before)[0]
+            before = self._fitter.fit([SeenFace(points)], identity=identity, start=before)[0]
             crops.append(deca_crop(FaceBox.of_landmarks(self._landmarks(before))))
             codes.append(self.code(before, crops[-1]))
         return write_frames(path, name, FaceCode.joined(codes), crops, fps, writer, folder=folder, quiet=quiet)
+
+    def _key_frames(self, path: Path, points: Sequence[np.ndarray]) -> list[SeenFace]:
+        """Some frames of a video, over its whole length."""
+        keys = set(np.linspace(0, len(points) - 1, _KEY_FRAMES).round().astype(int).tolist())
+        frames = enumerate(itertools.islice(read_video(path).frames, len(points)))
+        return [self.seen(frame.astype(np.float32) / 255, points[key]) for key, frame in frames if key in keys]
 
 
 def _followed(path: Path, finder: FaceFinder, quiet: bool) -> tuple[list[np.ndarray], float]:

@@ -15,7 +15,7 @@ from face4d.constants import NUM_CONTOUR
 from face4d.flame.model import FlameModel
 
 LENGTH = 0.030  # metres over which displacements are alike
-DEVIATION = 0.001  # metres: standard deviation of each coordinate
+DEVIATION = 0.0005  # metres: standard deviation of each coordinate
 _COMPONENTS = 24  # of each coordinate
 _REACH = 0.11  # metres from the middle of the face
 _PLACES = 300  # where the kernel is sampled
@@ -27,32 +27,51 @@ def smooth_directions(
 ) -> np.ndarray:
     """Mirror-symmetric smooth displacements of the face of a head, which fade out beyond it.
 
-    The kernel is that of the mean of a field and its mirror image: deviation^2 (k(a, b) + s k(Ma, b)), k(a, b) =
-    exp(-|a - b|^2 / (2 length^2)), M the mirror at x = 0, s = -1 for x and 1 for y and z.
-
     Args:
         vertices: (V, 3) metres, symmetric about x = 0 as heads are.
         landmarks: (68, 3).
-        length, deviation: metres.
+        length, deviation: metres, see :func:`smooth_fields`; of every coordinate.
 
     Returns:
         (V, 3, K) metres per standard deviation.
     """
-    middle = landmarks[NUM_CONTOUR:].mean(axis=0)
-    places = vertices[_spread_out(vertices, np.linalg.norm(vertices - middle, axis=1) < _REACH, _PLACES)]
-    mirror = np.array([-1.0, 1.0, 1.0])
     found = []
     for axis in range(3):
-        sign = -1.0 if axis == 0 else 1.0
-        kernel = _gaussian(places, places, length) + sign * _gaussian(places * mirror, places, length)
-        values, modes = np.linalg.eigh(deviation**2 * kernel)
-        values, modes = values[::-1][:_COMPONENTS], modes[:, ::-1][:, :_COMPONENTS]
-        modes, values = modes[:, values > _LEAST * values[0]], values[values > _LEAST * values[0]]
-        across = _gaussian(vertices, places, length) + sign * _gaussian(vertices * mirror, places, length)
-        directions = np.zeros((len(vertices), 3, len(values)))
-        directions[:, axis] = deviation**2 * across @ modes / np.sqrt(values)
+        fields = smooth_fields(vertices, landmarks, length=length, count=_COMPONENTS, odd=axis == 0)
+        directions = np.zeros((len(vertices), 3, fields.shape[1]))
+        directions[:, axis] = deviation * fields
         found.append(directions)
     return np.concatenate(found, axis=2)
+
+
+def smooth_fields(
+    vertices: np.ndarray, landmarks: np.ndarray, *, length: float, count: int, odd: bool = False
+) -> np.ndarray:
+    """The leading components of a Gaussian process over a face that takes the same values on both sides.
+
+    The kernel is k(a, b) + s k(Ma, b), k(a, b) = exp(-|a - b|^2 / (2 length^2)), M the mirror at x = 0, s =
+    1, or -1 for values that change their sign (``odd``).
+
+    Args:
+        vertices: (V, 3) metres, symmetric about x = 0 as heads are.
+        landmarks: (68, 3), which say where the face is.
+        length: metres.
+        count: of components at most.
+
+    Returns:
+        (V, K) per standard deviation; zero beyond the face.
+    """
+    middle = landmarks[NUM_CONTOUR:].mean(axis=0)
+    places = vertices[_spread_out(vertices, np.linalg.norm(vertices - middle, axis=1) < _REACH, _PLACES)]
+    mirror, sign = np.array([-1.0, 1.0, 1.0]), -1.0 if odd else 1.0
+    kernel, across = (
+        _gaussian(points, places, length) + sign * _gaussian(points * mirror, places, length)
+        for points in (places, vertices)
+    )
+    values, modes = np.linalg.eigh(kernel)
+    values, modes = values[::-1][:count], modes[:, ::-1][:, :count]
+    kept = values > _LEAST * values[0]
+    return across @ modes[:, kept] / np.sqrt(values[kept])
 
 
 def with_directions(model: FlameModel, directions: np.ndarray, count: int) -> FlameModel:
