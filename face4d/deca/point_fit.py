@@ -129,7 +129,7 @@ class PointFitter:
             step, shape, _ = self._step(states, shape, is_known, np.zeros(0))
             if step < _CONVERGED:
                 break
-        if len(albedo):
+        if len(albedo) and not is_known:
             for _ in range(_SHADED_STEPS):
                 _, shape, albedo = self._step(states, shape, is_known, albedo)
         return [self._fitted(state, shape) for state in states]
@@ -158,10 +158,9 @@ class PointFitter:
             normal[np.ix_(columns, columns)] += jacobian.T @ (jacobian * weight[:, None])
             gradient[columns] += jacobian.T @ (weight * error)
             if len(albedo) and state.face.picture is not None:
-                columns = np.r_[:free, first : first + self._own + 3, free:common]  # as shading has them
-                left, right = self._shading(state, shape, free, albedo)
-                normal[np.ix_(columns, columns)] += left
-                gradient[columns] += right
+                left, right = self._shading(state, shape, albedo)
+                normal[:common, :common] += left
+                gradient[:common] += right
         step = np.linalg.solve(normal + _RIDGE * np.eye(size) * np.trace(normal) / size, gradient)
         for number, state in enumerate(states):
             _move(state, step[common + number * each : common + (number + 1) * each])
@@ -208,18 +207,13 @@ class PointFitter:
         precision = np.stack([weight / variance, weight / variance, depth], axis=1)
         return jacobian.reshape(3 * count, -1), error.ravel(), precision.ravel()
 
-    def _shading(
-        self, state: _Photo, shape: np.ndarray, free_shape: int, albedo: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Normal equations in the columns identity, expression, jaw, rotation, albedo."""
+    def _shading(self, state: _Photo, shape: np.ndarray, albedo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Normal equations in the columns identity and albedo: cast shadows and wrinkles shall not turn the head."""
         assert self.skin is not None and state.face.picture is not None and state.face.crop is not None
         still, inner = _posed(self.layer, self._skin_points, shape, state.free)
-        found = self._fitted(state, shape)
-        crop = state.face.crop
+        found, crop = self._fitted(state, shape), state.face.crop
         pixels = crop.to_crop(found.in_photo(_vertices(self.layer, found)))
-        face = ShadedFace(
-            state.face.picture, pixels, crop.scale * state.scale, still, inner[len(shape) - free_shape :], state.turn
-        )
+        face = ShadedFace(state.face.picture, pixels, crop.scale * state.scale, still, inner[: len(shape)], state.turn)
         return self.skin.equations(face, albedo)
 
     def _fitted(self, state: _Photo, shape: np.ndarray) -> FittedPoints:

@@ -29,7 +29,7 @@ _NOSE, _NOSTRILS, _BROWS, _EYES, _MOUTH = (
 )
 _AROUND = ((_BROWS, 0.010), (slice(36, 48), 0.010), (_NOSTRILS, 0.005), (_MOUTH, 0.006))  # metres that are no skin
 _LENGTH, _DEVIATION, _FIELDS = 0.020, 0.10, 40  # of the albedo: metres, share, fields of each colour
-_INDEPENDENT = 275  # of the skin's vertices err independently
+_INDEPENDENT, _AT_MOST = 275, 0.5  # of the skin's vertices err independently: so many, and no larger a share
 _LEAST_NOISE = 0.02  # of the mean colour
 _FACING = 0.3  # least cosine between skin and viewer
 _HIDDEN = 0.004  # metres behind the surface that the picture shows
@@ -81,14 +81,14 @@ class SkinShading:
         self.num_albedo = 3 * self._fields.shape[1]
 
     def equations(self, face: ShadedFace, albedo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Normal equations (K, K), (K,) of a Gauss-Newton step, the light eliminated, in the columns of ``moves``, a
-        rotation of the head (3) and the albedo (``num_albedo``). Zero where hardly any skin is seen.
+        """Normal equations (K, K), (K,) of a Gauss-Newton step, the light eliminated, in the columns of ``moves`` and
+        the albedo (``num_albedo``). Zero where hardly any skin is seen.
 
         Args:
             face: its present state.
             albedo: (num_albedo,) present coefficients.
         """
-        columns = len(face.moves) + 3 + self.num_albedo
+        columns = len(face.moves) + self.num_albedo
         still, moves = torch.as_tensor(face.still), torch.as_tensor(face.moves)
         normals = vertex_normals(still[None], self._ring)[0, self._rows]  # (K, 3)
         seen = self._seen(face, normals.numpy() @ face.turn.T)
@@ -105,8 +105,7 @@ class SkinShading:
         shading = basis @ light  # (K, 3)
         error = colour - tint * shading
         by_normal = np.einsum("kbd,bc->kcd", slope, light) * tint[..., None]
-        turns = np.stack([np.cross(axis, normal) for axis in np.eye(3)])
-        by_move = np.einsum("kcd,mkd->kcm", by_normal, np.concatenate([turning, turns]), optimize=True)
+        by_move = np.einsum("kcd,mkd->kcm", by_normal, turning, optimize=True)
         count = len(colour)
         by_albedo, by_light = (np.zeros((count, 3, 3, part.shape[1])) for part in (fields, basis))
         for channel in range(3):
@@ -115,7 +114,7 @@ class SkinShading:
         jacobian = np.concatenate([by_move, by_albedo.reshape(count, 3, -1)], axis=2).reshape(3 * count, columns)
         lamps = by_light.reshape(3 * count, -1)
         noise = max(1.48 * float(np.median(np.abs(error))), _LEAST_NOISE * float(colour.mean()), 1e-3)
-        each = np.repeat(weight * _INDEPENDENT / len(self._skin) / noise**2, 3)
+        each = np.repeat(weight * min(_INDEPENDENT / len(self._skin), _AT_MOST) / noise**2, 3)
         weighted, crossed = jacobian * each[:, None], (lamps * each[:, None]).T
         held = crossed @ lamps + 1e-6 * np.eye(lamps.shape[1])
         answer = np.linalg.solve(held, np.column_stack([crossed @ jacobian, crossed @ error.ravel()]))
