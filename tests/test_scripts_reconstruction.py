@@ -27,7 +27,7 @@ TINY = (
     "--photometric-faces",
     0,
 )
-SCRIPTS = ("deca.py", "deca_train.py", "generate_dataset.py")
+SCRIPTS = ("deca.py", "fit.py", "deca_train.py", "generate_dataset.py")
 
 
 def run(script: str, *arguments: object) -> None:

@@ -24,7 +24,12 @@ def build_parser() -> cli.Parser:
     what.add_argument(
         "--subjects", type=cli.integer(1, 99), default=6, metavar="N", help="number of people, Demo01, Demo02, ..."
     )
-    what.add_argument("--labels", nargs="+", metavar="LABEL", help="CoMA labels (default: all twelve)")
+    what.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="LABEL",
+        help="of the CoMA-shaped part; all: CoMA's twelve and ten of Florence 4D (default: CoMA's)",
+    )
     what.add_argument(
         "--florence-labels",
         nargs="*",
@@ -49,10 +54,13 @@ def build_parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and write the demo."""
     args = build_parser().parse_args(argv)
+    from face4d.constants import COMA_LABELS, FLORENCE_LABELS
     from face4d.demo.write import write_demo
 
+    labels = [*COMA_LABELS, *FLORENCE_LABELS] if args.labels == ["all"] else args.labels
+
     summary = write_demo(
-        args.output, seed=args.seed, subjects=args.subjects, coma_labels=args.labels,
+        args.output, seed=args.seed, subjects=args.subjects, coma_labels=labels,
         florence_labels=args.florence_labels, florence_subjects=args.florence_subjects, level=args.level,
         overwrite=args.overwrite, quiet=args.quiet,
     )  # fmt: skip

@@ -58,8 +58,8 @@ def neutral_face(args: Namespace, source: DataSource) -> tuple[np.ndarray, np.nd
 
 
 def photo_fitter(args: Namespace, source: DataSource) -> PhotoFitter | None:
-    """A face model to fit to a photo: of --flame, else of the usual places beside the generator, else the demo head;
-    the first of the topology of the generator's landmarks. None where there is none.
+    """A face model to fit to a photo: of the generator's landmark files (--flame), else of the usual places beside it,
+    else the demo head; the first of the topology of its landmarks. None where there is none.
     """
     import numpy as np
 
@@ -68,8 +68,8 @@ def photo_fitter(args: Namespace, source: DataSource) -> PhotoFitter | None:
     from face4d.flame.model import has_model
 
     wanted = source.topology()
-    places = [args.flame] if args.flame else [source.companion(Path(place)) for place in OWN_MODELS]
-    for place in [*(place for place in places if has_model(place)), DEMO]:
+    places = [args.flame or source.flame, *(source.companion(Path(place)) for place in OWN_MODELS)]
+    for place in [*(place for place in places if place is not None and has_model(place)), DEMO]:
         face = load_face_model(place)
         same_count = wanted is None or wanted.vertices == face.model.num_vertices
         if same_count and (wanted is None or wanted.faces is None or np.array_equal(wanted.faces, face.model.faces)):

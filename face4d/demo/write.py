@@ -194,7 +194,7 @@ def write_demo(
 
     Args:
         subjects: number of people, Demo01, Demo02, ...
-        coma_labels: labels of the CoMA-shaped part in either spelling; all twelve by default.
+        coma_labels: labels of the CoMA-shaped part in either spelling, Florence 4D's too; CoMA's twelve by default.
         florence_labels, florence_subjects: what the Florence-shaped part holds; subjects beyond ``subjects`` are left
             out.
         level: detail of the head, see :func:`face4d.demo.head.demo_head`.
@@ -209,7 +209,7 @@ def write_demo(
     plan = _Plan(
         seed, subjects,
         tuple(
-            _known(label, COMA_LABELS).replace("-", "_")
+            _known(label, (*COMA_LABELS, *FLORENCE_LABELS)).replace("-", "_")
             for label in (COMA_LABELS if coma_labels is None else coma_labels)
         ),
         tuple(_known(label, FLORENCE_LABELS) for label in florence_labels),
