@@ -161,7 +161,22 @@ def test_photos_are_reconstructed_from_wherever_it_is_called(checkout, tmp_path)
         assert subprocess.run(command, cwd=folder, check=False).returncode == 0
     lines = (checkout / "calls").read_text().splitlines()
     assert [line.partition("pip-version-check ")[2] for line in lines[:2]] == list(PHOTO_PACKAGES)
-    assert lines[2:] == [f"Reconstruction/deca.py {folder / 'me.jpg'} --box 1 2 3 4 --output out"] * 2
+    assert lines[2:] == [f"Reconstruction/fit.py {folder / 'me.jpg'} --box 1 2 3 4 --output out"] * 2
+
+
+def test_a_photo_with_a_label_moves_and_what_moves_it_is_made_once(checkout, tmp_path):
+    place(tmp_path / "photos" / "me.jpg")
+    (checkout / "calls").unlink(missing_ok=True)
+    command = ["bash", str(checkout / "run.sh"), "photo", "photos/me.jpg", "--label", "Happy"]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    made = ["-m", "sampling_coma.py", "get_landmark_coma.py", "main.py", "Sparse2Dense/main.py"]
+    assert calls(checkout)[2:] == [*made, "test.py"]  # after pip, twice
+    last = (checkout / "calls").read_text().splitlines()[-1]
+    assert f"--photo {tmp_path / 'photos' / 'me.jpg'} --label Happy --dense --export glb,mp4 --overwrite" in last
+    place(checkout / "photo_faces" / "models" / "dense_photo_faces_regional.pt")
+    (checkout / "calls").unlink()
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    assert calls(checkout) == ["test.py"]
 
 
 def test_the_python_that_is_named_makes_the_environment(checkout, tmp_path):
