@@ -124,3 +124,13 @@ def test_the_demo_head_is_shown_finer_and_others_are_not(tmp_path):
     np.testing.assert_allclose(coloured.colours[same], own[same] ** 2.2, atol=0.01)
     other = shown_head([frames], OTHER)
     assert other.motions[0] is frames and other.faces is OTHER and len(other.colours) == len(HEAD.mean)
+
+
+def test_eyes_and_teeth_of_the_demo_head_keep_their_colours():
+    """A head of 871 vertices with a photo's colours: its eyes have an iris all the same."""
+    head, fine = demo_head(), demo_head(1)
+    green = np.tile([0.1, 0.6, 0.1], (len(head.mean), 1))
+    shown = shown_head([head.mean[None]], head.faces, colours=green)
+    skin = fine.kind == SKIN
+    np.testing.assert_allclose(shown.colours[~skin], vertex_colors(fine)[~skin])
+    np.testing.assert_allclose(shown.colours[skin], np.tile([0.1, 0.6, 0.1], (skin.sum(), 1)) ** 2.2, atol=1e-6)

@@ -23,12 +23,19 @@ def face_of_photo(args: Namespace, source: DataSource) -> Path:
     By DECA's encoder or one that is named, where it is there; else by fitting a face model of the generator's topology
     to the points of the landmark network, where both are there; else by an encoder of one's own.
     """
+    import numpy as np
+
     from face4d.errors import InputError
+    from face4d.mesh.geometry import connected_components
     from face4d.mesh.textured import coloured_ply_bytes
     from face4d.runtime.atomic import write_bytes
+    from face4d.view.looks import vertex_colours
 
     path = args.output / f"{args.photo.stem}.ply"
     vertices, faces, colours = neutral_face(args, source)
+    piece = connected_components(len(vertices), faces)
+    loose = piece != np.bincount(piece).argmax()  # eyeballs and teeth, which photos show small and in shadow
+    colours = np.where(loose[:, None], vertex_colours(vertices, faces) / 255, colours)
     mesh = coloured_ply_bytes(vertices, faces, colours)
     if path.exists() and not args.overwrite and path.read_bytes() != mesh:
         raise InputError(

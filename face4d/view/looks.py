@@ -61,7 +61,8 @@ def shown_head(
         motions: (T, V, 3) metres, one or more.
         faces: (F, 3).
         neutral: (V, 3) metres; default: the first frame.
-        colours: (V, 3) sRGB in 0..1 of its own, as of :func:`own_colours`; default: see :func:`surface_colours`.
+        colours: (V, 3) sRGB in 0..1 of its own, as of :func:`own_colours`; default: see :func:`surface_colours`. Of
+            the demo head those of the skin.
     """
     motions, neutral = list(motions), motions[0][0] if neutral is None else neutral
     head = head_of(len(neutral), faces)
@@ -69,7 +70,10 @@ def shown_head(
         finer = finer_head()
         motions = [finer.move(frames, neutral).astype(np.float32) for frames in motions]
         neutral, faces = finer.neutral(neutral), finer.head.faces
-        colours = None if colours is None else finer.spread(colours)
+        if colours is not None:
+            skin = (finer.head.kind == SKIN)[:, None]  # 871 vertices have no room for an iris
+            colours = np.where(skin, _linear(finer.spread(colours)), vertex_colors(finer.head))
+            return ShownHead(motions, neutral, faces, colours)
     if colours is not None:
         return ShownHead(motions, neutral, faces, _linear(colours))
     apexes = [frames[np.linalg.norm(frames - neutral, axis=2).mean(axis=1).argmax()] for frames in motions]
