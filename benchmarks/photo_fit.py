@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -205,8 +205,9 @@ def geometry(heads: Heads, folder: Path, seed: int, encoder: Path | None) -> Non
         print(f"| {name} | {found[0]:.2f} | {gain[0]:.0f} % | {found[1]:.2f} | {gain[1]:.0f} % |")
 
 
-def photos(heads: Heads, folder: Path, seed: int, source: Path) -> None:
-    by_model = {"heads": next(fitters(heads, folder, seed, without=False)), "demo head": PhotoFitter.load("demo")}
+def photos(heads: Heads, folder: Path, seed: int, source: Path, models: Sequence[str]) -> None:
+    by_model = {"heads": next(fitters(heads, folder, seed, without=False))}
+    by_model |= {name: PhotoFitter.load(name) for name in models}
     print("| | 68 | turned below 40 degrees | 51 inner | 68, box | below 40, box | seconds |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name, fitter in by_model.items():
@@ -235,6 +236,9 @@ def main() -> None:
     parser.add_argument("--flame", type=Path, required=True, metavar="DIR", help="landmark files of the topology")
     parser.add_argument("--expressions", type=Path, required=True, metavar="FILE", help="npz with deltas (E, V, 3)")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="of AFLW2000-3D")
+    parser.add_argument(
+        "--models", nargs="*", default=["demo"], metavar="DIR", help="other face models for the photos (default: demo)"
+    )
     parser.add_argument("--encoder", type=Path, metavar="FILE", help="of Reconstruction/deca_train.py, to compare")
     parser.add_argument("--work", type=Path, default=Path("findings"), metavar="DIR", help="for embeddings")
     parser.add_argument("--seed", type=int, default=27)
@@ -243,7 +247,7 @@ def main() -> None:
     if len(heads.names) < FOLDS:
         raise InputError(args.heads, f"{FOLDS} heads or more", str(len(heads.names)))
     if args.photos is not None:
-        photos(heads, args.work, args.seed, args.photos)
+        photos(heads, args.work, args.seed, args.photos, args.models)
     geometry(heads, args.work, args.seed, args.encoder)
 
 

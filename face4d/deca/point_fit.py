@@ -104,6 +104,7 @@ class PointFitter:
         self._faces, self._root = layer.faces.cpu().numpy(), layer.joint_template[0].numpy()
         self._own = layer.num_expression + 3  # a photo's coefficients
         self._deviation = np.concatenate([np.ones(layer.num_expression), JAW_DEVIATION])
+        self._at_yaw: tuple[int, SkinnedPoints, np.ndarray] | None = None
         if skin is not None:
             self._skin_points = layer.skinned_points(skin.vertices[:, None], np.ones((len(skin.vertices), 1)))
 
@@ -173,12 +174,18 @@ class PointFitter:
         if start is not None:
             free = np.concatenate([start.expression, start.jaw])
             yaw = view_of(Rotation.from_rotvec(start.head).as_matrix())
-        corners, weights, _ = self.embedding.at(yaw, self._faces)
-        still, _ = _posed(self.layer, self.layer.skinned_points(corners, weights), shape, free)
+        still, _ = _posed(self.layer, self._points_seen_from(round(yaw))[0], shape, free)
         onto = fit_similarity(still, face.points * Z_FLIPPED)
         # the layer turns the head about its root
         shift = onto.scale * (onto.rotation @ self._root - self._root) + onto.translation
         return _Photo(face, onto.rotation, onto.scale, shift, free)
+
+    def _points_seen_from(self, yaw: int) -> tuple[SkinnedPoints, np.ndarray]:
+        """The 468 points on a head turned by whole degrees, and (468,) their spread."""
+        if self._at_yaw is None or self._at_yaw[0] != yaw:
+            corners, weights, spread = self.embedding.at(yaw, self._faces)
+            self._at_yaw = yaw, self.layer.skinned_points(corners, weights), spread
+        return self._at_yaw[1:]
 
     def _reprojection(
         self, state: _Photo, shape: np.ndarray, free_shape: int
@@ -186,8 +193,8 @@ class PointFitter:
         """(3 N, columns) derivatives of the points in metres by identity, expression, jaw, rotation, log of the scale
         and shift; (3 N,) errors in metres and (3 N,) weights.
         """
-        corners, weights, spread = self.embedding.at(view_of(state.turn), self._faces)
-        still, inner = _posed(self.layer, self.layer.skinned_points(corners, weights), shape, state.free)
+        points, spread = self._points_seen_from(round(view_of(state.turn)))
+        still, inner = _posed(self.layer, points, shape, state.free)
         inner = inner[len(shape) - free_shape :]  # all of the identity, or none of it
         turned = (still - self._root) @ state.turn.T + self._root
         count = len(turned)

@@ -35,7 +35,7 @@ _FACING = 0.3  # least cosine between skin and viewer
 _HIDDEN = 0.004  # metres behind the surface that the picture shows
 _ROUNDS = 5  # of the robust estimate of the light
 _BORDER = 2  # pixels of the picture that are not looked at
-_SMALL = 1e-4
+_SMALL, _MOVE = 1e-4, 0.1  # steps of differences: of normals, and of coefficients in single precision
 
 
 class ShadedFace(NamedTuple):
@@ -89,14 +89,14 @@ class SkinShading:
             albedo: (num_albedo,) present coefficients.
         """
         columns = len(face.moves) + self.num_albedo
-        still, moves = torch.as_tensor(face.still), torch.as_tensor(face.moves)
+        still, moves = (torch.as_tensor(part, dtype=torch.float32) for part in (face.still, face.moves))
         normals = vertex_normals(still[None], self._ring)[0, self._rows]  # (K, 3)
         seen = self._seen(face, normals.numpy() @ face.turn.T)
         if seen.sum() < len(self._skin) / 10:
             return np.zeros((columns, columns)), np.zeros(columns)
-        nearby = vertex_normals(still + _SMALL * moves, self._ring)[:, self._rows[seen]]
-        turning = ((nearby - normals[seen]) / _SMALL).numpy() @ face.turn.T  # (C, K, 3)
-        normal = normals[seen].numpy() @ face.turn.T
+        nearby = vertex_normals(still + _MOVE * moves, self._ring)[:, self._rows[seen]]
+        turning = ((nearby - normals[seen]) / _MOVE).numpy() @ face.turn.T  # (C, K, 3)
+        normal = normals[seen].double().numpy() @ face.turn.T
         colour = sample(face.picture, face.pixels[self._skin[seen], :2])  # (K, 3)
         fields = self._fields[seen]
         tint = 1 + np.stack([fields @ part for part in np.split(albedo, 3)], axis=1)  # (K, 3)

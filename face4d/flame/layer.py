@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -168,12 +169,12 @@ class FlameLayer(nn.Module):
             corners: (N, K) vertices.
             weights: (N, K), rows sum to 1.
         """
-        like, (numbers, count) = self.surface.directions, corners.shape
-        share = torch.as_tensor(weights, dtype=like.dtype, device=like.device)
-        chosen = torch.as_tensor(corners.ravel(), dtype=torch.int64, device=like.device)
-        planes = like.unflatten(1, (3, -1))[:, :, chosen].unflatten(2, (numbers, count))  # (S + E + 37, 3, N, K)
-        skin = self.surface.weights[:, chosen].unflatten(1, (numbers, count))  # (6, N, K)
-        return SkinnedPoints((planes * share).sum(-1).flatten(1), (skin * share).sum(-1))
+        like, (number, count) = self.surface.directions, corners.shape
+        places = (weights.ravel(), (np.repeat(np.arange(number), count), corners.ravel()))
+        mean = sparse.csr_matrix(places, shape=(number, self.num_vertices), dtype=weights.dtype)
+        planes = like.cpu().numpy().reshape(-1, self.num_vertices)  # (3 (S + E + 37), V)
+        parts = (mean @ planes.T).T.reshape(len(like), -1), (mean @ self.surface.weights.cpu().numpy().T).T
+        return SkinnedPoints(*(torch.as_tensor(part, dtype=like.dtype, device=like.device) for part in parts))
 
     def points(
         self,
