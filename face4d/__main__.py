@@ -11,7 +11,17 @@ from face4d.commands import cli
 from face4d.errors import InputError, nearest
 from face4d.runtime.environment import typed_python
 
-COMMANDS = ("benchmark", "dataset", "demo", "fit", "flame-model", "landmarks", "point-embedding", "scan-to-mesh")
+COMMANDS = (
+    "benchmark",
+    "check",
+    "dataset",
+    "demo",
+    "fit",
+    "flame-model",
+    "landmarks",
+    "point-embedding",
+    "scan-to-mesh",
+)
 """Each is a module of ``face4d.commands`` with ``main(argv)``, described by the first line of its docstring."""
 
 

@@ -250,14 +250,16 @@ def report_written(paths: Iterable[str | Path], *, kept: bool = False) -> None:
 
 
 def suggest_next(args: argparse.Namespace, script: str, *words: object) -> None:
-    """Print the next command to type, the end of a script: ``next: python test.py --checkpoint models/florence.pt``.
+    """Print the next command to type, the end of a script: ``next: python test.py --checkpoint models/florence.pt``
+    (``-m`` and the module's name for a module).
 
     On stderr, so that stdout ends with the paths written. Not with ``--quiet``, nor where ``FACE4D_NEXT=no`` says that
     the next command is known (run.sh).
     """
     if not args.quiet and os.environ.get("FACE4D_NEXT") != "no":
         sys.stdout.flush()
-        print(f"next: {typed_python()} {shlex.join([typed_script(script), *map(str, words)])}", file=sys.stderr)
+        program = script if script == "-m" else typed_script(script)
+        print(f"next: {typed_python()} {shlex.join([program, *map(str, words)])}", file=sys.stderr)
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:

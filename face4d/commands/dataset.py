@@ -5,7 +5,7 @@
     python -m face4d dataset --show mine                 # what a data set says, as run.sh reads it
 
 Looks for mesh sequences, <subject>/<label>/ with numbered PLY or OBJ frames at any depth, or landmark files
-<label>_<subject>.npy. docs/data.md lists the keys of the file.
+<label>_<subject>.npy. docs/own-data.md lists the keys of the file.
 """
 
 from __future__ import annotations

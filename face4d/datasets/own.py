@@ -49,7 +49,7 @@ KEYS: dict[str, Check] = {
     "neutral": optional(path),
     "output": optional(name),
 }
-"""The keys of a file by name; docs/data.md lists them."""
+"""The keys of a file by name; docs/own-data.md lists them."""
 
 
 def find_dataset(wanted: str, owner: Path | None = None) -> Dataset:

@@ -108,7 +108,9 @@ def toml_text(name: str, values: dict[str, Any]) -> str:
     """The TOML file with a meaning beside every key."""
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}  # {_MEANINGS[key]}" for key, value in values.items()]
     return (
-        "\n".join([f"# The data set {name}, for --dataset {name} in this folder; docs/data.md lists all keys.", *lines])
+        "\n".join(
+            [f"# The data set {name}, for --dataset {name} in this folder; docs/own-data.md lists all keys.", *lines]
+        )
         + "\n"
     )
 

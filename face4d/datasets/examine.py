@@ -1,0 +1,175 @@
+"""Every sequence of a folder looked at before anything is made of it: which cannot be read, which are odd."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from face4d.constants import MM_PER_METRE
+from face4d.datasets.landmark_set import read_landmarks, sequence_remarks
+from face4d.datasets.layout import canonical_label, landmark_paths, parse_sequence_name
+from face4d.datasets.mesh_set import MeshSequence, find_all
+from face4d.errors import InputError
+from face4d.mesh.plausibility import Remark, check_head, motion_remarks
+from face4d.mesh.sequence import find_sequences, numbered_frames, read_mesh
+from face4d.runtime.progress import track
+
+UNUSABLE = "cannot be used"  # what a remark of a sequence that no step could read begins with
+_FRAMES = 24  # of a mesh sequence that are read, evenly spaced, the first and the last among them
+_POINTS = 1500  # of a mesh that are compared, evenly spaced in the order of its vertices
+_NOT_NEUTRAL = 1.0  # millimetres, mean over the face: and
+_FARTHER = (
+    4.0  # times the median of the subject's sequences: a first frame so far from the others is not the neutral one
+)
+_OTHER_SIZE = 4.0  # times larger or smaller than the label's median: an odd amplitude
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One sequence.
+
+    Attributes:
+        label, subject: as its name has them.
+        frames: in its files.
+        first: (N, 3) points of its first frame, metres.
+        amplitude: millimetres, of the frame that is farthest from the first: mean over the points.
+        topology: vertices and a checksum of the triangles; (68, 0) of landmarks.
+    """
+
+    label: str
+    subject: str
+    frames: int
+    first: np.ndarray
+    amplitude: float
+    topology: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return f"{self.label} of {self.subject}"
+
+
+def examine(folder: Path, suffix: str | None, quiet: bool = False) -> tuple[list[Examined], list[Remark]]:
+    """Read the sequences of a folder.
+
+    Args:
+        folder: of mesh sequences or landmark files.
+        suffix: of the frames (``.ply``, ``.obj``); None for landmark files.
+
+    Returns:
+        those that can be read, and what is odd about each by itself.
+    """
+    found: list[Examined] = []
+    remarks: list[Remark] = []
+    jobs: Sequence[Any] = landmark_paths(folder) if suffix is None else find_all(folder, suffix=suffix)
+    for job in track("reading", jobs, unit="sequence", quiet=quiet):
+        try:
+            one, odd = _landmark_file(job) if suffix is None else _mesh_sequence(job, str(suffix))
+        except InputError as error:
+            place = Path(error.path)
+            shown = place.relative_to(folder.absolute()) if place.is_relative_to(folder.absolute()) else place
+            remarks.append(Remark(f"{UNUSABLE}: expected {error.expected}, found {error.found}", str(shown)))
+            continue
+        found.append(one)
+        remarks += odd
+    return found, remarks
+
+
+def _landmark_file(path: Path) -> tuple[Examined, list[Remark]]:
+    label, subject = parse_sequence_name(path)
+    landmarks = read_landmarks(path)
+    one = _examined(canonical_label(label), subject, len(landmarks), landmarks, (landmarks.shape[1], 0))
+    return one, sequence_remarks(one.name, landmarks)
+
+
+def _mesh_sequence(sequence: MeshSequence, suffix: str) -> tuple[Examined, list[Remark]]:
+    numbered = numbered_frames(sequence.folder, suffix, skip_gaps=True)
+    chosen = np.unique(np.linspace(0, len(numbered) - 1, _FRAMES).round().astype(int))
+    points, topology = [], None
+    for place in chosen:
+        path = sequence.folder / numbered[place][1]
+        vertices, faces = read_mesh(path)
+        own = len(vertices), zlib.crc32(np.ascontiguousarray(faces, "<i4").tobytes())
+        if topology is None:
+            check_head(path, vertices)
+        elif own != topology:
+            raise InputError(path, f"the topology of {numbered[0][1]} ({topology[0]} vertices)", f"{own[0]} vertices")
+        topology = own
+        points.append(vertices[:: max(len(vertices) // _POINTS, 1)])
+    assert topology is not None
+    frames = np.stack(points)
+    one = _examined(sequence.label, sequence.subject, len(numbered), frames, topology)
+    remarks = motion_remarks(one.name, frames)
+    missing = numbered[-1][0] - numbered[0][0] + 1 - len(numbered)
+    if missing:
+        remarks.append(Remark("frame numbers are missing (steps 2 and 3 take --skip-gaps)", f"{one.name} ({missing})"))
+    return one, remarks
+
+
+def _examined(label: str, subject: str, count: int, points: np.ndarray, topology: tuple[int, int]) -> Examined:
+    moved = np.linalg.norm(points - points[0], axis=2).mean(axis=1)
+    return Examined(label, subject, count, points[0], float(moved.max() * MM_PER_METRE), topology)
+
+
+def compared(found: Sequence[Examined]) -> Iterator[Remark]:
+    """What is odd about sequences beside the others: topology, frame 0, amplitude; and which are missing."""
+    if not found:
+        return
+    usual, _ = Counter(one.topology for one in found).most_common(1)[0]
+    for one in found:
+        if one.topology != usual:
+            yield Remark(f"another topology than most ({usual[0]} vertices)", f"{one.name} ({one.topology[0]})")
+    by_subject, by_label = defaultdict(list), defaultdict(list)
+    for one in found:
+        if one.topology == usual:
+            by_subject[one.subject].append(one)
+            by_label[one.label].append(one)
+    for own in by_subject.values():
+        neutral = np.median([one.first for one in own], axis=0)
+        away = [float(np.linalg.norm(one.first - neutral, axis=1).mean() * MM_PER_METRE) for one in own]
+        for one, distance in zip(own, away):
+            if len(own) > 2 and distance > max(_NOT_NEUTRAL, _FARTHER * float(np.median(away))):
+                yield Remark(
+                    "frame 0 is not like those of the person's other sequences (not neutral?)",
+                    f"{one.name} ({distance:.1f} mm off)",
+                )
+    for own in by_label.values():
+        middle = float(np.median([one.amplitude for one in own]))
+        for one in own:
+            if len(own) > 2 and one.amplitude > 0 and not 1 / _OTHER_SIZE < one.amplitude / middle < _OTHER_SIZE:
+                yield Remark(
+                    "moves much more or less than the label does in others",
+                    f"{one.name} ({one.amplitude:.1f} mm, median {middle:.1f})",
+                )
+    there = {(one.label, one.subject) for one in found}
+    for subject in sorted({one.subject for one in found}):
+        lacks = [label for label in sorted({one.label for one in found}) if (label, subject) not in there]
+        if lacks:
+            yield Remark("labels that a subject has not", f"{subject} ({', '.join(lacks)})")
+
+
+def kind_of(folder: Path) -> str | None:
+    """``.ply`` or ``.obj`` where a folder holds mesh sequences, whichever is more; None where it holds landmark files.
+
+    Raises:
+        InputError: no such folder, or neither in it.
+    """
+    if not folder.is_dir():
+        raise InputError(folder, "a folder of mesh sequences or landmark files", "no such folder")
+    counts = {}
+    for suffix in (".obj", ".ply"):
+        try:
+            counts[suffix] = len(find_sequences(folder, suffix))
+        except InputError:
+            counts[suffix] = 0
+    if any(counts.values()):
+        return max(counts, key=lambda suffix: counts[suffix])
+    if landmark_paths(folder):
+        return None
+    expected = "<subject>/<label>/ folders of numbered PLY or OBJ frames, or <label>_<subject>.npy landmark files"
+    raise InputError(folder, expected, "neither")
