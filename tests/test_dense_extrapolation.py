@@ -60,9 +60,9 @@ def people():
 
 
 def demo_embedding():
-    from face4d.deca.face_model import _demo_embedding
+    from face4d.demo.flame import demo_embedding as embedding_of_level
 
-    return _demo_embedding()
+    return embedding_of_level()
 
 
 def test_unseen_people_are_inside_and_unseen_expressions_outside(people):
