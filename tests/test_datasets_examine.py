@@ -10,7 +10,7 @@ import pytest
 from face4d.commands.check import main
 from face4d.datasets.examine import compared, examine, kind_of
 from face4d.errors import InputError
-from face4d.mesh.ply import write_ply
+from face4d.mesh.ply import read_ply, write_ply
 from tests.conftest import toy_head, toy_sequence
 
 LABELS, SUBJECTS = ("big_smile", "frown", "yawn"), ("Ada", "Ben", "Cem", "Dot")
@@ -83,6 +83,7 @@ def test_what_cannot_be_used_is_code_2(landmarks, capsys):
     code, out = said(landmarks, capsys)
     assert code == 2 and "millimetres (times 0.001 gives metres): yawn_Ada.npy" in out
     assert "NaN or infinity in frame 4: yawn_Ben.npy" in out and "looked at   10 sequences" in out
+    assert "4 subjects and 3 labels can be read" in out and "labels      big-smile, frown, yawn" in out
 
 
 def test_meshes_with_gaps_and_of_another_topology(meshes, capsys):
@@ -99,6 +100,26 @@ def test_meshes_with_gaps_and_of_another_topology(meshes, capsys):
     write_ply(meshes / "Ben" / "frown" / "frown_5.ply", head[:-3], faces[(faces < len(head) - 3).all(axis=1)])
     code, out = said(meshes, capsys)
     assert code == 2 and "the topology of frown_0.ply (204 vertices), found 201 vertices: Ben/frown/frown_5.ply" in out
+
+
+def test_mirrored_meshes_are_seen_where_an_embedding_lies_beside_them(meshes, capsys):
+    faces = np.arange(204).reshape(68, 3)
+    np.savez(meshes / "toy.npz", bary=np.full((68, 3), 1 / 3), face_idx=np.arange(68), faces=faces)
+    for path in meshes.glob("*/*/*.ply"):
+        vertices, _ = read_ply(path)
+        mirrored = path.parent == meshes / "Cem" / "frown"
+        write_ply(path, vertices * [-1 if mirrored else 1, 1, 1], faces)
+    code, out = said(meshes, capsys)
+    assert code == 2 and "found a face mirrored left to right: Cem/frown/frown_00.ply" in out
+    assert out.count("cannot be used") == 1 and "looked at   11 sequences" in out
+
+
+def test_processes_see_the_same(meshes, monkeypatch):
+    monkeypatch.setattr("face4d.runtime.parallel._ALONE_SECONDS", 0.0)
+    alone, _ = examine(meshes, ".ply", quiet=True)
+    shared, _ = examine(meshes, ".ply", workers=2, quiet=True)
+    assert [one.name for one in shared] == [one.name for one in alone] and len(alone) == 12
+    assert [one.amplitude for one in shared] == [one.amplitude for one in alone]
 
 
 def test_a_folder_of_something_else_is_one_line(tmp_path):

@@ -22,28 +22,30 @@ _NAMED = 5  # sequences of a kind that are named
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="mesh sequences or landmark files")
-    cli.add_run_flags(parser, "quiet")
+    cli.add_run_flags(parser, "workers", "quiet")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
 
-    from face4d.datasets.examine import UNUSABLE, compared, examine, kind_of
+    from face4d.datasets.examine import UNUSABLE, compared, described, examine, kind_of
     from face4d.datasets.survey import survey
     from face4d.errors import InputError
+    from face4d.runtime.parallel import cluster
     from face4d.runtime.progress import counted
 
     suffix = kind_of(args.folder)
-    found, remarks = examine(args.folder, suffix, args.quiet)
+    with cluster(workers=args.workers) as workers:
+        found, remarks = examine(args.folder, suffix, workers=workers, quiet=args.quiet)
     unusable = any(remark.what.startswith(UNUSABLE) for remark in remarks)
     remarks += compared(found)
     hindered = None
     try:
-        for line in survey(args.folder).describe():
-            print(line)
+        lines = list(survey(args.folder).describe())
     except InputError as error:  # of what is left out here already, and what no step could do with the rest
-        hindered = error
+        hindered, lines = error, list(described(args.folder, found))
+    print("\n".join(lines))
     frames = sum(one.frames for one in found)
     print(f"looked at   {counted(len(found), 'sequence')} of {frames} frames")
     places: dict[str, list[str]] = defaultdict(list)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from face4d.constants import MM_PER_METRE
 from face4d.datasets.landmark_set import read_landmarks, sequence_remarks
 from face4d.datasets.layout import canonical_label, landmark_paths, parse_sequence_name
 from face4d.datasets.mesh_set import MeshSequence, find_all
+from face4d.datasets.survey import find_embedding
 from face4d.errors import InputError
+from face4d.landmarks import LandmarkEmbedding, check_mesh, load_embedding, load_flame_embedding, mesh_remarks
 from face4d.mesh.plausibility import Remark, check_head, motion_remarks
 from face4d.mesh.sequence import find_sequences, numbered_frames, read_mesh
-from face4d.runtime.progress import track
+from face4d.runtime.parallel import map_files
+from face4d.runtime.progress import counted
 
 UNUSABLE = "cannot be used"  # what a remark of a sequence that no step could read begins with
 _FRAMES = 24  # of a mesh sequence that are read, evenly spaced, the first and the last among them
@@ -54,12 +58,15 @@ class Examined:
         return f"{self.label} of {self.subject}"
 
 
-def examine(folder: Path, suffix: str | None, quiet: bool = False) -> tuple[list[Examined], list[Remark]]:
-    """Read the sequences of a folder.
+def examine(
+    folder: Path, suffix: str | None, *, workers: int = 1, quiet: bool = False
+) -> tuple[list[Examined], list[Remark]]:
+    """Read the sequences of a folder. Meshes with a landmark embedding are checked as step 3 checks them.
 
     Args:
         folder: of mesh sequences or landmark files.
         suffix: of the frames (``.ply``, ``.obj``); None for landmark files.
+        workers: processes, see :func:`face4d.runtime.parallel.map_files`.
 
     Returns:
         those that can be read, and what is odd about each by itself.
@@ -67,17 +74,43 @@ def examine(folder: Path, suffix: str | None, quiet: bool = False) -> tuple[list
     found: list[Examined] = []
     remarks: list[Remark] = []
     jobs: Sequence[Any] = landmark_paths(folder) if suffix is None else find_all(folder, suffix=suffix)
-    for job in track("reading", jobs, unit="sequence", quiet=quiet):
-        try:
-            one, odd = _landmark_file(job) if suffix is None else _mesh_sequence(job, str(suffix))
-        except InputError as error:
-            place = Path(error.path)
-            shown = place.relative_to(folder.absolute()) if place.is_relative_to(folder.absolute()) else place
-            remarks.append(Remark(f"{UNUSABLE}: expected {error.expected}, found {error.found}", str(shown)))
-            continue
-        found.append(one)
+    look = (
+        _landmark_file
+        if suffix is None
+        else partial(_mesh_sequence, suffix=suffix, embedding=_embedding(folder, jobs, suffix))
+    )
+    for one, odd in map_files(
+        partial(_looked_at, look, folder), jobs, workers=workers, description="reading", quiet=quiet
+    ):
+        if one is not None:
+            found.append(one)
         remarks += odd
     return found, remarks
+
+
+def _looked_at(
+    look: Callable[[Any], tuple[Examined, list[Remark]]], folder: Path, job: Any
+) -> tuple[Examined | None, list[Remark]]:
+    try:
+        return look(job)
+    except InputError as error:
+        place, above = Path(error.path).absolute(), folder.absolute()
+        shown = place.relative_to(above) if place.is_relative_to(above) else Path(error.path)
+        return None, [Remark(f"{UNUSABLE}: expected {error.expected}, found {error.found}", str(shown))]
+
+
+def _embedding(folder: Path, sequences: Sequence[MeshSequence], suffix: str) -> LandmarkEmbedding | None:
+    """That of the first mesh that can be read; None where none is found."""
+    for sequence in sequences:
+        try:
+            _, name = numbered_frames(sequence.folder, suffix, skip_gaps=True)[0]
+            flame, embedding = find_embedding(folder, len(read_mesh(sequence.folder / name)[0]))
+        except InputError:
+            continue
+        if embedding is not None:
+            return load_embedding(embedding)
+        return None if flame is None else load_flame_embedding(flame)
+    return None
 
 
 def _landmark_file(path: Path) -> tuple[Examined, list[Remark]]:
@@ -87,9 +120,13 @@ def _landmark_file(path: Path) -> tuple[Examined, list[Remark]]:
     return one, sequence_remarks(one.name, landmarks)
 
 
-def _mesh_sequence(sequence: MeshSequence, suffix: str) -> tuple[Examined, list[Remark]]:
+def _mesh_sequence(
+    sequence: MeshSequence, suffix: str, embedding: LandmarkEmbedding | None
+) -> tuple[Examined, list[Remark]]:
     numbered = numbered_frames(sequence.folder, suffix, skip_gaps=True)
     chosen = np.unique(np.linspace(0, len(numbered) - 1, _FRAMES).round().astype(int))
+    name = f"{sequence.label} of {sequence.subject}"
+    remarks: list[Remark] = []
     points, topology = [], None
     for place in chosen:
         path = sequence.folder / numbered[place][1]
@@ -97,6 +134,8 @@ def _mesh_sequence(sequence: MeshSequence, suffix: str) -> tuple[Examined, list[
         own = len(vertices), zlib.crc32(np.ascontiguousarray(faces, "<i4").tobytes())
         if topology is None:
             check_head(path, vertices)
+            if embedding is not None and embedding.num_vertices == len(vertices):
+                remarks += mesh_remarks(name, faces, check_mesh(path, vertices, faces, embedding))
         elif own != topology:
             raise InputError(path, f"the topology of {numbered[0][1]} ({topology[0]} vertices)", f"{own[0]} vertices")
         topology = own
@@ -104,10 +143,10 @@ def _mesh_sequence(sequence: MeshSequence, suffix: str) -> tuple[Examined, list[
     assert topology is not None
     frames = np.stack(points)
     one = _examined(sequence.label, sequence.subject, len(numbered), frames, topology)
-    remarks = motion_remarks(one.name, frames)
+    remarks += motion_remarks(name, frames)
     missing = numbered[-1][0] - numbered[0][0] + 1 - len(numbered)
     if missing:
-        remarks.append(Remark("frame numbers are missing (steps 2 and 3 take --skip-gaps)", f"{one.name} ({missing})"))
+        remarks.append(Remark("frame numbers are missing (steps 2 and 3 take --skip-gaps)", f"{name} ({missing})"))
     return one, remarks
 
 
@@ -151,6 +190,16 @@ def compared(found: Sequence[Examined]) -> Iterator[Remark]:
         lacks = [label for label in sorted({one.label for one in found}) if (label, subject) not in there]
         if lacks:
             yield Remark("labels that a subject has not", f"{subject} ({', '.join(lacks)})")
+
+
+def described(folder: Path, found: Sequence[Examined]) -> Iterator[str]:
+    """What the sequences that can be read are, in lines, where a survey of the whole folder is refused."""
+    subjects, labels = (sorted({getattr(one, what) for one in found}) for what in ("subject", "label"))
+    yield f"{folder}: {counted(len(subjects), 'subject')} and {counted(len(labels), 'label')} can be read"
+    if found:
+        yield f"labels      {', '.join(labels)}"
+        yield f"subjects    {', '.join(subjects)}"
+        yield f"frames      {min(one.frames for one in found)} to {max(one.frames for one in found)}"
 
 
 def kind_of(folder: Path) -> str | None:

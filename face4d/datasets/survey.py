@@ -157,9 +157,7 @@ def _survey_meshes(folder: Path, suffix: str, sequences: Sequence[MeshSequence])
     example = next(one for one in sequences if one.subject == tested[0])
     neutral = folder / example.folder.relative_to(os.path.abspath(folder)) / frames[example][0][1]
     vertices = len(read_mesh(neutral)[0])
-    embedding = _embedding_of(folder, vertices)
-    flame = next((entry.flame for entry in DATASETS.values() if entry.vertices == vertices), None)
-    flame = flame if embedding is None and flame is not None and (flame / TEMPLATE_FILE).is_file() else None
+    flame, embedding = find_embedding(folder, vertices)
     counted_frames = min(counts), max(counts)
     return Survey(
         folder,
@@ -196,6 +194,13 @@ def _test_subjects(folder: Path, subjects: Sequence[str]) -> tuple[str, ...]:
     if len(subjects) < 2:
         raise InputError(folder, "two subjects or more, of which one is tested on", f"one, {subjects[0]}")
     return last_fifth(subjects)
+
+
+def find_embedding(folder: Path, vertices: int) -> tuple[Path | None, Path | None]:
+    """Where landmarks lie on the meshes of a folder: FLAME's folder or an npz, one of them at most."""
+    embedding = _embedding_of(folder, vertices)
+    flame = next((entry.flame for entry in DATASETS.values() if entry.vertices == vertices), None)
+    return flame if embedding is None and flame is not None and (flame / TEMPLATE_FILE).is_file() else None, embedding
 
 
 def _embedding_of(folder: Path, vertices: int) -> Path | None:
