@@ -55,6 +55,17 @@ def test_surfaces_are_as_near_as_is_said():
     assert np.linalg.norm((again - flat).reshape(20, -1, 3), axis=2).max() < 0.02
 
 
+def test_weak_directions_survive_strong_ones():
+    """Many rows, metres of motion in one direction and fractions of a millimetre in others."""
+    random = np.random.default_rng(5)
+    strong = random.normal(size=(1, 1, 2000, 3)) * 0.05
+    weak = random.normal(size=(12, 1, 2000, 3)) * 1e-4
+    weights = random.normal(size=(6, 400, 13))
+    motions = [np.tensordot(one, np.concatenate([strong, weak])[:, 0], 1) for one in weights]
+    encoded = encode_surfaces([lambda motion=motion: motion for motion in motions], 10**8)
+    assert encoded.max_error_mm < 0.02 and len(encoded.components) <= 16
+
+
 def test_little_room_costs_accuracy_and_it_is_said():
     motions = waves(4, vertices=900)
     surfaces = [lambda motion=motion: motion for motion in motions]

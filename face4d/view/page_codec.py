@@ -181,11 +181,11 @@ def _principal_rows(rows: np.ndarray) -> np.ndarray:
     """As few rows (K, Q) with nearly the same Gram matrix ``rows.T @ rows``: singular values times right vectors, those
     left out that are shorter than a twentieth of the finest tolerance.
     """
-    exact = rows.astype(np.float64) if len(rows) <= _ROWS // 4 else rows  # of many rows the weak ones are short already
-    squares, left = np.linalg.eigh((exact @ exact.T).astype(np.float64))
+    exact = rows.astype(np.float64)  # weak rows are differences of strong ones: float32 loses them
+    squares, left = np.linalg.eigh(exact @ exact.T)
     strongest = np.argsort(squares)[::-1][: LADDER[-1]]
     kept = strongest[squares[strongest] > (0.05 * TOLERANCES_MM[0]) ** 2]
-    return (left[:, kept].T.astype(np.float32) @ rows) if len(kept) else rows[:1]
+    return (left[:, kept].T @ exact).astype(np.float32) if len(kept) else rows[:1]
 
 
 def _errors_by_count(surfaces: _Flat, directions: np.ndarray, weights: Sequence[np.ndarray]) -> list[tuple[int, float]]:
