@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,6 +16,7 @@ from PIL import Image
 
 from face4d.controls import GivenControls
 from face4d.datasets.landmark_set import load_split
+from face4d.demo.detail import finer_head
 from face4d.demo.write import write_demo
 from face4d.dense.decode import load_decoder
 from face4d.generation.config import PRESETS
@@ -22,7 +25,7 @@ from face4d.landmarks import extract, load_flame_embedding
 from face4d.mesh.ply import read_ply
 from face4d.mesh.sequence import frame_paths, read_sequence
 from face4d.runtime.run_folder import Run
-from tests.conftest import load_script
+from tests.conftest import REPOSITORY, load_script
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install -e '.[browser]')")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -147,17 +150,23 @@ def changed(before, after):
     return float((np.abs(before - after).max(axis=2) > 12).mean())
 
 
+def drawn(frames, neutral):
+    """(T, V', 3) metres, as exports draw frames (T, V, 3) of the demo head."""
+    return finer_head().move(np.asarray(frames, np.float64), np.asarray(neutral, np.float64))
+
+
 def test_real_heads_are_the_meshes_and_generated_ones_move_by_the_landmarks(tab, folder):
     tab.choose(0, "label", "mouth-open")
     assert tab.run("face4d.panels.slice(0, 2).map((one) => one.method.name)") == ["real", "steerable"]
     paths = frame_paths(folder / "demo" / "sampling" / "Demo03" / "mouth_open")
+    neutral = read_ply(paths[0])[0]
     for frame in (0, 10, 20):
-        np.testing.assert_allclose(tab.vertices(0, frame), read_ply(paths[frame])[0], atol=3e-5)
+        wanted = drawn([read_ply(paths[frame])[0]], neutral)[0]
+        np.testing.assert_allclose(tab.vertices(0, frame), wanted, atol=3e-5)
     generated = np.load(folder / "demo/Generated_Animation/steerable/Demo03_mouth-open/mouth-open_Demo03.npy")
     np.testing.assert_allclose(tab.landmarks(1), generated, atol=6e-6)
     decoder = load_decoder(folder / "demo/models/dense_demo_regional.pt")
-    neutral = read_ply(paths[0])[0]
-    moved = decoder.decode(generated - generated[0], neutral)
+    moved = drawn(decoder.decode(generated - generated[0], neutral), neutral)
     np.testing.assert_allclose(tab.vertices(1, 10), moved[10], atol=3e-5)
     by_page = tab.vertices(1, 10) - tab.vertices(1, 0)
     assert np.linalg.norm(by_page, axis=1).max() > 5e-3
@@ -216,7 +225,7 @@ def test_sliders_steer_as_test_py_does(tab, folder):
         seen.append(tab.vertices(1, 10))
     head = read_ply(frame_paths(folder / "demo/sampling/Demo03/high_smile")[0])[0]
     decoder = load_decoder(folder / "demo/models/dense_demo_regional.pt")
-    np.testing.assert_allclose(seen[-1], decoder.decode(wanted - neutral, head)[10], atol=5e-5)
+    np.testing.assert_allclose(seen[-1], drawn(decoder.decode(wanted - neutral, head), head)[10], atol=5e-5)
     assert changed(before, tab.pixels()) > 0.002
     assert np.abs(seen[1] - seen[0]).max() > 1e-3
 
@@ -255,6 +264,71 @@ def test_download_is_a_glb_that_moves_as_the_page(tab, tmp_path):
     np.testing.assert_allclose(array(sampler.input)[:, 0], np.arange(FRAMES) / 25, rtol=1e-5)
 
 
+def test_teeth_are_held_back_as_in_exports(tab):
+    """Of faces with cheeks sucked in, the teeth of which would stick out."""
+    finer = finer_head()
+    head = finer.head
+    sucked = head.mean.copy()
+    sucked[np.unique(finer.cheeks), 2] -= 0.012
+    wanted = sucked.copy()
+    finer.hold_back(wanted)
+    assert np.abs(wanted - sucked)[finer.teeth].max() > 5e-3 and np.abs(wanted - sucked)[finer.pocket].max() > 1e-3
+    words = """async (vertices) => {
+      const array = Float32Array.from(vertices), { held } = face4d.panels[0].motion;
+      face4d.holdBack(array, held);
+      return Array.from(array);
+    }"""
+    found = np.array(tab.page.evaluate(words, (1000 * sucked).ravel().tolist())).reshape(-1, 3) / 1000
+    off = np.abs(found - wanted).max(axis=1)
+    # a point on the edge of a triangle may be in or out
+    assert np.mean(off[np.concatenate([finer.teeth, finer.pocket])] < 1e-5) > 0.98
+    rest = np.setdiff1d(np.arange(len(sucked)), np.concatenate([finer.teeth, finer.pocket]))
+    np.testing.assert_allclose(found[rest], sucked[rest], atol=1e-6)
+
+
+def test_slow_frames_are_drawn_coarser_until_the_pause_and_time_goes_on(tab):
+    width = "document.getElementById('canvas').width"
+    whole = tab.run(width)
+    # every frame takes 300 ms more, at any speed of the machine
+    tab.run("""(() => {
+      const { draw } = face4d.stage();
+      face4d.stage().draw = function (...given) {
+        const end = performance.now() + 300;
+        while (performance.now() < end);
+        draw.apply(this, given);
+      };
+    })()""")
+    tab.run("face4d.seek(0); face4d.toggle('loop'); document.getElementById('speed').value = '0.1';"
+            "document.getElementById('speed').dispatchEvent(new Event('change'))")  # fmt: skip
+    words = """(whole) => new Promise((done) => {
+      face4d.play(true);
+      const begun = performance.now();
+      const look = () => (document.getElementById("canvas").width < 0.6 * whole
+        ? done([performance.now() - begun, face4d.state.time]) : setTimeout(look, 5));
+      look();
+    })"""
+    took = tab.page.evaluate(words, whole)
+    assert took[1] == pytest.approx(took[0] / 1000 * 25 * 0.1, rel=0.25)  # real time, though frames are few
+    tab.run("face4d.play(false)")
+    assert tab.run(width) == whole
+
+
+def test_the_benchmark_measures_the_page(folder):
+    report = folder / "demo" / "figures" / "report.html"
+    command = [sys.executable, REPOSITORY / "benchmarks" / "page.py", report, "--repeat", "1"]
+    short = [*command, "--settle", "0", "--seconds", "0.3"]
+    done = subprocess.run([*map(str, short)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "MB" in done.stdout and [line.split("|")[2].strip() for line in done.stdout.splitlines()[-3:]] == [
+        "1",
+        "2",
+        "4",
+    ]
+    command[2] = folder / "nothing.html"
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "no such file" in done.stderr and not done.stdout
+
+
 def test_camera_turns_and_comes_back(tab):
     before = tab.pixels()
     box = tab.page.locator(".view").nth(0).bounding_box()
@@ -278,6 +352,10 @@ def test_phone_and_dark(browser, folder):
         tab = Tab(browser, path, color_scheme=scheme, **phone)
         assert tab.run("document.documentElement.scrollWidth") <= 390
         assert tab.run("face4d.state.layout") == 1
+        rows = [tab.page.locator(f"#{name}").bounding_box() for name in ("play", "clock", "loop", "speed")]
+        middles = [row["y"] + row["height"] / 2 for row in rows]
+        assert max(middles) - min(middles) < 3, rows  # in one line
+        assert tab.run("document.getElementById('clock').scrollWidth <= document.getElementById('clock').clientWidth")
         pixels = tab.pixels()
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 500  # a shaded head, not one colour
         brightness.append(np.median(pixels))

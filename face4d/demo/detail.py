@@ -23,10 +23,10 @@ from face4d.demo.head import EYE, POCKET, SKIN, TEETH, DemoHead, demo_head
 from face4d.demo.surface import MOUTH_Q
 from face4d.demo.topology import half_head
 
-__all__ = ["FinerHead", "finer_head"]
+__all__ = ["BACK", "BEHIND", "FinerHead", "finer_head"]
 
 _STRENGTH = 1e-8  # of the ridge regression, square metres
-_BEHIND, _BACK = 5e-4, 2.5  # metres, teeth nearer to the skin before them go back; by so much of what is too near
+BEHIND, BACK = 5e-4, 2.5  # metres, teeth nearer to the skin before them go back; by so much of what is too near
 _UNIT_WEIGHTS, _LABEL_WEIGHTS = (0.6, 1.2), (0.4, 0.75, 1.1)  # of what it learns from
 
 
@@ -35,6 +35,10 @@ class FinerHead:
 
     Attributes:
         head: the fine head; its triangles are those of the results.
+        teeth: (2 R C,) its vertices of both rows of teeth, R times C each.
+        columns: C.
+        pocket: (P,) its vertices of the inside of the mouth that can stick out.
+        cheeks: (M, 3) triangles that hold them back.
     """
 
     def __init__(self) -> None:
@@ -48,10 +52,10 @@ class FinerHead:
         self._seen = self._seen.reshape(len(poses), -1)
         gram = self._seen @ self._seen.T
         skin = (self.head.kind == SKIN) & (self.head.p < 85) & (np.abs(self.head.q - MOUTH_Q) < 42)
-        self._cheeks = self.head.faces[skin[self.head.faces].all(axis=1)]
-        self._pocket = np.flatnonzero((self.head.kind == POCKET) & (self.head.inner[:, 2] > 0.1))
-        self._teeth = np.flatnonzero(self.head.kind == TEETH)
-        self._columns = int(np.unique(self.head.p[self._teeth].round(6)).size) * 2 - 1
+        self.cheeks = self.head.faces[skin[self.head.faces].all(axis=1)]
+        self.pocket = np.flatnonzero((self.head.kind == POCKET) & (self.head.inner[:, 2] > 0.1))
+        self.teeth = np.flatnonzero(self.head.kind == TEETH)
+        self.columns = int(np.unique(self.head.p[self.teeth].round(6)).size) * 2 - 1
         self._missed = np.linalg.solve(gram + _STRENGTH * np.eye(len(poses)), missed)  # (N, 3 V')
 
     def spread(self, values: np.ndarray) -> np.ndarray:
@@ -69,19 +73,29 @@ class FinerHead:
 
     def move(self, frames: np.ndarray, neutral: np.ndarray) -> np.ndarray:
         """Fine frames (T, V', 3) of coarse ones (T, V, 3) of the face ``neutral`` (V, 3), metres."""
+        fine = self.carry(frames, neutral)
+        for frame in fine:
+            self.hold_back(frame)
+        return fine
+
+    def carry(self, frames: np.ndarray, neutral: np.ndarray) -> np.ndarray:
+        """:meth:`move` without :meth:`hold_back`: linear in how the frames differ from ``neutral``."""
         moved = frames - neutral
         learned = (moved.reshape(len(moved), -1) @ self._seen.T) @ self._missed
-        fine = self.neutral(neutral) + self.spread(moved) + learned.reshape(len(moved), -1, 3)
-        for frame in fine:
-            teeth = frame[self._teeth]
-            out = np.maximum(teeth[:, 2] + _BEHIND - _depth_in_front(teeth, frame[self._cheeks]), 0)
-            columns = out.reshape(2, -1, self._columns)  # a row of teeth is a band of columns
-            columns[:] = columns.max(axis=1, keepdims=True)
-            frame[self._teeth, 2] -= _BACK * out
-            pocket = frame[self._pocket]
-            out = pocket[:, 2] + _BEHIND - _depth_in_front(pocket, frame[self._cheeks])
-            frame[self._pocket, 2] -= _BACK * np.maximum(out, 0)
-        return fine
+        return self.neutral(neutral) + self.spread(moved) + learned.reshape(len(moved), -1, 3)
+
+    def hold_back(self, frame: np.ndarray) -> None:
+        """Put teeth and the inside of the mouth of a fine frame (V', 3), metres, behind the skin; in place. The page of
+        moving heads does the same in web/data.js.
+        """
+        teeth = frame[self.teeth]
+        out = np.maximum(teeth[:, 2] + BEHIND - _depth_in_front(teeth, frame[self.cheeks]), 0)
+        columns = out.reshape(2, -1, self.columns)  # a row of teeth is a band of columns
+        columns[:] = columns.max(axis=1, keepdims=True)
+        frame[self.teeth, 2] -= BACK * out
+        pocket = frame[self.pocket]
+        out = pocket[:, 2] + BEHIND - _depth_in_front(pocket, frame[self.cheeks])
+        frame[self.pocket, 2] -= BACK * np.maximum(out, 0)
 
 
 @lru_cache(maxsize=1)
@@ -94,16 +108,28 @@ def _depth_in_front(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """The z (N,) of the foremost of the triangles (M, 3, 3) that look forward, at x and y of points (N, 3); infinite
     where there is none.
     """
-    a, b, c = (triangles[:, corner] for corner in range(3))
-    doubled = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    forward = doubled > 1e-12
-    a, b, c, doubled = a[forward], b[forward], c[forward], doubled[forward]
-    x, y = points[:, None, 0], points[:, None, 1]
-    of_b = ((x - a[:, 0]) * (c[:, 1] - a[:, 1]) - (y - a[:, 1]) * (c[:, 0] - a[:, 0])) / doubled  # (N, M)
-    of_c = ((b[:, 0] - a[:, 0]) * (y - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x - a[:, 0])) / doubled
+    xs, ys, zs = np.moveaxis(triangles, 2, 0).transpose(0, 2, 1)  # (3, M) each, by corner
+    doubled = (xs[1] - xs[0]) * (ys[2] - ys[0]) - (ys[1] - ys[0]) * (xs[2] - xs[0])
+    left, right, low, high = xs.min(axis=0), xs.max(axis=0), ys.min(axis=0), ys.max(axis=0)
+    x, y = points[:, 0], points[:, 1]
+    near = np.flatnonzero(
+        (doubled > 1e-12) & (left <= x.max()) & (right >= x.min()) & (low <= y.max()) & (high >= y.min())
+    )
+    # few triangles have a point in their box; only they are looked at closely
+    boxed = (left[near] <= x[:, None]) & (x[:, None] <= right[near])
+    boxed &= (low[near] <= y[:, None]) & (y[:, None] <= high[near])
+    point, which = np.nonzero(boxed)
+    triangle = near[which]
+    ax, bx, cx = xs[:, triangle]
+    ay, by, cy = ys[:, triangle]
+    az, bz, cz = zs[:, triangle]
+    x, y, doubled = x[point], y[point], doubled[triangle]
+    of_b = ((x - ax) * (cy - ay) - (y - ay) * (cx - ax)) / doubled  # (P,)
+    of_c = ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) / doubled
     inside = (of_b >= 0) & (of_c >= 0) & (of_b + of_c <= 1)
-    depth = a[:, 2] + of_b * (b[:, 2] - a[:, 2]) + of_c * (c[:, 2] - a[:, 2])
-    foremost = np.where(inside, depth, -np.inf).max(axis=1)
+    depth = az + of_b * (bz - az) + of_c * (cz - az)
+    foremost = np.full(len(points), -np.inf)
+    np.maximum.at(foremost, point[inside], depth[inside])
     return np.where(np.isfinite(foremost), foremost, np.inf)
 
 

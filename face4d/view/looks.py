@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from face4d.demo.detail import finer_head
+from face4d.demo.detail import FinerHead, finer_head
 from face4d.demo.head import SKIN, head_of, vertex_colors
 from face4d.errors import InputError
 from face4d.mesh.geometry import connected_components
@@ -20,7 +20,7 @@ from face4d.render import texture
 from face4d.render.clay import CLAY
 from face4d.render.occlusion import light_of_motion, occlusion_tint
 
-__all__ = ["ShownHead", "own_colours", "shown_head", "surface_colours", "vertex_colours"]
+__all__ = ["ShownHead", "byte_colours", "drawn_finer", "own_colours", "shown_head", "surface_colours", "vertex_colours"]
 
 _GAMMA = 2.2  # of pictures, as in render/clay
 _CAVITY = (0.058, 0.033, 0.042)  # what is left of a colour where no light comes, as in a mouth
@@ -65,8 +65,7 @@ def shown_head(
             the demo head those of the skin.
     """
     motions, neutral = list(motions), motions[0][0] if neutral is None else neutral
-    head = head_of(len(neutral), faces)
-    if head is not None and head.level == 0:
+    if _is_coarse(len(neutral), faces):
         finer = finer_head()
         motions = [finer.move(frames, neutral).astype(np.float32) for frames in motions]
         neutral, faces = finer.neutral(neutral), finer.head.faces
@@ -80,9 +79,25 @@ def shown_head(
     return ShownHead(motions, neutral, faces, _painted(np.stack([neutral, *apexes]), faces))
 
 
+def drawn_finer(num_vertices: int, faces: np.ndarray) -> FinerHead | None:
+    """What :func:`shown_head` draws a mesh finer with, None where it is drawn as it is."""
+    return finer_head() if _is_coarse(num_vertices, faces) else None
+
+
+def _is_coarse(num_vertices: int, faces: np.ndarray) -> bool:
+    """Whether a mesh is the demo head as its data have it."""
+    head = head_of(num_vertices, faces)
+    return head is not None and head.level == 0
+
+
 def vertex_colours(vertices: np.ndarray, faces: np.ndarray, path: Path | None = None) -> np.ndarray:
     """Colours (V, 3) uint8 sRGB of a head; arguments as those of :func:`surface_colours`."""
-    return (255 * surface_colours(vertices, faces, path) ** (1 / _GAMMA)).round().astype(np.uint8)
+    return byte_colours(surface_colours(vertices, faces, path))
+
+
+def byte_colours(colours: np.ndarray) -> np.ndarray:
+    """Linear RGB in 0..1 as sRGB, uint8."""
+    return (255 * colours ** (1 / _GAMMA)).round().astype(np.uint8)
 
 
 def surface_colours(vertices: np.ndarray, faces: np.ndarray, path: Path | None = None) -> np.ndarray:

@@ -6,17 +6,18 @@ import importlib.util
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from face4d.demo.detail import BACK, BEHIND, FinerHead
 from face4d.errors import InputError
 from face4d.evaluation.results import Key
-from face4d.view.looks import vertex_colours
+from face4d.view.looks import ShownHead, byte_colours, drawn_finer, own_colours, shown_head
 from face4d.view.page_codec import Surface, encode_surfaces, pack, packed_bytes
 from face4d.view.page_heads import Motion, Surfaces, TestMotions
 from face4d.view.page_steered import pack_network, surface_map, typical_motions
@@ -120,18 +121,32 @@ def _methods(motions: Sequence[Motion], labels: Sequence[str], subjects: Sequenc
 
 def _add_surfaces(found: dict[str, Any], one: TestMotions, surfaces: Surfaces, budget: int) -> None:
     """Add heads, components, and the weights of every motion that has a surface."""
-    subjects, faces = found["subjects"], surfaces.decoder.embedding.faces
+    subjects, faces = found["subjects"], surfaces.decoder.embedding.faces  # of the data; the demo head is drawn finer
     first: dict[str, Key] = {}  # the sequence whose neutral face is the head of its subject
     for key in surfaces.heads:
         first.setdefault(key[1], key)
+    finer = drawn_finer(surfaces.decoder.embedding.num_vertices, faces)
+    looks = {subject: _look(surfaces, key) for subject, key in first.items()}
     # as the page reads them, so that their rounding is no error
-    heads = {subject: np.rint(surfaces.heads[key] / LANDMARK_STEP) * LANDMARK_STEP for subject, key in first.items()}
-    shown = [motion for motion in one.motions if motion.surface is not None]
-    moved: list[Surface] = [partial(_displacement, motion, heads[motion.subject]) for motion in shown]
-    moved += [partial(np.asarray, (head - heads[key[1]])[None]) for key, head in surfaces.heads.items()]
+    heads = {subject: np.rint(look.neutral / LANDMARK_STEP) * LANDMARK_STEP for subject, look in looks.items()}
+
+    def from_head(frames: np.ndarray, subject: str) -> np.ndarray:
+        """Displacements of what is drawn from the head of the page; the page itself holds teeth back."""
+        return (finer.carry(frames, surfaces.heads[first[subject]]) if finer else frames) - heads[subject]
+
+    def made(surface: Callable[[], np.ndarray], subject: str) -> np.ndarray:
+        return from_head(surface(), subject)
+
+    def steered_by(landmarks: np.ndarray, subject: str) -> np.ndarray:
+        return from_head(surfaces.decoded(first[subject], landmarks), subject)
+
+    motions = [(motion.surface, motion.subject) for motion in one.motions if motion.surface is not None]
+    moved: list[Surface] = [partial(made, *motion) for motion in motions]
+    moved += [partial(from_head, head[None], key[1]) for key, head in surfaces.heads.items()]
     typical = {name: typical_motions(generator) for name, generator in one.steered.items()}
     steered = [(name, subject) for name in typical for subject in first]
-    moved += [partial(_decoded, surfaces, first[subject], typical[name]) for name, subject in steered]
+    targets = [lru_cache(maxsize=1)(partial(steered_by, typical[name], subject)) for name, subject in steered]
+    moved += targets
     encoded = encode_surfaces(moved, budget)
     own = iter(encoded.codes)
     for method in found["methods"]:
@@ -141,11 +156,11 @@ def _add_surfaces(found: dict[str, Any], one: TestMotions, surfaces: Surfaces, b
     starts = {key: next(own)[0] for key in surfaces.heads}
     nothing = np.zeros_like(encoded.codes[0][0])
     found["surface"] = {
-        "faces": pack(faces, 1, delta=True),
+        "faces": pack(next(iter(looks.values())).faces, 1, delta=True),
+        "recorded_vertices": surfaces.decoder.embedding.num_vertices,
         "heads": [pack(heads[subject], LANDMARK_STEP) if subject in heads else None for subject in subjects],
         "colours": [
-            pack(vertex_colours(heads[subject], faces, surfaces.files[subject]), 1) if subject in heads else None
-            for subject in subjects
+            pack(byte_colours(looks[subject].colours), 1) if subject in looks else None for subject in subjects
         ],
         "components": encoded.packed,
         "steps": encoded.steps.tolist(),
@@ -154,22 +169,30 @@ def _add_surfaces(found: dict[str, Any], one: TestMotions, surfaces: Surfaces, b
         "mean_error_mm": round(encoded.mean_error_mm, 5),
         "recorded": surfaces.real is not None,
     }
-    for name, subject in steered:
+    if finer:
+        found["surface"]["held"] = _held(finer)
+    for (name, subject), target in zip(steered, targets):
         network = found["steered"][name]
-        wanted = _decoded(surfaces, first[subject], typical[name])
-        matrix, error = surface_map(one.steered[name], encoded, typical[name], wanted)
+        matrix, error = surface_map(one.steered[name], encoded, typical[name], target())
         network.setdefault("maps", [None] * len(subjects))[subjects.index(subject)] = pack(matrix)
         network["max_error_mm"] = round(max(error, network.get("max_error_mm", 0)), 4)
 
 
-def _displacement(motion: Motion, head: np.ndarray) -> np.ndarray:
-    assert motion.surface is not None
-    return motion.surface() - head
+def _look(surfaces: Surfaces, key: Key) -> ShownHead:
+    """The head of a sequence at rest, as exports draw it."""
+    head = surfaces.heads[key]
+    colours = own_colours(surfaces.files[key[1]], len(head))
+    return shown_head([head[None]], surfaces.decoder.embedding.faces, head, colours)
 
 
-def _decoded(surfaces: Surfaces, key: Key, landmarks: np.ndarray) -> np.ndarray:
-    """Displacements (N, V, 3) of the neutral face of a sequence, for those of its landmarks (N, 68, 3), metres."""
-    return surfaces.decoded(key, landmarks) - surfaces.heads[key]
+def _held(finer: FinerHead) -> dict[str, Any]:
+    """What web/data.js needs for :meth:`face4d.demo.detail.FinerHead.hold_back`."""
+    return {
+        **{name: pack(getattr(finer, name), 1, delta=True) for name in ("teeth", "pocket", "cheeks")},
+        "columns": finer.columns,
+        "behind": BEHIND,
+        "back": BACK,
+    }
 
 
 def heads_top(described: dict[str, Any]) -> Top:

@@ -9,6 +9,8 @@ const state = {
   layout: phone.matches ? 1 : 2, linked: true, landmarks: false, wireframe: false, error: false,
   playing: false, loop: true, speed: 1, time: 0, top: 0,
 };
+const SHARPNESS = [1, 0.8, 0.64, 0.5, 0.4]; // of the pixels that there are, per side
+const PACE_FRAMES = 5, SLOW_MS = 45; // frames that are looked at together; what is too long for one of 25 per second
 const panels = [];
 let stage, dirty = true, before = 0;
 
@@ -208,6 +210,8 @@ function play(on) {
   if (on && state.time >= last()) state.time = 0;
   state.playing = on;
   before = 0;
+  if (on) pace.begin();
+  else pace.rest();
   const button = byId("play");
   button.setAttribute("aria-pressed", String(on));
   button.firstElementChild.textContent = on ? "❚❚" : "▶";
@@ -226,10 +230,32 @@ function faster(step) {
   state.speed = Number(select.value);
 }
 
+// How fine heads are drawn while they play: coarser step by step where frames take long, whole again at rest.
+const pace = {
+  level: 0, taken: [],
+
+  begin() { this.level = Math.max(0, this.level - 1); this.taken = []; this.set(); }, // it may have been a short delay
+
+  rest() { if (stage) stage.resize(1); },
+
+  set() { stage.resize(SHARPNESS[this.level]); },
+
+  note(milliseconds) {
+    this.taken.push(milliseconds);
+    if (this.taken.length < PACE_FRAMES) return;
+    const usual = this.taken.sort((a, b) => a - b)[PACE_FRAMES >> 1];
+    this.taken = [];
+    if (usual < SLOW_MS || this.level === SHARPNESS.length - 1) return;
+    this.level += 1;
+    this.set();
+  },
+};
+
 function tick(now) {
   requestAnimationFrame(tick);
   if (state.playing) {
-    const passed = before ? Math.min((now - before) / 1000, 0.25) : 0, end = last();
+    const passed = before ? (now - before) / 1000 : 0, end = last(); // late frames are left out, not shown late
+    if (before) pace.note(now - before);
     before = now;
     state.time += passed * data.fps * state.speed;
     if (state.time >= end) {
@@ -372,9 +398,10 @@ async function liveliest(set) {
 function sayFacts() {
   const sentences = sets.filter((set) => set.hasSurface).map((set) => {
     const { surface, steered } = set.described, count = set.described.surface.heads.find(Boolean).shape[0];
+    const drawn = count === surface.recorded_vertices ? `${count} vertices` : `${surface.recorded_vertices} vertices drawn as ${count}`;
     const real = surface.recorded ? "Real surfaces are the recorded meshes" : "Real surfaces are decoded from their landmarks";
     const networks = Object.entries(steered).map(([name, one]) => ` ${name} is computed in the page; its surface is off by ${one.max_error_mm} mm at most.`);
-    return `${set.name}: ${count} vertices, ${surface.components.shape[0]} components, off by ${surface.max_error_mm} mm at most, ` +
+    return `${set.name}: ${drawn}, ${surface.components.shape[0]} components, off by ${surface.max_error_mm} mm at most, ` +
       `${surface.mean_error_mm} mm on average. ${real}; the others are what the decoder makes of their landmarks.${networks.join("")}`;
   });
   byId("facts").textContent = sentences.join(" ");
@@ -416,6 +443,7 @@ byId("play").addEventListener("click", () => play(!state.playing));
 byId("time").addEventListener("input", (event) => { if (state.playing) play(false); seek(Number(event.target.value)); });
 byId("speed").addEventListener("change", (event) => { state.speed = Number(event.target.value); });
 addEventListener("keydown", onKey);
+document.addEventListener("visibilitychange", () => { before = 0; });
 new ResizeObserver(() => { if (stage && panels.length) { stage.resize(); draw(); } }).observe(byId("panels"));
 let theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 try { theme = localStorage.getItem("face4d-theme") || theme; } catch { /* none */ }
@@ -423,4 +451,4 @@ chooseTheme(theme === "dark" ? "dark" : "light");
 sayFacts();
 
 // For the console of the browser, and tests: what is shown, in millimetres.
-window.face4d = { state, panels, sets, seek, play, setLayout, toggle, ready: begin() };
+window.face4d = { holdBack, stage: () => stage, state, panels, sets, seek, play, setLayout, toggle, ready: begin() };

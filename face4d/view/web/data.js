@@ -73,6 +73,7 @@ class TestSet {
     this.components = remembered(() => unpack(surface.components));
     this.starts = remembered(() => unpackWeights(surface.starts, surface.steps));
     this.heads = surface.heads.map((head) => head && remembered(() => unpack(head, MM)));
+    this.held = remembered(() => (surface.held ? readHeld(surface.held) : null));
     this.colours = surface.colours.map((colour) => colour && remembered(() => unpack(colour)));
   }
 
@@ -97,6 +98,7 @@ class TestSet {
     if (motion.weights && this.heads[subject]) {
       motion.head = (await this.heads[subject]()).values;
       motion.components = (await this.components()).values;
+      motion.held = await this.held();
       motion.cache = [];
     } else motion.weights = null;
     return motion;
@@ -165,7 +167,52 @@ function frameVertices(motion, frame) {
     const component = motion.components.subarray(k * count, (k + 1) * count);
     for (let i = 0; i < count; i++) vertices[i] += weight * component[i];
   }
+  if (motion.held) holdBack(vertices, motion.held);
   return (motion.cache[frame] = vertices);
+}
+
+async function readHeld(packed) {
+  const [teeth, pocket, cheeks] = await Promise.all(["teeth", "pocket", "cheeks"].map(async (name) => (await unpack(packed[name])).values));
+  return { teeth, pocket, cheeks, columns: packed.columns, behind: packed.behind * MM, back: packed.back };
+}
+
+// Put teeth and the inside of the mouth behind the skin, as FinerHead.hold_back of face4d/demo/detail.py does.
+function holdBack(vertices, { teeth, pocket, cheeks, columns, behind, back }) {
+  const out = sticksOut(vertices, teeth, cheeks, behind), half = out.length / 2;
+  for (let side = 0; side < out.length; side += half)
+    for (let column = 0; column < columns; column++) {
+      let most = 0;
+      for (let i = side + column; i < side + half; i += columns) most = Math.max(most, out[i]);
+      for (let i = side + column; i < side + half; i += columns) vertices[3 * teeth[i] + 2] -= back * most;
+    }
+  sticksOut(vertices, pocket, cheeks, behind).forEach((by, i) => { vertices[3 * pocket[i] + 2] -= back * by; });
+}
+
+// How far points, numbers of vertices, come nearer than `behind` to the foremost triangle before them that looks forward.
+function sticksOut(vertices, points, triangles, behind) {
+  const foremost = new Float32Array(points.length).fill(-Infinity);
+  let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
+  for (const point of points) {
+    const x = vertices[3 * point], y = vertices[3 * point + 1];
+    left = Math.min(left, x); right = Math.max(right, x); low = Math.min(low, y); high = Math.max(high, y);
+  }
+  for (let f = 0; f < triangles.length; f += 3) {
+    const a = 3 * triangles[f], b = 3 * triangles[f + 1], c = 3 * triangles[f + 2];
+    const ax = vertices[a], ay = vertices[a + 1], bx = vertices[b], by = vertices[b + 1], cx = vertices[c], cy = vertices[c + 1];
+    const doubled = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax);
+    if (doubled <= 1e-6) continue; // square millimetres
+    const x0 = Math.min(ax, bx, cx), x1 = Math.max(ax, bx, cx), y0 = Math.min(ay, by, cy), y1 = Math.max(ay, by, cy);
+    if (x0 > right || x1 < left || y0 > high || y1 < low) continue;
+    for (let i = 0; i < points.length; i++) {
+      const x = vertices[3 * points[i]], y = vertices[3 * points[i] + 1];
+      if (x < x0 || x > x1 || y < y0 || y > y1) continue;
+      const ofB = ((x - ax) * (cy - ay) - (y - ay) * (cx - ax)) / doubled, ofC = ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) / doubled;
+      if (ofB < 0 || ofC < 0 || ofB + ofC > 1) continue;
+      const az = vertices[a + 2], depth = az + ofB * (vertices[b + 2] - az) + ofC * (vertices[c + 2] - az);
+      if (depth > foremost[i]) foremost[i] = depth;
+    }
+  }
+  return foremost.map((depth, i) => (depth === -Infinity ? 0 : Math.max(0, vertices[3 * points[i] + 2] + behind - depth)));
 }
 
 // What lies between two frames, linearly, into `out`.

@@ -182,10 +182,13 @@ class Stage {
     this.renderer.autoClear = false;
     this.camera = new THREE.PerspectiveCamera(24, 1, 1, 1000);
     this.orbit = new Orbit();
+    this.sharpness = 1;
   }
 
-  resize() {
-    const { clientWidth, clientHeight } = this.canvas, ratio = Math.min(window.devicePixelRatio || 1, 2);
+  // Take the size of the canvas; `sharpness`: share of the screen's pixels per side, kept where none is given.
+  resize(sharpness = this.sharpness) {
+    const { clientWidth, clientHeight } = this.canvas, ratio = sharpness * Math.min(window.devicePixelRatio || 1, 2);
+    this.sharpness = sharpness;
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(clientWidth, clientHeight, false);
   }
