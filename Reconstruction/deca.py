@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +26,13 @@ from face4d.commands.photos import (
     add_result_flags,
     inputs_of_results,
     planned,
-    suggest_moving,
-    write_photos,
+    write_results,
 )
 
 if TYPE_CHECKING:
     import numpy as np
 
     from face4d.deca.reconstruction import Reconstructor
-    from face4d.deca.results import ResultWriter
 
 
 def build_parser() -> ArgumentParser:
@@ -58,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if bool(args.photos) == (args.video is not None):
         parser.error("give photos, or --video")
 
-    from face4d.deca.reconstruction import Reconstructor
+    from face4d.deca.reconstruction import PhotoFace, Reconstructor, reconstruct
     from face4d.deca.results import ResultWriter
+    from face4d.deca.tracking import reconstruct_frames
+    from face4d.photos.faces import FaceFinder
     from face4d.runtime.device import limit_threads, resolve_device
-    from face4d.runtime.incremental import choose_missing
-    from face4d.runtime.lock import sole_writer
     from face4d.runtime.progress import counted
 
     limit_threads(args.threads, small=False)
@@ -74,15 +73,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"with {reconstructor.encoder.path} and face model {reconstructor.face.source}"
         )
         return
+    finder = FaceFinder(args.box, args.landmarks)
     writer = ResultWriter.of_encoder(args.output, reconstructor, args.texture_size)
-    with sole_writer(args.output):
-        wanted = [(args.output / name, made_of(args, reconstructor, path)) for path, name in jobs]
-        missing = choose_missing(wanted, overwrite=args.overwrite)
-        run = reconstruct_video if args.video else reconstruct_photos
-        folders = run(args, jobs, dict(wanted), [wanted[number][0] for number in missing], reconstructor, writer)
-    cli.report_written(folders, kept=not missing)
-    if args.meshes:
-        suggest_moving(args, folders[0], reconstructor.face.source == "demo")
+
+    def find(photo: np.ndarray, path: Path) -> tuple[PhotoFace, np.ndarray | None]:
+        face, truth = finder.find(photo, path)
+        return reconstruct(reconstructor, photo, face, detail=args.detail), truth
+
+    def follow(name: str, folder: Path) -> None:
+        reconstruct_frames(args.video, name, finder, reconstructor, writer, folder=folder, quiet=args.quiet)
+
+    write_results(args, jobs, partial(made_of, args, reconstructor), writer, find, follow)
 
 
 def made_of(args: Namespace, reconstructor: Reconstructor, path: Path) -> dict[str, Any]:
@@ -94,45 +95,6 @@ def made_of(args: Namespace, reconstructor: Reconstructor, path: Path) -> dict[s
         "face model": reconstructor.face.source,
         "detail": args.detail,
     }
-
-
-def reconstruct_photos(
-    args: Namespace,
-    jobs: Sequence[tuple[Path, str]],
-    settings: dict[Path, dict[str, Any]],
-    missing: list[Path],
-    reconstructor: Reconstructor,
-    writer: ResultWriter,
-) -> list[Path]:
-    from face4d.deca.reconstruction import PhotoFace, reconstruct
-    from face4d.photos.faces import FaceFinder
-
-    finder = FaceFinder(args.box, args.landmarks)
-
-    def find(photo: np.ndarray, path: Path) -> tuple[PhotoFace, np.ndarray | None]:
-        face, truth = finder.find(photo, path)
-        return reconstruct(reconstructor, photo, face, detail=args.detail), truth
-
-    return write_photos(args, jobs, settings, missing, find, writer)
-
-
-def reconstruct_video(
-    args: Namespace,
-    jobs: Sequence[tuple[Path, str]],
-    settings: dict[Path, dict[str, Any]],
-    missing: list[Path],
-    reconstructor: Reconstructor,
-    writer: ResultWriter,
-) -> list[Path]:
-    from face4d.deca.tracking import reconstruct_frames
-    from face4d.photos.faces import FaceFinder
-    from face4d.runtime.incremental import making
-
-    finder = FaceFinder(args.box, args.landmarks)
-    for folder in missing:
-        with making(folder, settings[folder]) as place:
-            reconstruct_frames(args.video, folder.name, finder, reconstructor, writer, folder=place, quiet=args.quiet)
-    return list(settings)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ of the face, colours of the photo; no likeness beyond what 468 points show. --la
 
 from __future__ import annotations
 
+import contextlib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +26,13 @@ from face4d.commands.photos import (
     inputs_of_results,
     photo_digest,
     planned,
-    suggest_moving,
-    write_photos,
+    write_results,
 )
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from face4d.deca.photo_fit import PhotoFitter
-    from face4d.deca.results import ResultWriter
+    from face4d.fitting.photos import PhotoFitter
     from face4d.photos.faces import FaceFinder
 
 
@@ -66,12 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("give photos, or --video")
 
     from face4d.constants import MM_PER_METRE
-    from face4d.deca.photo_fit import PhotoFitter, default_face_model
+    from face4d.deca.reconstruction import PhotoFace
     from face4d.deca.results import ResultWriter
+    from face4d.fitting.photos import PhotoFitter, default_face_model
     from face4d.photos.faces import FaceFinder
     from face4d.runtime.device import limit_threads
-    from face4d.runtime.incremental import choose_missing, making
-    from face4d.runtime.lock import sole_writer
     from face4d.runtime.progress import counted
 
     limit_threads(args.threads, small=False)
@@ -82,21 +81,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"would write {counted(len(jobs), 'face')} to {args.output}, with face model {fitter.face.source}")
         return
     writer = ResultWriter(args.output, fitter.face, args.texture_size)
-    with sole_writer(args.output):
-        settings = {args.output / name: made_of(args, fitter, jobs, path) for path, name in jobs}
-        missing = [
-            list(settings)[number] for number in choose_missing(list(settings.items()), overwrite=args.overwrite)
-        ]
-        if args.video:
-            folders = list(settings)
-            for folder in missing:
-                with making(folder, settings[folder]) as place:
-                    fitter.fit_video(args.video, folder.name, finder, writer, folder=place, quiet=args.quiet)
-        else:
-            folders = fit_photos(args, jobs, settings, missing, fitter, finder, writer)
-    cli.report_written(folders, kept=not missing)
-    if args.meshes:
-        suggest_moving(args, folders[0], fitter.face.source == "demo")
+    # of all photos, as soon as one of them needs it
+    shared = lru_cache(maxsize=1)(partial(shared_identity, args, jobs, fitter, finder))
+
+    def find(photo: np.ndarray, path: Path) -> tuple[PhotoFace, np.ndarray | None]:
+        truth = finder.find(photo, path)[1] if args.landmarks is not None else None
+        points = finder.points(photo, path).points
+        return fitter.fit(photo, points, shared() if args.one_person else None), truth
+
+    def follow(name: str, folder: Path) -> None:
+        fitter.fit_video(args.video, name, finder, writer, folder=folder, quiet=args.quiet)
+
+    write_results(args, jobs, partial(made_of, args, fitter, jobs), writer, find, follow)
 
 
 def made_of(args: Namespace, fitter: PhotoFitter, jobs: Sequence[tuple[Path, str]], path: Path) -> dict[str, Any]:
@@ -109,44 +105,19 @@ def made_of(args: Namespace, fitter: PhotoFitter, jobs: Sequence[tuple[Path, str
     }
 
 
-def fit_photos(
-    args: Namespace,
-    jobs: Sequence[tuple[Path, str]],
-    settings: dict[Path, dict[str, Any]],
-    missing: list[Path],
-    fitter: PhotoFitter,
-    finder: FaceFinder,
-    writer: ResultWriter,
-) -> list[Path]:
-    from face4d.deca.reconstruction import PhotoFace
-
-    identity = shared_identity(args, jobs, fitter, finder) if args.one_person and missing else None
-
-    def find(photo: np.ndarray, path: Path) -> tuple[PhotoFace, np.ndarray | None]:
-        truth = finder.find(photo, path)[1] if args.landmarks is not None else None
-        return fitter.fit(photo, finder.points(photo, path).points, identity), truth
-
-    return write_photos(args, jobs, settings, missing, find, writer)
-
-
 def shared_identity(
     args: Namespace, jobs: Sequence[tuple[Path, str]], fitter: PhotoFitter, finder: FaceFinder
 ) -> np.ndarray:
-    """The identity of the person in all photos but those that cannot be used, of which the writing says why."""
+    """The identity of the person in all photos but those that cannot be used; reporting says why."""
     from face4d.errors import InputError
     from face4d.photos.crops import read_photo
     from face4d.runtime.progress import track
 
     seen = []
     for path, _ in track("looking", jobs, unit="photo", quiet=args.quiet):
-        try:
+        with contextlib.suppress(InputError):
             photo = read_photo(path)
             seen.append(fitter.seen(photo, finder.points(photo, path).points))
-        except InputError:
-            if len(jobs) == 1:
-                raise
-    if not seen:
-        raise InputError(jobs[0][0].parent, "at least one photo with a face", f"none of {len(jobs)}")
     return fitter.identity(seen)
 
 

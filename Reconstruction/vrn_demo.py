@@ -17,20 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import cli
-from face4d.commands.photos import photo_digest, report_photo, report_photos
+from face4d.commands.photos import add_place_flags, photo_digest, report_photo, report_photos
 
 
 def build_parser() -> ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="photos, or folders of photos")
-    face = parser.add_argument_group("where the face is", "default: found by the detector")
-    cli.add_box_flag(face, "pixels, from brows to chin and ear to ear")
-    face.add_argument(
-        "--landmarks",
-        type=Path,
-        metavar="PATH",
-        help="68 landmarks in pixels, npy or AFLW2000's mat; a folder: <photo>.npy or .mat",
-    )
+    add_place_flags(parser)
     model = parser.add_argument_group("model")
     model.add_argument("--checkpoint", type=Path, default=Path("models/vrn_demo.pt"), metavar="FILE", help="weights")
     output = parser.add_argument_group("output")

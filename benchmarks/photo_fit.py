@@ -22,10 +22,10 @@ import torch
 
 from face4d.constants import MM_PER_METRE, NUM_CONTOUR
 from face4d.deca.face_model import FaceModel, build_face_model
-from face4d.deca.photo_fit import PhotoFitter
 from face4d.deca.reconstruction import Reconstructor, reconstruct
 from face4d.errors import InputError
 from face4d.evaluation.scans import scan_to_mesh, seven_landmarks
+from face4d.fitting.photos import PhotoFitter
 from face4d.flame.model import NUM_JOINTS, NUM_POSE_FEATURES, FlameModel
 from face4d.landmarks import LandmarkEmbedding, extract, load_flame_embedding
 from face4d.mesh.geometry import fit_similarity, head_rotation

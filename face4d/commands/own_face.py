@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
     import numpy as np
 
     from face4d.deca.checkpoints import LoadedEncoder
-    from face4d.deca.photo_fit import PhotoFitter
     from face4d.dense.decode import DenseDecoder
+    from face4d.fitting.photos import PhotoFitter
 
 
 def face_of_photo(args: Namespace, source: DataSource) -> Path:
@@ -71,7 +71,7 @@ def photo_fitter(args: Namespace, source: DataSource) -> PhotoFitter | None:
     import numpy as np
 
     from face4d.deca.face_model import DEMO, load_face_model
-    from face4d.deca.photo_fit import OWN_MODELS, PhotoFitter
+    from face4d.fitting.photos import OWN_MODELS, PhotoFitter
     from face4d.flame.model import has_model
 
     wanted = source.topology()

@@ -23,6 +23,11 @@ def add_photo_flags(parser: ArgumentParser) -> None:
     """Which photos, or which video, and where the face is."""
     parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photos, or folders of photos")
     parser.add_argument("--video", type=Path, metavar="FILE", help="a video in place of photos")
+    add_place_flags(parser)
+
+
+def add_place_flags(parser: ArgumentParser) -> None:
+    """Where the face is in photos."""
     face = parser.add_argument_group("where the face is", "default: found by the detector")
     cli.add_box_flag(face, "pixels, from brows to chin and ear to ear")
     face.add_argument(
@@ -65,7 +70,43 @@ def inputs_of_results(args: Namespace, path: Path) -> dict[str, Any]:
     }
 
 
-def write_photos(
+def write_results(
+    args: Namespace,
+    jobs: Sequence[tuple[Path, str]],
+    made_of: Callable[[Path], dict[str, Any]],
+    writer: ResultWriter,
+    reconstruct: Callable[[np.ndarray, Path], tuple[PhotoFace, np.ndarray | None]],
+    follow: Callable[[str, Path], object],
+) -> None:
+    """Write the faces of photos or of a video that are not there yet, report them, and suggest to move the first.
+
+    Args:
+        jobs: of :func:`planned`.
+        made_of: what the results of a photo or video follow from.
+        reconstruct: a photo (H, W, 3) and its path to the face and, where they are known, its true landmarks.
+        follow: writes the face of the video: name of the results, folder.
+    """
+    from face4d.runtime.incremental import choose_missing, making
+    from face4d.runtime.lock import sole_writer
+
+    with sole_writer(args.output):
+        settings = {args.output / name: made_of(path) for path, name in jobs}
+        folders = list(settings)
+        missing = [folders[number] for number in choose_missing(list(settings.items()), overwrite=args.overwrite)]
+        if args.video:
+            for folder in missing:
+                with making(folder, settings[folder]) as place:
+                    follow(folder.name, place)
+        else:
+            folders = _write_photos(args, jobs, settings, missing, reconstruct, writer)
+    cli.report_written(folders, kept=not missing)
+    if args.meshes:
+        generator = "demo/models/demo.pt" if writer.face.source == "demo" else "models/florence.pt"
+        neutral = folders[0] / f"{folders[0].name}_neutral.ply"
+        cli.suggest_next(args, "test.py", "--checkpoint", generator, "--actor", neutral, "--label", "all")
+
+
+def _write_photos(
     args: Namespace,
     jobs: Sequence[tuple[Path, str]],
     settings: Mapping[Path, dict[str, Any]],
@@ -74,12 +115,6 @@ def write_photos(
     writer: ResultWriter,
 ) -> list[Path]:
     """Reconstruct photos that have no results yet (with ``--landmarks`` all, for their errors), write them and report.
-
-    Args:
-        jobs: of :func:`planned`.
-        settings: what the results in each folder follow from.
-        missing: folders to write.
-        reconstruct: a photo (H, W, 3) and its path to the face and, where they are known, its true landmarks.
 
     Returns:
         The folders there are.
@@ -116,13 +151,6 @@ def write_photos(
             report_photo(bar, path, errors[-1])
     report_photos(args.output, skipped, errors, folders)
     return folders
-
-
-def suggest_moving(args: Namespace, folder: Path, is_demo: bool) -> None:
-    """Suggest to move the neutral face in a folder of results."""
-    generator = "demo/models/demo.pt" if is_demo else "models/florence.pt"
-    neutral = folder / f"{folder.name}_neutral.ply"
-    cli.suggest_next(args, "test.py", "--checkpoint", generator, "--actor", neutral, "--label", "all")
 
 
 def photo_digest(path: Path) -> str | None:

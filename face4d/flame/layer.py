@@ -176,9 +176,13 @@ class FlameLayer(nn.Module):
         parts = (mean @ planes.T).T.reshape(len(like), -1), (mean @ self.surface.weights.cpu().numpy().T).T
         return SkinnedPoints(*(torch.as_tensor(part, dtype=like.dtype, device=like.device) for part in parts))
 
-    def points(
+    def points(self, points: SkinnedPoints, **parameters: Tensor | None) -> Tensor:
+        """Where :meth:`skinned_points` are, (B, N, 3) metres, with the parameters of :meth:`forward`."""
+        coefficients, _, transforms, _ = self._pose(**parameters)
+        return points(coefficients, transforms)
+
+    def _pose(
         self,
-        points: SkinnedPoints,
         shape: Tensor | None = None,
         expression: Tensor | None = None,
         global_pose: Tensor | None = None,
@@ -186,22 +190,6 @@ class FlameLayer(nn.Module):
         jaw_pose: Tensor | None = None,
         eye_pose: Tensor | None = None,
         translation: Tensor | None = None,
-    ) -> Tensor:
-        """Where :meth:`skinned_points` are, (B, N, 3) metres, with the parameters of :meth:`forward`."""
-        coefficients, _, transforms, _ = self._pose(
-            shape, expression, global_pose, neck_pose, jaw_pose, eye_pose, translation
-        )
-        return points(coefficients, transforms)
-
-    def _pose(
-        self,
-        shape: Tensor | None,
-        expression: Tensor | None,
-        global_pose: Tensor | None,
-        neck_pose: Tensor | None,
-        jaw_pose: Tensor | None,
-        eye_pose: Tensor | None,
-        translation: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Coefficients (B, S + E + 37), rotations (B, 5, 3, 3), transforms (B, 6, 3, 4), of which the last translates,
         and joints (B, 5, 3).

@@ -3,7 +3,7 @@ skin too.
 
 The maximum a posteriori estimate of identity (shared), expression, jaw, head pose and a weak perspective camera (each
 photo's own) by Gauss-Newton steps: points are reprojected, their errors have a Student t distribution whose scale the
-point embedding has measured, coefficients are normal with deviation 1. Shading: :mod:`face4d.deca.skin_shading`.
+point embedding has measured, coefficients are normal with deviation 1. Shading: :mod:`face4d.fitting.shading`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from face4d.deca.skin_shading import ShadedFace, SkinShading
+from face4d.fitting.shading import ShadedFace, SkinShading
 from face4d.flame.layer import FlameLayer, SkinnedPoints
 from face4d.mesh.geometry import fit_similarity
 from face4d.photos.crops import Crop

@@ -11,10 +11,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from face4d.deca.face_model import FaceModel, load_face_model
-from face4d.deca.photo_fit import PhotoFitter
-from face4d.deca.point_fit import FittedPoints, PointFitter, SeenFace, view_of
-from face4d.deca.skin_shading import SkinShading, skin_vertices
 from face4d.errors import InputError
+from face4d.fitting.photos import PhotoFitter
+from face4d.fitting.points import FittedPoints, PointFitter, SeenFace, view_of
+from face4d.fitting.shading import SkinShading, skin_vertices
 from face4d.flame.layer import FlameLayer
 from face4d.flame.smooth import smooth_directions, smooth_fields, with_directions
 from face4d.landmarks import extract

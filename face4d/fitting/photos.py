@@ -19,12 +19,12 @@ from torch import Tensor
 
 from face4d.deca.face_model import DEMO, FaceModel, load_face_model
 from face4d.deca.networks import FaceCode
-from face4d.deca.point_fit import FittedPoints, PointFitter, SeenFace
 from face4d.deca.reconstruction import PhotoFace, decoded
 from face4d.deca.results import ResultWriter
-from face4d.deca.skin_shading import SkinShading
 from face4d.deca.tracking import write_frames
 from face4d.errors import InputError
+from face4d.fitting.points import FittedPoints, PointFitter, SeenFace
+from face4d.fitting.shading import SkinShading
 from face4d.flame.layer import FlameLayer
 from face4d.flame.model import has_model
 from face4d.flame.smooth import DEVIATION, smooth_directions, with_directions
