@@ -3,6 +3,7 @@
 import os
 import runpy
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,11 @@ def _place(item):
     if item == "bad":
         raise InputError("item bad", "a good one", "it")
     return item, os.getpid(), os.getcwd(), Path("here.txt").read_text()
+
+
+def _patient_place(item):
+    time.sleep(0.3)  # long enough that the rest of the work goes to other processes
+    return _place(item)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,16 @@ def test_a_dask_cluster_does_the_work_in_the_callers_folder(dask_cluster, tmp_pa
         assert len(list(map_files(_place, range(3), workers=workers, quiet=True))) == 3
     # outside: this machine again
     assert os.getpid() in {pid for _, pid, *_ in map_files(_place, range(3), workers=2, quiet=True)}
+
+
+def test_processes_that_are_used_again_work_in_the_folder_of_the_caller(tmp_path, monkeypatch):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "here.txt").write_text(name)
+        monkeypatch.chdir(tmp_path / name)
+        found = list(map_files(_patient_place, range(6), workers=2, quiet=True))
+        assert {text for *_, text in found} == {name}
+        assert len({pid for _, pid, *_ in found}) > 1
 
 
 def test_dask_writes_the_files_that_loky_writes(dask_cluster, objects, tmp_path, run_script):

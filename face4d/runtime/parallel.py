@@ -188,8 +188,8 @@ def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tu
 
 
 def _results(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    there = partial(_in_folder, os.getcwd(), function)  # relative paths mean the same everywhere
     if _backend.get() != "loky":
-        there = partial(_in_folder, os.getcwd(), function)  # relative paths mean the same everywhere
         if _backend.get() == "dask":
             yield from Parallel(return_as="generator", batch_size="auto")(delayed(there)(item) for item in items)
             return
@@ -205,7 +205,7 @@ def _results(function: Callable[[Item], Result], items: Sequence[Item], workers:
     if len(rest) == 1:
         yield function(rest[0])
     elif rest:
-        tasks = (delayed(function)(item) for item in rest)
+        tasks = (delayed(there)(item) for item in rest)
         yield from Parallel(n_jobs=min(workers, len(rest)), return_as="generator", batch_size="auto")(tasks)
 
 
