@@ -14,6 +14,7 @@ r"""Step 5: generate landmark sequences with a trained generator.
     python test.py --checkpoint models/flow.pt --actor neutral.ply --label Happy --keep Happy_CH01.npy --mask mouth
     python test.py --checkpoint demo/models/demo_controls.pt --actor demo/actors/Demo05.ply \
         --timeline docs/example_timeline.csv --dense                       # a scene, after bash run.sh demo
+    python test.py --view                                                  # steer it in the browser, docs/viewer.md
 
 Writes Generated_Animation/<run>/<subject>_<label>/<label>_<subject>.npy, (frames + 1, 68, 3) absolute landmarks in
 metres with the start frame first, and a GIF (for the test set next to the ground truth). With --actor or --photo the
@@ -25,14 +26,14 @@ command again continues a stopped run; made.json in each folder records how it w
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from face4d.commands import cli, data_flags, motion_flags
+from face4d.commands import cli, data_flags, motion_flags, viewer
 from face4d.commands.own_face import decoder_path, face_of_photo, load_decoder, load_face
 from face4d.controls import Controls, GivenControls
 from face4d.datasets.source import DataSource
@@ -46,10 +47,10 @@ if TYPE_CHECKING:
     from face4d.generation.sample import Generator
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="FILE", help="generator of main.py, models/<run>.pt"
+        "--checkpoint", type=Path, metavar="FILE", help="generator of main.py, models/<run>.pt; --view finds them"
     )
     data_flags.add_data_flags(parser, training=False)
     own = parser.add_argument_group("one's own face")
@@ -124,6 +125,7 @@ def build_parser() -> ArgumentParser:
         help="default: Generated_Animation/<run>, for one's own face Generated_Animation/<run>_own",
     )
     cli.add_switch(parser, "gif", True, "write a GIF beside every sequence")
+    viewer.add_viewer_flags(parser)
     cli.add_run_flags(parser, "seed", "device", "overwrite", "dry-run", "quiet")
     return parser
 
@@ -131,6 +133,11 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
+    if args.view:
+        viewer.view(parser, args)
+        return
+    if args.checkpoint is None:
+        parser.error("--checkpoint: expected a value, found none")
     own = own_face(args)
     if (own is None) != (args.label is None and args.timeline is None):
         parser.error("--label and --timeline belong together with --actor, --photo or --target")

@@ -52,7 +52,7 @@ def test_declared_are_the_packages_that_are_imported():
     core = {canonical(requirement) for requirement in pyproject["dependencies"]}
     extras = {
         canonical(line)
-        for name in ("dask", "ray", "detect", "photo")
+        for name in ("dask", "ray", "detect", "photo", "view")
         for line in pyproject["optional-dependencies"][name]
     }
     used = {distribution(package): path for package, path in imported([*LIBRARY, *SCRIPTS]).items()}

@@ -62,7 +62,12 @@ def read_timeline(path: str | Path, labels: Sequence[str], last: int) -> tuple[E
         InputError: an unreadable or too large file, no header, no rows, or a row that cannot be; with its line.
     """
     path = Path(path)
-    lines = _lines(path)
+    return parse_timeline(read_bytes(path, _EXPECTED, most=_MOST_BYTES), path, labels, last)
+
+
+def parse_timeline(content: bytes, path: str | Path, labels: Sequence[str], last: int) -> tuple[Expression, ...]:
+    """The expressions of a timeline's content; ``path`` is what errors call it. See :func:`read_timeline`."""
+    lines = _lines(content, path)
     number, header = next(lines, (1, []))
     columns = [name.lower() for name in header]
     place = f"{path}:{number}"
@@ -98,10 +103,19 @@ def scene_name(path: str | Path) -> str:
     return canonical_label(require_name(path, "a file name", Path(path).stem))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def timeline_text(expressions: Sequence[Expression]) -> str:
+    """The timeline that :func:`read_timeline` reads as these expressions; numbers to six digits."""
+    rows = [",".join(COLUMNS)]
+    for expression in expressions:
+        numbers = [f"{value:.6g}" for value in expression.controls.array()]
+        rows.append(",".join([expression.label, *numbers, "+".join(expression.region)]))
+    return "\n".join(rows) + "\n"
+
+
+def _lines(content: bytes, path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """Number and values of every line that says something."""
     try:
-        text = read_bytes(path, _EXPECTED, most=_MOST_BYTES).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(path, _EXPECTED, f"no UTF-8 text (at byte {error.start})") from None
     for number, line in enumerate(io.StringIO(text, newline=None), 1):

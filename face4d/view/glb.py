@@ -24,7 +24,7 @@ from face4d.view.looks import surface_colours
 if TYPE_CHECKING:
     from pygltflib import GLTF2
 
-__all__ = ["GlbSummary", "MorphTargets", "morph_targets", "write_glb"]
+__all__ = ["GlbSummary", "MorphTargets", "animated_glb", "morph_targets", "write_glb"]
 
 TOLERANCE_MM = 0.05
 # Beyond it the targets of one motion go without normals of their own, which saves half; more motions may take more.
@@ -53,7 +53,7 @@ class MorphTargets:
 
 @dataclass(frozen=True)
 class GlbSummary:
-    """What :func:`write_glb` wrote.
+    """What :func:`animated_glb` made.
 
     Attributes:
         components: number K of morph targets.
@@ -130,10 +130,27 @@ def write_glb(
     colors: np.ndarray | None = None,
     name: str = "face",
 ) -> GlbSummary:
-    """Write a head that moves as a GLB, whole or not at all: one mesh, one animation of its morph targets per motion.
+    """Write a head that moves as a GLB, whole or not at all; see :func:`animated_glb`, which makes it."""
+    data, summary = animated_glb(
+        motions, faces, neutral=neutral, fps=fps, tolerance_mm=tolerance_mm, colors=colors, name=name
+    )
+    write_bytes(path, data)
+    return summary
+
+
+def animated_glb(
+    motions: Mapping[str, np.ndarray],
+    faces: np.ndarray,
+    *,
+    neutral: np.ndarray | None = None,
+    fps: float = 25,
+    tolerance_mm: float = TOLERANCE_MM,
+    colors: np.ndarray | None = None,
+    name: str = "face",
+) -> tuple[bytes, GlbSummary]:
+    """A head that moves as the content of a GLB file: one mesh, one animation of its morph targets per motion.
 
     Args:
-        path: file to write.
         motions: (T, V, 3) metres, y up, by the name of the animation.
         faces: (F, 3) triangles, counter-clockwise seen from outside.
         neutral: (V, 3) base mesh; default: frame 0 of the first motion.
@@ -201,8 +218,7 @@ def write_glb(
     for label, weights, reached in zip(motions, morphs.weights, morphs.max_error_mm):
         writer.animation(label, fps, weights, {"frames": len(weights), "max_error_mm": round(reached, 6)})
     data = writer.bytes()
-    write_bytes(path, data)
-    return GlbSummary(len(morphs.targets), error, normals is not None, len(data))
+    return data, GlbSummary(len(morphs.targets), error, normals is not None, len(data))
 
 
 def _unit_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -272,7 +288,6 @@ class _Writer:
         """
         lib, vertex_data = self.format, self.format.ARRAY_BUFFER
         small = len(base) < 65535  # that index means "start again" to some graphics cards
-        shared_normals = self._accessor(base_normals, "VEC3", vertex_data)
         indices = [
             self._accessor(
                 np.ascontiguousarray(order.astype("<u2" if small else "<u4")).ravel(),
@@ -292,7 +307,8 @@ class _Writer:
         )
         for suffix, material, positions in layers:
             attributes = lib.Attributes(
-                POSITION=self._accessor(positions, "VEC3", vertex_data, bounds=True), NORMAL=shared_normals
+                POSITION=self._accessor(positions, "VEC3", vertex_data, bounds=True),
+                NORMAL=self._accessor(base_normals, "VEC3", vertex_data),  # some viewers make their own in its place
             )
             if not suffix:
                 attributes.COLOR_0 = self._accessor(np.clip(np.asarray(colors, np.float32), 0, 1), "VEC3", vertex_data)

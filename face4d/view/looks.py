@@ -53,6 +53,8 @@ def shown_head(
     faces: np.ndarray,
     neutral: np.ndarray | None = None,
     colours: np.ndarray | None = None,
+    *,
+    painted: np.ndarray | None = None,
 ) -> ShownHead:
     """What is drawn of a head that moves: the demo head of 871 vertices as one of 3,627 (:mod:`face4d.demo.detail`),
     every other head as it is.
@@ -63,16 +65,19 @@ def shown_head(
         neutral: (V, 3) metres; default: the first frame.
         colours: (V, 3) sRGB in 0..1 of its own, as of :func:`own_colours`; default: see :func:`surface_colours`. Of
             the demo head those of the skin.
+        painted: (V', 3) linear RGB of what is drawn, of an earlier motion of this head: finding them takes longest.
     """
     motions, neutral = list(motions), motions[0][0] if neutral is None else neutral
     if _is_coarse(len(neutral), faces):
         finer = finer_head()
         motions = [finer.move(frames, neutral).astype(np.float32) for frames in motions]
         neutral, faces = finer.neutral(neutral), finer.head.faces
-        if colours is not None:
+        if painted is None and colours is not None:
             skin = (finer.head.kind == SKIN)[:, None]  # 871 vertices have no room for an iris
             colours = np.where(skin, _linear(finer.spread(colours)), vertex_colors(finer.head))
             return ShownHead(motions, neutral, faces, colours)
+    if painted is not None:
+        return ShownHead(motions, neutral, faces, painted)
     if colours is not None:
         return ShownHead(motions, neutral, faces, _linear(colours))
     apexes = [frames[np.linalg.norm(frames - neutral, axis=2).mean(axis=1).argmax()] for frames in motions]

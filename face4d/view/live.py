@@ -1,0 +1,164 @@
+"""Motions made while somebody watches: a wish in, a moving head out, ready to be played and downloaded."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import numpy as np
+
+from face4d.controls import NOT_GIVEN, GivenControls
+from face4d.generation.sample import Generator
+from face4d.generation.timeline import parse_timeline, play
+from face4d.view.export import DenseFace, export_mesh
+from face4d.view.glb import animated_glb
+from face4d.view.looks import ShownHead, shown_head
+
+__all__ = ["MOST_FRAMES", "LiveMotions", "Motion", "Wish"]
+
+MOST_FRAMES = 1000  # of a motion that is made while somebody waits
+_KEPT_MOTIONS, _KEPT_FACES = 24, 8  # of all visitors, the latest; a motion of 5,023 vertices takes 5 MB
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants to see.
+
+    Attributes:
+        generator, face: names that :class:`LiveMotions` knows.
+        label: an expression of the generator; unused with a scene.
+        frames: after the neutral one; None = as trained, of a scene to its last offset.
+        intensity: factor on all displacements.
+        controls: of a generator that follows them.
+        seed: of its random numbers.
+        drawn: whether an answer is drawn; else it is the typical one, where there is one.
+        scene: a timeline, as CSV; None = one expression.
+    """
+
+    generator: str
+    face: str
+    label: str
+    frames: int | None = None
+    intensity: float = 1.0
+    controls: GivenControls = NOT_GIVEN
+    seed: int = 27
+    drawn: bool = False
+    scene: str | None = None
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A moving head.
+
+    Attributes:
+        label: what moves it.
+        landmarks: (T + 1, 68, 3) metres.
+        vertices: (T + 1, V, 3) metres, of the face's topology.
+        face: what moves.
+        shown: the head as it is drawn.
+        fps: frames per second.
+    """
+
+    label: str
+    landmarks: np.ndarray
+    vertices: np.ndarray
+    face: DenseFace
+    shown: ShownHead
+    fps: float
+
+    @cached_property
+    def glb(self) -> bytes:
+        """The content of a GLB file with the motion."""
+        return self.at_speed(1)
+
+    def at_speed(self, speed: float) -> bytes:
+        """:attr:`glb`, ``speed`` times as fast."""
+        shown, motions = self.shown, {self.label: self.shown.motions[0]}
+        fps = speed * self.fps
+        made = animated_glb(motions, shown.faces, neutral=shown.neutral, colors=shown.colours, fps=fps, name=self.label)
+        return made[0]
+
+    def still(self, frame: int) -> bytes:
+        """The content of a GLB file with one frame."""
+        shown = self.shown
+        return animated_glb({"still": shown.motions[0][[frame]]}, shown.faces, colors=shown.colours, name="still")[0]
+
+    def mp4(self, size: int) -> bytes:
+        """The content of an MP4 file of ``size`` x ``size`` pixels."""
+        face, shown = self.face, {"neutral": self.face.shown, "landmarks": self.landmarks, "fps": self.fps}
+        with TemporaryDirectory() as folder:
+            base = Path(folder, "video")
+            how: dict[str, Any] = shown | {"colours": face.colours, "size": size}
+            return export_mesh(base, self.label, self.vertices, face.faces, ("mp4",), **how)[0].read_bytes()
+
+
+class LiveMotions:
+    """Motions for any number of visitors, one made at a time; the latest are kept.
+
+    Args:
+        generator: of a name: that generator, whenever it is asked for.
+        face: of the names of a generator and a face: that face, for that generator.
+        fps: frames per second.
+
+    Both may raise :class:`~face4d.errors.InputError`, which reaches the visitor as a line.
+    """
+
+    def __init__(
+        self, generator: Callable[[str], Generator], face: Callable[[str, str], DenseFace], fps: float = 25
+    ) -> None:
+        self.generator, self._load_face, self.fps = generator, face, fps
+        self._one_at_a_time = threading.RLock()
+        self._faces: OrderedDict[Hashable, DenseFace] = OrderedDict()
+        self._colours: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._motions: OrderedDict[Hashable, Motion] = OrderedDict()
+
+    def motion(self, wish: Wish) -> Motion:
+        """The moving head that is wished for.
+
+        Raises:
+            InputError: a label or controls that cannot be, a timeline that cannot be read or a generator that plays
+                none, a face that does not fit the generator, files that cannot be read.
+        """
+        return self._kept(self._motions, wish, lambda: self._make(wish), _KEPT_MOTIONS)
+
+    def _kept(self, kept: OrderedDict[Hashable, Made], key: Hashable, make: Callable[[], Made], most: int) -> Made:
+        """What was made for a key, made now if it is not there; only the ``most`` latest are kept."""
+        with self._one_at_a_time:
+            if key not in kept:
+                kept[key] = make()
+            kept.move_to_end(key)
+            while len(kept) > most:
+                kept.popitem(last=False)
+            return kept[key]
+
+    def _make(self, wish: Wish) -> Motion:
+        generator = self.generator(wish.generator)
+        names = (wish.generator, wish.face)
+        face = self._kept(self._faces, names, lambda: self._load_face(*names), _KEPT_FACES)
+        label, moved = _displacements(generator, face.landmarks, wish)
+        vertices = face.move(wish.intensity * moved)
+        landmarks = face.moved_landmarks(wish.intensity * moved, vertices).astype(np.float32)
+        painted = self._colours.get((names, label))
+        shown = shown_head([vertices], face.faces, face.shown, face.colours, painted=painted)
+        self._kept(self._colours, (names, label), lambda: shown.colours, _KEPT_MOTIONS)
+        return Motion(label, landmarks, vertices, face, shown, self.fps)
+
+
+def _displacements(generator: Generator, neutral: np.ndarray, wish: Wish) -> tuple[str, np.ndarray]:
+    """What moves the face, and displacements (T + 1, 68, 3) in metres, before the factor."""
+    sample = 0 if wish.drawn or not generator.controlled else None
+    if wish.scene is not None:
+        scene = parse_timeline(wish.scene.encode(), "timeline", generator.labels, wish.frames or MOST_FRAMES)
+        return "scene", play(generator, scene, neutral, wish.frames, seed=wish.seed, sample=sample)
+    index = generator.label_index(wish.label)
+    start = np.zeros((1, *neutral.shape), np.float32)
+    how: dict[str, Any] = {"seed": wish.seed, "sample": sample, "controls": wish.controls}
+    return generator.labels[index], generator.generate(start, np.array([index]), wish.frames, **how)[0]

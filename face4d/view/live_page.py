@@ -1,0 +1,468 @@
+"""The live viewer: a page in the browser, by viser, on which every visitor steers a moving head of their own."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from face4d.constants import LANDMARK_GROUPS
+from face4d.controls import NOT_GIVEN, Controls, GivenControls
+from face4d.errors import InputError, printable
+from face4d.generation.timeline import Expression, parse_timeline, timeline_text
+from face4d.view.live import MOST_FRAMES, LiveMotions, Motion, Wish
+
+__all__ = ["Offer", "serve"]
+
+log = logging.getLogger(__name__)
+
+ONE, SCENE = "one expression", "timeline"
+WHOLE_FACE = "whole face"
+SPEEDS = {"quarter": 0.25, "half": 0.5, "normal": 1.0, "double": 2.0}
+MOST_UPLOADED = 64 << 20  # bytes of a file from a visitor
+NARROW = 700  # pixels of a window in which the panel would hide the face
+_FIELD_OF_VIEW = 30.0  # degrees, from top to bottom
+_SHOWN = 2.7  # heights of the landmarks, from top to bottom of the window
+_OVERLAP = 0.3  # seconds that a head stays while the next one is being built
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a visitor finds.
+
+    Attributes:
+        generators: names that ``live`` knows, the first is shown.
+        faces: likewise.
+        first: the wish that a page opens with.
+        photo: makes a face of a photo: of the name of a generator, of a file and its content, the name of the face.
+        command: what one types for a wish; None where files of a visitor are in it.
+        size: side of videos, pixels.
+    """
+
+    generators: Sequence[str]
+    faces: Sequence[str]
+    first: Wish
+    photo: Callable[[str, str, bytes], str]
+    command: Callable[[Wish], str | None]
+    size: int = 512
+
+
+def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        host, port: where; a port that is taken is passed over for the next that is free.
+        ready: called with the address when the page is there and its first motion made.
+
+    Raises:
+        InputError: viser is not installed; the first motion cannot be made.
+    """
+    try:
+        import viser
+    except ImportError:
+        raise InputError("--view", "the package viser (pip install 'face4d[view]')", "it is not installed") from None
+
+    class Server(viser.ViserServer):
+        """One that is reached at its own address only: viser's clients may ask for a tunnel that is public."""
+
+        def request_share_url(self, verbose: bool = True) -> None:
+            return None
+
+    _ = live.motion(offer.first).glb  # made once, before anybody waits for it
+    try:
+        with redirect_stdout(io.StringIO()):  # it says there where it is
+            server = Server(host=host, port=port, label="face4d", verbose=False)
+    except OSError as error:
+        raise InputError(f"--host {host} --port {port}", "an address to listen at", str(error.strerror)) from None
+    server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
+    server.scene.set_up_direction("+y")
+    server.initial_camera.position, server.initial_camera.look_at = (0.0, 0.0, _distance()), (0.0, 0.0, 0.0)
+    server.initial_camera.fov = math.radians(_FIELD_OF_VIEW)
+    server.scene.configure_default_lights(enabled=False)
+    server.scene.configure_environment_map(None)
+    server.scene.add_light_ambient("/lights/ambient", intensity=0.7)
+    server.scene.add_light_directional("/lights/key", intensity=2.0, position=(-1.5, 2.5, 4.0))
+    server.scene.add_light_directional("/lights/fill", intensity=0.6, position=(3.0, 0.5, 2.0))
+    pages: dict[int, Page] = {}
+
+    @server.on_client_connect
+    def _(client: Any) -> None:
+        pages[client.client_id] = Page(client, live, offer)
+
+    @server.on_client_disconnect
+    def _(client: Any) -> None:
+        page = pages.pop(client.client_id, None)
+        if page is not None:
+            page.leave()
+
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    ready(f"http://{shown}:{server.get_port()}")
+    try:
+        while True:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for page in pages.values():
+            page.leave()
+        server.stop()
+
+
+@dataclass
+class Row:
+    """The controls of one expression of a timeline."""
+
+    folder: Any
+    label: Any
+    times: Any
+    strength: Any
+    region: Any
+
+    def expression(self) -> Expression:
+        """What they say."""
+        region = () if self.region.value == WHOLE_FACE else tuple(self.region.value.split("+"))
+        return Expression(self.label.value, Controls.of(np.array([*self.times.value, self.strength.value])), region)
+
+
+@dataclass
+class Playback:
+    """What is in the window: the head, since when, and how it plays."""
+
+    motion: Motion | None = None
+    nodes: list[Any] = field(default_factory=list)
+    began: float = 0.0
+    playing: bool = True
+
+
+class Page:
+    """What one visitor sees. Changes are taken up by a thread of its own: of many in a row only the last is made.
+
+    Args:
+        client: viser's handle of the visitor.
+        live: makes the motions.
+        offer: what there is to choose from.
+    """
+
+    def __init__(self, client: Any, live: LiveMotions, offer: Offer) -> None:
+        self.client, self.live, self.offer = client, live, offer
+        self.gui = client.gui
+        self.generators, self.faces = list(offer.generators), list(offer.faces)
+        self.rows: list[Row] = []
+        self.now = Playback()
+        self._changed, self._left = threading.Event(), False
+        with client.atomic():
+            self._build()
+            self._fit_to_generator()
+            self._look()
+        self._changed.set()
+        threading.Thread(target=self._keep_up, daemon=True).start()
+
+    def leave(self) -> None:
+        """End the page's thread."""
+        self._left = True
+        self._changed.set()
+
+    # What is on the panel, from top to bottom.
+
+    def _build(self) -> None:
+        gui, first = self.gui, self.offer.first
+        self.status = gui.add_markdown("...")
+        with gui.add_folder("Face"):
+            self.face = gui.add_dropdown("Face", self.faces, initial_value=first.face)
+            self.upload = gui.add_upload_button("A photo", mime_type="image/*", hint="Of a face; it is fitted to it")
+        with gui.add_folder("Motion"):
+            self.generator = gui.add_dropdown("Generator", self.generators, initial_value=first.generator)
+            what = ONE if first.scene is None else SCENE
+            self.what = gui.add_dropdown("Play", (ONE, SCENE), initial_value=what)
+            self._build_expression()
+            self.typical = gui.add_checkbox("Typical", not first.drawn, hint="Else one of many, drawn with the seed")
+            self.seed = gui.add_number("Seed", first.seed, min=0, max=2**32 - 1, step=1)
+        self._build_timeline()
+        with gui.add_folder("Time"):
+            self.play = gui.add_button("Pause")
+            self.speed = gui.add_dropdown("Speed", tuple(SPEEDS), initial_value="normal")
+            self.frame = gui.add_slider("Frame", 0, 40, 1, 0, disabled=True)
+        with gui.add_folder("Download"):
+            self.download = gui.add_button_group("File", ("GLB", "MP4", "npy", "CSV"), hint="CSV: the timeline")
+            self.command = gui.add_markdown("")
+        self.dark = gui.add_checkbox("Dark", False)
+        for control in (self.face, self.label, self.frames, self.strength, self.timed, self.times, self.typical):
+            control.on_update(self._on_change)
+        for control in (self.seed, self.speed, self.frame, self.length):
+            control.on_update(self._on_change)
+        self.generator.on_update(self._on_generator)
+        self.what.on_update(self._on_generator)
+        self.upload.on_upload(self._on_photo)
+        self.play.on_click(self._on_play)
+        self.download.on_click(self._on_download)
+        self.dark.on_update(lambda _: self._look())
+
+    def _build_expression(self) -> None:
+        gui, first = self.gui, self.offer.first
+        self.label = gui.add_dropdown("Expression", (first.label,), initial_value=first.label)
+        last = first.frames or self.live.generator(first.generator).frames - 1
+        self.frames = gui.add_number("Frames", last, min=10, max=MOST_FRAMES, step=1)
+        self.strength = gui.add_slider("Strength", -1.0, 2.0, 0.05, 1.0)
+        self.timed = gui.add_checkbox("My timing", False, hint="Else as in the label's training sequences")
+        self.times = self._times("On, apex, hold", last, (0.05 * last, 0.4 * last, 0.6 * last, 0.95 * last))
+
+    def _build_timeline(self) -> None:
+        gui, first = self.gui, self.offer.first
+        self.timeline = gui.add_folder("Timeline")
+        with self.timeline:
+            self.length = gui.add_number("Frames", 0, min=0, max=MOST_FRAMES, step=1, hint="0: to the last offset")
+            self.add = gui.add_button("Add an expression")
+            self.read = gui.add_upload_button("Read a CSV", mime_type=".csv")
+        self.add.on_click(lambda _: self._add_next())
+        self.read.on_upload(self._on_timeline)
+        if first.scene is not None:
+            labels = self.live.generator(first.generator).labels
+            self._fill_timeline(parse_timeline(first.scene.encode(), "timeline", labels, MOST_FRAMES))
+
+    def _times(self, name: str, last: float, values: Sequence[float]) -> Any:
+        rounded = tuple(float(round(value, 1)) for value in values)
+        hint = "Frames of onset, apex, release and offset"
+        return self.gui.add_multi_slider(name, 0.0, float(last), 0.5, rounded, min_range=0.0, hint=hint)
+
+    # What visitors do. Values that this page sets itself come without a client.
+
+    def _on_change(self, event: Any) -> None:
+        if event.client is not None:
+            self._changed.set()
+
+    def _on_generator(self, event: Any) -> None:
+        if event.client is not None:
+            self._said(self._fit_to_generator)
+            self._changed.set()
+
+    def _on_play(self, _: Any) -> None:
+        now = self.now
+        if now.playing and now.motion is not None:
+            gone = (time.monotonic() - now.began) * now.motion.fps * SPEEDS[self.speed.value]
+            self.frame.value = int(gone) % max(len(now.motion.landmarks) - 1, 1)
+        now.playing = not now.playing
+        self.play.label = "Pause" if now.playing else "Play"
+        self.frame.disabled = now.playing
+        self._changed.set()
+
+    def _on_photo(self, event: Any) -> None:
+        def take() -> None:
+            content = _checked(event.target.value)
+            self.status.content = "Fitting a face to the photo ..."
+            name = self.offer.photo(self.generator.value, event.target.value.name, content)
+            self.faces.append(name)
+            self.face.options = tuple(self.faces)
+            self.face.value = name
+            self._changed.set()
+
+        self._said(take)
+
+    def _on_timeline(self, event: Any) -> None:
+        def take() -> None:
+            labels = self.live.generator(self.generator.value).labels
+            name = printable(event.target.value.name)
+            self._fill_timeline(parse_timeline(_checked(event.target.value), name, labels, MOST_FRAMES))
+            self._changed.set()
+
+        self._said(take)
+
+    def _on_download(self, _: Any) -> None:
+        what, motion = self.download.value, self.now.motion
+
+        def send() -> None:
+            if what == "CSV":
+                self.client.send_file_download("timeline.csv", self._scene().encode())
+            elif motion is not None and what == "npy":
+                file = io.BytesIO()
+                np.save(file, motion.landmarks)
+                self.client.send_file_download(f"{motion.label}.npy", file.getvalue())
+            elif motion is not None and what == "GLB":
+                self.client.send_file_download(f"{motion.label}.glb", motion.glb)
+            elif motion is not None:
+                self.status.content = "Drawing the video ..."
+                self.client.send_file_download(f"{motion.label}.mp4", motion.mp4(self.offer.size))
+                self._tell(motion)
+
+        self._said(send)
+
+    # The rows of the timeline.
+
+    def _fill_timeline(self, expressions: Sequence[Expression]) -> None:
+        while self.rows:
+            self.rows.pop().folder.remove()
+        for expression in expressions:
+            self._add_row(expression)
+
+    def _add_next(self) -> None:
+        """One more expression, from where the last one leaves."""
+        begin = self.rows[-1].times.value[2] if self.rows else 0.0
+        if begin + 50 > MOST_FRAMES:
+            self.status.content = f"A timeline ends with frame {MOST_FRAMES}."
+            return
+        times = begin + np.array([0.0, 20.0, 30.0, 50.0])
+        self._add_row(Expression(self.label.value, Controls.of(np.array([*times, 1.0]))))
+        self._changed.set()
+
+    def _add_row(self, expression: Expression) -> None:
+        gui, (*times, strength) = self.gui, expression.controls.array().tolist()
+        region = "+".join(expression.region) or WHOLE_FACE
+        regions = tuple(dict.fromkeys((WHOLE_FACE, *LANDMARK_GROUPS, region)))
+        labels = self.live.generator(self.generator.value).labels
+        with self.timeline:
+            folder = gui.add_folder(f"{expression.label}, {times[0]:g} to {times[3]:g}", expand_by_default=False)
+        with folder:
+            label = gui.add_dropdown("Expression", labels, initial_value=expression.label)
+            bars = self._times("On, apex, hold", min(max(300, 1.5 * times[3]), MOST_FRAMES), times)
+            power = gui.add_slider("Strength", min(-1.0, strength), max(2.0, strength), 0.05, strength)
+            where = gui.add_dropdown("Where", regions, initial_value=region)
+            remove = gui.add_button("Remove")
+        row = Row(folder, label, bars, power, where)
+
+        def changed(event: Any) -> None:
+            folder.label = f"{label.value}, {bars.value[0]:g} to {bars.value[3]:g}"
+            self._on_change(event)
+
+        def removed(_: Any) -> None:
+            self.rows.remove(row)
+            folder.remove()
+            self._changed.set()
+
+        for control in (label, bars, power, where):
+            control.on_update(changed)
+        remove.on_click(removed)
+        self.rows.append(row)
+
+    def _scene(self) -> str:
+        return timeline_text([row.expression() for row in self.rows])
+
+    # What follows.
+
+    def _fit_to_generator(self) -> None:
+        """Labels of the chosen generator, and the controls that it has."""
+        generator = self.live.generator(self.generator.value)
+        if tuple(self.label.options) != generator.labels:
+            wanted = self.label.value
+            self.label.options = generator.labels
+            self.label.value = wanted if wanted in generator.labels else generator.labels[0]
+        one = self.what.value == ONE
+        for control in (self.label, self.frames, self.strength):
+            control.visible = one
+        self.timed.visible = self.times.visible = one and generator.controlled
+        self.typical.visible = generator.controlled
+        self.seed.visible = generator.controlled or generator.stochastic
+        self.timeline.visible = not one
+        if not one and not self.rows and generator.controlled:
+            self._add_next()
+
+    def wish(self) -> Wish:
+        """What the panel says."""
+        generator, scene = self.live.generator(self.generator.value), None
+        chosen = {"generator": self.generator.value, "face": self.face.value, "label": self.label.value}
+        seed = int(self.seed.value) if generator.controlled or generator.stochastic else self.offer.first.seed
+        how = {"seed": seed, "drawn": generator.controlled and not self.typical.value}
+        if self.what.value == SCENE:
+            scene = self._scene()
+            return Wish(**chosen, **how, frames=int(self.length.value) or None, scene=scene)
+        frames, strength = int(self.frames.value), float(self.strength.value)
+        if not generator.controlled:
+            return Wish(**chosen, **how, frames=frames, intensity=strength)
+        controls = NOT_GIVEN if strength == 1 else GivenControls(strength=strength)
+        if self.timed.value:
+            onset, apex, release, offset = self.times.value
+            controls = GivenControls(onset, apex, release - apex, offset, controls.strength)
+        return Wish(**chosen, **how, frames=frames, controls=controls)
+
+    def _keep_up(self) -> None:
+        while True:
+            self._changed.wait()
+            self._changed.clear()
+            if self._left:
+                return
+            self._said(self._show)
+
+    def _said(self, work: Callable[[], None]) -> None:
+        """Do something; what is wrong with it is told on the panel."""
+        try:
+            work()
+        except InputError as error:
+            self.status.content = f"**{printable(str(error))}**"
+        except Exception:
+            if not self._left:  # else the visitor went away in the middle of it
+                self.status.content = "**This failed; the terminal says more.**"
+                log.exception("a wish of the viewer failed")
+
+    def _show(self) -> None:
+        if tuple(self.label.options) != self.live.generator(self.generator.value).labels:
+            self._fit_to_generator()
+        wish, begun = self.wish(), time.monotonic()
+        motion, now = self.live.motion(wish), self.now
+        last = len(motion.landmarks) - 1
+        if self.times.max != last and wish.scene is None:
+            self.times.value = tuple(round(2 * last * time / self.times.max) / 2 for time in self.times.value)
+            self.times.max = float(last)
+        if self.frame.max != last:
+            self.frame.value = min(self.frame.value, last)
+            self.frame.max = last
+        speed = SPEEDS[self.speed.value]
+        content = (
+            motion.still(self.frame.value) if not now.playing else motion.glb if speed == 1 else motion.at_speed(speed)
+        )
+        self._put(content, motion)
+        self._tell(motion, time.monotonic() - begun)
+        command = self.offer.command(wish)
+        self.command.content = "" if command is None else f"Makes the same:\n```\n{printable(command)}\n```"
+
+    def _put(self, content: bytes, motion: Motion) -> None:
+        """Show a head; the one before stays until it is there."""
+        now, rest = self.now, motion.face.landmarks
+        size = 1 / np.ptp(rest[:, 1])
+        place = -size * (rest.min(axis=0) + rest.max(axis=0)) / 2
+        name = f"/faces/{time.monotonic_ns()}"
+        node = self.client.scene.add_glb(name, content, scale=float(size), position=place, cast_shadow=False)
+        for old in now.nodes:
+            threading.Timer(_OVERLAP, _remove, [old]).start()
+        now.nodes, now.motion, now.began = [node], motion, time.monotonic()
+
+    def _tell(self, motion: Motion, seconds: float | None = None) -> None:
+        last, vertices = len(motion.landmarks) - 1, motion.shown.faces.max() + 1
+        words = [f"**{motion.label}**: {last} frames, {last / motion.fps:.1f} s", f"{vertices} vertices"]
+        words += [f"made in {seconds:.1f} s"] if seconds is not None else []
+        self.status.content = ", ".join(words)
+
+    def _look(self) -> None:
+        """The camera in front of the face, colours around it, and the panel out of its way in a narrow window."""
+        client, dark = self.client, self.dark.value
+        client.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=dark)
+        if self.now.motion is not None:
+            return
+        camera = client.camera
+        narrow = min(1.1 * camera.aspect, 1)
+        camera.position = (0.0, 0.0, _distance() / narrow)
+        camera.look_at = (0.0, 0.0, 0.0)  # after the position, which takes it along
+        if camera.image_width < NARROW:
+            client.gui.main_panel.minimize()
+
+
+def _distance() -> float:
+    """From the camera to the middle of the face."""
+    return _SHOWN / 2 / math.tan(math.radians(_FIELD_OF_VIEW) / 2)
+
+
+def _checked(file: Any) -> bytes:
+    """The content of an uploaded file."""
+    if len(file.content) > MOST_UPLOADED:
+        raise InputError(printable(file.name), f"at most {MOST_UPLOADED >> 20} MB", f"{len(file.content) >> 20} MB")
+    return bytes(file.content)
+
+
+def _remove(node: Any) -> None:
+    with suppress(Exception):  # the visitor may have gone
+        node.remove()
