@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -73,18 +72,21 @@ class Motion:
     face: DenseFace
     shown: ShownHead
     fps: float
+    _made: dict[float, bytes] = field(default_factory=dict, repr=False)
 
-    @cached_property
-    def glb(self) -> bytes:
-        """The content of a GLB file with the motion."""
-        return self.at_speed(1)
-
-    def at_speed(self, speed: float) -> bytes:
-        """:attr:`glb`, ``speed`` times as fast."""
-        shown, motions = self.shown, {self.label: self.shown.motions[0]}
-        fps = speed * self.fps
-        made = animated_glb(motions, shown.faces, neutral=shown.neutral, colors=shown.colours, fps=fps, name=self.label)
-        return made[0]
+    def glb(self, speed: float = 1.0) -> bytes:
+        """The content of a GLB file with the motion, ``speed`` times as fast; made once."""
+        if speed not in self._made:
+            shown, motions = self.shown, {self.label: self.shown.motions[0]}
+            self._made[speed] = animated_glb(
+                motions,
+                shown.faces,
+                neutral=shown.neutral,
+                colors=shown.colours,
+                fps=speed * self.fps,
+                name=self.label,
+            )[0]
+        return self._made[speed]
 
     def still(self, frame: int) -> bytes:
         """The content of a GLB file with one frame."""

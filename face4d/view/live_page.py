@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ MOST_UPLOADED = 64 << 20  # bytes of a file from a visitor
 NARROW = 700  # pixels of a window in which the panel would hide the face
 _FIELD_OF_VIEW = 30.0  # degrees, from top to bottom
 _SHOWN = 2.7  # heights of the landmarks, from top to bottom of the window
+_ABOVE = 0.45  # of a narrow window, which the face has for itself
 _OVERLAP = 0.3  # seconds that a head stays while the next one is being built
 
 
@@ -76,15 +78,16 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
         def request_share_url(self, verbose: bool = True) -> None:
             return None
 
-    _ = live.motion(offer.first).glb  # made once, before anybody waits for it
     try:
-        with redirect_stdout(io.StringIO()):  # it says there where it is
-            server = Server(host=host, port=port, label="face4d", verbose=False)
+        socket.create_server((host, 0)).close()  # viser waits for ever for one that cannot be had
     except OSError as error:
-        raise InputError(f"--host {host} --port {port}", "an address to listen at", str(error.strerror)) from None
+        raise InputError(f"--host {host}", "an address of this machine", error.strerror or str(error)) from None
+    live.motion(offer.first).glb()  # kept: made before anybody waits for it
+    with redirect_stdout(io.StringIO()):  # it says there where it is
+        server = Server(host=host, port=port, label="face4d", verbose=False)
     server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
     server.scene.set_up_direction("+y")
-    server.initial_camera.position, server.initial_camera.look_at = (0.0, 0.0, _distance()), (0.0, 0.0, 0.0)
+    server.initial_camera.position, server.initial_camera.look_at = (0.0, 0.0, _distance(_SHOWN)), (0.0, 0.0, 0.0)
     server.initial_camera.fov = math.radians(_FIELD_OF_VIEW)
     server.scene.configure_default_lights(enabled=False)
     server.scene.configure_environment_map(None)
@@ -94,11 +97,11 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
     pages: dict[int, Page] = {}
 
     @server.on_client_connect
-    def _(client: Any) -> None:
+    def come(client: Any) -> None:
         pages[client.client_id] = Page(client, live, offer)
 
     @server.on_client_disconnect
-    def _(client: Any) -> None:
+    def go(client: Any) -> None:
         page = pages.pop(client.client_id, None)
         if page is not None:
             page.leave()
@@ -161,7 +164,7 @@ class Page:
         with client.atomic():
             self._build()
             self._fit_to_generator()
-            self._look()
+        self._look()
         self._changed.set()
         threading.Thread(target=self._keep_up, daemon=True).start()
 
@@ -177,7 +180,9 @@ class Page:
         self.status = gui.add_markdown("...")
         with gui.add_folder("Face"):
             self.face = gui.add_dropdown("Face", self.faces, initial_value=first.face)
-            self.upload = gui.add_upload_button("A photo", mime_type="image/*", hint="Of a face; it is fitted to it")
+            self.upload = gui.add_upload_button(
+                "From a photo", mime_type="image/*", hint="A head is fitted to the face in it"
+            )
         with gui.add_folder("Motion"):
             self.generator = gui.add_dropdown("Generator", self.generators, initial_value=first.generator)
             what = ONE if first.scene is None else SCENE
@@ -193,7 +198,6 @@ class Page:
         with gui.add_folder("Download"):
             self.download = gui.add_button_group("File", ("GLB", "MP4", "npy", "CSV"), hint="CSV: the timeline")
             self.command = gui.add_markdown("")
-        self.dark = gui.add_checkbox("Dark", False)
         for control in (self.face, self.label, self.frames, self.strength, self.timed, self.times, self.typical):
             control.on_update(self._on_change)
         for control in (self.seed, self.speed, self.frame, self.length):
@@ -203,7 +207,6 @@ class Page:
         self.upload.on_upload(self._on_photo)
         self.play.on_click(self._on_play)
         self.download.on_click(self._on_download)
-        self.dark.on_update(lambda _: self._look())
 
     def _build_expression(self) -> None:
         gui, first = self.gui, self.offer.first
@@ -212,7 +215,7 @@ class Page:
         self.frames = gui.add_number("Frames", last, min=10, max=MOST_FRAMES, step=1)
         self.strength = gui.add_slider("Strength", -1.0, 2.0, 0.05, 1.0)
         self.timed = gui.add_checkbox("My timing", False, hint="Else as in the label's training sequences")
-        self.times = self._times("On, apex, hold", last, (0.05 * last, 0.4 * last, 0.6 * last, 0.95 * last))
+        self.times = self._times("Onset to offset", last, (0.05 * last, 0.4 * last, 0.6 * last, 0.95 * last))
 
     def _build_timeline(self) -> None:
         gui, first = self.gui, self.offer.first
@@ -229,7 +232,7 @@ class Page:
 
     def _times(self, name: str, last: float, values: Sequence[float]) -> Any:
         rounded = tuple(float(round(value, 1)) for value in values)
-        hint = "Frames of onset, apex, release and offset"
+        hint = "Frames: where the face leaves neutral, arrives, leaves the apex, is neutral again"
         return self.gui.add_multi_slider(name, 0.0, float(last), 0.5, rounded, min_range=0.0, hint=hint)
 
     # What visitors do. Values that this page sets itself come without a client.
@@ -285,7 +288,7 @@ class Page:
                 np.save(file, motion.landmarks)
                 self.client.send_file_download(f"{motion.label}.npy", file.getvalue())
             elif motion is not None and what == "GLB":
-                self.client.send_file_download(f"{motion.label}.glb", motion.glb)
+                self.client.send_file_download(f"{motion.label}.glb", motion.glb())
             elif motion is not None:
                 self.status.content = "Drawing the video ..."
                 self.client.send_file_download(f"{motion.label}.mp4", motion.mp4(self.offer.size))
@@ -320,7 +323,7 @@ class Page:
             folder = gui.add_folder(f"{expression.label}, {times[0]:g} to {times[3]:g}", expand_by_default=False)
         with folder:
             label = gui.add_dropdown("Expression", labels, initial_value=expression.label)
-            bars = self._times("On, apex, hold", min(max(300, 1.5 * times[3]), MOST_FRAMES), times)
+            bars = self._times("Onset to offset", min(max(300, 1.5 * times[3]), MOST_FRAMES), times)
             power = gui.add_slider("Strength", min(-1.0, strength), max(2.0, strength), 0.05, strength)
             where = gui.add_dropdown("Where", regions, initial_value=region)
             remove = gui.add_button("Remove")
@@ -364,21 +367,24 @@ class Page:
 
     def wish(self) -> Wish:
         """What the panel says."""
-        generator, scene = self.live.generator(self.generator.value), None
-        chosen = {"generator": self.generator.value, "face": self.face.value, "label": self.label.value}
-        seed = int(self.seed.value) if generator.controlled or generator.stochastic else self.offer.first.seed
-        how = {"seed": seed, "drawn": generator.controlled and not self.typical.value}
-        if self.what.value == SCENE:
-            scene = self._scene()
-            return Wish(**chosen, **how, frames=int(self.length.value) or None, scene=scene)
+        generator = self.live.generator(self.generator.value)
+        one = self.what.value == ONE
         frames, strength = int(self.frames.value), float(self.strength.value)
-        if not generator.controlled:
-            return Wish(**chosen, **how, frames=frames, intensity=strength)
         controls = NOT_GIVEN if strength == 1 else GivenControls(strength=strength)
         if self.timed.value:
             onset, apex, release, offset = self.times.value
             controls = GivenControls(onset, apex, release - apex, offset, controls.strength)
-        return Wish(**chosen, **how, frames=frames, controls=controls)
+        return Wish(
+            self.generator.value,
+            self.face.value,
+            self.label.value,
+            frames if one else int(self.length.value) or None,
+            intensity=strength if one and not generator.controlled else 1.0,
+            controls=controls if one and generator.controlled else NOT_GIVEN,
+            seed=int(self.seed.value) if generator.controlled or generator.stochastic else self.offer.first.seed,
+            drawn=generator.controlled and not self.typical.value,
+            scene=None if one else self._scene(),
+        )
 
     def _keep_up(self) -> None:
         while True:
@@ -411,10 +417,7 @@ class Page:
         if self.frame.max != last:
             self.frame.value = min(self.frame.value, last)
             self.frame.max = last
-        speed = SPEEDS[self.speed.value]
-        content = (
-            motion.still(self.frame.value) if not now.playing else motion.glb if speed == 1 else motion.at_speed(speed)
-        )
+        content = motion.glb(SPEEDS[self.speed.value]) if now.playing else motion.still(self.frame.value)
         self._put(content, motion)
         self._tell(motion, time.monotonic() - begun)
         command = self.offer.command(wish)
@@ -438,22 +441,19 @@ class Page:
         self.status.content = ", ".join(words)
 
     def _look(self) -> None:
-        """The camera in front of the face, colours around it, and the panel out of its way in a narrow window."""
-        client, dark = self.client, self.dark.value
-        client.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=dark)
-        if self.now.motion is not None:
+        """The panel beside the face; in a narrow window, where viser lays it over the lower part, the face above it."""
+        camera = self.client.camera
+        if camera.image_width >= NARROW:
+            self.gui.main_panel.dock_right()
             return
-        camera = client.camera
-        narrow = min(1.1 * camera.aspect, 1)
-        camera.position = (0.0, 0.0, _distance() / narrow)
-        camera.look_at = (0.0, 0.0, 0.0)  # after the position, which takes it along
-        if camera.image_width < NARROW:
-            client.gui.main_panel.minimize()
+        height = _SHOWN / _ABOVE
+        camera.position = (0.0, 0.0, _distance(height))
+        camera.look_at = (0.0, (_ABOVE - 1) * height / 2, 0.0)  # after the position, which takes it along
 
 
-def _distance() -> float:
-    """From the camera to the middle of the face."""
-    return _SHOWN / 2 / math.tan(math.radians(_FIELD_OF_VIEW) / 2)
+def _distance(height: float) -> float:
+    """Of a camera that shows so much from top to bottom."""
+    return height / 2 / math.tan(math.radians(_FIELD_OF_VIEW) / 2)
 
 
 def _checked(file: Any) -> bytes:
