@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,3 +169,22 @@ def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A chromium that draws in software, by playwright; skips where either is not there."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install -e '.[browser]')")
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no chromium (apt-get install chromium, or CHROMIUM=PATH)")
+    software = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=path, args=software)
+        yield chromium
+        chromium.close()
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> float:
+    """Share of the pixels of two screenshots, (H, W, 3) int16, that differ."""
+    return float((np.abs(before - after).max(axis=2) > 12).mean())

@@ -1,13 +1,9 @@
 """The page of moving heads as a browser shows it: what moves, what controls change, what arrives, what is asked for."""
 
 import io
-import json
-import os
-import shutil
 import struct
 import subprocess
 import sys
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,80 +11,23 @@ import pytest
 from PIL import Image
 
 from face4d.controls import GivenControls
-from face4d.datasets.landmark_set import load_split
 from face4d.demo.detail import finer_head
-from face4d.demo.write import write_demo
 from face4d.dense.decode import load_decoder
-from face4d.generation.config import PRESETS
 from face4d.generation.sample import load_generator
-from face4d.landmarks import extract, load_flame_embedding
 from face4d.mesh.ply import read_ply
-from face4d.mesh.sequence import frame_paths, read_sequence
-from face4d.runtime.run_folder import Run
-from tests.conftest import REPOSITORY, load_script
-
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install -e '.[browser]')")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (apt-get install chromium, or CHROMIUM=PATH)")
-SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-LABELS = ("mouth-open", "high-smile")
-FRAMES = 21
+from face4d.mesh.sequence import frame_paths
+from tests.conftest import REPOSITORY, changed, load_script
+from tests.finished_demo import FRAMES, finished_demo
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A working folder after every step, small: two labels, three people, one of them to test, and its page."""
-    folder = tmp_path_factory.mktemp("page")
-    names = [label.replace("-", "_") for label in LABELS]
-    write_demo(folder / "demo", subjects=3, coma_labels=names, florence_labels=[], florence_subjects=[])
-    demo = folder / "demo"
-    embedding = load_flame_embedding(demo / "models" / "flame")
-    for subject in ("Demo01", "Demo02", "Demo03"):
-        for label in LABELS:
-            source = demo / "Dataset_FLAME_Aligned_COMA" / subject / label.replace("-", "_")
-            paths = frame_paths(source)
-            chosen = [paths[round(place)] for place in np.linspace(0, len(paths) - 1, FRAMES)]
-            place = demo / "sampling" / subject / label.replace("-", "_")
-            place.mkdir(parents=True)
-            for number, path in enumerate(chosen, 1):
-                shutil.copy(path, place / f"{label}.{number:06d}.ply")
-            half = "dataset_testing" if subject == "Demo03" else "dataset_training"
-            (demo / "Landmark_dataset_flame_aligned_coma" / half).mkdir(parents=True, exist_ok=True)
-            landmarks = extract(embedding, read_sequence(frame_paths(place))[0])
-            np.save(demo / "Landmark_dataset_flame_aligned_coma" / half / f"{label}_{subject}.npy", landmarks)
+    """A working folder after every step, small, and its page."""
+    folder = finished_demo(tmp_path_factory.mktemp("page"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        fill(folder)
         load_script("figures.py").main(["--dataset", "demo", "--only", "heads", "report", "--quiet"])
     return folder
-
-
-def fill(folder):
-    """Train a generator that follows controls and a decoder; a generated set: the real one at 0.8 of its size."""
-    demo = folder / "demo"
-    landmarks = demo / "Landmark_dataset_flame_aligned_coma"
-    source = {"dataset": "demo", "landmarks": str(landmarks), "test_subjects": ["Demo03"]}
-    split = replace(load_split(landmarks), source=source)
-    config = PRESETS["default"].with_settings({"hidden_size": 8, "epochs": 2, "components": 6, "controls": True})
-    load_script("main.py").train(split, config, Run("steerable", demo / "models", demo / "runs", quiet=True))
-    words = ["--dataset", "demo", "--meshes", "demo/sampling", "--decoder", "regional", "--fold", "none", "--quiet"]
-    load_script("Sparse2Dense/main.py").main(words)
-    for one in split.test:
-        place = demo / "Generated_Animation" / "steerable" / f"{one.subject}_{one.label}"
-        place.mkdir(parents=True)
-        np.save(place / f"{one.label}_{one.subject}.npy", (one.neutral + 0.8 * one.displacement).astype(np.float32))
-    (demo / "results" / "steerable").mkdir(parents=True)
-    record = {"generated": "demo/Generated_Animation/steerable", "landmarks": str(landmarks), "labels": list(LABELS)}
-    record["scores"] = [{"method": "generated", "accuracy": 1.0, "mm_mean": 0.5}]
-    (demo / "results" / "steerable" / "evaluate.json").write_text(json.dumps(record))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE)
-        yield chromium
-        chromium.close()
 
 
 class Tab:
@@ -143,11 +82,6 @@ def tab(browser, folder):
     yield tab
     tab.context.close()
     assert tab.complaints == [] and tab.requests == [tab.address]
-
-
-def changed(before, after):
-    """Share of pixels that differ."""
-    return float((np.abs(before - after).max(axis=2) > 12).mean())
 
 
 def drawn(frames, neutral):
@@ -313,7 +247,7 @@ def test_slow_frames_are_drawn_coarser_until_the_pause_and_time_goes_on(tab):
     assert tab.run(width) == whole
 
 
-def test_the_benchmark_measures_the_page(folder):
+def test_the_benchmark_measures_the_page(browser, folder):
     report = folder / "demo" / "figures" / "report.html"
     command = [sys.executable, REPOSITORY / "benchmarks" / "page.py", report, "--repeat", "1"]
     short = [*command, "--settle", "0", "--seconds", "0.3"]

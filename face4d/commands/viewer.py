@@ -150,7 +150,9 @@ class Choice:
             args, source = self._with(generator, photo=photo, output=place, box=None)
             self.faces[shown] = face_of_photo(args, source)
         except InputError as error:
-            raise InputError(error.path.replace(str(photo), printable(name)), error.expected, error.found) from None
+            raise InputError(
+                error.path.replace(str(photo), printable(Path(name).name)), error.expected, error.found
+            ) from None
         finally:
             photo.unlink()
         return shown

@@ -116,7 +116,8 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
     finally:
         for page in pages.values():
             page.leave()
-        server.stop()
+        with redirect_stdout(io.StringIO()):
+            server.stop()
 
 
 @dataclass
@@ -282,17 +283,20 @@ class Page:
 
         def send() -> None:
             if what == "CSV":
-                self.client.send_file_download("timeline.csv", self._scene().encode())
-            elif motion is not None and what == "npy":
+                name, content = "timeline.csv", self._scene().encode()
+            elif motion is None:
+                return
+            elif what == "npy":
                 file = io.BytesIO()
                 np.save(file, motion.landmarks)
-                self.client.send_file_download(f"{motion.label}.npy", file.getvalue())
-            elif motion is not None and what == "GLB":
-                self.client.send_file_download(f"{motion.label}.glb", motion.glb())
-            elif motion is not None:
+                name, content = f"{motion.label}.npy", file.getvalue()
+            elif what == "GLB":
+                name, content = f"{motion.label}.glb", motion.glb()
+            else:
                 self.status.content = "Drawing the video ..."
-                self.client.send_file_download(f"{motion.label}.mp4", motion.mp4(self.offer.size))
+                name, content = f"{motion.label}.mp4", motion.mp4(self.offer.size)
                 self._tell(motion)
+            self.client.send_file_download(name, content, save_immediately=True)
 
         self._said(send)
 
