@@ -212,6 +212,7 @@ learn() { # variables of run_all
     echo "table          $results/scores.md"
     echo "generator      $generator"
     echo "own face       .venv/bin/python test.py --checkpoint $generator --actor $another --label all --dense --export glb,mp4"
+    [ ! -d "$own" ] || echo "steer it       .venv/bin/python test.py --view --checkpoint $generator   (needs .venv/bin/pip install viser)"
     echo "open this      $report, a page with moving heads, scores and curves"
 }
 

@@ -16,7 +16,8 @@ import os
 import shutil
 import statistics
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,26 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     return parser.parse_args(argv)
 
 
+@contextmanager
+def started_browser(gpu: bool) -> Iterator[Any]:
+    """Chromium, drawing by the graphics card or in software.
+
+    Raises:
+        InputError: playwright or chromium is not there.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise InputError("playwright", "the package (pip install -e '.[browser]')", "none") from None
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        raise InputError("chromium", "a browser (apt-get install chromium, or CHROMIUM=PATH)", "none")
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", *(() if gpu else SOFTWARE)])
+        yield browser
+        browser.close()
+
+
 def measure(browser: Any, path: Path, args: Namespace) -> dict[str, float]:
     """Numbers of one opening, in a window of 1280 x 900."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -114,26 +135,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from run import table  # beside this file
 
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise InputError("playwright", "the package (pip install -e '.[browser]')", "none") from None
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        raise InputError("chromium", "a browser (apt-get install chromium, or CHROMIUM=PATH)", "none")
     for path in args.pages:
         if not path.is_file():
             raise InputError(path, "a page that figures.py wrote", "no such file")
     runs: dict[Path, list[dict[str, float]]] = {path: [] for path in args.pages}
-    with sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", *(() if args.gpu else SOFTWARE)]
-        )
+    with started_browser(args.gpu) as browser:
         for _ in range(args.repeat):
             for path in args.pages:
                 runs[path].append(measure(browser, path, args))
         print(f"Chromium {browser.version}, {'graphics card' if args.gpu else 'software'}, medians of {args.repeat}\n")
-        browser.close()
     rows = [("page", "heads", "frames per second", "pace", "pixels", "morph", "first time")]
     for path, found in runs.items():
         median = {name: statistics.median(one[name] for one in found) for name in found[0]}

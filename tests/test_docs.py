@@ -239,7 +239,7 @@ for script in sys.argv[1:]:
 def test_a_wrong_command_is_found():
     assert "--hiden-size" in complaints_about("    python main.py --hiden-size 3")[0]
     assert "no mian.py" in complaints_about("    python mian.py --dataset demo")[0]
-    assert "required" in complaints_about("    python test.py --label all  # no checkpoint")[0]
+    assert "required" in complaints_about("    python Classification/test.py --generated x  # no checkpoint")[0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -70,7 +70,7 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
     try:
         import viser
     except ImportError:
-        raise InputError("--view", "the package viser (pip install 'face4d[view]')", "it is not installed") from None
+        raise InputError("--view", "the package viser (pip install viser)", "it is not installed") from None
 
     class Server(viser.ViserServer):
         """One that is reached at its own address only: viser's clients may ask for a tunnel that is public."""
