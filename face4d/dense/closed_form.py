@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from threadpoolctl import threadpool_limits
 
 Decode = Callable[[np.ndarray], np.ndarray]
 """Landmark coordinates (n, P) to vertex coordinates (n, Q)."""
@@ -85,11 +86,12 @@ def regional_ridge(equations: NormalEquations, strength: float, penalty: np.ndar
     result = np.empty((inputs, vertices, 3))
     diagonal = np.arange(inputs)
     weights = np.repeat(penalty, 3, axis=1) * (equations.count * strength)  # (V, P)
-    for vertex in range(vertices):
-        gram = equations.gram.copy()
-        gram[diagonal, diagonal] += weights[vertex]
-        factor = cho_factor(gram, overwrite_a=True, check_finite=False)
-        result[:, vertex] = cho_solve(factor, cross[:, vertex], check_finite=False)
+    with threadpool_limits(1, user_api="blas"):  # small systems: waiting for a second thread takes longer
+        for vertex in range(vertices):
+            gram = equations.gram.copy()
+            gram[diagonal, diagonal] += weights[vertex]
+            factor = cho_factor(gram, overwrite_a=True, check_finite=False)
+            result[:, vertex] = cho_solve(factor, cross[:, vertex], check_finite=False)
     return result.reshape(inputs, 3 * vertices)
 
 
