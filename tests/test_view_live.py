@@ -39,8 +39,8 @@ def choice(folder, tmp_path, monkeypatch):
         parser = script.build_parser()
         (tmp_path / "faces").mkdir(exist_ok=True)
         found = viewer.Choice(parser, parser.parse_args(["--view", *words]), tmp_path / "faces")
-        live = LiveMotions(found.load_generator, found.load_face)
-        found.find_faces(live.generator(next(iter(found.generators))))
+        live = LiveMotions(found.generators.__getitem__, found.load_face)
+        found.find_faces()
         return found, live
 
     return make
@@ -57,18 +57,19 @@ def wish(**more):
         {"frames": 31, "seed": 5, "drawn": True},
         {"controls": GivenControls(onset=2, apex=8.5, hold=3, strength=1.4)},
         {"scene": SCENE, "frames": None},
+        {"typed": ("--dense", "--flame", "demo/models/flame", "--fps", "30")},
     ],
-    ids=["typical", "drawn", "controls", "scene"],
+    ids=["typical", "drawn", "controls", "scene", "typed flags"],
 )
 def test_a_wish_is_what_its_command_makes(choice, folder, tmp_path, asked):
-    found, live = choice("--actors", "demo/actors")
+    found, live = choice("--actors", "demo/actors", *asked.pop("typed", ()))
     wanted = wish(**asked)
     motion = live.motion(wanted)
-    _, script, *words = shlex.split(found.command(wanted))
+    _, script, *words = shlex.split(found.command(wanted).replace("\\\n", ""))
     assert script == "test.py"
     if wanted.scene:
         Path("timeline.csv").write_text(SCENE)
-    load_script("test.py").main([*words, "--output", str(tmp_path / "made"), "--export", "ply", "--quiet", "--no-gif"])
+    load_script("test.py").main([*words, "--output", str(tmp_path / "made"), "--export=ply", "--quiet", "--no-gif"])
     place = next(path for path in sorted((tmp_path / "made").rglob("*.npy")))
     np.testing.assert_array_equal(np.load(place), motion.landmarks)
     assert len(list(place.parent.glob("*_meshes/*.ply"))) == len(motion.vertices) == len(motion.landmarks)
@@ -133,7 +134,7 @@ def test_names_from_a_visitor_are_not_paths(choice, monkeypatch, folder):
     assert len(set(names)) == 3 and all(name.isprintable() for name in names)
     assert [path.parent.parent for path in seen] == [found._folder] * 3
     assert [path.name for path in seen] == ["photo.png", "photo", "photo.png"]
-    assert found.command(wish(face=names[0])) is None
+    assert "--photo x.PNG" in found.command(wish(face=names[0]))
     np.testing.assert_array_equal(
         live.motion(wish(face=names[0])).landmarks, live.motion(wish(face="Demo02")).landmarks
     )
@@ -146,6 +147,8 @@ def test_faces_and_generators_that_are_offered(choice, folder, tmp_path):
     save_checkpoint(folder / "demo" / "models" / "other.pt", "something else", {})
     assert list(choice("--actors", "demo/actors")[0].generators) == ["steerable"]
     with pytest.raises(InputError, match="--view: expected a neutral face"):
+        choice()  # the data set has another two people for it
+    with pytest.raises(InputError, match="expected <subject>.ply"):
         choice("--actors", str(tmp_path))
 
 
@@ -153,7 +156,9 @@ def test_faces_and_generators_that_are_offered(choice, folder, tmp_path):
     ("words", "told"),
     [
         (["--view"], "--view: expected a generator"),
-        (["--view", "--output", "x"], "--view writes nothing"),
+        (["--view", "--strength", "2"], "--strength: --view has no use for it"),
+        (["--view", "--label", "Happy", "Rage"], "--label: with --view expected one"),
+        (["--view", "--output", "x"], "--output: --view has no use for it"),
         (["--view", "--checkpoint", "no.pt"], "no.pt: expected"),
         ([], "--checkpoint: expected a value"),
     ],

@@ -154,6 +154,16 @@ def test_what_is_chosen_is_what_is_drawn_and_downloaded(visit, folder):
     assert name == "high-smile.mp4" and content[4:8] == b"ftyp"
 
 
+def test_times_follow_the_number_of_frames(visit):
+    one = visit()
+    one.page.get_by_label("My timing").check()
+    one.page.get_by_label("Frames").first.fill("12")
+    one.wait("mouth-open: 12 frames")
+    one.page.get_by_label("Frames").first.fill("60")
+    one.wait("mouth-open: 60 frames")
+    assert "--offset 57" in one.page.locator("pre").inner_text()
+
+
 def test_two_visitors_do_not_disturb_each_other(visit):
     one, other = visit(), visit()
     for visitor in (one, other):

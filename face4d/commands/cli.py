@@ -80,8 +80,10 @@ class Parser(argparse.ArgumentParser):
             flag = action.option_strings[0]
             if isinstance(action, argparse.BooleanOptionalAction):
                 words.append(flag if value else f"--no-{flag.removeprefix('--')}")
-            elif action.nargs == 0:
+            elif action.nargs == 0 or (action.nargs == "?" and value is action.const):
                 words.append(flag)
+            elif isinstance(value, (list, tuple)) and action.nargs is None:
+                words += [flag, ",".join(value)]  # of some_of
             elif isinstance(value, (list, tuple)):
                 words += [flag, *map(str, value)] if value else []
             else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,7 +24,11 @@ if TYPE_CHECKING:  # these load torch, and parsing flags must not
 
 # Where generators lie: of training on data of one's own working folder, and of data sets with a folder of their own.
 _PLACES = ("models/*.pt", "*/models/*.pt")
-_UNUSED = ("output", "keep", "mask", "real_controls", "dry_run", "overwrite")
+_USED = {
+    *("view", "host", "port", "checkpoint", "dataset", "landmarks", "test_subjects", "labels", "actors", "flame"),
+    *("landmark_embedding", "actor", "register", "photo", "box", "encoder", "target", "target_embedding", "dense"),
+    *("label", "timeline", "frames", "seed", "fps", "size", "device", "quiet"),
+}
 
 
 def add_viewer_flags(parser: ArgumentParser) -> None:
@@ -44,24 +49,25 @@ def view(parser: cli.Parser, args: Namespace) -> None:
     Raises:
         InputError: no generator, no face, or one that cannot be used; viser is not installed.
     """
-    for name in _UNUSED:
-        if getattr(args, name):
-            parser.error(f"--view writes nothing and keeps nothing: give no --{name.replace('_', '-')}")
-    from face4d.generation.timeline import read_timeline
+    unused = parser.words({name: value for name, value in vars(args).items() if name not in _USED})
+    if unused:
+        parser.error(f"{unused[0]}: --view has no use for it; what is not on its panel cannot be steered there")
+    if len(args.label or ()) > 1 or args.label == ["all"]:
+        parser.error("--label: with --view expected one to begin with, found several; all are on its panel")
+    from face4d.generation.timeline import read_timeline, timeline_text
     from face4d.view.live import MOST_FRAMES, LiveMotions, Wish
     from face4d.view.live_page import Offer, serve
 
     with TemporaryDirectory() as folder:
         choice = Choice(parser, args, Path(folder))
-        live = LiveMotions(choice.load_generator, choice.load_face, args.fps)
+        live = LiveMotions(choice.generators.__getitem__, choice.load_face, args.fps)
         name = next(iter(choice.generators))
         generator = live.generator(name)
-        choice.find_faces(generator)
+        choice.find_faces()
         label = generator.labels[generator.label_index(args.label[0])] if args.label else _expressive(generator.labels)
         scene = None
         if args.timeline:
-            read_timeline(args.timeline, generator.labels, args.frames or MOST_FRAMES)
-            scene = args.timeline.read_text("utf-8-sig")
+            scene = timeline_text(read_timeline(args.timeline, generator.labels, args.frames or MOST_FRAMES))
         frames = args.frames if scene else min(args.frames or generator.frames - 1, MOST_FRAMES)
         first = Wish(name, next(iter(choice.faces)), label, frames, seed=args.seed, scene=scene)
         offer = Offer(list(choice.generators), list(choice.faces), first, choice.add_photo, choice.command, args.size)
@@ -86,25 +92,16 @@ class Choice:
         folder: for photos of visitors and the faces fitted to them.
 
     Attributes:
-        generators: their checkpoints by name, the one that was named first.
+        generators: by name, the one that was named first.
         faces: neutral meshes by name.
     """
 
     def __init__(self, parser: cli.Parser, args: Namespace, folder: Path) -> None:
         self._parser, self._args, self._folder = parser, args, folder
-        self._loaded: dict[str, Generator] = {}
-        self._uploaded: set[str] = set()
+        self._photos: dict[str, Path] = {}  # by the name of the face that was fitted
+        self._numbers = count(1)
         self.generators = _generators(args)
         self.faces: dict[str, Path | None] = {}
-
-    def load_generator(self, name: str) -> Generator:
-        """The generator of that name, loaded once."""
-        from face4d.generation.sample import load_generator
-        from face4d.runtime.device import resolve_device
-
-        if name not in self._loaded:
-            self._loaded[name] = load_generator(self.generators[name], device=resolve_device(self._args.device))
-        return self._loaded[name]
 
     def load_face(self, generator: str, face: str) -> DenseFace:
         """The face of that name with what moves it, by the decoder that goes with the generator."""
@@ -113,36 +110,35 @@ class Choice:
         assert found is not None  # with --dense
         return found
 
-    def find_faces(self, generator: Generator) -> None:
-        """Fill :attr:`faces`: those that flags name, else those of the data set.
+    def find_faces(self) -> None:
+        """Fill :attr:`faces`: those that flags name, else those of a generator's data set; it becomes the first.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none; one that cannot be used.
         """
-        args, source = self._with(next(iter(self.generators)))
-        if args.target:
-            self.faces[args.target.stem] = args.actor
-        elif args.photo:
-            args.output = self._folder
-            self.faces[args.photo.stem] = face_of_photo(args, source)
-            self._uploaded.add(args.photo.stem)
-        else:
-            usual = [source.companion(path) for path in source.entry.neutral]
-            folder = sorted(source.actors.glob("*.ply")) if source.actors else []
-            for path in [args.actor] if args.actor else [*folder, *(path for path in usual if path.is_file())]:
-                self.faces.setdefault(path.stem, path)
-        if not self.faces:
-            expected = "a neutral face (--actor FILE, --actors DIR with <subject>.ply, or --photo FILE)"
-            raise InputError("--view", expected, f"none, and no {source.entry.neutral[0]}")
+        for name, generator in self.generators.items():
+            args, source = self._with(name)
+            if args.target:
+                self.faces[args.target.stem] = args.actor
+            elif args.photo:
+                self.faces[args.photo.stem] = face_of_photo(args, source)
+                self._photos[args.photo.stem] = args.photo
+            else:
+                self.faces |= {args.actor.stem: args.actor} if args.actor else _faces_of(source)
+            if self.faces:
+                self.generators = {name: generator, **self.generators}
+                return
+        expected = "a neutral face (--actor FILE, --actors DIR with <subject>.ply, or --photo FILE)"
+        raise InputError("--view", expected, f"none, and no {source.entry.neutral[0]}")
 
     def add_photo(self, generator: str, name: str, content: bytes) -> str:
         """Fit a face to a visitor's photo, for the topology of a generator; the name of the face."""
         from face4d.photos.picture_files import HEIC_SUFFIXES, SUFFIXES
 
-        shown = f"{printable(Path(name).stem)[:40]} ({len(self._uploaded) + 1})"
-        self._uploaded.add(shown)
+        number = next(self._numbers)
+        shown = f"{printable(Path(name).stem)[:40]} ({number})"
         suffix = Path(name).suffix.lower()
-        place = self._folder / f"{len(self._uploaded):06d}"
+        place = self._folder / f"{number:06d}"
         place.mkdir()
         photo = place / f"photo{suffix if suffix in (*SUFFIXES, *HEIC_SUFFIXES) else ''}"
         photo.write_bytes(content)
@@ -155,67 +151,75 @@ class Choice:
             ) from None
         finally:
             photo.unlink()
+        self._photos[shown] = Path(Path(name).name)
         return shown
 
-    def command(self, wish: Wish) -> str | None:
-        """What one types for the motion of a wish; None where the face is one that a visitor brought."""
-        if wish.face in self._uploaded:
-            return None
-        args = self._args
-        said = {
-            "checkpoint": self.generators[wish.generator],
+    def command(self, wish: Wish) -> str:
+        """What one types for the motion of a wish; a visitor's photo by its name."""
+        said = vars(self._args) | {
+            "view": False,
+            "host": self._parser.get_default("host"),
+            "port": self._parser.get_default("port"),
+            "checkpoint": self.generators[wish.generator].path,
+            "actor": None if wish.face in self._photos else self.faces[wish.face],
+            "photo": self._photos.get(wish.face),
+            "label": None if wish.scene else [wish.label],
+            "timeline": Path("timeline.csv") if wish.scene else None,
             "frames": wish.frames,
             "intensity": wish.intensity,
+            **asdict(wish.controls),
             "seed": wish.seed,
             "samples": 2 if wish.drawn else 1,  # a single one is the typical one
-            "fps": args.fps,
-            "dense": None if args.dense is True else args.dense,
-            "target": args.target,
-            "target_embedding": args.target_embedding,
-            "actor": self.faces[wish.face],
-            **({"label": [wish.label]} if wish.scene is None else {"timeline": "timeline.csv"}),
-            **asdict(wish.controls),
+            "dense": self._args.dense or True,
+            "export": ("glb", "mp4"),
         }
-        words = self._parser.words(said) + ([] if args.dense else ["--dense"])
-        return f"{cli.command()} {shlex.join([*words, '--export', 'glb,mp4'])}"
+        lines = [""]
+        for word in self._parser.words(said):
+            lines[-1:] = [lines[-1], word] if word.startswith("--") else [f"{lines[-1]} {shlex.quote(word)}"]
+        return " \\\n    ".join([cli.command(), *lines[1:]])
 
     def _with(self, generator: str, **changed: object) -> tuple[Namespace, DataSource]:
         """The flags for one generator, with others changed, and the data that it goes with."""
-        checkpoint = self.generators[generator]
-        args = argparse.Namespace(**{**vars(self._args), "checkpoint": checkpoint, **changed})
+        found = self.generators[generator]
+        args = Namespace(**{**vars(self._args), "checkpoint": found.path, **changed})
         args.dense = args.dense or True
         args.output = args.output or self._folder
-        return args, data_flags.data_source(args, self.load_generator(generator).source, checkpoint)
+        return args, data_flags.data_source(args, found.source, found.path)
 
 
-def _generators(args: Namespace) -> dict[str, Path]:
-    """Checkpoints of generators by the names that tell them apart: the one that is named and those beside it, else
-    those of the usual places, the newest first.
+def _faces_of(source: DataSource) -> dict[str, Path]:
+    """Neutral meshes of a data set by name: its actors, and those that are moved where no other is named."""
+    from face4d.datasets.mesh_set import actor_paths
+
+    known = source.actors is not None and ("actors" in source.given or source.actors.is_dir())
+    usual = [source.companion(path) for path in source.entry.neutral]
+    paths = [*(actor_paths(source.actors).values() if known and source.actors else ()), *usual[::-1]]
+    return {path.stem: path for path in paths if path.is_file()}
+
+
+def _generators(args: Namespace) -> dict[str, Generator]:
+    """Generators by the names that tell them apart: the one that is named and those beside it, else those of the usual
+    places, the newest first.
 
     Raises:
         InputError: the one that is named is none; there are none.
     """
     from face4d.generation.sample import load_generator
+    from face4d.runtime.device import resolve_device
 
+    device = resolve_device(args.device)
     if args.checkpoint:
-        load_generator(args.checkpoint)
-        found = [args.checkpoint, *sorted(args.checkpoint.parent.glob("*.pt"))]
+        found = [load_generator(args.checkpoint, device=device)]
+        paths = sorted(args.checkpoint.parent.glob("*.pt"))
     else:
-        found = [path for pattern in _PLACES for path in Path().glob(pattern)]
-        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    paths = [path for path in dict.fromkeys(found) if not path.name.endswith(".last.pt") and _is_generator(path)]
-    if not paths:
+        found, paths = [], [path for pattern in _PLACES for path in Path().glob(pattern)]
+        paths.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in paths:
+        if not path.name.endswith(".last.pt") and path != args.checkpoint:
+            with suppress(InputError):  # a checkpoint of something else
+                found.append(load_generator(path, device=device))
+    if not found:
         expected = "a generator (--checkpoint FILE; bash run.sh demo trains one)"
         raise InputError("--view", expected, f"none in {' and '.join(_PLACES)}")
-    names = [path.stem for path in paths]
-    return {path.stem if names.count(path.stem) == 1 else str(path): path for path in paths}
-
-
-def _is_generator(path: Path) -> bool:
-    from face4d.generation.sample import load_generator
-
-    try:
-        load_generator(path)
-    except InputError:
-        return False
-    return True
+    names = [one.path.stem for one in found]
+    return {one.path.stem if names.count(one.path.stem) == 1 else str(one.path): one for one in found}

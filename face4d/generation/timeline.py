@@ -67,6 +67,8 @@ def read_timeline(path: str | Path, labels: Sequence[str], last: int) -> tuple[E
 
 def parse_timeline(content: bytes, path: str | Path, labels: Sequence[str], last: int) -> tuple[Expression, ...]:
     """The expressions of a timeline's content; ``path`` is what errors call it. See :func:`read_timeline`."""
+    if len(content) > _MOST_BYTES:
+        raise InputError(path, f"{_EXPECTED} of at most 1 MB", f"{len(content) / 2**20:.0f} MB")
     lines = _lines(content, path)
     number, header = next(lines, (1, []))
     columns = [name.lower() for name in header]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,7 @@ from face4d.view.looks import ShownHead, shown_head
 __all__ = ["MOST_FRAMES", "LiveMotions", "Motion", "Wish"]
 
 MOST_FRAMES = 1000  # of a motion that is made while somebody waits
-_KEPT_MOTIONS, _KEPT_FACES = 24, 8  # of all visitors, the latest; a motion of 5,023 vertices takes 5 MB
-
-Made = TypeVar("Made")
+_KEPT_MOTIONS, _KEPT_FACES = 24, 8  # of all visitors, the latest; 40 frames of 5,023 vertices take 5 MB
 
 
 @dataclass(frozen=True)
@@ -110,17 +108,19 @@ class LiveMotions:
         face: of the names of a generator and a face: that face, for that generator.
         fps: frames per second.
 
-    Both may raise :class:`~face4d.errors.InputError`, which reaches the visitor as a line.
+    Both functions may raise :class:`~face4d.errors.InputError`, which reaches the visitor as a line.
+
+    Attributes:
+        alone: a lock, held while something is made.
     """
 
     def __init__(
         self, generator: Callable[[str], Generator], face: Callable[[str, str], DenseFace], fps: float = 25
     ) -> None:
-        self.generator, self._load_face, self.fps = generator, face, fps
-        self._one_at_a_time = threading.RLock()
-        self._faces: OrderedDict[Hashable, DenseFace] = OrderedDict()
-        self._colours: OrderedDict[Hashable, np.ndarray] = OrderedDict()
-        self._motions: OrderedDict[Hashable, Motion] = OrderedDict()
+        self.generator, self.fps, self.alone = generator, fps, threading.RLock()
+        # a face, and its colours by label: finding them takes longer than the motion
+        self._face = lru_cache(_KEPT_FACES)(lambda *names: (face(*names), dict[str, np.ndarray]()))
+        self._motion = lru_cache(_KEPT_MOTIONS)(self._make)
 
     def motion(self, wish: Wish) -> Motion:
         """The moving head that is wished for.
@@ -129,28 +129,19 @@ class LiveMotions:
             InputError: a label or controls that cannot be, a timeline that cannot be read or a generator that plays
                 none, a face that does not fit the generator, files that cannot be read.
         """
-        return self._kept(self._motions, wish, lambda: self._make(wish), _KEPT_MOTIONS)
-
-    def _kept(self, kept: OrderedDict[Hashable, Made], key: Hashable, make: Callable[[], Made], most: int) -> Made:
-        """What was made for a key, made now if it is not there; only the ``most`` latest are kept."""
-        with self._one_at_a_time:
-            if key not in kept:
-                kept[key] = make()
-            kept.move_to_end(key)
-            while len(kept) > most:
-                kept.popitem(last=False)
-            return kept[key]
+        with self.alone:
+            return self._motion(wish)
 
     def _make(self, wish: Wish) -> Motion:
         generator = self.generator(wish.generator)
-        names = (wish.generator, wish.face)
-        face = self._kept(self._faces, names, lambda: self._load_face(*names), _KEPT_FACES)
+        face, colours = self._face(wish.generator, wish.face)
         label, moved = _displacements(generator, face.landmarks, wish)
         vertices = face.move(wish.intensity * moved)
         landmarks = face.moved_landmarks(wish.intensity * moved, vertices).astype(np.float32)
-        painted = self._colours.get((names, label))
+        painted = None if wish.scene else colours.get(label)
         shown = shown_head([vertices], face.faces, face.shown, face.colours, painted=painted)
-        self._kept(self._colours, (names, label), lambda: shown.colours, _KEPT_MOTIONS)
+        if wish.scene is None:
+            colours[label] = shown.colours
         return Motion(label, landmarks, vertices, face, shown, self.fps)
 
 

@@ -10,23 +10,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from face4d.constants import LANDMARK_GROUPS
-from face4d.controls import NOT_GIVEN, Controls, GivenControls
+from face4d.controls import NOT_GIVEN, GivenControls
 from face4d.errors import InputError, printable
-from face4d.generation.timeline import Expression, parse_timeline, timeline_text
+from face4d.generation.timeline import parse_timeline
 from face4d.view.live import MOST_FRAMES, LiveMotions, Motion, Wish
+from face4d.view.live_timeline import Timeline, times_slider
 
 __all__ = ["Offer", "serve"]
 
 log = logging.getLogger(__name__)
 
 ONE, SCENE = "one expression", "timeline"
-WHOLE_FACE = "whole face"
 SPEEDS = {"quarter": 0.25, "half": 0.5, "normal": 1.0, "double": 2.0}
 MOST_UPLOADED = 64 << 20  # bytes of a file from a visitor
 NARROW = 700  # pixels of a window in which the panel would hide the face
@@ -45,7 +44,7 @@ class Offer:
         faces: likewise.
         first: the wish that a page opens with.
         photo: makes a face of a photo: of the name of a generator, of a file and its content, the name of the face.
-        command: what one types for a wish; None where files of a visitor are in it.
+        command: what one types for a wish, a line for every flag.
         size: side of videos, pixels.
     """
 
@@ -53,7 +52,7 @@ class Offer:
     faces: Sequence[str]
     first: Wish
     photo: Callable[[str, str, bytes], str]
-    command: Callable[[Wish], str | None]
+    command: Callable[[Wish], str]
     size: int = 512
 
 
@@ -85,7 +84,7 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
     live.motion(offer.first).glb()  # kept: made before anybody waits for it
     with redirect_stdout(io.StringIO()):  # it says there where it is
         server = Server(host=host, port=port, label="face4d", verbose=False)
-    server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
+    _theme(server.gui)
     server.scene.set_up_direction("+y")
     server.initial_camera.position, server.initial_camera.look_at = (0.0, 0.0, _distance(_SHOWN)), (0.0, 0.0, 0.0)
     server.initial_camera.fov = math.radians(_FIELD_OF_VIEW)
@@ -96,15 +95,17 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
     server.scene.add_light_directional("/lights/fill", intensity=0.6, position=(3.0, 0.5, 2.0))
     pages: dict[int, Page] = {}
 
-    @server.on_client_connect
-    def come(client: Any) -> None:
-        pages[client.client_id] = Page(client, live, offer)
-
     @server.on_client_disconnect
     def go(client: Any) -> None:
         page = pages.pop(client.client_id, None)
         if page is not None:
             page.leave()
+
+    @server.on_client_connect
+    def come(client: Any) -> None:
+        pages[client.client_id] = Page(client, live, offer)
+        if client.client_id not in server.get_clients():  # gone while the page was being made
+            go(client)
 
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
     ready(f"http://{shown}:{server.get_port()}")
@@ -114,36 +115,8 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
     except KeyboardInterrupt:
         pass
     finally:
-        for page in pages.values():
-            page.leave()
         with redirect_stdout(io.StringIO()):
             server.stop()
-
-
-@dataclass
-class Row:
-    """The controls of one expression of a timeline."""
-
-    folder: Any
-    label: Any
-    times: Any
-    strength: Any
-    region: Any
-
-    def expression(self) -> Expression:
-        """What they say."""
-        region = () if self.region.value == WHOLE_FACE else tuple(self.region.value.split("+"))
-        return Expression(self.label.value, Controls.of(np.array([*self.times.value, self.strength.value])), region)
-
-
-@dataclass
-class Playback:
-    """What is in the window: the head, since when, and how it plays."""
-
-    motion: Motion | None = None
-    nodes: list[Any] = field(default_factory=list)
-    began: float = 0.0
-    playing: bool = True
 
 
 class Page:
@@ -156,15 +129,13 @@ class Page:
     """
 
     def __init__(self, client: Any, live: LiveMotions, offer: Offer) -> None:
-        self.client, self.live, self.offer = client, live, offer
-        self.gui = client.gui
-        self.generators, self.faces = list(offer.generators), list(offer.faces)
-        self.rows: list[Row] = []
-        self.now = Playback()
+        self.client, self.gui, self.live, self.offer = client, client.gui, live, offer
+        self.faces = list(offer.faces)
+        self.motion: Motion | None = None  # what is in the window, its node of the scene, since when, whether it plays
+        self.node, self.began, self.playing = None, 0.0, True
         self._changed, self._left = threading.Event(), False
         with client.atomic():
             self._build()
-            self._fit_to_generator()
         self._look()
         self._changed.set()
         threading.Thread(target=self._keep_up, daemon=True).start()
@@ -185,27 +156,31 @@ class Page:
                 "From a photo", mime_type="image/*", hint="A head is fitted to the face in it"
             )
         with gui.add_folder("Motion"):
-            self.generator = gui.add_dropdown("Generator", self.generators, initial_value=first.generator)
+            self.generator = gui.add_dropdown("Generator", self.offer.generators, initial_value=first.generator)
             what = ONE if first.scene is None else SCENE
             self.what = gui.add_dropdown("Play", (ONE, SCENE), initial_value=what)
             self._build_expression()
             self.typical = gui.add_checkbox("Typical", not first.drawn, hint="Else one of many, drawn with the seed")
             self.seed = gui.add_number("Seed", first.seed, min=0, max=2**32 - 1, step=1)
-        self._build_timeline()
+        self.timeline = Timeline(gui, self._changed.set)
+        if first.scene is not None:
+            labels = self._labels()
+            self.timeline.show(parse_timeline(first.scene.encode(), "timeline", labels, MOST_FRAMES), labels)
         with gui.add_folder("Time"):
             self.play = gui.add_button("Pause")
             self.speed = gui.add_dropdown("Speed", tuple(SPEEDS), initial_value="normal")
-            self.frame = gui.add_slider("Frame", 0, 40, 1, 0, disabled=True)
+            self.frame = gui.add_slider("Frame", 0, 40, 1, 0, visible=False)
         with gui.add_folder("Download"):
             self.download = gui.add_button_group("File", ("GLB", "MP4", "npy", "CSV"), hint="CSV: the timeline")
             self.command = gui.add_markdown("")
-        for control in (self.face, self.label, self.frames, self.strength, self.timed, self.times, self.typical):
+        self.dark = gui.add_checkbox("Dark", False)
+        shown = (self.face, self.generator, self.what, self.label, self.frames, self.strength, self.timed, self.times)
+        for control in (*shown, self.typical, self.seed, self.timeline.length, self.speed, self.frame):
             control.on_update(self._on_change)
-        for control in (self.seed, self.speed, self.frame, self.length):
-            control.on_update(self._on_change)
-        self.generator.on_update(self._on_generator)
-        self.what.on_update(self._on_generator)
+        self.dark.on_update(lambda _: _theme(self.gui, dark=self.dark.value))
         self.upload.on_upload(self._on_photo)
+        self.timeline.add.on_click(self._on_add)
+        self.timeline.read.on_upload(self._on_timeline)
         self.play.on_click(self._on_play)
         self.download.on_click(self._on_download)
 
@@ -213,28 +188,10 @@ class Page:
         gui, first = self.gui, self.offer.first
         self.label = gui.add_dropdown("Expression", (first.label,), initial_value=first.label)
         last = first.frames or self.live.generator(first.generator).frames - 1
-        self.frames = gui.add_number("Frames", last, min=10, max=MOST_FRAMES, step=1)
+        self.frames = gui.add_number("Frames", last, min=1, max=MOST_FRAMES, step=1)
         self.strength = gui.add_slider("Strength", -1.0, 2.0, 0.05, 1.0)
         self.timed = gui.add_checkbox("My timing", False, hint="Else as in the label's training sequences")
-        self.times = self._times("Onset to offset", last, (0.05 * last, 0.4 * last, 0.6 * last, 0.95 * last))
-
-    def _build_timeline(self) -> None:
-        gui, first = self.gui, self.offer.first
-        self.timeline = gui.add_folder("Timeline")
-        with self.timeline:
-            self.length = gui.add_number("Frames", 0, min=0, max=MOST_FRAMES, step=1, hint="0: to the last offset")
-            self.add = gui.add_button("Add an expression")
-            self.read = gui.add_upload_button("Read a CSV", mime_type=".csv")
-        self.add.on_click(lambda _: self._add_next())
-        self.read.on_upload(self._on_timeline)
-        if first.scene is not None:
-            labels = self.live.generator(first.generator).labels
-            self._fill_timeline(parse_timeline(first.scene.encode(), "timeline", labels, MOST_FRAMES))
-
-    def _times(self, name: str, last: float, values: Sequence[float]) -> Any:
-        rounded = tuple(float(round(value, 1)) for value in values)
-        hint = "Frames: where the face leaves neutral, arrives, leaves the apex, is neutral again"
-        return self.gui.add_multi_slider(name, 0.0, float(last), 0.5, rounded, min_range=0.0, hint=hint)
+        self.times = times_slider(gui, last, (0.05 * last, 0.4 * last, 0.6 * last, 0.95 * last))
 
     # What visitors do. Values that this page sets itself come without a client.
 
@@ -242,26 +199,25 @@ class Page:
         if event.client is not None:
             self._changed.set()
 
-    def _on_generator(self, event: Any) -> None:
-        if event.client is not None:
-            self._said(self._fit_to_generator)
-            self._changed.set()
-
     def _on_play(self, _: Any) -> None:
-        now = self.now
-        if now.playing and now.motion is not None:
-            gone = (time.monotonic() - now.began) * now.motion.fps * SPEEDS[self.speed.value]
-            self.frame.value = int(gone) % max(len(now.motion.landmarks) - 1, 1)
-        now.playing = not now.playing
-        self.play.label = "Pause" if now.playing else "Play"
-        self.frame.disabled = now.playing
+        if self.playing and self.motion is not None:
+            gone = (time.monotonic() - self.began) * self.motion.fps * SPEEDS[self.speed.value]
+            self.frame.value = int(gone) % max(len(self.motion.landmarks) - 1, 1)
+        self.playing = not self.playing
+        self.play.label = "Pause" if self.playing else "Play"
+        self.frame.visible = not self.playing
+        self._changed.set()
+
+    def _on_add(self, _: Any) -> None:
+        self._said(lambda: self.timeline.append(self.label.value, self._labels()))
         self._changed.set()
 
     def _on_photo(self, event: Any) -> None:
         def take() -> None:
             content = _checked(event.target.value)
             self.status.content = "Fitting a face to the photo ..."
-            name = self.offer.photo(self.generator.value, event.target.value.name, content)
+            with self.live.alone:
+                name = self.offer.photo(self.generator.value, event.target.value.name, content)
             self.faces.append(name)
             self.face.options = tuple(self.faces)
             self.face.value = name
@@ -271,19 +227,18 @@ class Page:
 
     def _on_timeline(self, event: Any) -> None:
         def take() -> None:
-            labels = self.live.generator(self.generator.value).labels
-            name = printable(event.target.value.name)
-            self._fill_timeline(parse_timeline(_checked(event.target.value), name, labels, MOST_FRAMES))
+            name, labels = printable(event.target.value.name), self._labels()
+            self.timeline.show(parse_timeline(_checked(event.target.value), name, labels, MOST_FRAMES), labels)
             self._changed.set()
 
         self._said(take)
 
     def _on_download(self, _: Any) -> None:
-        what, motion = self.download.value, self.now.motion
+        what, motion = self.download.value, self.motion
 
         def send() -> None:
             if what == "CSV":
-                name, content = "timeline.csv", self._scene().encode()
+                name, content = "timeline.csv", self.timeline.text().encode()
             elif motion is None:
                 return
             elif what == "npy":
@@ -300,74 +255,32 @@ class Page:
 
         self._said(send)
 
-    # The rows of the timeline.
-
-    def _fill_timeline(self, expressions: Sequence[Expression]) -> None:
-        while self.rows:
-            self.rows.pop().folder.remove()
-        for expression in expressions:
-            self._add_row(expression)
-
-    def _add_next(self) -> None:
-        """One more expression, from where the last one leaves."""
-        begin = self.rows[-1].times.value[2] if self.rows else 0.0
-        if begin + 50 > MOST_FRAMES:
-            self.status.content = f"A timeline ends with frame {MOST_FRAMES}."
-            return
-        times = begin + np.array([0.0, 20.0, 30.0, 50.0])
-        self._add_row(Expression(self.label.value, Controls.of(np.array([*times, 1.0]))))
-        self._changed.set()
-
-    def _add_row(self, expression: Expression) -> None:
-        gui, (*times, strength) = self.gui, expression.controls.array().tolist()
-        region = "+".join(expression.region) or WHOLE_FACE
-        regions = tuple(dict.fromkeys((WHOLE_FACE, *LANDMARK_GROUPS, region)))
-        labels = self.live.generator(self.generator.value).labels
-        with self.timeline:
-            folder = gui.add_folder(f"{expression.label}, {times[0]:g} to {times[3]:g}", expand_by_default=False)
-        with folder:
-            label = gui.add_dropdown("Expression", labels, initial_value=expression.label)
-            bars = self._times("Onset to offset", min(max(300, 1.5 * times[3]), MOST_FRAMES), times)
-            power = gui.add_slider("Strength", min(-1.0, strength), max(2.0, strength), 0.05, strength)
-            where = gui.add_dropdown("Where", regions, initial_value=region)
-            remove = gui.add_button("Remove")
-        row = Row(folder, label, bars, power, where)
-
-        def changed(event: Any) -> None:
-            folder.label = f"{label.value}, {bars.value[0]:g} to {bars.value[3]:g}"
-            self._on_change(event)
-
-        def removed(_: Any) -> None:
-            self.rows.remove(row)
-            folder.remove()
-            self._changed.set()
-
-        for control in (label, bars, power, where):
-            control.on_update(changed)
-        remove.on_click(removed)
-        self.rows.append(row)
-
-    def _scene(self) -> str:
-        return timeline_text([row.expression() for row in self.rows])
-
     # What follows.
 
-    def _fit_to_generator(self) -> None:
-        """Labels of the chosen generator, and the controls that it has."""
-        generator = self.live.generator(self.generator.value)
+    def _labels(self) -> tuple[str, ...]:
+        return self.live.generator(self.generator.value).labels
+
+    def _fit(self) -> None:
+        """Controls that the chosen generator has, its labels, and times within the frames."""
+        generator, one = self.live.generator(self.generator.value), self.what.value == ONE
         if tuple(self.label.options) != generator.labels:
             wanted = self.label.value
             self.label.options = generator.labels
             self.label.value = wanted if wanted in generator.labels else generator.labels[0]
-        one = self.what.value == ONE
         for control in (self.label, self.frames, self.strength):
             control.visible = one
         self.timed.visible = self.times.visible = one and generator.controlled
+        self.times.disabled = not self.timed.value
         self.typical.visible = generator.controlled
         self.seed.visible = generator.controlled or generator.stochastic
-        self.timeline.visible = not one
-        if not one and not self.rows and generator.controlled:
-            self._add_next()
+        self.timeline.folder.visible = not one
+        if not one and self.timeline.is_empty() and generator.controlled:
+            self.timeline.append(self.label.value, generator.labels)
+        last = float(self.frames.value)
+        if self.times.max != last:
+            times = tuple(round(2 * last * time / self.times.max) / 2 for time in self.times.value)
+            self.times.max = max(self.times.max, last)  # a value has to be within at all times
+            self.times.value, self.times.max = times, last
 
     def wish(self) -> Wish:
         """What the panel says."""
@@ -382,12 +295,12 @@ class Page:
             self.generator.value,
             self.face.value,
             self.label.value,
-            frames if one else int(self.length.value) or None,
+            frames if one else int(self.timeline.length.value) or None,
             intensity=strength if one and not generator.controlled else 1.0,
             controls=controls if one and generator.controlled else NOT_GIVEN,
             seed=int(self.seed.value) if generator.controlled or generator.stochastic else self.offer.first.seed,
             drawn=generator.controlled and not self.typical.value,
-            scene=None if one else self._scene(),
+            scene=None if one else self.timeline.text(),
         )
 
     def _keep_up(self) -> None:
@@ -410,38 +323,33 @@ class Page:
                 log.exception("a wish of the viewer failed")
 
     def _show(self) -> None:
-        if tuple(self.label.options) != self.live.generator(self.generator.value).labels:
-            self._fit_to_generator()
+        self._fit()
         wish, begun = self.wish(), time.monotonic()
-        motion, now = self.live.motion(wish), self.now
+        motion = self.live.motion(wish)
         last = len(motion.landmarks) - 1
-        if self.times.max != last and wish.scene is None:
-            self.times.value = tuple(round(2 * last * time / self.times.max) / 2 for time in self.times.value)
-            self.times.max = float(last)
         if self.frame.max != last:
             self.frame.value = min(self.frame.value, last)
             self.frame.max = last
-        content = motion.glb(SPEEDS[self.speed.value]) if now.playing else motion.still(self.frame.value)
-        self._put(content, motion)
+        self._put(motion.glb(SPEEDS[self.speed.value]) if self.playing else motion.still(self.frame.value), motion)
         self._tell(motion, time.monotonic() - begun)
-        command = self.offer.command(wish)
-        self.command.content = "" if command is None else f"Makes the same:\n```\n{printable(command)}\n```"
+        command = "\n".join(map(printable, self.offer.command(wish).splitlines()))
+        self.command.content = f"Makes the same:\n```\n{command}\n```"
 
     def _put(self, content: bytes, motion: Motion) -> None:
         """Show a head; the one before stays until it is there."""
-        now, rest = self.now, motion.face.landmarks
+        rest = motion.landmarks[0]
         size = 1 / np.ptp(rest[:, 1])
         place = -size * (rest.min(axis=0) + rest.max(axis=0)) / 2
-        name = f"/faces/{time.monotonic_ns()}"
-        node = self.client.scene.add_glb(name, content, scale=float(size), position=place, cast_shadow=False)
-        for old in now.nodes:
-            threading.Timer(_OVERLAP, _remove, [old]).start()
-        now.nodes, now.motion, now.began = [node], motion, time.monotonic()
+        name, before = f"/faces/{time.monotonic_ns()}", self.node
+        self.node = self.client.scene.add_glb(name, content, scale=float(size), position=place, cast_shadow=False)
+        self.motion, self.began = motion, time.monotonic()
+        if before is not None:
+            threading.Timer(_OVERLAP, _remove, [before]).start()
 
     def _tell(self, motion: Motion, seconds: float | None = None) -> None:
         last, vertices = len(motion.landmarks) - 1, motion.shown.faces.max() + 1
         words = [f"**{motion.label}**: {last} frames, {last / motion.fps:.1f} s", f"{vertices} vertices"]
-        words += [f"made in {seconds:.1f} s"] if seconds is not None else []
+        words += [f"made in {seconds:.1f} s"] if seconds else []
         self.status.content = ", ".join(words)
 
     def _look(self) -> None:
@@ -458,6 +366,10 @@ class Page:
 def _distance(height: float) -> float:
     """Of a camera that shows so much from top to bottom."""
     return height / 2 / math.tan(math.radians(_FIELD_OF_VIEW) / 2)
+
+
+def _theme(gui: Any, *, dark: bool = False) -> None:
+    gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=dark)
 
 
 def _checked(file: Any) -> bytes:
