@@ -110,6 +110,7 @@ def test_what_is_wrong_is_a_line(choice):
         ({"controls": GivenControls(onset=9, apex=3)}, "expected onset"),
         ({"scene": SCENE.replace("20,0.5", "11,0.5"), "frames": None}, "timeline:2: expected onset < apex"),
         ({"scene": SCENE, "frames": 25}, "timeline:3: expected offset"),
+        ({"frames": 100_000}, "frames: expected 1 to 1000"),
     ):
         with pytest.raises(InputError, match=words):
             live.motion(wish(**asked))
@@ -158,6 +159,7 @@ def test_faces_and_generators_that_are_offered(choice, folder, tmp_path):
         (["--view"], "--view: expected a generator"),
         (["--view", "--strength", "2"], "--strength: --view has no use for it"),
         (["--view", "--label", "Happy", "Rage"], "--label: with --view expected one"),
+        (["--view", "--frames", "2000"], "--frames: with --view expected at most 1000"),
         (["--view", "--output", "x"], "--output: --view has no use for it"),
         (["--view", "--checkpoint", "no.pt"], "no.pt: expected"),
         ([], "--checkpoint: expected a value"),

@@ -186,14 +186,14 @@ def test_a_timeline_is_edited_read_and_downloaded(visit):
     _, content = one.download("CSV")
     text = content.decode()
     assert text.splitlines()[1:] == ["mouth-open,0,20,30,50,1,", "mouth-open,30,50,60,80,1,"]
-    scene = text.splitlines()[0] + "\nhigh-smile,0,9,20,33,0.5,mouth\n"
+    scene = text.splitlines()[0] + "\nhigh-smile,0.45,9.15,20,33,0.5,mouth\n"
     one.send("Read a CSV", {"name": "mine.csv", "mimeType": "text/csv", "buffer": scene.encode()})
     one.wait("scene: 33 frames")
     assert one.download("CSV")[1].decode() == scene
     one.send("Read a CSV", {"name": "bad.csv", "mimeType": "text/csv", "buffer": b"label,onset\n"})
     one.wait("bad.csv:1: expected the columns")
-    one.send("From a photo", {"name": "me.png", "mimeType": "image/png", "buffer": b"no picture"})
-    one.wait("me.png: expected a photo")
+    one.send("From a photo", {"name": "<b>*me.png", "mimeType": "image/png", "buffer": b"no picture"})
+    one.wait("<b>*me.png: expected a photo")
     assert one.download("CSV")[1].decode() == scene  # nothing is lost
 
 

@@ -54,11 +54,15 @@ def view(parser: cli.Parser, args: Namespace) -> None:
         parser.error(f"{unused[0]}: --view has no use for it; what is not on its panel cannot be steered there")
     if len(args.label or ()) > 1 or args.label == ["all"]:
         parser.error("--label: with --view expected one to begin with, found several; all are on its panel")
+    if args.register and not args.actor:
+        parser.error("--register belongs to --actor, a scan")
     from face4d.generation.timeline import read_timeline, timeline_text
     from face4d.view.live import MOST_FRAMES, LiveMotions, Wish
     from face4d.view.live_page import Offer, serve
 
     with TemporaryDirectory() as folder:
+        if (args.frames or 0) > MOST_FRAMES:
+            parser.error(f"--frames: with --view expected at most {MOST_FRAMES}, found {args.frames}")
         choice = Choice(parser, args, Path(folder))
         live = LiveMotions(choice.generators.__getitem__, choice.load_face, args.fps)
         name = next(iter(choice.generators))
@@ -68,7 +72,7 @@ def view(parser: cli.Parser, args: Namespace) -> None:
         scene = None
         if args.timeline:
             scene = timeline_text(read_timeline(args.timeline, generator.labels, args.frames or MOST_FRAMES))
-        frames = args.frames if scene else min(args.frames or generator.frames - 1, MOST_FRAMES)
+        frames = args.frames if scene else args.frames or min(generator.frames - 1, MOST_FRAMES)
         first = Wish(name, next(iter(choice.faces)), label, frames, seed=args.seed, scene=scene)
         offer = Offer(list(choice.generators), list(choice.faces), first, choice.add_photo, choice.command, args.size)
         serve(live, offer, host=args.host, port=args.port, ready=_say)

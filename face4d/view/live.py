@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from face4d.controls import NOT_GIVEN, GivenControls
+from face4d.errors import InputError
 from face4d.generation.sample import Generator
 from face4d.generation.timeline import parse_timeline, play
 from face4d.view.export import DenseFace, export_mesh
@@ -147,6 +148,8 @@ class LiveMotions:
 
 def _displacements(generator: Generator, neutral: np.ndarray, wish: Wish) -> tuple[str, np.ndarray]:
     """What moves the face, and displacements (T + 1, 68, 3) in metres, before the factor."""
+    if wish.frames is not None and not 1 <= wish.frames <= MOST_FRAMES:
+        raise InputError("frames", f"1 to {MOST_FRAMES}", str(wish.frames))
     sample = 0 if wish.drawn or not generator.controlled else None
     if wish.scene is not None:
         scene = parse_timeline(wish.scene.encode(), "timeline", generator.labels, wish.frames or MOST_FRAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 import socket
 import threading
 import time
@@ -149,7 +150,7 @@ class Page:
 
     def _build(self) -> None:
         gui, first = self.gui, self.offer.first
-        self.status = gui.add_markdown("...")
+        self.status, self.trouble = gui.add_markdown("..."), gui.add_markdown("", visible=False)
         with gui.add_folder("Face"):
             self.face = gui.add_dropdown("Face", self.faces, initial_value=first.face)
             self.upload = gui.add_upload_button(
@@ -162,7 +163,7 @@ class Page:
             self._build_expression()
             self.typical = gui.add_checkbox("Typical", not first.drawn, hint="Else one of many, drawn with the seed")
             self.seed = gui.add_number("Seed", first.seed, min=0, max=2**32 - 1, step=1)
-        self.timeline = Timeline(gui, self._changed.set)
+        self.timeline = Timeline(gui, self._ask)
         if first.scene is not None:
             labels = self._labels()
             self.timeline.show(parse_timeline(first.scene.encode(), "timeline", labels, MOST_FRAMES), labels)
@@ -197,7 +198,11 @@ class Page:
 
     def _on_change(self, event: Any) -> None:
         if event.client is not None:
-            self._changed.set()
+            self._ask()
+
+    def _ask(self) -> None:
+        self.trouble.visible = False
+        self._changed.set()
 
     def _on_play(self, _: Any) -> None:
         if self.playing and self.motion is not None:
@@ -312,15 +317,19 @@ class Page:
             self._said(self._show)
 
     def _said(self, work: Callable[[], None]) -> None:
-        """Do something; what is wrong with it is told on the panel."""
+        """Do something; what is wrong with it is told on the panel, until the visitor changes something."""
         try:
             work()
         except InputError as error:
-            self.status.content = f"**{printable(str(error))}**"
+            self._complain(str(error))
         except Exception:
             if not self._left:  # else the visitor went away in the middle of it
-                self.status.content = "**This failed; the terminal says more.**"
+                self._complain("This failed; the terminal says more.")
                 log.exception("a wish of the viewer failed")
+
+    def _complain(self, text: str) -> None:
+        self.trouble.content = f"**{_plain(text)}**"
+        self.trouble.visible = True
 
     def _show(self) -> None:
         self._fit()
@@ -330,7 +339,9 @@ class Page:
         if self.frame.max != last:
             self.frame.value = min(self.frame.value, last)
             self.frame.max = last
-        self._put(motion.glb(SPEEDS[self.speed.value]) if self.playing else motion.still(self.frame.value), motion)
+        self._put(
+            motion.glb(SPEEDS[self.speed.value]) if self.playing else motion.still(min(self.frame.value, last)), motion
+        )
         self._tell(motion, time.monotonic() - begun)
         command = "\n".join(map(printable, self.offer.command(wish).splitlines()))
         self.command.content = f"Makes the same:\n```\n{command}\n```"
@@ -348,7 +359,7 @@ class Page:
 
     def _tell(self, motion: Motion, seconds: float | None = None) -> None:
         last, vertices = len(motion.landmarks) - 1, motion.shown.faces.max() + 1
-        words = [f"**{motion.label}**: {last} frames, {last / motion.fps:.1f} s", f"{vertices} vertices"]
+        words = [f"**{_plain(motion.label)}**: {last} frames, {last / motion.fps:.1f} s", f"{vertices} vertices"]
         words += [f"made in {seconds:.1f} s"] if seconds else []
         self.status.content = ", ".join(words)
 
@@ -366,6 +377,11 @@ class Page:
 def _distance(height: float) -> float:
     """Of a camera that shows so much from top to bottom."""
     return height / 2 / math.tan(math.radians(_FIELD_OF_VIEW) / 2)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text))
 
 
 def _theme(gui: Any, *, dark: bool = False) -> None:

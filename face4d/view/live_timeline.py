@@ -23,7 +23,7 @@ _SHORTEST = 300.0  # frames that the sliders of a row cover
 
 def times_slider(gui: Any, last: float, times: Sequence[float]) -> Any:
     """A slider of viser's ``gui`` for onset, apex, release and offset in frames 0 to ``last``."""
-    rounded = tuple(float(round(time, 1)) for time in times)
+    rounded = tuple(float(round(time, 6)) for time in times)
     hint = "Frames: where the face leaves neutral, arrives, leaves the apex, is neutral again"
     return gui.add_multi_slider("Onset to offset", 0.0, float(last), 0.5, rounded, min_range=0.0, hint=hint)
 
