@@ -8,6 +8,7 @@ from face4d.errors import InputError
 from face4d.landmarks import extract, load_embedding
 from face4d.mesh.geometry import head_rotation
 from face4d.mesh.ply import read_ply
+from face4d.mesh.triangles import checksum
 from face4d.photos import face_networks
 from face4d.photos.face_points import NUM_POINTS, TO_68
 from face4d.synthetic import head_views as views_module
@@ -15,7 +16,6 @@ from face4d.synthetic.head_views import head_views
 from face4d.synthetic.point_embedding import (
     HeadView,
     PointEmbedding,
-    checksum,
     load_point_embedding,
     measure_embedding,
     mirror_partners,

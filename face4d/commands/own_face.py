@@ -68,18 +68,17 @@ def photo_fitter(args: Namespace, source: DataSource) -> PhotoFitter | None:
     """A face model to fit to a photo: of the generator's landmark files (--flame), else of the usual places beside it,
     else the demo head; the first of the topology of its landmarks. None where there is none.
     """
-    import numpy as np
-
     from face4d.deca.face_model import DEMO, load_face_model
     from face4d.fitting.photos import OWN_MODELS, PhotoFitter
     from face4d.flame.model import has_model
+    from face4d.mesh.triangles import same_topology
 
     wanted = source.topology()
     places = [args.flame or source.flame, *(source.companion(Path(place)) for place in OWN_MODELS)]
     for place in [*(place for place in places if place is not None and has_model(place)), DEMO]:
         face = load_face_model(place)
         same_count = wanted is None or wanted.vertices == face.model.num_vertices
-        if same_count and (wanted is None or wanted.faces is None or np.array_equal(wanted.faces, face.model.faces)):
+        if same_count and (wanted is None or wanted.faces is None or same_topology(wanted.faces, face.model.faces)):
             return PhotoFitter(face)
     return None
 

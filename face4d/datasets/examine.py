@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_mesh, load_embedding, load_flame_embedding, mesh_remarks
 from face4d.mesh.plausibility import Remark, check_head, motion_remarks
 from face4d.mesh.sequence import find_sequences, numbered_frames, read_mesh
+from face4d.mesh.triangles import canonical, check_topology, checksum
 from face4d.runtime.parallel import map_files
 from face4d.runtime.progress import counted
 
@@ -43,7 +43,7 @@ class Examined:
         frames: in its files.
         first: (N, 3) points of its first frame, metres.
         amplitude: millimetres, of the frame that is farthest from the first: mean over the points.
-        topology: vertices and a checksum of the triangles; (68, 0) of landmarks.
+        topology: vertices and a checksum of the triangles, in whatever order; (68, 0) of landmarks.
     """
 
     label: str
@@ -127,21 +127,19 @@ def _mesh_sequence(
     chosen = np.unique(np.linspace(0, len(numbered) - 1, _FRAMES).round().astype(int))
     name = f"{sequence.label} of {sequence.subject}"
     remarks: list[Remark] = []
-    points, topology = [], None
-    for place in chosen:
-        path = sequence.folder / numbered[place][1]
-        vertices, faces = read_mesh(path)
-        own = len(vertices), zlib.crc32(np.ascontiguousarray(faces, "<i4").tobytes())
-        if topology is None:
-            check_head(path, vertices)
-            if embedding is not None and embedding.num_vertices == len(vertices):
-                remarks += mesh_remarks(name, faces, check_mesh(path, vertices, faces, embedding))
-        elif own != topology:
-            raise InputError(path, f"the topology of {numbered[0][1]} ({topology[0]} vertices)", f"{own[0]} vertices")
-        topology = own
-        points.append(vertices[:: max(len(vertices) // _POINTS, 1)])
-    assert topology is not None
+    paths = [sequence.folder / numbered[place][1] for place in chosen]
+    first, faces = read_mesh(paths[0])
+    check_head(paths[0], first)
+    if embedding is not None and embedding.num_vertices == len(first):
+        remarks += mesh_remarks(name, faces, check_mesh(paths[0], first, faces, embedding))
+    kept = slice(None, None, max(len(first) // _POINTS, 1))
+    points = [first[kept]]
+    for path in paths[1:]:
+        vertices, own = read_mesh(path)
+        check_topology(path, len(vertices), own, len(first), faces, f"the topology of {paths[0].name}")
+        points.append(vertices[kept])
     frames = np.stack(points)
+    topology = len(first), checksum(canonical(faces))
     one = _examined(sequence.label, sequence.subject, len(numbered), frames, topology)
     remarks += motion_remarks(name, frames)
     missing = numbered[-1][0] - numbered[0][0] + 1 - len(numbered)

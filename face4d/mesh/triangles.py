@@ -5,6 +5,7 @@ Two lists of triangles are one topology whatever order the triangles are listed 
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +142,13 @@ def canonical(faces: np.ndarray) -> np.ndarray:
     first = faces.argmin(axis=1)[:, None]
     turned = np.take_along_axis(faces, (first + np.arange(3)) % 3, axis=1)
     return turned[np.lexsort(turned.T[::-1])]
+
+
+def checksum(faces: np.ndarray) -> int:
+    """CRC-32 of faces (F, 3) in their order, whatever their integer type; of :func:`canonical` ones, that of the
+    topology.
+    """
+    return zlib.crc32(np.ascontiguousarray(faces, "<i4").tobytes())
 
 
 def same_topology(faces: np.ndarray, expected: np.ndarray) -> bool:

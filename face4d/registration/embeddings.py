@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from face4d.errors import InputError
-from face4d.synthetic.point_embedding import PACKAGED, PointEmbedding, checksum, load_point_embedding
+from face4d.mesh.triangles import checksum
+from face4d.synthetic.point_embedding import PACKAGED, PointEmbedding, load_point_embedding
 
 POINT_FILE = "point_embedding.npz"  # beside a model
 _DEMO_LEVELS = (0, 1, 2)

@@ -7,7 +7,6 @@ point between them.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from scipy.spatial.distance import cdist
 from face4d.constants import MM_PER_METRE
 from face4d.errors import InputError
 from face4d.mesh.geometry import connected_components
+from face4d.mesh.triangles import checksum
 from face4d.photos.face_points import NUM_POINTS
 from face4d.runtime.arrays import load_npz
 from face4d.runtime.atomic import save_npz
@@ -42,7 +42,7 @@ class PointEmbedding:
         bary: (A, 468, 3) weights of that face's corners.
         spread: (A, 468) metres: median distance, across the line of sight, of the point seen from the place.
         num_vertices: of the topology.
-        checksum: of the topology's faces.
+        checksum: of the topology's faces in their order.
     """
 
     yaw: np.ndarray
@@ -77,11 +77,6 @@ class PointEmbedding:
         """(468, 3) points of a head (V, 3) that is seen turned by ``yaw`` degrees."""
         corners, weights, _ = self.at(yaw, faces)
         return np.einsum("nk,nkd->nd", weights, vertices[corners])
-
-
-def checksum(faces: np.ndarray) -> int:
-    """CRC-32 of faces (F, 3), whatever their integer type."""
-    return zlib.crc32(np.ascontiguousarray(faces, "<i4").tobytes())
 
 
 def save_point_embedding(path: str | Path, embedding: PointEmbedding) -> None:
