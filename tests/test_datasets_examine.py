@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from face4d.commands.check import main
-from face4d.datasets.examine import compared, examine, kind_of
+from face4d.datasets.examine import compared, examine
+from face4d.datasets.survey import contents
 from face4d.errors import InputError
 from face4d.mesh.ply import read_ply, write_ply
 from tests.conftest import toy_head, toy_sequence
@@ -83,7 +84,7 @@ def test_what_cannot_be_used_is_code_2(landmarks, capsys):
     code, out = said(landmarks, capsys)
     assert code == 2 and "millimetres (times 0.001 gives metres): yawn_Ada.npy" in out
     assert "NaN or infinity in frame 4: yawn_Ben.npy" in out and "looked at   10 sequences" in out
-    assert "4 subjects and 3 labels can be read" in out and "labels      big-smile, frown, yawn" in out
+    assert "10 landmark files of 4 subjects and 3 labels" in out and "labels      big-smile, frown, yawn" in out
 
 
 def test_meshes_with_gaps_and_of_another_topology(meshes, capsys):
@@ -125,18 +126,36 @@ def test_mirrored_meshes_are_seen_where_an_embedding_lies_beside_them(meshes, ca
 
 def test_processes_see_the_same(meshes, monkeypatch):
     monkeypatch.setattr("face4d.runtime.parallel._ALONE_SECONDS", 0.0)
-    alone, _ = examine(meshes, ".ply", quiet=True)
-    shared, _ = examine(meshes, ".ply", workers=2, quiet=True)
+    alone, _ = examine(meshes, quiet=True)
+    shared, _ = examine(meshes, workers=2, quiet=True)
     assert [one.name for one in shared] == [one.name for one in alone] and len(alone) == 12
     assert [one.amplitude for one in shared] == [one.amplitude for one in alone]
 
 
 def test_a_folder_of_something_else_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
-        kind_of(tmp_path / "none")
+        contents(tmp_path / "none")
     (tmp_path / "letters.txt").write_text("a")
     with pytest.raises(InputError, match="landmark files, found neither"):
         main([str(tmp_path)])
+
+
+def test_everything_is_said_once(landmarks, meshes, capsys, caplog):
+    (landmarks / "notes.doc").write_text("a")
+    (meshes / "Ada" / "yawn" / "neutral.ply").write_text("a")
+    np.save(landmarks / "yawn_Ada.npy", np.repeat(sequence_of(2, 0)[:1], 9, axis=0))
+    for folder, odd in ((landmarks, "nothing moves"), (meshes, "passed over")):
+        caplog.clear()
+        code, out = said(folder, capsys)
+        assert code == 0 and (out + caplog.text).count(odd) == 1
+        assert caplog.text.count("passed over") == 1
+
+
+def test_two_files_of_one_name_hinder(landmarks, capsys):
+    (landmarks / "again").mkdir()
+    np.save(landmarks / "again" / "yawn_Ada.npy", sequence_of(2, 0))
+    code, out = said(landmarks, capsys)
+    assert code == 2 and "expected one file of yawn, Ada" in out and "labels      big-smile, frown, yawn" in out
 
 
 def test_one_subject_alone_hinders(landmarks, capsys):
@@ -145,4 +164,4 @@ def test_one_subject_alone_hinders(landmarks, capsys):
             path.unlink()
     code, out = said(landmarks, capsys)
     assert code == 2 and "hinders" in out and "two subjects or more" in out
-    assert list(compared(examine(landmarks, None, quiet=True)[0])) == []
+    assert list(compared(examine(landmarks, quiet=True)[0])) == []

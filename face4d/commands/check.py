@@ -10,7 +10,6 @@ steps, 2 where sequences cannot be used.
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,31 +28,31 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
 
-    from face4d.datasets.examine import UNUSABLE, compared, described, examine, kind_of
-    from face4d.datasets.survey import survey
+    from face4d.datasets.examine import UNUSABLE, compared, examine
+    from face4d.datasets.layout import require_distinct
+    from face4d.datasets.survey import Survey
     from face4d.errors import InputError
+    from face4d.mesh.plausibility import grouped
     from face4d.runtime.parallel import cluster
     from face4d.runtime.progress import counted
 
-    suffix = kind_of(args.folder)
     with cluster(workers=args.workers) as workers:
-        found, remarks = examine(args.folder, suffix, workers=workers, quiet=args.quiet)
+        found, remarks = examine(args.folder, workers=workers, quiet=args.quiet)
     unusable = any(remark.what.startswith(UNUSABLE) for remark in remarks)
     remarks += compared(found)
     hindered = None
-    try:
-        lines = list(survey(args.folder).describe())
-    except InputError as error:  # of what is left out here already, and what no step could do with the rest
-        hindered, lines = error, list(described(args.folder, found))
-    print("\n".join(lines))
+    if found:
+        survey = Survey.of(args.folder, found)
+        print("\n".join(survey.describe()))
+        try:
+            require_distinct(args.folder, ((one.label, one.subject, one.path) for one in found), "file")
+            survey.require_test_set()
+        except InputError as error:
+            hindered = error
     frames = sum(one.frames for one in found)
     print(f"looked at   {counted(len(found), 'sequence')} of {frames} frames")
-    places: dict[str, list[str]] = defaultdict(list)
-    for remark in remarks:
-        places[remark.what].append(remark.where)
-    for what, names in places.items():
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        print(f"{len(names):>4} x      {what}: {', '.join(names[:_NAMED])}{more}")
+    for what, count, named in grouped(remarks, _NAMED):
+        print(f"{count:>4} x      {what}: {named}")
     if hindered is not None and not unusable:
         print(f"hinders     {hindered}")
     if not remarks and hindered is None:

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 
 from face4d.constants import MM_PER_METRE
-from face4d.datasets.landmark_set import read_landmarks, sequence_remarks
-from face4d.datasets.layout import canonical_label, landmark_paths, parse_sequence_name
-from face4d.datasets.mesh_set import MeshSequence, find_all
-from face4d.datasets.survey import find_embedding
+from face4d.datasets.landmark_set import find_landmarks, read_landmarks, sequence_remarks
+from face4d.datasets.layout import parse_sequence_name
+from face4d.datasets.mesh_set import MeshSequence
+from face4d.datasets.survey import Found, contents, find_embedding, found_meshes
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, check_mesh, load_embedding, load_flame_embedding, mesh_remarks
 from face4d.mesh.plausibility import Remark, check_head, motion_remarks
-from face4d.mesh.sequence import find_sequences, numbered_frames, read_mesh
+from face4d.mesh.sequence import numbered_frames, read_mesh
 from face4d.mesh.triangles import canonical, check_topology, checksum
 from face4d.runtime.parallel import map_files
-from face4d.runtime.progress import counted
 
 UNUSABLE = "cannot be used"  # what a remark of a sequence that no step could read begins with
 _FRAMES = 24  # of a mesh sequence that are read, evenly spaced, the first and the last among them
@@ -35,20 +34,15 @@ _OTHER_SIZE = 4.0  # times larger or smaller than the label's median: an odd amp
 
 
 @dataclass(frozen=True)
-class Examined:
-    """One sequence.
+class Examined(Found):
+    """A sequence that can be read.
 
     Attributes:
-        label, subject: as its name has them.
-        frames: in its files.
         first: (N, 3) points of its first frame, metres.
         amplitude: millimetres, of the frame that is farthest from the first: mean over the points.
         topology: vertices and a checksum of the triangles, in whatever order; (68, 0) of landmarks.
     """
 
-    label: str
-    subject: str
-    frames: int
     first: np.ndarray
     amplitude: float
     topology: tuple[int, int]
@@ -58,27 +52,28 @@ class Examined:
         return f"{self.label} of {self.subject}"
 
 
-def examine(
-    folder: Path, suffix: str | None, *, workers: int = 1, quiet: bool = False
-) -> tuple[list[Examined], list[Remark]]:
+def examine(folder: Path, *, workers: int = 1, quiet: bool = False) -> tuple[list[Examined], list[Remark]]:
     """Read the sequences of a folder. Meshes with a landmark embedding are checked as step 3 checks them.
 
     Args:
         folder: of mesh sequences or landmark files.
-        suffix: of the frames (``.ply``, ``.obj``); None for landmark files.
         workers: processes, see :func:`face4d.runtime.parallel.map_files`.
 
     Returns:
         those that can be read, and what is odd about each by itself.
+
+    Raises:
+        InputError: see :func:`face4d.datasets.survey.contents`.
     """
     found: list[Examined] = []
     remarks: list[Remark] = []
-    jobs: Sequence[Any] = landmark_paths(folder) if suffix is None else find_all(folder, suffix=suffix)
-    look = (
-        _landmark_file
-        if suffix is None
-        else partial(_mesh_sequence, suffix=suffix, embedding=_embedding(folder, jobs, suffix))
-    )
+    suffix, sequences = contents(folder)
+    jobs: Sequence[Any] = sequences
+    look: Callable[[Any], tuple[Examined, list[Remark]]] = _landmark_file
+    if suffix is None:
+        jobs = find_landmarks(folder)
+    else:
+        look = partial(_mesh_sequence, suffix=suffix, embedding=_embedding(folder, sequences, suffix))
     for one, odd in map_files(
         partial(_looked_at, look, folder), jobs, workers=workers, description="reading", quiet=quiet
     ):
@@ -116,7 +111,7 @@ def _embedding(folder: Path, sequences: Sequence[MeshSequence], suffix: str) -> 
 def _landmark_file(path: Path) -> tuple[Examined, list[Remark]]:
     label, subject = parse_sequence_name(path)
     landmarks = read_landmarks(path)
-    one = _examined(canonical_label(label), subject, len(landmarks), landmarks, (landmarks.shape[1], 0))
+    one = _examined(Found(path, label, subject, len(landmarks)), landmarks, (landmarks.shape[1], 0))
     return one, sequence_remarks(one.name, landmarks)
 
 
@@ -140,17 +135,16 @@ def _mesh_sequence(
         points.append(vertices[kept])
     frames = np.stack(points)
     topology = len(first), checksum(canonical(faces))
-    one = _examined(sequence.label, sequence.subject, len(numbered), frames, topology)
+    one = _examined(found_meshes(sequence, numbered), frames, topology)
     remarks += motion_remarks(name, frames)
-    missing = numbered[-1][0] - numbered[0][0] + 1 - len(numbered)
-    if missing:
+    if missing := one.frames - len(numbered):
         remarks.append(Remark("frame numbers are missing (steps 2 and 3 take --skip-gaps)", f"{name} ({missing})"))
     return one, remarks
 
 
-def _examined(label: str, subject: str, count: int, points: np.ndarray, topology: tuple[int, int]) -> Examined:
+def _examined(found: Found, points: np.ndarray, topology: tuple[int, int]) -> Examined:
     moved = np.linalg.norm(points - points[0], axis=2).mean(axis=1)
-    return Examined(label, subject, count, points[0], float(moved.max() * MM_PER_METRE), topology)
+    return Examined(**vars(found), first=points[0], amplitude=float(moved.max() * MM_PER_METRE), topology=topology)
 
 
 def compared(found: Sequence[Examined]) -> Iterator[Remark]:
@@ -188,35 +182,3 @@ def compared(found: Sequence[Examined]) -> Iterator[Remark]:
         lacks = [label for label in sorted({one.label for one in found}) if (label, subject) not in there]
         if lacks:
             yield Remark("labels that a subject has not", f"{subject} ({', '.join(lacks)})")
-
-
-def described(folder: Path, found: Sequence[Examined]) -> Iterator[str]:
-    """What the sequences that can be read are, in lines, where a survey of the whole folder is refused."""
-    subjects, labels = (sorted({getattr(one, what) for one in found}) for what in ("subject", "label"))
-    yield f"{folder}: {counted(len(subjects), 'subject')} and {counted(len(labels), 'label')} can be read"
-    if found:
-        yield f"labels      {', '.join(labels)}"
-        yield f"subjects    {', '.join(subjects)}"
-        yield f"frames      {min(one.frames for one in found)} to {max(one.frames for one in found)}"
-
-
-def kind_of(folder: Path) -> str | None:
-    """``.ply`` or ``.obj`` where a folder holds mesh sequences, whichever is more; None where it holds landmark files.
-
-    Raises:
-        InputError: no such folder, or neither in it.
-    """
-    if not folder.is_dir():
-        raise InputError(folder, "a folder of mesh sequences or landmark files", "no such folder")
-    counts = {}
-    for suffix in (".obj", ".ply"):
-        try:
-            counts[suffix] = len(find_sequences(folder, suffix))
-        except InputError:
-            counts[suffix] = 0
-    if any(counts.values()):
-        return max(counts, key=lambda suffix: counts[suffix])
-    if landmark_paths(folder):
-        return None
-    expected = "<subject>/<label>/ folders of numbered PLY or OBJ frames, or <label>_<subject>.npy landmark files"
-    raise InputError(folder, expected, "neither")

@@ -23,7 +23,7 @@ from face4d.datasets.layout import (
     canonical_label,
     choose,
     parse_sequence_name,
-    require_one_spelling,
+    require_distinct,
     sequence_name,
     visible_paths,
 )
@@ -155,6 +155,24 @@ def sequence_remarks(name: str, landmarks: np.ndarray) -> list[Remark]:
     return face_remarks(name, landmarks[0]) + motion_remarks(name, landmarks)
 
 
+def find_landmarks(folder: str | Path) -> list[Path]:
+    """The landmark files of :func:`load_folder`; one line names what else is there.
+
+    Raises:
+        InputError: missing or empty folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(folder, "a folder of <label>_<subject>.npy landmark files", "no such folder")
+    visible = visible_paths(folder)
+    others = [path for path in visible if not has_suffix(path, (".npy", *_BESIDE)) and path.is_file()]
+    report_passed_over(folder, (path.relative_to(folder).as_posix() for path in others), "landmark files (.npy)")
+    paths = [path for path in visible if has_suffix(path, (".npy",))]
+    if not paths:
+        raise InputError(folder, "<label>_<subject>.npy landmark files", "none")
+    return paths
+
+
 def load_folder(
     folder: str | Path,
     *,
@@ -173,26 +191,14 @@ def load_folder(
         InputError: missing or empty folder, a bad file, two files of one label and subject (or that differ in capitals
             alone), a subject without neutral.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(folder, "a folder of <label>_<subject>.npy landmark files", "no such folder")
-    visible = visible_paths(folder)
-    paths = [path for path in visible if has_suffix(path, (".npy",))]
-    others = [path for path in visible if not has_suffix(path, (".npy", *_BESIDE)) and path.is_file()]
-    report_passed_over(folder, (path.relative_to(folder).as_posix() for path in others), "landmark files (.npy)")
-    if not paths:
-        raise InputError(folder, "<label>_<subject>.npy landmark files", "none")
-    named = {path: parse_sequence_name(path) for path in paths}
-    require_one_spelling(folder, (label for label, _ in named.values()), "a label")
-    require_one_spelling(folder, (subject for _, subject in named.values()), "a subject")
+    named = {path: parse_sequence_name(path) for path in find_landmarks(folder)}
+    require_distinct(folder, ((*names, path) for path, names in named.items()), "file")
     wanted = None if labels is None else {canonical_label(label) for label in labels}
     sequences: dict[tuple[str, str], LandmarkSequence] = {}
     remarks: list[Remark] = []
     for path, (label, subject) in named.items():
         if wanted is not None and label not in wanted:
             continue
-        if (label, subject) in sequences:
-            raise InputError(path, f"one file of {label}, {subject}", f"also {sequences[label, subject].path}")
         landmarks = read_landmarks(path)
         if neutrals is not None and subject not in neutrals:
             raise InputError(

@@ -49,6 +49,25 @@ def require_one_spelling(root: str | Path, names: Iterable[str], what: str) -> N
             raise InputError(root, f"one spelling of {what}", f"{known[name.casefold()]} and {name}")
 
 
+def require_distinct(root: str | Path, named: Iterable[tuple[str, str, Path]], what: str) -> None:
+    """Refuse two sequences of one label and subject, and names that differ in capital letters alone.
+
+    Args:
+        named: label, subject and place of each.
+        what: a place is (``file``, ``sequence``).
+
+    Raises:
+        InputError: naming both.
+    """
+    places: dict[tuple[str, str], Path] = {}
+    for label, subject, place in named:
+        if (label, subject) in places:
+            raise InputError(place, f"one {what} of {label}, {subject}", f"also {places[label, subject]}")
+        places[label, subject] = place
+    require_one_spelling(root, (label for label, _ in places), "a label")
+    require_one_spelling(root, (subject for _, subject in places), "a subject")
+
+
 def landmark_paths(folder: str | Path) -> list[Path]:
     """Visible ``.npy`` files below ``folder`` at any depth, in small or capital letters, sorted."""
     return [path for path in visible_paths(folder) if has_suffix(path, (".npy",))]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from face4d.constants import NUM_LANDMARKS
-from face4d.datasets.layout import canonical_label, choose, require_one_spelling, sequence_name
+from face4d.datasets.layout import canonical_label, choose, require_distinct, require_one_spelling, sequence_name
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, read_head
 from face4d.mesh.plausibility import Remark, as_float32, check_face, face_remarks, report
@@ -67,20 +67,20 @@ def find_mesh_sequences(
 
 def find_all(root: str | Path, *, suffix: str = ".ply") -> list[MeshSequence]:
     """:func:`find_mesh_sequences` of all labels."""
+    return name_sequences(root, find_sequences(root, suffix))
+
+
+def name_sequences(root: str | Path, folders: Sequence[Path]) -> list[MeshSequence]:
+    """The sequences in folders below ``root``, sorted by label and subject.
+
+    Raises:
+        InputError: see :func:`find_mesh_sequences`.
+    """
     require_finished(root)
-    found: dict[tuple[str, str], MeshSequence] = {}
-    for folder in find_sequences(root, suffix):
-        place = Path(os.path.abspath(folder))  # names also of "." and of what lies above it
-        sequence = MeshSequence(place, canonical_label(place.name), place.parent.name)
-        key = (sequence.label, sequence.subject)
-        if key in found:
-            raise InputError(
-                folder, f"one sequence of {sequence.label}, {sequence.subject}", f"also {found[key].folder}"
-            )
-        found[key] = sequence
-    require_one_spelling(root, (label for label, _ in found), "a label")
-    require_one_spelling(root, (subject for _, subject in found), "a subject")
-    return [found[key] for key in sorted(found)]
+    places = [Path(os.path.abspath(folder)) for folder in folders]  # names also of "." and of what lies above it
+    found = [MeshSequence(place, canonical_label(place.name), place.parent.name) for place in places]
+    require_distinct(root, ((one.label, one.subject, folder) for one, folder in zip(found, folders)), "sequence")
+    return sorted(found, key=lambda one: (one.label, one.subject))
 
 
 def choose_labels(

@@ -13,11 +13,27 @@ from face4d.constants import COMA_FRAMES
 from face4d.datasets.entry import DATASETS, FORMATS
 from face4d.datasets.landmark_set import load_folder
 from face4d.datasets.layout import TEST_FOLDER, TRAIN_FOLDER, landmark_paths, last_fifth
-from face4d.datasets.mesh_set import MeshSequence, find_all
+from face4d.datasets.mesh_set import MeshSequence, name_sequences
 from face4d.errors import InputError
 from face4d.landmarks import TEMPLATE_FILE, load_embedding
 from face4d.mesh.sequence import find_sequences, numbered_frames, read_mesh
 from face4d.runtime.progress import counted
+
+
+@dataclass(frozen=True)
+class Found:
+    """A sequence of a folder.
+
+    Attributes:
+        path: of the landmark file, or of the mesh of the first frame.
+        label, subject: as its name has them.
+        frames: from the first to the last, those without a mesh among them, which --skip-gaps fills.
+    """
+
+    path: Path
+    label: str
+    subject: str
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class Survey:
         folder: as it was given.
         format: of mesh sequences; None for landmark files.
         labels, subjects: found, sorted.
-        test_subjects: proposed, or those of ``dataset_testing``.
+        test_subjects: proposed, the last fifth, or those of ``dataset_testing``; none where one subject is all.
         sequences: their number.
         frames: of the shortest and of the longest sequence.
         vertices: V of the first mesh; None for landmark files.
@@ -47,6 +63,37 @@ class Survey:
     flame: Path | None = None
     embedding: Path | None = None
     neutral: Path | None = None
+
+    @classmethod
+    def of(cls, folder: Path, found: Sequence[Found]) -> Survey:
+        """What sequences of a folder, at least one, are together."""
+        kind = found[0].path.suffix.lower().removeprefix(".")
+        landmarks = kind == "npy"
+        labels, subjects = _names(found, "label"), _names(found, "subject")
+        tested = last_fifth(subjects) if len(subjects) > 1 else ()
+        if landmarks and (folder / TRAIN_FOLDER).is_dir() and (folder / TEST_FOLDER).is_dir():
+            tested = _names([one for one in found if folder / TEST_FOLDER in one.path.parents], "subject")
+        lengths = [one.frames for one in found]
+        frames = min(lengths), max(lengths)
+        if landmarks:
+            return cls(folder, None, labels, subjects, tested, len(found), frames)
+        example = next(one.path for one in found if one.subject in (tested or subjects))
+        neutral = folder / example.relative_to(os.path.abspath(folder))
+        vertices = len(read_mesh(neutral)[0])
+        flame, embedding = find_embedding(folder, vertices)
+        return cls(folder, kind, labels, subjects, tested, len(found), frames, vertices, flame, embedding, neutral)
+
+    def require_test_set(self) -> None:
+        """Refuse a folder of which nothing can be tested on.
+
+        Raises:
+            InputError: a single subject, or nothing in ``dataset_testing``.
+        """
+        if len(self.subjects) < 2:
+            found = f"one, {self.subjects[0]}"
+            raise InputError(self.folder, "two subjects or more, of which one is tested on", found)
+        if not self.test_subjects:
+            raise InputError(self.folder / TEST_FOLDER, "<label>_<subject>.npy landmark files", "none")
 
     @property
     def resampled(self) -> int | None:
@@ -68,7 +115,7 @@ class Survey:
             yield f"frames      {shortest} to {longest}; step 2 brings all sequences to {self.resampled}"
         else:
             yield f"frames      {shortest} to {longest}; training needs landmark sequences of one length"
-        yield f"test set    {', '.join(self.test_subjects)}"
+        yield f"test set    {', '.join(self.test_subjects) or 'none'}"
         if self.format is not None:
             missing = "none found: an npz with face_idx, bary, faces (models/README.md says how one is made)"
             yield f"embedding   {self.embedding or self.flame or missing}"
@@ -118,82 +165,53 @@ def toml_text(name: str, values: dict[str, Any]) -> str:
 def survey(folder: str | Path) -> Survey:
     """Look at a folder of mesh sequences (``<subject>/<label>/`` with numbered PLY or OBJ frames) or of landmark files.
 
-    The last fifth of the sorted subjects is proposed as test set, at least one.
-
     Raises:
         InputError: no such folder, nothing of that kind in it, files or names that no step could read, a single
             subject.
     """
     folder = Path(folder)
+    suffix, sequences = contents(folder)
+    if suffix is None:
+        found = [Found(one.path, one.label, one.subject, len(one.landmarks)) for one in load_folder(folder)]
+    else:
+        found = [found_meshes(one, numbered_frames(one.folder, suffix, skip_gaps=True)) for one in sequences]
+    looked_at = Survey.of(folder, found)
+    looked_at.require_test_set()
+    return looked_at
+
+
+def contents(folder: Path) -> tuple[str | None, list[MeshSequence]]:
+    """What is in a folder: the mesh sequences and the suffix of their frames, ``.ply`` or ``.obj``, whichever is more;
+    None and no sequences where it holds landmark files.
+
+    Raises:
+        InputError: no such folder, or neither in it.
+    """
     if not folder.is_dir():
         raise InputError(folder, "a folder of mesh sequences or landmark files", "no such folder")
-    # obj first: step 1 leaves both
-    meshes = {suffix: _mesh_sequences(folder, f".{suffix}") for suffix in reversed(FORMATS)}
-    suffix = max(meshes, key=lambda suffix: len(meshes[suffix]))
-    if meshes[suffix]:
-        return _survey_meshes(folder, suffix, meshes[suffix])
+    folders: dict[str, list[Path]] = {}
+    for kind in reversed(FORMATS):  # obj first: step 1 leaves both
+        try:
+            folders[f".{kind}"] = find_sequences(folder, f".{kind}")
+        except InputError:
+            continue
+    if folders:
+        suffix = max(folders, key=lambda suffix: len(folders[suffix]))
+        return suffix, name_sequences(folder, folders[suffix])
     if not landmark_paths(folder):
-        raise InputError(
-            folder,
-            "<subject>/<label>/ folders of numbered PLY or OBJ frames, or <label>_<subject>.npy landmark files",
-            "neither",
-        )
-    return _survey_landmarks(folder)
+        expected = "<subject>/<label>/ folders of numbered PLY or OBJ frames, or <label>_<subject>.npy landmark files"
+        raise InputError(folder, expected, "neither")
+    return None, []
 
 
-def _mesh_sequences(folder: Path, suffix: str) -> list[MeshSequence]:
-    try:
-        find_sequences(folder, suffix)
-    except InputError:
-        return []
-    return find_all(folder, suffix=suffix)
+def found_meshes(sequence: MeshSequence, numbered: Sequence[tuple[int, str]]) -> Found:
+    """A mesh sequence by the numbers and names of its frames."""
+    (first, name), (last, _) = numbered[0], numbered[-1]
+    return Found(sequence.folder / name, sequence.label, sequence.subject, last - first + 1)
 
 
-def _survey_meshes(folder: Path, suffix: str, sequences: Sequence[MeshSequence]) -> Survey:
-    subjects = _names(sequences, "subject")
-    frames = {one: numbered_frames(one.folder, f".{suffix}", skip_gaps=True) for one in sequences}
-    counts = [numbers[-1][0] - numbers[0][0] + 1 for numbers in frames.values()]  # holes are filled by --skip-gaps
-    tested = _test_subjects(folder, subjects)
-    example = next(one for one in sequences if one.subject == tested[0])
-    neutral = folder / example.folder.relative_to(os.path.abspath(folder)) / frames[example][0][1]
-    vertices = len(read_mesh(neutral)[0])
-    flame, embedding = find_embedding(folder, vertices)
-    counted_frames = min(counts), max(counts)
-    return Survey(
-        folder,
-        suffix,
-        _names(sequences, "label"),
-        subjects,
-        tested,
-        len(sequences),
-        counted_frames,
-        vertices,
-        flame,
-        embedding,
-        neutral,
-    )
-
-
-def _survey_landmarks(folder: Path) -> Survey:
-    sequences = load_folder(folder)
-    subjects = _names(sequences, "subject")
-    tested = _test_subjects(folder, subjects)
-    if (folder / TRAIN_FOLDER).is_dir() and (folder / TEST_FOLDER).is_dir():
-        tested = _names(load_folder(folder / TEST_FOLDER), "subject")
-    counts = [len(one.landmarks) for one in sequences]
-    return Survey(
-        folder, None, _names(sequences, "label"), subjects, tested, len(sequences), (min(counts), max(counts))
-    )
-
-
-def _names(sequences: Sequence[Any], what: str) -> tuple[str, ...]:
+def _names(sequences: Sequence[Found], what: str) -> tuple[str, ...]:
     return tuple(sorted({getattr(one, what) for one in sequences}))
-
-
-def _test_subjects(folder: Path, subjects: Sequence[str]) -> tuple[str, ...]:
-    if len(subjects) < 2:
-        raise InputError(folder, "two subjects or more, of which one is tested on", f"one, {subjects[0]}")
-    return last_fifth(subjects)
 
 
 def find_embedding(folder: Path, vertices: int) -> tuple[Path | None, Path | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -82,16 +82,19 @@ class Remark(NamedTuple):
     where: str
 
 
+def grouped(remarks: Iterable[Remark], most: int) -> Iterator[tuple[str, int, str]]:
+    """Remarks of one kind together: what, at how many places, and the names of the first ``most`` of them."""
+    found: dict[str, dict[str, None]] = {}
+    for what, where in remarks:
+        found.setdefault(what, {})[where] = None
+    for what, places in found.items():
+        more = f" and {len(places) - most} more" if len(places) > most else ""
+        yield what, len(places), ", ".join(list(places)[:most]) + more
+
+
 def report(root: str | Path, remarks: Iterable[Remark]) -> None:
     """Log one line for everything odd that was found below ``root``."""
-    found: dict[str, list[str]] = {}
-    for what, where in remarks:
-        places = found.setdefault(what, [])
-        if where not in places:
-            places.append(where)
-    for what, places in found.items():
-        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-        named = ", ".join(places[:3]) + more
+    for what, _, named in grouped(remarks, 3):
         log.warning("note: %s: %s", root, what + (f": {named}" if named and named != str(root) else ""))
 
 
