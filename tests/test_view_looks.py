@@ -10,7 +10,7 @@ from face4d.errors import InputError
 from face4d.mesh.ply import write_ply
 from face4d.mesh.textured import write_coloured_obj, write_coloured_ply, write_textured_obj
 from face4d.render.clay import CLAY
-from face4d.view.looks import own_colours, shown_head, surface_colours, vertex_colours
+from face4d.view.looks import byte_colours, own_colours, painted_colours, shown_head
 
 HEAD = demo_head(0)
 OTHER = HEAD.faces[:, [1, 2, 0]][:-1]  # no longer the demo head's triangles
@@ -27,19 +27,19 @@ def test_the_demo_head_is_known_by_its_triangles(level):
 
 def test_a_demo_head_of_any_shape_has_the_demo_heads_colours():
     taller = HEAD.mean * [1, 1.1, 1]
-    found = surface_colours(taller, HEAD.faces)
+    found = painted_colours(taller[None], HEAD.faces)
     wanted = vertex_colors(HEAD)
     np.testing.assert_allclose(found[HEAD.kind != SKIN], wanted[HEAD.kind != SKIN].clip(0, 1))
     shade = (found / wanted)[HEAD.kind == SKIN]
     assert shade.min() >= 0.65 - 1e-9 and shade.max() <= 1 and 0.9 < np.median(shade)
-    bytes_ = vertex_colours(taller, HEAD.faces)
+    bytes_ = byte_colours(found)
     assert bytes_.dtype == np.uint8 and bytes_.shape == taller.shape
     np.testing.assert_allclose((bytes_ / 255.0) ** 2.2, found, atol=0.005)
 
 
 def test_clay_is_dark_where_no_light_comes_and_has_eyes():
     opened = deform(HEAD, HEAD.mean, weights_of("mouth_extreme"))
-    found = surface_colours(np.stack([HEAD.mean, opened]), OTHER)
+    found = painted_colours(np.stack([HEAD.mean, opened]), OTHER)
     assert found.min() >= 0 and found.max() <= 1
     forehead = (HEAD.kind == SKIN) & (HEAD.q > 60) & (HEAD.q < 90) & (HEAD.p < 30)
     np.testing.assert_allclose(found[forehead], np.tile(CLAY, (forehead.sum(), 1)), rtol=0.08)
@@ -55,22 +55,20 @@ def test_clay_is_dark_where_no_light_comes_and_has_eyes():
 def test_what_opens_once_is_lit():
     shut, opened = HEAD.mean, deform(HEAD, HEAD.mean, weights_of("mouth_extreme"))
     lower_teeth = (HEAD.kind == TEETH) & (HEAD.inner[:, 1] < 0)
-    moving = surface_colours(np.stack([shut, opened]), OTHER)[lower_teeth].mean()
-    assert moving > 1.5 * surface_colours(shut, OTHER)[lower_teeth].mean()
+    moving = painted_colours(np.stack([shut, opened]), OTHER)[lower_teeth].mean()
+    assert moving > 1.5 * painted_colours(shut[None], OTHER)[lower_teeth].mean()
 
 
 def test_a_file_brings_its_colours(tmp_path):
     colours = np.random.default_rng(1).uniform(0, 1, HEAD.mean.shape)
-    eight_bits = (255 * colours).round().astype(np.uint8)
+    eight_bits = (255 * colours).round()
     ply = write_coloured_ply(tmp_path / "a.ply", HEAD.mean, HEAD.faces, colours)
     obj = write_coloured_obj(tmp_path / "a.obj", HEAD.mean, HEAD.faces, colours)
-    np.testing.assert_array_equal(vertex_colours(HEAD.mean, HEAD.faces, ply), eight_bits)
-    assert np.abs(vertex_colours(HEAD.mean, HEAD.faces, obj).astype(int) - eight_bits).max() <= 1
+    np.testing.assert_allclose(255 * own_colours(ply, len(HEAD.mean)), eight_bits, atol=1e-4)
+    assert np.abs(255 * own_colours(obj, len(HEAD.mean)) - eight_bits).max() <= 1
     write_ply(tmp_path / "plain.ply", HEAD.mean, HEAD.faces)
-    for path in (tmp_path / "plain.ply", tmp_path / "landmarks.npy", None):
-        np.testing.assert_array_equal(
-            surface_colours(HEAD.mean, HEAD.faces, path), surface_colours(HEAD.mean, HEAD.faces)
-        )
+    for path in (tmp_path / "plain.ply", tmp_path / "landmarks.npy"):
+        assert own_colours(path, len(HEAD.mean)) is None
 
 
 def test_a_texture_in_the_objs_folder_and_none_elsewhere(tmp_path):
@@ -82,30 +80,28 @@ def test_a_texture_in_the_objs_folder_and_none_elsewhere(tmp_path):
     u = (HEAD.mean[:, 0] - HEAD.mean[:, 0].min()) / np.ptp(HEAD.mean[:, 0])
     uv = np.stack([u, np.full_like(u, 0.5)], axis=1)
     write_textured_obj(folder / "a.obj", HEAD.mean, HEAD.faces, uv, HEAD.faces, folder / "skin.png")
-    found = vertex_colours(HEAD.mean, HEAD.faces, folder / "a.obj")
-    np.testing.assert_allclose(found[:, 0], 255 * np.clip((u * 64 - 0.5) / 63, 0, 1), atol=2)
+    found = own_colours(folder / "a.obj", len(HEAD.mean))
+    np.testing.assert_allclose(255 * found[:, 0], 255 * np.clip((u * 64 - 0.5) / 63, 0, 1), atol=2)
     (folder / "a.mtl").write_text("newmtl face\nmap_Kd ../outside.png\n")
-    plain = vertex_colours(HEAD.mean, HEAD.faces)
-    np.testing.assert_array_equal(vertex_colours(HEAD.mean, HEAD.faces, folder / "a.obj"), plain)
+    assert own_colours(folder / "a.obj", len(HEAD.mean)) is None
 
 
 def test_colours_that_are_none_are_refused(tmp_path):
     path = write_coloured_ply(tmp_path / "a.ply", HEAD.mean, HEAD.faces, np.ones_like(HEAD.mean))
     with pytest.raises(InputError, match=f"colours of {len(HEAD.mean) - 1} vertices"):
-        surface_colours(HEAD.mean[:-1], HEAD.faces[:50], path)
+        own_colours(path, len(HEAD.mean) - 1)
     text = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
     text += "property float red\nproperty float green\nproperty float blue\nelement face 1\n"
     text += "property list uchar int vertex_indices\nend_header\n0 0 0 1 1 1\n1 0 0 0 0 %s\n0 1 0 1 1 1\n3 0 1 2\n"
-    triangle = np.eye(3), np.array([[0, 1, 2]])
     for bad in ("1.5", "-1", "nan"):
         (tmp_path / "b.ply").write_text(text % bad)
         with pytest.raises(InputError, match="colours of vertices from 0 to 1"):
-            surface_colours(*triangle, tmp_path / "b.ply")
+            own_colours(tmp_path / "b.ply", 3)
     (tmp_path / "b.ply").write_text(text % "0.5")
-    np.testing.assert_allclose(surface_colours(*triangle, tmp_path / "b.ply")[1], [0, 0, 0.5**2.2])
+    np.testing.assert_allclose(own_colours(tmp_path / "b.ply", 3)[1], [0, 0, 0.5])
     (tmp_path / "c.obj").write_text("v 0 0 0 1 1 1\nv 1 0 0\nv 0 1 0 1 1 1\nf 1 2 3\n")
     with pytest.raises(InputError, match="a colour for every vertex"):
-        surface_colours(*triangle, tmp_path / "c.obj")
+        own_colours(tmp_path / "c.obj", 3)
 
 
 def test_the_demo_head_is_shown_finer_and_others_are_not(tmp_path):

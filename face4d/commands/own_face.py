@@ -29,13 +29,14 @@ def face_of_photo(args: Namespace, source: DataSource) -> Path:
     from face4d.mesh.geometry import connected_components
     from face4d.mesh.textured import coloured_ply_bytes
     from face4d.runtime.atomic import write_bytes
-    from face4d.view.looks import vertex_colours
+    from face4d.view.looks import byte_colours, painted_colours
 
     path = args.output / f"{args.photo.stem}.ply"
     vertices, faces, colours = neutral_face(args, source)
     piece = connected_components(len(vertices), faces)
     loose = piece != np.bincount(piece).argmax()  # eyeballs and teeth, which photos show small and in shadow
-    colours = np.where(loose[:, None], vertex_colours(vertices, faces) / 255, colours)
+    painted = byte_colours(painted_colours(vertices[None].astype(np.float64), faces)) / 255
+    colours = np.where(loose[:, None], painted, colours)
     mesh = coloured_ply_bytes(vertices, faces, colours)
     if path.exists() and not args.overwrite and path.read_bytes() != mesh:
         raise InputError(

@@ -4,7 +4,7 @@ contact sheet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from face4d.errors import InputError
 if TYPE_CHECKING:
     from face4d.correspondence import Correspondence
     from face4d.landmarks import LandmarkEmbedding
+    from face4d.view.looks import ShownHead
 
 __all__ = ["FORMATS", "DenseFace", "export_labels", "export_mesh", "load_dense_decoder", "load_dense_face"]
 
@@ -175,7 +176,7 @@ def export_mesh(
         formats: of :data:`FORMATS`.
         neutral: (V, 3), base mesh of the GLB; default frame 0.
         landmarks: (..., 68, 3); pictures show the face they span, else the whole mesh.
-        colours: (V, 3) sRGB in 0..1, its own; default: see :func:`face4d.view.looks.surface_colours`.
+        colours: (V, 3) sRGB in 0..1, its own; default: see :func:`face4d.view.looks.painted_colours`.
         fps: frames per second; a GIF has at most 50.
         size: side of the pictures, pixels.
 
@@ -192,18 +193,8 @@ def export_mesh(
 
     shown = shown_head([vertices], faces, neutral, colours)
     if "glb" in formats:
-        from face4d.view.glb import write_glb
-
         written.append(base.with_name(f"{base.name}.glb"))
-        write_glb(
-            written[-1],
-            {label: shown.motions[0]},
-            shown.faces,
-            neutral=shown.neutral,
-            colors=shown.colours,
-            fps=fps,
-            name=base.name,
-        )
+        write_glb(written[-1], [label], shown, fps)
     if "png" in formats:
         from face4d.render.contact_sheet import write_mesh_sheet
 
@@ -245,12 +236,18 @@ def export_labels(path: Path, motions: Mapping[str, np.ndarray], face: DenseFace
         face: what moves.
         fps: frames per second.
     """
-    from face4d.view.glb import write_glb
     from face4d.view.looks import shown_head
 
-    shown = shown_head(list(motions.values()), face.faces, face.shown, face.colours)
-    moving = dict(zip(motions, shown.motions))
-    write_glb(path, moving, shown.faces, neutral=shown.neutral, colors=shown.colours, fps=fps, name=path.stem)
+    write_glb(path, motions, shown_head(list(motions.values()), face.faces, face.shown, face.colours), fps)
+
+
+def write_glb(path: Path, labels: Iterable[str], shown: ShownHead, fps: float) -> None:
+    """Write a head that moves as a GLB named after its file; ``labels`` are those of its motions."""
+    from face4d.runtime.atomic import write_bytes
+    from face4d.view.glb import animated_glb
+
+    how: dict[str, Any] = {"neutral": shown.neutral, "colors": shown.colours, "fps": fps, "name": path.stem}
+    write_bytes(path, animated_glb(dict(zip(labels, shown.motions)), shown.faces, **how))
 
 
 def write_frames(folder: Path, label: str, vertices: np.ndarray, faces: np.ndarray) -> None:

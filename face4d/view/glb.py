@@ -11,20 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from face4d.errors import InputError
 from face4d.mesh.geometry import vertex_normals
-from face4d.runtime.atomic import write_bytes
-from face4d.view.looks import surface_colours
 
 if TYPE_CHECKING:
     from pygltflib import GLTF2
 
-__all__ = ["GlbSummary", "MorphTargets", "animated_glb", "morph_targets", "write_glb"]
+__all__ = ["MorphTargets", "animated_glb", "morph_targets"]
 
 TOLERANCE_MM = 0.05
 # Beyond it the targets of one motion go without normals of their own, which saves half; more motions may take more.
@@ -49,23 +46,6 @@ class MorphTargets:
     targets: np.ndarray
     weights: list[np.ndarray]
     max_error_mm: list[float]
-
-
-@dataclass(frozen=True)
-class GlbSummary:
-    """What :func:`animated_glb` made.
-
-    Attributes:
-        components: number K of morph targets.
-        max_error_mm: largest distance of a vertex of a frame in the file from the vertex given.
-        morph_normals: whether every target has normals too (else viewers shade with those of the base mesh).
-        bytes: size of the file.
-    """
-
-    components: int
-    max_error_mm: float
-    morph_normals: bool
-    bytes: int
 
 
 def morph_targets(displacements: Sequence[np.ndarray], tolerance_mm: float = TOLERANCE_MM) -> MorphTargets:
@@ -119,45 +99,24 @@ def _largest(rest: np.ndarray) -> np.ndarray:
     return 1e3 * np.sqrt((rest.reshape(len(rest), -1, 3) ** 2).sum(axis=2).max(axis=1))
 
 
-def write_glb(
-    path: str | Path,
-    motions: Mapping[str, np.ndarray],
-    faces: np.ndarray,
-    *,
-    neutral: np.ndarray | None = None,
-    fps: float = 25,
-    tolerance_mm: float = TOLERANCE_MM,
-    colors: np.ndarray | None = None,
-    name: str = "face",
-) -> GlbSummary:
-    """Write a head that moves as a GLB, whole or not at all; see :func:`animated_glb`, which makes it."""
-    data, summary = animated_glb(
-        motions, faces, neutral=neutral, fps=fps, tolerance_mm=tolerance_mm, colors=colors, name=name
-    )
-    write_bytes(path, data)
-    return summary
-
-
 def animated_glb(
     motions: Mapping[str, np.ndarray],
     faces: np.ndarray,
     *,
+    colors: np.ndarray,
     neutral: np.ndarray | None = None,
     fps: float = 25,
-    tolerance_mm: float = TOLERANCE_MM,
-    colors: np.ndarray | None = None,
     name: str = "face",
-) -> tuple[bytes, GlbSummary]:
-    """A head that moves as the content of a GLB file: one mesh, one animation of its morph targets per motion.
+) -> bytes:
+    """A head that moves as the content of a GLB file: one mesh, one animation of its morph targets per motion. The
+    largest distance of a vertex from where it should be is in the ``extras`` of mesh and animations.
 
     Args:
         motions: (T, V, 3) metres, y up, by the name of the animation.
         faces: (F, 3) triangles, counter-clockwise seen from outside.
+        colors: (V, 3) linear RGB in 0..1.
         neutral: (V, 3) base mesh; default: frame 0 of the first motion.
         fps: frames per second; between frames viewers interpolate linearly.
-        tolerance_mm: see :func:`morph_targets`; the error reached is in the summary and in the ``extras`` of mesh and
-            animations.
-        colors: (V, 3) linear RGB in 0..1; default: :func:`face4d.view.looks.surface_colours`.
         name: of the mesh.
 
     Raises:
@@ -176,7 +135,7 @@ def animated_glb(
         ("colors", colors),
         *((label, motion[0]) for label, motion in motions.items()),
     ):
-        if array is not None and np.shape(array) != frames[0].shape[1:]:
+        if np.shape(array) != frames[0].shape[1:]:
             raise ValueError(f"{label}: expected {frames[0].shape[1:]}, found {np.shape(array)}")
     if (
         faces.ndim != 2
@@ -188,21 +147,18 @@ def animated_glb(
         raise ValueError(f"faces: expected vertex numbers (F, 3) below {len(base)}, found {faces.dtype} {faces.shape}")
     if not fps > 0:
         raise ValueError(f"fps: expected above 0, found {fps}")
-    if colors is None:
-        colors = surface_colours(np.concatenate([base[None], *frames]), faces)
     base = base.astype(np.float32)
-    morphs = morph_targets([motion - base for motion in frames], tolerance_mm)
+    morphs = morph_targets([motion - base for motion in frames])
     base_normals = _unit_normals(base, faces)
     most = MAX_BYTES + MAX_BYTES_MORE * (len(frames) - 1)
     with_normals = 24 * morphs.targets.size / 3 + 110 * len(base) < most
     normals = _target_normals(frames, faces, base_normals, morphs.weights) if with_normals else None
-    error = max(morphs.max_error_mm)
     said = {
         "frames": sum(map(len, frames)),
         "fps": fps,
         "components": len(morphs.targets),
-        "max_error_mm": round(error, 6),
-        "tolerance_mm": tolerance_mm,
+        "max_error_mm": round(max(morphs.max_error_mm), 6),
+        "tolerance_mm": TOLERANCE_MM,
     }
     writer = _Writer(name)
     details = range(1, len(morphs.targets) - len(frames) + 1)
@@ -217,8 +173,7 @@ def animated_glb(
     )
     for label, weights, reached in zip(motions, morphs.weights, morphs.max_error_mm):
         writer.animation(label, fps, weights, {"frames": len(weights), "max_error_mm": round(reached, 6)})
-    data = writer.bytes()
-    return data, GlbSummary(len(morphs.targets), error, normals is not None, len(data))
+    return writer.bytes()
 
 
 def _unit_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -84,13 +84,13 @@ class Motion:
                 colors=shown.colours,
                 fps=speed * self.fps,
                 name=self.label,
-            )[0]
+            )
         return self._made[speed]
 
     def still(self, frame: int) -> bytes:
         """The content of a GLB file with one frame."""
         shown = self.shown
-        return animated_glb({"still": shown.motions[0][[frame]]}, shown.faces, colors=shown.colours, name="still")[0]
+        return animated_glb({"still": shown.motions[0][[frame]]}, shown.faces, colors=shown.colours, name="still")
 
     def mp4(self, size: int) -> bytes:
         """The content of an MP4 file of ``size`` x ``size`` pixels."""

@@ -20,7 +20,7 @@ from face4d.render import texture
 from face4d.render.clay import CLAY
 from face4d.render.occlusion import light_of_motion, occlusion_tint
 
-__all__ = ["ShownHead", "byte_colours", "drawn_finer", "own_colours", "shown_head", "surface_colours", "vertex_colours"]
+__all__ = ["ShownHead", "byte_colours", "drawn_finer", "own_colours", "painted_colours", "shown_head"]
 
 _GAMMA = 2.2  # of pictures, as in render/clay
 _CAVITY = (0.058, 0.033, 0.042)  # what is left of a colour where no light comes, as in a mouth
@@ -39,7 +39,7 @@ class ShownHead:
         motions: (T, V, 3) metres each, all of one topology.
         neutral: (V, 3) metres.
         faces: (F, 3).
-        colours: (V, 3) linear RGB in 0..1, see :func:`surface_colours`.
+        colours: (V, 3) linear RGB in 0..1, see :func:`painted_colours`.
     """
 
     motions: list[np.ndarray]
@@ -63,7 +63,7 @@ def shown_head(
         motions: (T, V, 3) metres, one or more.
         faces: (F, 3).
         neutral: (V, 3) metres; default: the first frame.
-        colours: (V, 3) sRGB in 0..1 of its own, as of :func:`own_colours`; default: see :func:`surface_colours`. Of
+        colours: (V, 3) sRGB in 0..1 of its own, as of :func:`own_colours`; default: see :func:`painted_colours`. Of
             the demo head those of the skin.
         painted: (V', 3) linear RGB of what is drawn, of an earlier motion of this head: finding them takes longest.
     """
@@ -81,7 +81,7 @@ def shown_head(
     if colours is not None:
         return ShownHead(motions, neutral, faces, _linear(colours))
     apexes = [frames[np.linalg.norm(frames - neutral, axis=2).mean(axis=1).argmax()] for frames in motions]
-    return ShownHead(motions, neutral, faces, _painted(np.stack([neutral, *apexes]), faces))
+    return ShownHead(motions, neutral, faces, painted_colours(np.stack([neutral, *apexes]), faces))
 
 
 def drawn_finer(num_vertices: int, faces: np.ndarray) -> FinerHead | None:
@@ -95,39 +95,9 @@ def _is_coarse(num_vertices: int, faces: np.ndarray) -> bool:
     return head is not None and head.level == 0
 
 
-def vertex_colours(vertices: np.ndarray, faces: np.ndarray, path: Path | None = None) -> np.ndarray:
-    """Colours (V, 3) uint8 sRGB of a head; arguments as those of :func:`surface_colours`."""
-    return byte_colours(surface_colours(vertices, faces, path))
-
-
 def byte_colours(colours: np.ndarray) -> np.ndarray:
     """Linear RGB in 0..1 as sRGB, uint8."""
     return (255 * colours ** (1 / _GAMMA)).round().astype(np.uint8)
-
-
-def surface_colours(vertices: np.ndarray, faces: np.ndarray, path: Path | None = None) -> np.ndarray:
-    """Colours (V, 3) float64 of a head, linear RGB in 0..1: how much of the light its surface sends back, before any
-    lamp.
-
-    1. The colours of its file, unchanged: of its vertices (PLY, OBJ), or of its texture (OBJ with a picture in its own
-       folder).
-    2. A mesh of the demo head's triangles, whatever its shape: skin, lips, brows, lashes, eyes, teeth.
-    3. Clay. Parts of their own that are balls of the size of an eye get a white, an iris and a pupil that look along z.
-
-    2 and 3 are darker where less light comes (:mod:`face4d.render.occlusion`).
-
-    Args:
-        vertices: (V, 3) metres, or (T, V, 3) of a moving head: what is open once is not dark.
-        faces: (F, 3).
-        path: the file of the neutral head, or None.
-
-    Raises:
-        InputError: a file whose colours cannot be read, or of another number of vertices.
-    """
-    frames = np.asarray(vertices, np.float64)
-    frames = frames[None] if frames.ndim == 2 else frames
-    own = None if path is None else own_colours(path, frames.shape[1])
-    return _painted(frames, faces) if own is None else _linear(own)
 
 
 def _linear(colours: np.ndarray) -> np.ndarray:
@@ -135,8 +105,17 @@ def _linear(colours: np.ndarray) -> np.ndarray:
     return np.clip(colours, 0, 1) ** _GAMMA
 
 
-def _painted(frames: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Linear RGB (V, 3) of a moving head (T, V, 3) without colours of its own."""
+def painted_colours(frames: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Colours (V, 3) float64 of a head without any of its own, linear RGB in 0..1: how much of the light its surface
+    sends back, before any lamp; darker where less light comes (:mod:`face4d.render.occlusion`).
+
+    A mesh of the demo head's triangles, whatever its shape, has skin, lips, brows, lashes, eyes, teeth. Others are
+    clay. Parts of their own that are balls of the size of an eye get a white, an iris and a pupil that look along z.
+
+    Args:
+        frames: (T, V, 3) metres, one or more: what is open once is not dark.
+        faces: (F, 3).
+    """
     light = light_of_motion(frames, faces)
     shade = 1 - _SHADE * np.minimum(2 * (1 - light), 1)[:, None]
     head = head_of(frames.shape[1], faces)
