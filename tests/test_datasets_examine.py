@@ -83,7 +83,7 @@ def test_what_cannot_be_used_is_code_2(landmarks, capsys):
     np.save(landmarks / "yawn_Ben.npy", broken)
     code, out = said(landmarks, capsys)
     assert code == 2 and "millimetres (times 0.001 gives metres): yawn_Ada.npy" in out
-    assert "NaN or infinity in frame 4: yawn_Ben.npy" in out and "looked at   10 sequences" in out
+    assert "found nan at [4, 7, 1]: yawn_Ben.npy" in out and "looked at   10 sequences" in out
     assert "10 landmark files of 4 subjects and 3 labels" in out and "labels      big-smile, frown, yawn" in out
 
 

@@ -76,7 +76,7 @@ def test_digest_changes_with_any_number(landmark_folder):
     [
         (np.zeros((5, 67, 3)), r"shape \(5, 67, 3\)"),
         (np.zeros((1, 68, 3)), r"shape \(1, 68, 3\)"),
-        (np.full((5, 68, 3), np.nan), "NaN or infinity in frame 0"),
+        (np.full((5, 68, 3), np.nan), r"found nan at \[0, 0, 0\]"),
         (np.array(["a"]), "not numbers"),
     ],
 )

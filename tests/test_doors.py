@@ -362,7 +362,7 @@ def test_numbers_beyond_single_precision(tmp_path, heads, huge):
     landmarks = extract(heads.embedding, heads.motion).astype(np.float64)
     landmarks[3, 5, 1] = huge
     np.save(tmp_path / "open_B.npy", landmarks)
-    with pytest.raises(InputError, match="open_B.npy: .* more than single precision holds, in frame 3"):
+    with pytest.raises(InputError, match=r"open_B.npy: expected finite coordinates .*\[3, 5, 1\]"):
         read_landmarks(tmp_path / "open_B.npy")
     np.save(tmp_path / "B.npy", landmarks[3])
     with pytest.raises(InputError, match="B.npy: expected finite coordinates"):

@@ -31,14 +31,12 @@ from face4d.errors import InputError
 from face4d.mesh.plausibility import (
     JUMP,
     Remark,
-    check_face,
-    check_frames,
     face_remarks,
     is_still,
     motion_remarks,
+    read_face,
     report,
 )
-from face4d.runtime.arrays import load_numbers
 from face4d.runtime.files import has_suffix, report_passed_over
 from face4d.runtime.lock import require_finished
 from face4d.runtime.mat import read_mat
@@ -130,24 +128,7 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     Raises:
         InputError: not a finite numeric array of that shape, or no face in metres, in any frame.
     """
-    expected = f"a (frames, {NUM_LANDMARKS}, 3) array of finite numbers"
-    array = load_numbers(path, expected)
-    if array.ndim != 3 or array.shape[1:] != (NUM_LANDMARKS, 3) or len(array) < 2:
-        raise InputError(path, expected + ", 2 frames or more", f"shape {array.shape}")
-    with np.errstate(over="ignore"):
-        landmarks = array.astype(np.float32)
-    finite = np.isfinite(landmarks).all(axis=(1, 2))
-    if not finite.all():
-        frame = int(np.argmin(finite))
-        found = (
-            "NaN or infinity"
-            if not np.isfinite(array[frame]).all()
-            else f"{np.abs(array[frame]).max():.3g}, more than single precision holds,"
-        )
-        raise InputError(path, expected, f"{found} in frame {frame}")
-    check_face(path, landmarks)
-    check_frames(path, landmarks)
-    return landmarks
+    return read_face(path, (3,), least=2)
 
 
 def sequence_remarks(name: str, landmarks: np.ndarray) -> list[Remark]:

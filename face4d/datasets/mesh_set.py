@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from face4d.constants import NUM_LANDMARKS
 from face4d.datasets.layout import canonical_label, choose, require_distinct, require_one_spelling, sequence_name
 from face4d.errors import InputError
 from face4d.landmarks import LandmarkEmbedding, read_head
-from face4d.mesh.plausibility import Remark, as_float32, check_face, face_remarks, report
+from face4d.mesh.plausibility import Remark, face_remarks, read_face, report
 from face4d.mesh.sequence import find_sequences
-from face4d.runtime.arrays import load_numbers
 from face4d.runtime.files import is_hidden, matching, report_passed_over
 from face4d.runtime.lock import require_finished
 
@@ -211,11 +209,6 @@ def read_points(path: str | Path) -> np.ndarray:
     Raises:
         InputError: not a finite numeric array of that shape, or no face in metres.
     """
-    expected = f"a ({NUM_LANDMARKS}, 3) array of finite numbers"
-    points = load_numbers(path, expected)
-    if points.shape != (NUM_LANDMARKS, 3):
-        raise InputError(path, expected, f"shape {points.shape} of {points.dtype}")
-    points = as_float32(path, points)
-    check_face(path, points)
+    points = read_face(path, (2,))
     report(path, face_remarks(str(path), points))
     return points

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from face4d.constants import MM_PER_METRE
+from face4d.constants import MM_PER_METRE, NUM_LANDMARKS
 from face4d.errors import InputError
+from face4d.runtime.arrays import load_numbers
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,32 @@ def as_float32(path: str | Path, points: np.ndarray) -> np.ndarray:
             path, "finite coordinates (within single precision)", f"{float(np.asarray(points)[bad]):g} at {list(bad)}"
         )
     return single
+
+
+def read_face(path: str | Path, dimensions: Sequence[int] = (2, 3), least: int = 1) -> np.ndarray:
+    """Landmarks of an npy file, metres.
+
+    Args:
+        dimensions: 2 for one face (68, 3), 3 for a sequence (T, 68, 3).
+        least: frames of a sequence.
+
+    Returns:
+        float32, of the shape in the file.
+
+    Raises:
+        InputError: not a finite numeric array of such a shape, or no face in metres, in any frame.
+    """
+    shapes = {2: f"({NUM_LANDMARKS}, 3)", 3: f"(frames, {NUM_LANDMARKS}, 3)"}
+    expected = f"a {' or '.join(shapes[number] for number in dimensions)} array of finite numbers"
+    expected += f", {least} frames or more" if least > 1 else ""
+    array = load_numbers(path, expected)
+    if array.ndim not in dimensions or array.shape[-2:] != (NUM_LANDMARKS, 3) or len(array) < least:
+        raise InputError(path, expected, f"shape {array.shape} of {array.dtype}")
+    points = as_float32(path, array)
+    check_face(path, points)
+    if points.ndim == 3:
+        check_frames(path, points)
+    return points
 
 
 def unit_of(size: float, typical: float, sizes: tuple[float, float]) -> tuple[str, float] | None:
