@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face4d.commands import cli
-from face4d.commands.scans import files_of, print_registration, scan_paths, track_folder, write_registration
+from face4d.commands.scans import files_of, print_registration, track_folder, write_registration
 from face4d.errors import InputError
 
 DEFAULT_FLAME = Path("models/flame")
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.refuse_overwrite(path, args.overwrite)
 
     from face4d.landmarks import TEMPLATE_FILE
+    from face4d.mesh.sequence import mesh_frames
     from face4d.registration.pipeline import landmark_anchors, register_scan
     from face4d.registration.scan import read_scan
     from face4d.registration.template import DEMO, load_template
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     limit_threads(None, small=True)
     flame = args.flame or (str(DEFAULT_FLAME) if (DEFAULT_FLAME / TEMPLATE_FILE).is_file() else DEMO)
     template = load_template(flame, args.template, args.landmark_embedding)
-    paths = scan_paths(args.scan) if is_sequence else [args.scan]
+    paths = mesh_frames(args.scan) if is_sequence else [args.scan]
     scan = read_scan(paths[0])
     anchors = landmark_anchors(args.landmarks, template) if args.landmarks else view_anchors(paths[0], scan, template)
     found = register_scan(paths[0], scan, template, anchors)

@@ -21,6 +21,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from face4d.mesh.plausibility import FACE_SIZE, MEAN_FACE
+from face4d.mesh.sequence import iterate_vertices, read_mesh
 
 torch.set_num_threads(1)  # small work; two threads that wait for busy cores take many times longer
 threadpool_limits(1, user_api="blas")
@@ -126,6 +127,11 @@ def load_script(path: str) -> ModuleType:
         sys.modules[name] = module  # dataclasses look it up
         spec.loader.exec_module(module)
     return sys.modules[name]
+
+
+def read_sequence(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (T, V, 3) of frames, and the triangles of the first."""
+    return np.stack(list(iterate_vertices(paths))), read_mesh(paths[0])[1]
 
 
 def toy_head() -> tuple[np.ndarray, np.ndarray]:

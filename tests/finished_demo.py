@@ -12,9 +12,9 @@ from face4d.datasets.landmark_set import load_split
 from face4d.demo.write import write_demo
 from face4d.generation.config import PRESETS
 from face4d.landmarks import extract, load_flame_embedding
-from face4d.mesh.sequence import frame_paths, read_sequence
+from face4d.mesh.sequence import frame_paths
 from face4d.runtime.run_folder import Run
-from tests.conftest import load_script
+from tests.conftest import load_script, read_sequence
 
 LABELS = ("mouth-open", "high-smile")
 FRAMES = 21

@@ -13,9 +13,9 @@ from face4d.mesh.sequence import (
     frame_number,
     frame_paths,
     iterate_vertices,
+    mesh_frames,
     numbered_frames,
     read_mesh,
-    read_sequence,
 )
 
 FACES = np.array([[0, 1, 2]])
@@ -92,18 +92,18 @@ def test_links_are_followed_once(tmp_path):
     assert find_sequences(data) == [data / "S1" / "smile"]
 
 
-def test_read_sequence_of_ply_and_of_obj(tmp_path):
+def test_frames_of_ply_and_of_obj(tmp_path):
     _write(tmp_path, ["x.0.ply", "x.1.ply", "x.2.ply"])
-    vertices, faces = read_sequence(frame_paths(tmp_path))
+    vertices = np.stack(list(iterate_vertices(frame_paths(tmp_path))))
     assert vertices.shape == (3, 3, 3) and vertices.dtype == np.float32
     np.testing.assert_array_equal(vertices[:, 0, 0], [0, 1, 2])
-    np.testing.assert_array_equal(faces, FACES)
     for k in range(3):
-        write_obj(tmp_path / f"x_{k}.obj", vertices[k], faces)
-    again, faces = read_sequence(frame_paths(tmp_path, ".obj"))
-    np.testing.assert_array_equal(again, vertices)
-    with pytest.raises(InputError, match="one frame or more"):
-        read_sequence([])
+        write_obj(tmp_path / f"x_{k}.obj", vertices[k], FACES)
+    np.testing.assert_array_equal(np.stack(list(iterate_vertices(frame_paths(tmp_path, ".obj")))), vertices)
+    assert mesh_frames(tmp_path) == frame_paths(tmp_path, ".ply")
+    assert mesh_frames(tmp_path, (".stl", ".obj")) == frame_paths(tmp_path, ".obj")
+    with pytest.raises(InputError, match="numbered .stl frames"):
+        mesh_frames(tmp_path, (".stl", ".off"))
     with pytest.raises(InputError, match="'.fbx'"):
         read_mesh(tmp_path / "a.fbx")
 
@@ -113,9 +113,8 @@ def test_another_vertex_count_names_the_file(tmp_path, suffix):
     write = write_ply if suffix == ".ply" else write_obj
     for k, count in enumerate([4, 4, 5]):
         write(tmp_path / f"x_{k}{suffix}", np.zeros((count, 3)), FACES)
-    for read in (read_sequence, lambda paths: list(iterate_vertices(paths))):
-        with pytest.raises(InputError, match="x_2.* expected 4 vertices, found 5"):
-            read(frame_paths(tmp_path, suffix))
+    with pytest.raises(InputError, match="x_2.* expected 4 vertices, found 5"):
+        list(iterate_vertices(frame_paths(tmp_path, suffix)))
 
 
 def test_meshes_that_are_no_frames_are_named_once(tmp_path, caplog):

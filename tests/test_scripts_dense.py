@@ -15,8 +15,8 @@ from face4d.dense.decode import load_decoder
 from face4d.errors import InputError
 from face4d.landmarks import extract, load_flame_embedding
 from face4d.mesh.ply import read_ply, read_ply_vertices, write_ply
-from face4d.mesh.sequence import frame_paths, read_sequence
-from tests.conftest import REPOSITORY
+from face4d.mesh.sequence import frame_paths
+from tests.conftest import REPOSITORY, read_sequence
 
 TRAIN = ["--dataset", "demo", "--frame-step", "8", "--strength", "1e-6"]
 ONE_FOLD = [*TRAIN, "--split", "identity", "--fold", "1"]

@@ -14,9 +14,9 @@ from face4d.commands import cli
 from face4d.errors import InputError
 from face4d.landmarks import extract, load_embedding, save_embedding
 from face4d.mesh.ply import write_ply
-from face4d.mesh.sequence import frame_paths, read_mesh, read_sequence
+from face4d.mesh.sequence import frame_paths, read_mesh
 from face4d.view.export import FORMATS, export_mesh, load_dense_decoder, load_dense_face
-from tests.conftest import REPOSITORY, toy_sequence, write_landmarks
+from tests.conftest import REPOSITORY, read_sequence, toy_sequence, write_landmarks
 from tests.test_correspondence import embedding_of
 
 pytest.importorskip("pygltflib")

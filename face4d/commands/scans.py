@@ -65,18 +65,6 @@ def _residuals(found: Registration) -> dict[str, Any]:
     return {name: asdict(residual) for name, residual in found.residuals.items()}
 
 
-def scan_paths(folder: Path) -> list[Path]:
-    """The numbered scans of a folder, of the first kind of file that it has: PLY, OBJ, OFF, STL.
-
-    Raises:
-        InputError: none, a gap in the numbers, or two of one number.
-    """
-    from face4d.mesh.sequence import MESH_SUFFIXES, frame_paths
-
-    kinds = {entry.suffix.lower() for entry in folder.iterdir()}
-    return frame_paths(folder, next((kind for kind in MESH_SUFFIXES if kind in kinds), MESH_SUFFIXES[0]))
-
-
 def track_folder(output: Path, paths: list[Path], first: Registration, template: Template, *, quiet: bool) -> None:
     """Register the later scans of a sequence and write all heads, PLY files of the scans' names, with the record
     registration.json and pictures of the first frame and of the one farthest from its scan.

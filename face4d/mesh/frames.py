@@ -10,7 +10,7 @@ import numpy as np
 
 from face4d.errors import InputError
 from face4d.mesh.plausibility import as_float32, check_head, check_jumps
-from face4d.mesh.sequence import frame_paths, iterate_vertices, read_mesh
+from face4d.mesh.sequence import iterate_vertices, mesh_frames, read_mesh
 from face4d.mesh.triangles import check_topology
 from face4d.runtime.arrays import map_numbers
 
@@ -65,8 +65,7 @@ def open_frames(path: str | Path, vertices: int, faces: np.ndarray, name: str) -
         return _array_frames(path, vertices)
     paths = [path]
     if path.is_dir():
-        has_ply = any(entry.suffix.lower() == ".ply" for entry in path.iterdir())
-        paths = frame_paths(path, ".ply" if has_ply else ".obj")
+        paths = mesh_frames(path, (".ply", ".obj"))
     first, own_faces = read_mesh(paths[0])
     check_topology(paths[0], len(first), own_faces, vertices, faces, name)
     return Frames(

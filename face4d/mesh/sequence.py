@@ -54,6 +54,12 @@ def frame_paths(folder: str | Path, suffix: str = ".ply") -> list[Path]:
     return [Path(folder, name) for name in frame_names(folder, suffix)]
 
 
+def mesh_frames(folder: Path, kinds: Sequence[str] = MESH_SUFFIXES) -> list[Path]:
+    """:func:`frame_paths` of the first kind of mesh that a folder has."""
+    names = [entry.name for entry in folder.iterdir()]
+    return frame_paths(folder, next((kind for kind in kinds if any(matching(names, (kind,)))), kinds[0]))
+
+
 def frame_names(folder: str | Path, suffix: str = ".ply") -> list[str]:
     """File names of :func:`frame_paths`."""
     return [name for _, name in numbered_frames(folder, suffix)]
@@ -186,22 +192,3 @@ def _read_by_trimesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         vertices, number = np.unique(vertices, axis=0, return_inverse=True)
         faces = number.reshape(-1)[faces]
     return vertices, faces.astype(np.int32)
-
-
-def read_sequence(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Read a whole sequence.
-
-    Returns:
-        vertices (T, V, 3) float32, and the triangles (F, 3) int32 of the first frame.
-
-    Raises:
-        InputError: no frames, a frame that cannot be read or has another number of vertices.
-    """
-    if not len(paths):
-        raise InputError("sequence", "one frame or more", "none")
-    first, faces = read_mesh(paths[0])
-    vertices = np.empty((len(paths), *first.shape), np.float32)
-    vertices[0] = first
-    for index, frame in enumerate(iterate_vertices(paths[1:], len(first)), 1):
-        vertices[index] = frame
-    return vertices, faces

@@ -178,7 +178,7 @@ def _test_motions(group: Sequence[tuple[Scored, Truth]], name: str | None, steer
     for key, landmarks in real.items():
         found.add(REAL, 0, key, landmarks)
     for one, _ in group:
-        _add_generated(found, one, owner, keys)
+        _add_generated(found, one, keys)
     if split:
         _add_class_mean(found, split, real)
     return found
@@ -266,7 +266,7 @@ def _steered(source: DataSource, owner: Path, names: Sequence[str], notes: list[
     return found
 
 
-def _add_generated(found: TestMotions, scored: Scored, owner: Path, keys: Sequence[Key]) -> None:
+def _add_generated(found: TestMotions, scored: Scored, keys: Sequence[Key]) -> None:
     """The generated motions of a scoring, of several samples the first ones."""
     place = companions.find(scored.folder / RECORD, scored.content.get("generated") or "")
     samples = sample_folders(place) if place and place.is_dir() else []
