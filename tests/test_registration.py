@@ -235,3 +235,25 @@ def test_script(tmp_path, fine, capsys):
         main(command)
     with pytest.raises(InputError, match=r"\.ply"):
         main([command[0], "--output", str(tmp_path / "me.obj")])
+
+
+def test_ears_and_eyelids_of_the_demo_head_keep_their_shape():
+    """On a scan without either: the eyes closed and the ears gone."""
+    head, held = demo_head(0), TEMPLATE.held
+    size = np.square(TEMPLATE.directions).sum(axis=2)
+    assert 0.1 < held.mean() < 0.3 and (size[:, held].sum(axis=1) <= 0.5 * size.sum(axis=1)).all()
+    ears = held & (np.abs(head.p) > 80)
+    flat = TEMPLATE.vertices.copy()
+    flat[ears, 0] = np.sign(flat[ears, 0]) * 0.070  # into the side of the head
+    lids = held & ~ears
+    flat[lids, 1] = flat[lids, 1].mean()
+    scan = clean_scan("flat", 1.05 * flat, TEMPLATE.faces)
+    result = register(1.05 * TEMPLATE.vertices, TEMPLATE.faces, scan, anchors(1.05 * LANDMARKS), held=held)
+    for part in (ears & (head.side > 0), ears & (head.side < 0)):
+        ear = result[part] - result[part].mean(axis=0)
+        wanted = 1.05 * (TEMPLATE.vertices[part] - TEMPLATE.vertices[part].mean(axis=0))
+        assert np.linalg.norm(ear - wanted, axis=1).max() < 0.004
+    found, open_eye = extract(TEMPLATE.embedding, result[None])[0], LANDMARKS
+    for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
+        gap = np.linalg.norm(found[upper] - found[lower]) / np.linalg.norm(open_eye[upper] - open_eye[lower])
+        assert gap > 0.8

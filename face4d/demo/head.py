@@ -123,6 +123,12 @@ def demo_head(level: int = 0) -> DemoHead:
 _VERTICES = {871: 0, 3627: 1, 13815: 2}  # level of detail by number of vertices: other heads are known without building
 
 
+def finely_shaped(head: DemoHead) -> np.ndarray:
+    """(V,) bool: ears and eyelids, whose shape the triangles of level 0 can only hint at."""
+    around_eye = np.hypot(*(np.stack([head.p, head.q], axis=1) - surface.EYE_CHART).T)
+    return (head.kind == SKIN) & ((surface.ear_radius(head.p, head.q) < _EAR) | (around_eye < _LIDS))
+
+
 def head_of(num_vertices: int, faces: np.ndarray) -> DemoHead | None:
     """The demo head whose vertices and triangles (F, 3) a mesh has; None where it is no demo head of level 0 to 2."""
     level = _VERTICES.get(num_vertices)
@@ -263,6 +269,7 @@ def _identity_modes(
     return np.stack([np.stack(modes[name], axis=1) for name in IDENTITY_MODES])
 
 
+_EAR, _LIDS = 1.1, 15.0  # how far ears (in their size) and eyelids (on the chart) reach
 _SKIN, _IRIS = (0.62, 0.40, 0.30), (0.10, 0.17, 0.20)  # linear RGB
 
 

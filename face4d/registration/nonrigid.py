@@ -20,7 +20,7 @@ from face4d.registration.scan import Scan
 
 _SLIDE = 0.1  # weight of the distance along the tangent plane, beside 1 across it
 _MIN_COSINE = 0.5  # between the normals of two points that belong together
-_NEAR = 120  # vertices of the surface that a loose part moves with
+_NEAR = 0.03  # share of the surface's vertices that a loose part moves with
 _LEAST_COVERED = 0.1  # of the vertices, to align the template by them
 _STRETCH = 0.05  # weight of stretching beside bending
 _ALONE = 0.050  # metres from what the scan covers, at which the rest keeps the template's shape
@@ -105,6 +105,7 @@ def register(
     anchors: Anchors,
     stages: tuple[Stage, ...] = STAGES,
     start: np.ndarray | None = None,
+    held: np.ndarray | None = None,
 ) -> np.ndarray:
     """Bring a template to a scan.
 
@@ -112,6 +113,7 @@ def register(
         vertices, faces: (V, 3) metres and (F, 3), the template; without ``start`` aligned to the scan.
         anchors: points known on both.
         start: (V, 3) vertices from which closest points are looked for first, default the template's own.
+        held: (V,) bool, parts that keep the template's shape, default none.
 
     Returns:
         (V, 3) vertices in the template's order. Its largest connected part is registered; others (eyeballs, teeth)
@@ -127,19 +129,25 @@ def register(
         number[anchors.corners[inside]], anchors.bary[inside], anchors.targets[inside], anchors.weights[inside]
     )
     result = vertices.copy()
-    result[skin] = _surface(
-        vertices[skin], own_faces, scan, own, stages, vertices[skin] if start is None else start[skin]
-    )
+    first = vertices if start is None else start
+    follows = np.ones(len(skin), bool) if held is None else ~held[skin]
+    result[skin] = _surface(vertices[skin], own_faces, scan, own, stages, first[skin], follows)
     for part in np.setdiff1d(piece, piece[skin[:1]]):
         members = np.flatnonzero(piece == part)
         away = np.linalg.norm(vertices[skin] - vertices[members].mean(axis=0), axis=1)
-        near = skin[np.argsort(away)[:_NEAR]]
+        near = skin[np.argsort(away)[: max(round(_NEAR * len(skin)), 12)]]
         result[members] = fit_similarity(vertices[near], result[near]).apply(vertices[members])
     return result
 
 
 def _surface(
-    template: np.ndarray, faces: np.ndarray, scan: Scan, anchors: Anchors, stages: tuple[Stage, ...], now: np.ndarray
+    template: np.ndarray,
+    faces: np.ndarray,
+    scan: Scan,
+    anchors: Anchors,
+    stages: tuple[Stage, ...],
+    now: np.ndarray,
+    follows: np.ndarray,
 ) -> np.ndarray:
     """The surface (V, 3), by displacements of the template, which before every stage is brought to the surface as it is
     by then: what the scan does not cover then follows the template's shape and not the tilt of a first guess.
@@ -164,10 +172,11 @@ def _surface(
         for _ in range(stage.rounds):
             now = base + moved
             found = match(now, vertex_normals(now, faces), scan, stage.reach)
-            weight = share * found.valid / (1 + 4 * (found.distance.clip(max=1) / stage.reach) ** 2) ** 2
+            weight = share * (found.valid & follows) / (1 + 4 * (found.distance.clip(max=1) / stage.reach) ** 2) ** 2
             moved = _solve(fixed, pull, weight, found, base, moved)
         now = base + moved
-        covered = found.valid if found.valid.mean() > _LEAST_COVERED else np.ones(len(template), bool)
+        seen = found.valid & follows
+        covered = seen if seen.mean() > _LEAST_COVERED else np.ones(len(template), bool)
     return now
 
 

@@ -141,19 +141,26 @@ def register_scan(path: str | Path, scan: Scan, template: Template, anchors: Anc
     _check_on_scan(path, there, known)
     start = size * template.vertices
     if len(template.directions):
-        start = fit_directions(start, size * template.directions, template.faces, there, known)
-    vertices = register(start, template.faces, there, known, STAGES)
+        follows = np.flatnonzero(~template.held)
+        start = fit_directions(start, size * template.directions, template.faces, there, known, follows)
+    vertices = register(start, template.faces, there, known, STAGES, held=template.held)
     return Registration(vertices.astype(np.float32), there, unit, placed, size, residuals_of(vertices, template, there))
 
 
 def fit_directions(
-    mean: np.ndarray, directions: np.ndarray, faces: np.ndarray, scan: Scan, anchors: Anchors, rounds: int = 6
+    mean: np.ndarray,
+    directions: np.ndarray,
+    faces: np.ndarray,
+    scan: Scan,
+    anchors: Anchors,
+    follows: np.ndarray,
+    rounds: int = 6,
 ) -> np.ndarray:
     """The face of a linear model (mean (V, 3), directions (K, V, 3)) nearest to a scan: ridge regression on anchors
-    and closest points in turn, each with the rigid motion that fits best.
+    and closest points of the vertices ``follows`` in turn, each with the rigid motion that fits best.
     """
     vertices = mean
-    steps = np.linspace(0, len(mean) - 1, min(len(mean), 1500)).astype(int)
+    steps = follows[np.linspace(0, len(follows) - 1, min(len(follows), 1500)).astype(int)]
     moved_directions = directions
     motion = Similarity(1.0, np.eye(3), np.zeros(3))
     for turn in range(rounds):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from face4d.demo.head import finely_shaped, head_of
 from face4d.errors import InputError
 from face4d.flame.model import NEUTRAL_MODELS, OTHER_MODELS, FlameModel, find_model, load_flame_model
 from face4d.landmarks import TEMPLATE_FILE, LandmarkEmbedding, check_mesh, extract, load_embedding, load_flame_embedding
@@ -25,12 +26,14 @@ class Template:
         vertices: (V, 3) float64 metres, upright, looking along +z.
         embedding: its triangles and its 68 landmarks.
         directions: (K, V, 3) metres per deviation, in which a model says that heads differ; K = 0 without a model.
+        held: (V,) bool, parts that keep the template's shape: those too coarse to follow a scan's.
     """
 
     name: str
     vertices: np.ndarray
     embedding: LandmarkEmbedding
     directions: np.ndarray = field(repr=False)
+    held: np.ndarray = field(repr=False)
 
     @property
     def faces(self) -> np.ndarray:
@@ -79,14 +82,19 @@ def load_template(
         vertices = model.template
     else:
         vertices = read_mesh(Path(flame) / TEMPLATE_FILE)[0]
-    return Template(name, vertices.astype(np.float64), embedding, _directions(model, len(vertices)))
+    demo = head_of(len(vertices), embedding.faces)
+    held = np.zeros(len(vertices), bool) if demo is None else finely_shaped(demo)
+    return Template(name, vertices.astype(np.float64), embedding, _directions(model, held), held)
 
 
-def _directions(model: FlameModel | None, count: int) -> np.ndarray:
+def _directions(model: FlameModel | None, held: np.ndarray) -> np.ndarray:
+    """The largest directions of a model, without those that move above all what is held (V,): they would close eyes."""
     if model is None:
-        return np.zeros((0, count, 3))
+        return np.zeros((0, len(held), 3))
     parts = (model.shape_directions[..., :_IDENTITY], model.expression_directions[..., :_EXPRESSION])
-    return np.concatenate([np.moveaxis(part.astype(np.float64), 2, 0) for part in parts])
+    directions = np.concatenate([np.moveaxis(part.astype(np.float64), 2, 0) for part in parts])
+    size = np.square(directions).sum(axis=2)  # (K, V)
+    return directions[size[:, held].sum(axis=1) <= 0.5 * size.sum(axis=1)]
 
 
 def _model(folder: Path) -> FlameModel | None:

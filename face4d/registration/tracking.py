@@ -67,7 +67,7 @@ def track(
                 corners = template.faces[places.face[use]].astype(np.int64)
                 anchors = Anchors(corners, places.bary[use], seen.points[use], weights[use])
         start = _moved(head, template, there, anchors)
-        head = register(neutral, template.faces, there, NO_ANCHORS, STAGES, start=start)
+        head = register(neutral, template.faces, there, NO_ANCHORS, STAGES, start=start, held=template.held)
         residuals = residuals_of(head, template, there)
         found = replace(first, vertices=head.astype(np.float32), scan=there, residuals=residuals)
         if doubt := _doubt(found, first):
