@@ -163,7 +163,7 @@ def test_the_command_writes_a_folder_that_everything_reads(head, tmp_path, capsy
     shape = torch.randn(1, 40, generator=torch.Generator().manual_seed(3))
     expression = torch.tensor(np.array([[0.0] * 41 + [1.5, 1.5] + [0.0] * 6]), dtype=torch.float32)
     truth = layer(shape=shape, expression=expression, jaw_pose=torch.tensor([[0.15, 0, 0]]))
-    fit = fit_flame(layer, truth.landmarks.numpy(), name="test", quiet=True)
+    fit = fit_flame(layer, truth.landmarks.numpy())
     assert fit.residuals.mean() < 0.5
 
 

@@ -7,6 +7,7 @@ Since joints and v_p are linear, S, E and P are one matrix and J is folded into 
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -180,6 +181,17 @@ class FlameLayer(nn.Module):
         """Where :meth:`skinned_points` are, (B, N, 3) metres, with the parameters of :meth:`forward`."""
         coefficients, _, transforms, _ = self._pose(**parameters)
         return points(coefficients, transforms)
+
+    def of_person(self, shape: Tensor) -> FlameLayer:
+        """The layer of one person: the shape (num_shape,) is in its template, and no shape coefficients are left."""
+        own = copy.deepcopy(self)
+        own.num_shape, given = 0, shape.double()
+        own.joint_template += (given @ own.joint_directions[: len(shape)].double()).reshape(NUM_JOINTS, 3)
+        own.joint_directions = own.joint_directions[len(shape) :]
+        for points in (own.surface, *([] if own.marks is None else [own.mark_points])):
+            points.directions[-1] += given @ points.directions[: len(shape)].double()
+            points.directions = points.directions[len(shape) :]
+        return own
 
     def _pose(
         self,
