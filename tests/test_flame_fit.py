@@ -12,7 +12,7 @@ from face4d.demo.head import demo_head, identity_weights
 from face4d.demo.write import write_demo
 from face4d.errors import InputError
 from face4d.flame.fit import fit_flame
-from face4d.flame.fit_files import load_parameters
+from face4d.flame.fit_files import load_parameters, write_fit
 from face4d.flame.layer import FlameLayer
 from face4d.landmarks import LandmarkEmbedding, save_embedding
 from face4d.mesh.ply import read_ply, write_ply
@@ -208,6 +208,29 @@ def test_command_line_on_landmarks_and_on_another_topology(tmp_path, demo, layer
     assert "residual at the landmarks" in printed
     assert float(printed.split("mean ")[1].split(" mm")[0]) < 0.6  # two samplings of one surface
     assert read_ply(tmp_path / "b" / "fitted.ply")[0].shape == (layer.num_vertices, 3)
+
+
+def test_a_fit_that_is_cut_leaves_what_was_there(tmp_path, layer):
+    fit, faces = fit_flame(layer, layer().landmarks.numpy()), layer.faces.numpy()
+    written, residuals = write_fit(tmp_path / "out", [fit], 1, faces, "npy")
+    assert written == [tmp_path / "out" / "flame_parameters.npz", tmp_path / "out"] and residuals.shape == (1, 2)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "fitted.npy"), fit.vertices)
+
+    def cut():
+        yield fit
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_fit(tmp_path / "out", cut(), 2, faces)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["fitted.npy", "flame_parameters.npz", "out"]
+
+
+def test_one_mesh_is_looked_at_once(tmp_path, demo, monkeypatch):
+    seen = []
+    monkeypatch.setattr("face4d.flame.fit_files.check_sequence", seen.append)
+    call = ["--model", str(demo / "models" / "flame"), "--output", str(tmp_path / "out"), "--quiet"]
+    main([str(demo / "actors" / "Demo01.ply"), *call])
+    assert len(seen) == 1
 
 
 def test_bad_files_are_named(tmp_path, demo):

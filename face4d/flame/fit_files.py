@@ -119,7 +119,6 @@ def write_fit(
     Returns:
         Paths, meshes as one when there are many; (T, 2) mean and largest distance of each frame's points, millimetres.
     """
-    one = {"ply": "fitted.ply" if frames == 1 else None, "npy": "fitted.npy", "none": None}[meshes]
     parameters, distances = [], []
     with replacing_folder(output, [old.name for pattern in _WRITTEN for old in output.glob(pattern)]) as folder:
         done = 0
@@ -131,14 +130,14 @@ def write_fit(
                 if meshes == "npy":
                     whole[frame] = vertices
                 elif meshes == "ply":
-                    write_ply(folder / (one or f"fitted_{frame:04d}.ply"), vertices, faces)
+                    write_ply(folder / ("fitted.ply" if frames == 1 else f"fitted_{frame:04d}.ply"), vertices, faces)
             done += len(part.vertices)
             parameters.append(part.parameters)
             distances.append(np.stack([part.residuals.mean(axis=1), part.residuals.max(axis=1)], axis=1))
         residuals = np.concatenate(distances)
         arrays: dict[str, Any] = {**joined(parameters), "residual_mm": residuals[:, 0]}
         np.savez(folder / PARAMETER_FILE, **arrays)
-    return [output / PARAMETER_FILE, output / one if one == "fitted.ply" else output], residuals
+    return [output / PARAMETER_FILE, output / "fitted.ply" if meshes == "ply" and frames == 1 else output], residuals
 
 
 def load_parameters(path: str | Path) -> dict[str, np.ndarray]:
