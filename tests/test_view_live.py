@@ -5,6 +5,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from face4d.errors import InputError
 from face4d.generation.timeline import Expression, parse_timeline, timeline_text
 from face4d.runtime.checkpoint import save_checkpoint
 from face4d.view.live import LiveMotions, Wish
+from face4d.view.live_timeline import Timeline
 from tests.conftest import load_script
 from tests.finished_demo import LABELS, finished_demo
 
@@ -174,6 +176,12 @@ def test_an_address_that_cannot_be_had(run_here, folder):
     pytest.importorskip("viser")
     done = run_here("test.py", "--view", "--actors", "demo/actors", "--host", "203.0.113.1", cwd=folder)
     assert done.returncode == 2 and "--host 203.0.113.1: expected an address of this machine" in done.stderr
+
+
+def test_a_panel_shows_no_more_rows_than_it_can():
+    rows = parse_timeline(SCENE.encode(), "scene", LABELS, 100) * 51
+    with pytest.raises(InputError, match="timeline: expected at most 100 expressions"):
+        Timeline(MagicMock(), lambda: None).show(rows, LABELS)
 
 
 def test_timelines_as_text_are_read_as_they_were():

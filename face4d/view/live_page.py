@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
         socket.create_server((host, 0)).close()  # viser waits for ever for one that cannot be had
     except OSError as error:
         raise InputError(f"--host {host}", "an address of this machine", error.strerror or str(error)) from None
+    warnings.filterwarnings("ignore", "Queued a .* on a closed connection", UserWarning)  # of a visitor who has left
     live.motion(offer.first).glb()  # kept: made before anybody waits for it
     with redirect_stdout(io.StringIO()):  # it says there where it is
         server = Server(host=host, port=port, label="face4d", verbose=False)

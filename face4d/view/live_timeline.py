@@ -18,6 +18,7 @@ __all__ = ["Timeline", "times_slider"]
 
 WHOLE_FACE = "whole face"
 _NEXT = (0.0, 20.0, 30.0, 50.0)  # onset, apex, release and offset of another expression, from the last one's release
+_MOST_ROWS = 100
 _SHORTEST = 300.0  # frames that the sliders of a row cover
 
 
@@ -77,7 +78,13 @@ class Timeline:
         return not self._rows
 
     def show(self, expressions: Sequence[Expression], labels: Sequence[str]) -> None:
-        """Rows for these expressions in place of those that are there; ``labels`` are those to choose from."""
+        """Rows for these expressions in place of those that are there; ``labels`` are those to choose from.
+
+        Raises:
+            InputError: more than a panel can show.
+        """
+        if len(expressions) > _MOST_ROWS:
+            raise InputError("timeline", f"at most {_MOST_ROWS} expressions on the panel", str(len(expressions)))
         while self._rows:
             self._rows.pop().folder.remove()
         for expression in expressions:
