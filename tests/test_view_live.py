@@ -2,6 +2,7 @@
 
 import io
 import shlex
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from face4d.errors import InputError
 from face4d.generation.timeline import Expression, parse_timeline, timeline_text
 from face4d.runtime.checkpoint import save_checkpoint
 from face4d.view.live import LiveMotions, Wish
+from face4d.view.live_page import _free_port
 from face4d.view.live_timeline import Timeline
 from tests.conftest import load_script
 from tests.finished_demo import LABELS, finished_demo
@@ -175,7 +177,15 @@ def test_bad_command_lines(run_here, tmp_path, words, told):
 def test_an_address_that_cannot_be_had(run_here, folder):
     pytest.importorskip("viser")
     done = run_here("test.py", "--view", "--actors", "demo/actors", "--host", "203.0.113.1", cwd=folder)
-    assert done.returncode == 2 and "--host 203.0.113.1: expected an address of this machine" in done.stderr
+    assert done.returncode == 2 and "--host 203.0.113.1 --port 8080: expected an address" in done.stderr
+
+
+def test_a_port_that_is_taken_is_passed_over():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert port < _free_port("127.0.0.1", port) < port + 50
+    with pytest.raises(InputError, match="--port 65536: expected a free one"):
+        _free_port("127.0.0.1", 65536)
 
 
 def test_a_panel_shows_no_more_rows_than_it_can():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import math
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 ONE, SCENE = "one expression", "timeline"
 SPEEDS = {"quarter": 0.25, "half": 0.5, "normal": 1.0, "double": 2.0}
 MOST_UPLOADED = 64 << 20  # bytes of a file from a visitor
+_PORTS = 50  # that are tried
 NARROW = 700  # pixels of a window in which the panel would hide the face
 _FIELD_OF_VIEW = 30.0  # degrees, from top to bottom
 _SHOWN = 2.7  # heights of the landmarks, from top to bottom of the window
@@ -79,10 +81,7 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
         def request_share_url(self, verbose: bool = True) -> None:
             return None
 
-    try:
-        socket.create_server((host, 0)).close()  # viser waits for ever for one that cannot be had
-    except OSError as error:
-        raise InputError(f"--host {host}", "an address of this machine", error.strerror or str(error)) from None
+    port = _free_port(host, port)
     warnings.filterwarnings("ignore", "Queued a .* on a closed connection", UserWarning)  # of a visitor who has left
     live.motion(offer.first).glb()  # kept: made before anybody waits for it
     with redirect_stdout(io.StringIO()):  # it says there where it is
@@ -384,6 +383,24 @@ def _distance(height: float) -> float:
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text))
+
+
+def _free_port(host: str, port: int) -> int:
+    """The first free port from that one on; viser itself waits for ever for an address that cannot be had.
+
+    Raises:
+        InputError: the machine has no such address, or there is none.
+    """
+    for candidate in range(port, min(port + _PORTS, 65536)):
+        try:
+            socket.create_server((host, candidate)).close()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                expected = "an address and a port of this machine that programs may have"
+                raise InputError(f"--host {host} --port {candidate}", expected, error.strerror or str(error)) from None
+        else:
+            return candidate
+    raise InputError(f"--port {port}", f"a free one, or one of the {_PORTS - 1} after it", "none")
 
 
 def _theme(gui: Any, *, dark: bool = False) -> None:
