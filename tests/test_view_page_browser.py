@@ -232,17 +232,20 @@ def test_slow_frames_are_drawn_coarser_until_the_pause_and_time_goes_on(tab):
         draw.apply(this, given);
       };
     })()""")
-    tab.run("face4d.seek(0); face4d.toggle('loop'); document.getElementById('speed').value = '0.1';"
+    tab.run("face4d.seek(0); document.getElementById('speed').value = '0.1';"
             "document.getElementById('speed').dispatchEvent(new Event('change'))")  # fmt: skip
     words = """(whole) => new Promise((done) => {
       face4d.play(true);
       const begun = performance.now();
-      const look = () => (document.getElementById("canvas").width < 0.6 * whole
-        ? done([performance.now() - begun, face4d.state.time]) : setTimeout(look, 5));
+      const passed = () => performance.now() - begun;
+      const look = () => (document.getElementById("canvas").width < 0.6 * whole || passed() > 90000
+        ? done([passed(), face4d.state.time]) : setTimeout(look, 5));
       look();
     })"""
     took = tab.page.evaluate(words, whole)
-    assert took[1] == pytest.approx(took[0] / 1000 * 25 * 0.1, rel=0.25)  # real time, though frames are few
+    assert took[0] < 90_000, "it is drawn as fine as before"
+    wanted = took[0] / 1000 * 25 * 0.1  # real time, though frames are few
+    assert abs((took[1] - wanted + 10) % 20 - 10) < max(0.25 * wanted, 1)
     tab.run("face4d.play(false)")
     assert tab.run(width) == whole
 
