@@ -2,6 +2,7 @@
 
 import io
 import shlex
+import shutil
 import socket
 import sys
 from dataclasses import replace
@@ -155,6 +156,21 @@ def test_faces_and_generators_that_are_offered(choice, folder, tmp_path):
         choice()  # the data set has another two people for it
     with pytest.raises(InputError, match="expected <subject>.ply"):
         choice("--actors", str(tmp_path))
+
+
+def test_a_generator_whose_data_set_has_faces_comes_first(choice, folder, monkeypatch):
+    shutil.copy(folder / "demo" / "models" / "steerable.pt", folder / "demo" / "models" / "newer.pt")
+    asked = []
+
+    def faces_of(source):
+        asked.append(source.owner.stem)
+        return {} if source.owner.stem == "newer" else {"Demo02": folder / "demo" / "actors" / "Demo02.ply"}
+
+    monkeypatch.setattr(viewer, "_faces_of", faces_of)
+    found, live = choice()
+    (folder / "demo" / "models" / "newer.pt").unlink()
+    assert asked == ["newer", "steerable"] and list(found.generators) == ["steerable", "newer"]
+    assert len(live.motion(wish(face="Demo02")).landmarks) == 21
 
 
 @pytest.mark.parametrize(

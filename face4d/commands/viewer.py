@@ -64,14 +64,13 @@ def view(parser: cli.Parser, args: Namespace) -> None:
     from face4d.view.live import MOST_FRAMES, LiveMotions, Wish
     from face4d.view.live_page import Offer, serve
 
+    if (args.frames or 0) > MOST_FRAMES:
+        parser.error(f"--frames: with --view expected at most {MOST_FRAMES}, found {args.frames}")
     with TemporaryDirectory() as folder:
-        if (args.frames or 0) > MOST_FRAMES:
-            parser.error(f"--frames: with --view expected at most {MOST_FRAMES}, found {args.frames}")
         choice = Choice(parser, args, Path(folder))
-        live = LiveMotions(choice.generators.__getitem__, choice.load_face, args.fps)
-        name = next(iter(choice.generators))
-        generator = live.generator(name)
         choice.find_faces()
+        live = LiveMotions(choice.generators.__getitem__, choice.load_face, args.fps)
+        name, generator = next(iter(choice.generators.items()))
         label = generator.labels[generator.label_index(args.label[0])] if args.label else _expressive(generator.labels)
         scene = None
         if args.timeline:

@@ -68,7 +68,7 @@ def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Calla
         ready: called with the address when the page is there and its first motion made.
 
     Raises:
-        InputError: viser is not installed; the first motion cannot be made.
+        InputError: viser is not installed; no such address; the first motion cannot be made.
     """
     try:
         import viser
