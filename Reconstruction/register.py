@@ -18,9 +18,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from face4d.commands import cli
+from face4d.commands import cli, data_flags
 from face4d.commands.scans import files_of, print_registration, track_folder, write_registration
-from face4d.constants import DEMO_VERTICES
 from face4d.errors import InputError
 
 DEFAULT_FLAME = Path("models/flame")
@@ -93,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with sole_writer(args.output.parent, args.output.stem):
         written = write_registration(args.output, args.scan, found, template)
     cli.report_written(written)
-    generator = "demo/models/demo.pt" if len(template.vertices) == DEMO_VERTICES else "models/florence.pt"
+    generator = data_flags.usual_generator(len(template.vertices))
     cli.suggest_next(args, "test.py", "--checkpoint", generator, "--actor", args.output, "--label", "all")
 
 

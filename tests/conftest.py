@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import runpy
 import shutil
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from face4d.mesh.plausibility import FACE_SIZE, MEAN_FACE
@@ -189,6 +191,30 @@ def browser() -> Iterator[Any]:
         chromium = started.chromium.launch(executable_path=path, args=software)
         yield chromium
         chromium.close()
+
+
+class Window:
+    """A page in a context of its own, what it complained of (messages of the console of the kinds ``heard``, all by
+    default, and errors) and what it asked for.
+    """
+
+    def __init__(
+        self, browser: Any, address: str, *, seconds: float, heard: Sequence[str] = (), **context: Any
+    ) -> None:
+        self.context = browser.new_context(**context)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(1000 * seconds)
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda one: self.complaints.extend([one.text] * (not heard or one.type in heard)))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.address = address
+        self.page.goto(address)
+
+    def picture(self, **what: Any) -> np.ndarray:
+        """(H, W, 3) int16 of the window, or of a part of it."""
+        return np.asarray(Image.open(io.BytesIO(self.page.screenshot(**what))).convert("RGB"), np.int16)
 
 
 def changed(before: np.ndarray, after: np.ndarray) -> float:

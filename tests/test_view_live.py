@@ -20,7 +20,7 @@ from face4d.errors import InputError
 from face4d.generation.timeline import Expression, parse_timeline, timeline_text
 from face4d.runtime.checkpoint import save_checkpoint
 from face4d.view.live import LiveMotions, Wish
-from face4d.view.live_page import _free_port
+from face4d.view.live_server import free_port
 from face4d.view.live_timeline import Timeline
 from tests.conftest import load_script
 from tests.finished_demo import LABELS, finished_demo
@@ -199,9 +199,9 @@ def test_an_address_that_cannot_be_had(run_here, folder):
 def test_a_port_that_is_taken_is_passed_over():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert port < _free_port("127.0.0.1", port) < port + 50
+        assert port < free_port("127.0.0.1", port) < port + 50
     with pytest.raises(InputError, match="--port 65536: expected a free one"):
-        _free_port("127.0.0.1", 65536)
+        free_port("127.0.0.1", 65536)
 
 
 def test_a_panel_shows_no_more_rows_than_it_can():

@@ -11,12 +11,11 @@ import sys
 import numpy as np
 import pytest
 import trimesh
-from PIL import Image
 
 from face4d.generation.sample import load_generator
 from face4d.landmarks import extract, load_flame_embedding
 from face4d.mesh.ply import read_ply
-from tests.conftest import REPOSITORY, changed
+from tests.conftest import REPOSITORY, Window, changed
 from tests.finished_demo import finished_demo
 
 pytest.importorskip("viser", reason="no viser (pip install -e '.[view]')")
@@ -44,18 +43,12 @@ def address(folder):
     assert running.wait(timeout=30) == 0 and running.stdout.read() == ""
 
 
-class Visitor:
+class Visitor(Window):
     """A window on the viewer."""
 
     def __init__(self, browser, address, **context):
-        self.context = browser.new_context(**{"viewport": {"width": 900, "height": 620}, **context})
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.errors, self.requests = [], []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda one: self.errors.append(one.text) if one.type == "error" else None)
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(address)
+        context = {"viewport": {"width": 900, "height": 620}, **context}
+        super().__init__(browser, address, seconds=60, heard=["error"], **context)
         self.wait("mouth-open: 20 frames")
 
     def wait(self, words):
@@ -74,8 +67,7 @@ class Visitor:
 
     def pixels(self):
         """(H, W, 3) of the part without panel and notices."""
-        picture = self.page.screenshot(clip={"x": 0, "y": 200, "width": 550, "height": 400})
-        return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), np.int16)
+        return self.picture(clip={"x": 0, "y": 200, "width": 550, "height": 400})
 
     def until_drawn_otherwise(self, before, seconds=40):
         for _ in range(2 * seconds):
@@ -117,7 +109,7 @@ def visit(browser, address):
     yield come
     for one in visitors:
         one.context.close()
-        assert one.errors == [] and all(url.startswith((address, "blob:", "data:")) for url in one.requests)
+        assert one.complaints == [] and all(url.startswith((address, "blob:", "data:")) for url in one.requests)
 
 
 def test_it_moves_at_once_and_stops(visit):
@@ -194,6 +186,7 @@ def test_a_timeline_is_edited_read_and_downloaded(visit):
     one.wait("bad.csv:1: expected the columns")
     one.send("From a photo", {"name": "<b>*me.png", "mimeType": "image/png", "buffer": b"no picture"})
     one.wait("<b>*me.png: expected a photo")
+    one.wait("scene: 33 frames")  # and no longer "Fitting"
     assert one.download("CSV")[1].decode() == scene  # nothing is lost
 
 
@@ -201,6 +194,5 @@ def test_on_a_phone_the_face_is_above_the_panel(visit):
     one = visit(viewport={"width": 390, "height": 760}, is_mobile=True, has_touch=True)
     one.page.get_by_role("button", name="Pause").click()
     one.page.wait_for_timeout(2500)
-    picture = one.page.screenshot(clip={"x": 0, "y": 150, "width": 390, "height": 140})
-    dark = (np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), np.int16) < 200).any(axis=2)
+    dark = (one.picture(clip={"x": 0, "y": 150, "width": 390, "height": 140}) < 200).any(axis=2)
     assert dark.mean() > 0.1

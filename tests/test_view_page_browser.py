@@ -16,7 +16,7 @@ from face4d.dense.decode import load_decoder
 from face4d.generation.sample import load_generator
 from face4d.mesh.ply import read_ply
 from face4d.mesh.sequence import frame_paths
-from tests.conftest import REPOSITORY, changed, load_script
+from tests.conftest import REPOSITORY, Window, changed, load_script
 from tests.finished_demo import FRAMES, finished_demo
 
 
@@ -30,19 +30,12 @@ def folder(tmp_path_factory):
     return folder
 
 
-class Tab:
-    """One page, what it complained of and what it asked for."""
+class Tab(Window):
+    """One page of moving heads, standing still at frame 10."""
 
     def __init__(self, browser, path, **context):
-        self.context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **context})
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
-        self.complaints, self.requests = [], []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.address = path.as_uri()
-        self.page.goto(self.address)
+        context = {"viewport": {"width": 1100, "height": 800}, **context}
+        super().__init__(browser, path.as_uri(), seconds=10, **context)
         self.run("face4d.ready")
         self.run("face4d.play(false)")
         self.at(10)

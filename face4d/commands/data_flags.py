@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from face4d.commands import cli
+from face4d.constants import DEMO_VERTICES
 from face4d.datasets.entry import DATASETS, OWN, Dataset
 from face4d.datasets.own import find_dataset
 from face4d.datasets.source import DataSource, choose_source
@@ -167,6 +168,11 @@ def data_source(args: Namespace, remembered: Mapping[str, Any] | None = None, ow
         remembered=remembered,
         owner=owner,
     )
+
+
+def usual_generator(num_vertices: int) -> str:
+    """The generator to suggest for a face of so many vertices: the demo's, or the one of the first data set."""
+    return "demo/models/demo.pt" if num_vertices == DEMO_VERTICES else "models/florence.pt"
 
 
 def words_unless_usual(**flags: tuple[object, object]) -> list[str]:

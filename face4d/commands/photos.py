@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from face4d.commands import cli
+from face4d.commands import cli, data_flags
 from face4d.errors import InputError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def write_results(
             folders = _write_photos(args, jobs, settings, missing, reconstruct, writer)
     cli.report_written(folders, kept=not missing)
     if args.meshes:
-        generator = "demo/models/demo.pt" if writer.face.source == "demo" else "models/florence.pt"
+        generator = data_flags.usual_generator(writer.face.model.num_vertices)
         neutral = folders[0] / f"{folders[0].name}_neutral.ply"
         cli.suggest_next(args, "test.py", "--checkpoint", generator, "--actor", neutral, "--label", "all")
 

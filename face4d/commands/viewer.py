@@ -62,7 +62,8 @@ def view(parser: cli.Parser, args: Namespace) -> None:
         parser.error("--register belongs to --actor, a scan")
     from face4d.generation.timeline import read_timeline, timeline_text
     from face4d.view.live import MOST_FRAMES, LiveMotions, Wish
-    from face4d.view.live_page import Offer, serve
+    from face4d.view.live_page import Offer
+    from face4d.view.live_server import serve
 
     if (args.frames or 0) > MOST_FRAMES:
         parser.error(f"--frames: with --view expected at most {MOST_FRAMES}, found {args.frames}")
@@ -180,10 +181,13 @@ class Choice:
             "dense": self._args.dense or True,
             "export": ("glb", "mp4"),
         }
-        lines = [""]
-        for word in self._parser.words(said):
-            lines[-1:] = [lines[-1], word] if word.startswith("--") else [f"{lines[-1]} {shlex.quote(word)}"]
-        return " \\\n    ".join([cli.command(), *lines[1:]])
+        lines = [cli.command()]
+        for word in map(shlex.quote, self._parser.words(said)):
+            if word.startswith("--"):
+                lines.append(word)
+            else:
+                lines[-1] += f" {word}"
+        return " \\\n    ".join(lines)
 
     def _with(self, generator: str, **changed: object) -> tuple[Namespace, DataSource]:
         """The flags for one generator, with others changed, and the data that it goes with."""

@@ -1,18 +1,15 @@
-"""The live viewer: a page in the browser, by viser, on which every visitor steers a moving head of their own."""
+"""The page of the live viewer: what one visitor sees and steers, as controls and a scene of viser."""
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import math
 import re
-import socket
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +21,16 @@ from face4d.generation.timeline import parse_timeline
 from face4d.view.live import MOST_FRAMES, LiveMotions, Motion, Wish
 from face4d.view.live_timeline import Timeline, times_slider
 
-__all__ = ["Offer", "serve"]
+__all__ = ["Offer", "Page", "camera_distance", "set_theme"]
 
 log = logging.getLogger(__name__)
 
 ONE, SCENE = "one expression", "timeline"
 SPEEDS = {"quarter": 0.25, "half": 0.5, "normal": 1.0, "double": 2.0}
 MOST_UPLOADED = 64 << 20  # bytes of a file from a visitor
-_PORTS = 50  # that are tried
 NARROW = 700  # pixels of a window in which the panel would hide the face
-_FIELD_OF_VIEW = 30.0  # degrees, from top to bottom
-_SHOWN = 2.7  # heights of the landmarks, from top to bottom of the window
+FIELD_OF_VIEW = 30.0  # degrees, from top to bottom
+SHOWN = 2.7  # heights of the landmarks, from top to bottom of the window
 _ABOVE = 0.45  # of a narrow window, which the face has for itself
 _OVERLAP = 0.3  # seconds that a head stays while the next one is being built
 
@@ -58,67 +54,6 @@ class Offer:
     photo: Callable[[str, str, bytes], str]
     command: Callable[[Wish], str]
     size: int = 512
-
-
-def serve(live: LiveMotions, offer: Offer, *, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve the page until Ctrl-C.
-
-    Args:
-        host, port: where; a port that is taken is passed over for the next that is free.
-        ready: called with the address when the page is there and its first motion made.
-
-    Raises:
-        InputError: viser is not installed; no such address; the first motion cannot be made.
-    """
-    try:
-        import viser
-    except ImportError:
-        raise InputError("--view", "the package viser (pip install viser)", "it is not installed") from None
-
-    class Server(viser.ViserServer):
-        """One that is reached at its own address only: viser's clients may ask for a tunnel that is public."""
-
-        def request_share_url(self, verbose: bool = True) -> None:
-            return None
-
-    port = _free_port(host, port)
-    warnings.filterwarnings("ignore", "Queued a .* on a closed connection", UserWarning)  # of a visitor who has left
-    live.motion(offer.first).glb()  # kept: made before anybody waits for it
-    with redirect_stdout(io.StringIO()):  # it says there where it is
-        server = Server(host=host, port=port, label="face4d", verbose=False)
-    _theme(server.gui)
-    server.scene.set_up_direction("+y")
-    server.initial_camera.position, server.initial_camera.look_at = (0.0, 0.0, _distance(_SHOWN)), (0.0, 0.0, 0.0)
-    server.initial_camera.fov = math.radians(_FIELD_OF_VIEW)
-    server.scene.configure_default_lights(enabled=False)
-    server.scene.configure_environment_map(None)
-    server.scene.add_light_ambient("/lights/ambient", intensity=0.7)
-    server.scene.add_light_directional("/lights/key", intensity=2.0, position=(-1.5, 2.5, 4.0))
-    server.scene.add_light_directional("/lights/fill", intensity=0.6, position=(3.0, 0.5, 2.0))
-    pages: dict[int, Page] = {}
-
-    @server.on_client_disconnect
-    def go(client: Any) -> None:
-        page = pages.pop(client.client_id, None)
-        if page is not None:
-            page.leave()
-
-    @server.on_client_connect
-    def come(client: Any) -> None:
-        pages[client.client_id] = Page(client, live, offer)
-        if client.client_id not in server.get_clients():  # gone while the page was being made
-            go(client)
-
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    ready(f"http://{shown}:{server.get_port()}")
-    try:
-        while True:
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        with redirect_stdout(io.StringIO()):
-            server.stop()
 
 
 class Page:
@@ -180,7 +115,7 @@ class Page:
         shown = (self.face, self.generator, self.what, self.label, self.frames, self.strength, self.timed, self.times)
         for control in (*shown, self.typical, self.seed, self.timeline.length, self.speed, self.frame):
             control.on_update(self._on_change)
-        self.dark.on_update(lambda _: _theme(self.gui, dark=self.dark.value))
+        self.dark.on_update(lambda _: set_theme(self.gui, dark=self.dark.value))
         self.upload.on_upload(self._on_photo)
         self.timeline.add.on_click(self._on_add)
         self.timeline.read.on_upload(self._on_timeline)
@@ -216,8 +151,7 @@ class Page:
         self._changed.set()
 
     def _on_add(self, _: Any) -> None:
-        self._said(lambda: self.timeline.append(self.label.value, self._labels()))
-        self._changed.set()
+        self._do(lambda: self.timeline.append(self.label.value, self._labels()))
 
     def _on_photo(self, event: Any) -> None:
         def take() -> None:
@@ -228,17 +162,15 @@ class Page:
             self.faces.append(name)
             self.face.options = tuple(self.faces)
             self.face.value = name
-            self._changed.set()
 
-        self._said(take)
+        self._do(take)
 
     def _on_timeline(self, event: Any) -> None:
         def take() -> None:
             name, labels = printable(event.target.value.name), self._labels()
             self.timeline.show(parse_timeline(_checked(event.target.value), name, labels, MOST_FRAMES), labels)
-            self._changed.set()
 
-        self._said(take)
+        self._do(take)
 
     def _on_download(self, _: Any) -> None:
         what, motion = self.download.value, self.motion
@@ -318,6 +250,12 @@ class Page:
                 return
             self._said(self._show)
 
+    def _do(self, work: Callable[[], None]) -> None:
+        """Do what the visitor asked for, and show what follows from it."""
+        self.trouble.visible = False
+        self._said(work)
+        self._changed.set()
+
     def _said(self, work: Callable[[], None]) -> None:
         """Do something; what is wrong with it is told on the panel, until the visitor changes something."""
         try:
@@ -371,14 +309,14 @@ class Page:
         if camera.image_width >= NARROW:
             self.gui.main_panel.dock_right()
             return
-        height = _SHOWN / _ABOVE
-        camera.position = (0.0, 0.0, _distance(height))
+        height = SHOWN / _ABOVE
+        camera.position = (0.0, 0.0, camera_distance(height))
         camera.look_at = (0.0, (_ABOVE - 1) * height / 2, 0.0)  # after the position, which takes it along
 
 
-def _distance(height: float) -> float:
+def camera_distance(height: float) -> float:
     """Of a camera that shows so much from top to bottom."""
-    return height / 2 / math.tan(math.radians(_FIELD_OF_VIEW) / 2)
+    return height / 2 / math.tan(math.radians(FIELD_OF_VIEW) / 2)
 
 
 def _plain(text: str) -> str:
@@ -386,27 +324,9 @@ def _plain(text: str) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text))
 
 
-def _free_port(host: str, port: int) -> int:
-    """The first free port from that one on; viser itself waits for ever for an address that cannot be had.
-
-    Raises:
-        InputError: the machine has no such address, or there is none.
-    """
-    for candidate in range(port, min(port + _PORTS, 65536)):
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            socket.create_server((host, candidate), family=family).close()
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                expected = "an address and a port of this machine that programs may have"
-                raise InputError(f"--host {host} --port {candidate}", expected, error.strerror or str(error)) from None
-        else:
-            return candidate
-    raise InputError(f"--port {port}", f"a free one, or one of the {_PORTS - 1} after it", "none")
-
-
-def _theme(gui: Any, *, dark: bool = False) -> None:
-    gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=dark)
+def set_theme(gui: Any, *, dark: bool = False) -> None:
+    """Light or dark, without what leads to viser's own pages."""
+    gui.configureset_theme(show_logo=False, show_share_button=False, dark_mode=dark)
 
 
 def _checked(file: Any) -> bytes:
