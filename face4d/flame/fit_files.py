@@ -25,10 +25,10 @@ from face4d.landmarks import (
     mesh_remarks,
 )
 from face4d.mesh.frames import Frames, check_sequence, open_frames
-from face4d.mesh.plausibility import face_remarks, read_face, report
+from face4d.mesh.plausibility import as_float32, check_face, check_frames, face_remarks, report
 from face4d.mesh.ply import write_ply
 from face4d.mesh.triangles import OtherTopologyError
-from face4d.runtime.arrays import load_npz
+from face4d.runtime.arrays import load_npz, load_numbers
 from face4d.runtime.atomic import replacing_folder
 
 PARAMETER_FILE = "flame_parameters.npz"
@@ -85,7 +85,18 @@ def landmarks_to_fit(path: Path) -> Frames:
     Raises:
         InputError: another content, or no faces in metres.
     """
-    found = read_face(path).reshape(-1, NUM_LANDMARKS, 3)
+    expected = f"landmarks (T, {NUM_LANDMARKS}, 3) or ({NUM_LANDMARKS}, 3) in metres (.npy)"
+    landmarks = load_numbers(path, expected)
+    if (
+        landmarks.shape[-2:] != (NUM_LANDMARKS, 3)
+        or landmarks.ndim not in (2, 3)
+        or landmarks.dtype.kind != "f"
+        or not landmarks.size
+    ):
+        raise InputError(path, expected, f"{landmarks.dtype} {landmarks.shape}")
+    found = as_float32(path, landmarks.reshape(-1, NUM_LANDMARKS, 3))
+    check_face(path, found)
+    check_frames(path, found)
     report(path, face_remarks(str(path), found[0]))
     names = [f"{path}, frame {frame}" for frame in range(len(found))]
     return Frames(path, names, NUM_LANDMARKS, np.zeros((0, 3), np.int32), lambda start, stop: found[start:stop])
