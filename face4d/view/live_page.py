@@ -326,7 +326,7 @@ def _plain(text: str) -> str:
 
 def set_theme(gui: Any, *, dark: bool = False) -> None:
     """Light or dark, without what leads to viser's own pages."""
-    gui.configureset_theme(show_logo=False, show_share_button=False, dark_mode=dark)
+    gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=dark)
 
 
 def _checked(file: Any) -> bytes:
