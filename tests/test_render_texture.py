@@ -92,6 +92,18 @@ def test_texture_of_a_drawn_head_shows_its_colours_and_fills_what_is_hidden(head
     assert not none.any() and np.isfinite(nothing).all()
 
 
+def test_what_lies_behind_a_narrower_face_is_not_taken_for_it(head, layout):
+    """A fitted head that is 3 % wider than the one in the photo, before a green wall."""
+    placed = head.mean * [900, -900, -900] + [120, 130, 0]
+    narrower = (placed - [120, 130, 0]) * [0.97, 0.97, 1] + [120, 130, 0]
+    photo = np.zeros((260, 240, 3))
+    photo[..., 1] = 1
+    photo = textured(photo, np.full((len(placed), 3), 0.5), head.faces, draw(narrower, head.faces, 260, 240))
+    texture, seen = texture_of_photo(photo, placed, head.faces, uv_map(layout, 256), head.mean)
+    assert seen.mean() > 0.1
+    np.testing.assert_allclose(texture, 0.5, atol=0.01)
+
+
 def test_sampling_and_filling_by_hand():
     picture = np.arange(6.0).reshape(2, 3, 1)
     np.testing.assert_allclose(sample(picture, np.array([[0, 0], [1.5, 0], [2, 0.5], [9, -9]]))[:, 0], [0, 1.5, 3.5, 2])

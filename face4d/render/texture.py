@@ -177,6 +177,7 @@ _FACING = 0.18  # cosine to the viewer below which the photo shows a surface too
 _APART = 0.05
 _SOURCES, _NEIGHBOURS, _SPREAD, _MIRROR_PENALTY = 20_000, 12, 0.003, 0.004  # of hidden places: texels asked, and metres
 _SEAM = 0.01  # metres over which a photo's colours go over into the expected ones
+_OUTLINE = 0.025  # of the face's size: how far a fitted outline may be off; beyond it the photo shows what lies behind
 _DEPTH_SLACK = 0.004  # of the face's size: how far behind the z-buffer a point still counts as the visible one
 
 
@@ -252,7 +253,8 @@ def texture_of_photo(
     in_buffer = (placed - low) * scale + [0.5, 0.5, 0.0]
     rows, columns = (int(np.ceil(in_buffer[:, axis].max() + 0.5)) + 2 for axis in (1, 0))
     _, _, depth = rasterize(in_buffer, faces, rows, columns)
-    inside = binary_erosion(np.isfinite(depth), np.ones((3, 3)))  # at the outline the photo shows what lies behind, too
+    margin = max(round(_OUTLINE * extent * scale), 1)
+    inside = binary_erosion(np.isfinite(depth), np.ones((3, 3)), iterations=margin)
     # (V, 4); parts of the mesh: skin, eyeballs, teeth
     places = np.column_stack([rest, connected_parts(len(placed), faces) * _APART])
     point, normal, spot = np.split(
