@@ -133,6 +133,10 @@ def build_parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
+    if args.actor and args.photo:
+        parser.error("give --actor or --photo")
+    if args.register and not args.actor:
+        parser.error("--register belongs to --actor, a scan")
     if args.view:
         viewer.view(parser, args)
         return
@@ -141,10 +145,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     own = own_face(args)
     if (own is None) != (args.label is None and args.timeline is None):
         parser.error("--label and --timeline belong together with --actor, --photo or --target")
-    if args.actor and args.photo:
-        parser.error("give --actor or --photo")
-    if args.register and not args.actor:
-        parser.error("--register belongs to --actor, a scan")
     if args.dense is None and (args.target or args.export != ("gif",)):
         parser.error("--target and --export need --dense")
     motion_flags.check_control_flags(parser, args)

@@ -56,10 +56,6 @@ def view(parser: cli.Parser, args: Namespace) -> None:
         parser.error("--label: with --view expected one to begin with, found several; all are on its panel")
     if not args.host:
         parser.error("--host: expected an address, found an empty one (0.0.0.0 lets other machines in)")
-    if args.actor and args.photo:
-        parser.error("give --actor or --photo")
-    if args.register and not args.actor:
-        parser.error("--register belongs to --actor, a scan")
     from face4d.generation.timeline import read_timeline, timeline_text
     from face4d.view.live import MOST_FRAMES, LiveMotions, Wish
     from face4d.view.live_page import Offer
